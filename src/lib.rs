@@ -1,0 +1,3 @@
+//! Ringwire: a WebSocket echo, broadcast and pub/sub server on io_uring.
+
+pub mod config;
