@@ -1,0 +1,64 @@
+//! Which request gets what: the one place that knows all routes and the order of the checks.
+
+use super::handshake;
+use super::page;
+use super::refusal::{Refusal, Refused};
+use super::request::{Head, Method};
+use super::response::Response;
+use super::route::{self, Endpoint, Route, Target};
+use super::{Policy, Serving};
+
+/// What becomes of a request that is not refused.
+pub(super) enum Decision {
+    /// With the 101 response.
+    Upgrade(Route, Vec<u8>),
+    Serve(Response),
+}
+
+/// Decides in the order in which a person looks for a mistake: path, method, protocol, handshake,
+/// origin, and whether there is room only for what is otherwise right.
+pub(super) fn decide(
+    head: &Head<'_>,
+    policy: &Policy,
+    serving: Serving,
+    stats: &dyn Fn() -> String,
+) -> Result<Decision, Refused> {
+    let (target, query) = route::resolve(head.target)?;
+    if head.method == Method::Other {
+        let detail = "Only GET and HEAD are allowed here.";
+        return Err(Refused::new(Refusal::MethodNotAllowed, detail));
+    }
+    // An HTTP/1.0 client cannot switch protocols, so its Upgrade is ignored (RFC 9110 section 7.8).
+    let upgrades = head.upgrade_websocket && head.http_11 && head.method == Method::Get;
+    let endpoint = match target {
+        Target::Health => return Ok(Decision::Serve(health(serving))),
+        Target::Stats => {
+            return Ok(Decision::Serve(Response::new(
+                200,
+                "application/json",
+                stats(),
+            )));
+        }
+        Target::WebSocket(endpoint) if upgrades => endpoint,
+        Target::WebSocket(Endpoint::Root) => return Ok(Decision::Serve(page::response())),
+        Target::WebSocket(Endpoint::Echo | Endpoint::Broadcast(_)) => {
+            let detail = "This is a WebSocket route; connect with ws:// over HTTP/1.1.";
+            return Err(Refused::new(Refusal::UpgradeRequired, detail));
+        }
+    };
+    let route = endpoint.route(query, policy.root)?;
+    let response = handshake::accept(head, policy)?;
+    match serving {
+        Serving::Open => Ok(Decision::Upgrade(route, response)),
+        Serving::Full => Err(Refused::new(Refusal::Full, "The server is full.")),
+        Serving::Draining => Err(Refused::new(Refusal::Draining, "The server is stopping.")),
+    }
+}
+
+/// What a load balancer asks; a full server is a healthy one.
+fn health(serving: Serving) -> Response {
+    match serving {
+        Serving::Open | Serving::Full => Response::text(200, "ok\n"),
+        Serving::Draining => Response::text(503, "draining\n").retry_later(),
+    }
+}

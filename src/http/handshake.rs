@@ -1,0 +1,267 @@
+//! The opening handshake of RFC 6455 section 4.2, for a head that asks for WebSocket.
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use sha1::{Digest, Sha1};
+
+use super::policy::Policy;
+use super::refusal::{Refusal, Refused};
+use super::request::{Field, Head, elements};
+
+/// Checks everything that RFC 6455 section 4.2.1 asks of the client and returns the 101 response.
+///
+/// The version comes before the key, because clients of another version need not have one.
+/// Extensions are not negotiated.
+pub(super) fn accept(head: &Head<'_>, policy: &Policy) -> Result<Vec<u8>, Refused> {
+    let bad_request = |detail| Err(Refused::new(Refusal::BadRequest, detail));
+    if !head.connection_upgrade {
+        return bad_request("Upgrade without Connection: Upgrade; does a proxy remove it?");
+    }
+    if head.has_body {
+        return bad_request("A request to upgrade has no body.");
+    }
+    match head.version {
+        Field::Once(b"13") => {}
+        Field::Repeated => return bad_request("Sec-WebSocket-Version appears more than once."),
+        Field::Absent | Field::Once(_) => {
+            let detail = "Only version 13 of the WebSocket protocol is spoken here.";
+            return Err(Refused::new(Refusal::VersionUnsupported, detail));
+        }
+    }
+    let key = key(&head.key)?;
+    check_origin(&head.origin, policy)?;
+
+    let accept = BASE64.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize());
+    let mut response = String::with_capacity(192);
+    response.push_str("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n");
+    response.extend([
+        "Connection: Upgrade\r\nSec-WebSocket-Accept: ",
+        &accept,
+        "\r\n",
+    ]);
+    if let Some(subprotocol) = subprotocol(head, policy) {
+        response.extend(["Sec-WebSocket-Protocol: ", subprotocol, "\r\n"]);
+    }
+    response.push_str("\r\n");
+    Ok(response.into_bytes())
+}
+
+/// The key as sent, since its text is what the answer proves to have seen.
+fn key<'a>(field: &Field<'a>) -> Result<&'a [u8], Refused> {
+    let bad_key = |detail| Err(Refused::new(Refusal::BadKey, detail));
+    match field {
+        Field::Absent => bad_key("The Sec-WebSocket-Key header is missing."),
+        Field::Repeated => bad_key("Sec-WebSocket-Key appears more than once."),
+        Field::Once(text) => match BASE64.decode(text) {
+            Ok(nonce) if nonce.len() == KEY_BYTES => Ok(text),
+            _ => bad_key("Sec-WebSocket-Key is not 16 bytes in base64."),
+        },
+    }
+}
+
+/// Only browsers send `Origin`; what has none could have sent any.
+fn check_origin(origin: &Field<'_>, policy: &Policy) -> Result<(), Refused> {
+    let origin = match origin {
+        Field::Absent => return Ok(()),
+        Field::Repeated => {
+            let detail = "The Origin header appears more than once.";
+            return Err(Refused::new(Refusal::BadRequest, detail));
+        }
+        Field::Once(origin) => *origin,
+    };
+    let allowed = |origin| {
+        policy
+            .allow_origin
+            .iter()
+            .any(|pattern| pattern.matches(origin))
+    };
+    if policy.allow_origin.is_empty() || str::from_utf8(origin).is_ok_and(allowed) {
+        Ok(())
+    } else {
+        Err(Refused::new(
+            Refusal::Forbidden,
+            "This origin may not connect.",
+        ))
+    }
+}
+
+/// The first of the client's list that we speak; names are case-sensitive (RFC 6455 section
+/// 11.3.4).
+fn subprotocol<'p>(head: &Head<'_>, policy: &'p Policy) -> Option<&'p str> {
+    head.protocols
+        .iter()
+        .flat_map(|list| elements(list))
+        .find_map(|wanted| {
+            policy
+                .subprotocols
+                .iter()
+                .find(|ours| ours.as_bytes() == wanted)
+                .map(String::as_str)
+        })
+}
+
+/// Padding is required, but bits that no byte uses may be set (RFC 4648 section 3.5): some clients
+/// draw 22 characters at random.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
+/// Bytes of a decoded `Sec-WebSocket-Key` (RFC 6455 section 4.1).
+const KEY_BYTES: usize = 16;
+/// RFC 6455 section 1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Root;
+
+    const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    const VERSION: &str = "Sec-WebSocket-Version: 13\r\n";
+    const CONNECTION: &str = "Connection: Upgrade\r\n";
+
+    fn policy(origins: &[&str], subprotocols: &[&str]) -> Policy {
+        Policy {
+            root: Root::Echo,
+            allow_origin: origins.iter().map(|o| o.parse().unwrap()).collect(),
+            subprotocols: subprotocols.iter().map(|&p| p.to_owned()).collect(),
+            request_head_bytes: 8192,
+            request_headers: 64,
+        }
+    }
+
+    fn try_accept(fields: &[&str], policy: &Policy) -> Result<String, Refused> {
+        let fields = fields.concat();
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n{fields}\r\n");
+        let (head, _) = Head::parse(text.as_bytes(), 8192, 64).unwrap().unwrap();
+        accept(&head, policy).map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    fn refusal(fields: &[&str], policy: &Policy) -> Refusal {
+        try_accept(fields, policy).unwrap_err().refusal
+    }
+
+    #[test]
+    fn the_sample_of_rfc_6455_section_1_3() {
+        let response = try_accept(&[CONNECTION, VERSION, KEY], &policy(&[], &[])).unwrap();
+        let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+            Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        assert_eq!(response, expected);
+    }
+
+    #[test]
+    fn keys_are_sixteen_bytes_in_base64_once() {
+        let policy = policy(&[], &[]);
+        let with = |key: &str| try_accept(&[CONNECTION, VERSION, key], &policy);
+        assert!(with("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAB==\r\n").is_ok());
+        for key in [
+            "",
+            "Sec-WebSocket-Key:\r\n",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ\r\n",
+            "Sec-WebSocket-Key: SGVsbG8sIHdvcmxkIQ==\r\n",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAAA\r\n",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j!Q==\r\n",
+            &[KEY, KEY].concat(),
+        ] {
+            assert_eq!(with(key).unwrap_err().refusal, Refusal::BadKey, "{key}");
+        }
+    }
+
+    #[test]
+    fn only_version_13() {
+        let policy = policy(&[], &[]);
+        for (version, expected) in [
+            ("", Refusal::VersionUnsupported),
+            ("Sec-WebSocket-Version: 8\r\n", Refusal::VersionUnsupported),
+            (
+                "Sec-WebSocket-Version: 013\r\n",
+                Refusal::VersionUnsupported,
+            ),
+            (
+                "Sec-WebSocket-Version: 13, 8\r\n",
+                Refusal::VersionUnsupported,
+            ),
+            (&[VERSION, VERSION].concat(), Refusal::BadRequest),
+        ] {
+            assert_eq!(
+                refusal(&[CONNECTION, version, KEY], &policy),
+                expected,
+                "{version}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_connection_header_and_the_absence_of_a_body_are_required() {
+        let policy = policy(&[], &[]);
+        assert_eq!(refusal(&[VERSION, KEY], &policy), Refusal::BadRequest);
+        let body = "Content-Length: 1\r\n";
+        assert_eq!(
+            refusal(&[CONNECTION, VERSION, KEY, body], &policy),
+            Refusal::BadRequest
+        );
+    }
+
+    #[test]
+    fn origins_are_checked_when_there_is_a_list() {
+        let fields = |origin| [CONNECTION, VERSION, KEY, origin];
+        let (open, listed) = (policy(&[], &[]), policy(&["https://a.org", "*.b.org"], &[]));
+        let evil = "Origin: https://evil.net\r\n";
+        assert!(try_accept(&fields(evil), &open).is_ok());
+        for origin in [
+            "",
+            "Origin: https://A.org\r\n",
+            "Origin: http://x.b.org:1\r\n",
+        ] {
+            assert!(try_accept(&fields(origin), &listed).is_ok(), "{origin}");
+        }
+        for origin in [
+            evil,
+            "Origin: null\r\n",
+            "Origin:\r\n",
+            "Origin: \u{e9}\r\n",
+        ] {
+            assert_eq!(
+                refusal(&fields(origin), &listed),
+                Refusal::Forbidden,
+                "{origin}"
+            );
+        }
+        assert_eq!(
+            refusal(&fields(&[evil, evil].concat()), &open),
+            Refusal::BadRequest
+        );
+    }
+
+    #[test]
+    fn the_first_subprotocol_of_the_client_that_we_speak() {
+        let policy = policy(&[], &["chat", "superchat"]);
+        for (field, expected) in [
+            ("", None),
+            ("Sec-WebSocket-Protocol: other, Chat\r\n", None),
+            (
+                "Sec-WebSocket-Protocol: ,other , superchat,chat\r\n",
+                Some("superchat"),
+            ),
+            (
+                "Sec-WebSocket-Protocol: x\r\nsec-websocket-protocol: chat\r\n",
+                Some("chat"),
+            ),
+        ] {
+            let response = try_accept(&[CONNECTION, VERSION, KEY, field], &policy).unwrap();
+            let chosen = response
+                .lines()
+                .find_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: "));
+            assert_eq!(chosen, expected, "{field}");
+        }
+    }
+
+    #[test]
+    fn extensions_are_ignored() {
+        let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+        let response = try_accept(&[CONNECTION, VERSION, KEY, offer], &policy(&[], &[])).unwrap();
+        assert!(!response.contains("Extensions"));
+    }
+}

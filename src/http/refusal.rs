@@ -1,0 +1,137 @@
+//! Every reason to refuse a request, named once: the response, the counters and the tests all speak
+//! from this list.
+
+use super::response::Response;
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The head is not HTTP/1.0 or 1.1, or the handshake breaks RFC 6455 section 4.2.1: 400.
+    BadRequest,
+    /// `Host` is absent or empty (RFC 9112 section 3.2): 400.
+    MissingHost,
+    /// `Sec-WebSocket-Key` is absent, repeated or not 16 bytes in base64: 400.
+    BadKey,
+    /// The origin is not allowed (RFC 6455 section 10.2): 403.
+    Forbidden,
+    /// No such path: 404.
+    NotFound,
+    /// Neither GET nor HEAD: 405 with `Allow`.
+    MethodNotAllowed,
+    /// The deadline passed before the head was complete: 408.
+    Timeout,
+    /// The request line alone exceeds the limit: 414.
+    UriTooLong,
+    /// A WebSocket route without a request to upgrade: 426 with `Upgrade` (RFC 9110 section
+    /// 15.5.22).
+    UpgradeRequired,
+    /// Another protocol version: 426 with `Sec-WebSocket-Version` (RFC 6455 section 4.4).
+    VersionUnsupported,
+    /// The head has too many bytes or fields: 431 (RFC 6585 section 5).
+    HeadTooLarge,
+    /// The limit of connections is reached: 503 with `Retry-After`.
+    Full,
+    /// The server is stopping: 503 with `Retry-After`.
+    Draining,
+}
+
+impl Refusal {
+    /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
+    pub const ALL: [Self; 13] = [
+        Self::BadRequest,
+        Self::MissingHost,
+        Self::BadKey,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Timeout,
+        Self::UriTooLong,
+        Self::UpgradeRequired,
+        Self::VersionUnsupported,
+        Self::HeadTooLarge,
+        Self::Full,
+        Self::Draining,
+    ];
+
+    /// The reason as a key of the counters, in snake case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::MissingHost => "missing_host",
+            Self::BadKey => "bad_key",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Timeout => "timeout",
+            Self::UriTooLong => "uri_too_long",
+            Self::UpgradeRequired => "upgrade_required",
+            Self::VersionUnsupported => "version_unsupported",
+            Self::HeadTooLarge => "head_too_large",
+            Self::Full => "full",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// The HTTP status code (RFC 9110 section 15).
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::BadRequest | Self::MissingHost | Self::BadKey => 400,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
+            Self::UriTooLong => 414,
+            Self::UpgradeRequired | Self::VersionUnsupported => 426,
+            Self::HeadTooLarge => 431,
+            Self::Full | Self::Draining => 503,
+        }
+    }
+
+    /// Whether the connection can serve the next request: after these the request was understood to
+    /// its last byte.
+    pub(super) const fn allows_keep_alive(self) -> bool {
+        matches!(self.status(), 403 | 404 | 405 | 426)
+    }
+}
+
+/// A refusal with the sentence that tells the peer what to change.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    pub(super) detail: &'static str,
+}
+
+impl Refused {
+    pub(super) const fn new(refusal: Refusal, detail: &'static str) -> Self {
+        Self { refusal, detail }
+    }
+
+    pub(super) fn response(&self) -> Response {
+        let text = format!("{} {}\n", self.refusal.status(), self.detail);
+        let response = Response::text(self.refusal.status(), text);
+        match self.refusal {
+            Refusal::MethodNotAllowed => response.header("Allow", "GET, HEAD"),
+            Refusal::UpgradeRequired => response.upgrade(),
+            Refusal::VersionUnsupported => response.upgrade().header("Sec-WebSocket-Version", "13"),
+            Refusal::Full | Refusal::Draining => response.retry_later(),
+            _ => response,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn the_list_is_complete_ordered_and_distinct() {
+        for (position, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, position);
+            let snake_case = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(refusal.name().chars().all(snake_case), "{}", refusal.name());
+        }
+        let names: HashSet<_> = Refusal::ALL.iter().map(|r| r.name()).collect();
+        assert_eq!(names.len(), Refusal::ALL.len());
+    }
+}

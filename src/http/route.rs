@@ -1,0 +1,271 @@
+//! What a request target names.
+
+use super::refusal::{Refusal, Refused};
+use crate::config::Root;
+
+/// What an upgraded connection is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Every message returns to its sender.
+    Echo,
+    /// Every message goes to all connections of the topic.
+    Broadcast {
+        /// 1 to 255 bytes without control characters.
+        topic: Box<str>,
+        /// Whether the sender does not get its own messages.
+        exclude_self: bool,
+    },
+}
+
+/// A path that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    WebSocket(Endpoint),
+    Health,
+    Stats,
+}
+
+/// A path that a client may upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Root,
+    Echo,
+    /// With its topic.
+    Broadcast(Box<str>),
+}
+
+impl Endpoint {
+    /// What an upgrade with this query means.
+    pub(super) fn route(self, query: &str, root: Root) -> Result<Route, Refused> {
+        let topic = match (self, root) {
+            (Self::Echo, _) | (Self::Root, Root::Echo) => return Ok(Route::Echo),
+            (Self::Root, Root::Broadcast) => DEFAULT_TOPIC.into(),
+            (Self::Broadcast(topic), _) => topic,
+        };
+        Ok(Route::Broadcast {
+            topic,
+            exclude_self: exclude_self(query)?,
+        })
+    }
+}
+
+/// Finds what a request target names, and its query, which is empty when absent.
+///
+/// The target is a path or, as proxies send it, an absolute URL (RFC 9112 section 3.2).
+pub(super) fn resolve(target: &str) -> Result<(Target, &str), Refused> {
+    let bad_request = |detail| Refused::new(Refusal::BadRequest, detail);
+    if !target.is_ascii() || target.contains('#') {
+        return Err(bad_request(
+            "The request target has a character that must be percent-encoded.",
+        ));
+    }
+    let path_and_query =
+        path_and_query(target).ok_or(bad_request("The request target is not a path."))?;
+    let (path, query) = path_and_query
+        .split_once('?')
+        .unwrap_or((path_and_query, ""));
+    let target = match path {
+        "" | "/" => Target::WebSocket(Endpoint::Root),
+        "/echo" => Target::WebSocket(Endpoint::Echo),
+        "/broadcast" => Target::WebSocket(Endpoint::Broadcast(DEFAULT_TOPIC.into())),
+        "/healthz" => Target::Health,
+        "/stats" => Target::Stats,
+        _ => match path.strip_prefix("/broadcast/") {
+            Some(segment) => Target::WebSocket(Endpoint::Broadcast(topic(segment)?)),
+            None => return Err(Refused::new(Refusal::NotFound, ROUTES)),
+        },
+    };
+    Ok((target, query))
+}
+
+fn path_and_query(target: &str) -> Option<&str> {
+    if target.starts_with('/') {
+        return Some(target);
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    let known = ["http", "https", "ws", "wss"];
+    if !known.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
+        return None;
+    }
+    rest.find(['/', '?'])
+        .map_or(Some(""), |end| rest.get(end..))
+}
+
+fn topic(segment: &str) -> Result<Box<str>, Refused> {
+    let bad_request = |detail| Refused::new(Refusal::BadRequest, detail);
+    if segment.is_empty() || segment.contains('/') {
+        return Err(Refused::new(
+            Refusal::NotFound,
+            "A topic is one path segment of 1 to 255 bytes: /broadcast/{topic}.",
+        ));
+    }
+    let decoded = percent_decode(segment).ok_or(bad_request(
+        "The topic has a percent sign without two hexadecimal digits.",
+    ))?;
+    if decoded.len() > TOPIC_BYTES {
+        return Err(bad_request("The topic is longer than 255 bytes."));
+    }
+    let topic =
+        String::from_utf8(decoded).map_err(|_| bad_request("The topic is not valid UTF-8."))?;
+    if topic.contains(char::is_control) {
+        return Err(bad_request("The topic has a control character."));
+    }
+    Ok(topic.into_boxed_str())
+}
+
+/// RFC 3986 section 2.1; `None` when a percent sign is not followed by two hexadecimal digits.
+fn percent_decode(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => digit(bytes.next()?)? << 4 | digit(bytes.next()?)?,
+            other => other,
+        });
+    }
+    Some(decoded)
+}
+
+/// The last `exclude_self` counts; other keys belong to others.
+fn exclude_self(query: &str) -> Result<bool, Refused> {
+    let mut exclude_self = false;
+    for pair in query.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if key == "exclude_self" {
+            exclude_self = value.parse().map_err(|_| {
+                Refused::new(Refusal::BadRequest, "exclude_self is either true or false.")
+            })?;
+        }
+    }
+    Ok(exclude_self)
+}
+
+/// Where `/broadcast` alone leads.
+const DEFAULT_TOPIC: &str = "default";
+/// Longest topic after decoding.
+const TOPIC_BYTES: usize = 255;
+const ROUTES: &str =
+    "Not found. The routes are /, /echo, /broadcast, /broadcast/{topic}, /healthz and /stats.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broadcast(topic: &str) -> Target {
+        Target::WebSocket(Endpoint::Broadcast(topic.into()))
+    }
+
+    #[test]
+    fn known_targets() {
+        for (target, expected) in [
+            ("/", (Target::WebSocket(Endpoint::Root), "")),
+            ("/?a=b", (Target::WebSocket(Endpoint::Root), "a=b")),
+            ("/echo", (Target::WebSocket(Endpoint::Echo), "")),
+            ("/echo?", (Target::WebSocket(Endpoint::Echo), "")),
+            ("/healthz?probe", (Target::Health, "probe")),
+            ("/stats", (Target::Stats, "")),
+            ("/broadcast", (broadcast("default"), "")),
+            ("/broadcast?x", (broadcast("default"), "x")),
+            ("/broadcast/room?x?y", (broadcast("room"), "x?y")),
+            (
+                "/broadcast/caf%C3%A9%2f%20+",
+                (broadcast("caf\u{e9}/ +"), ""),
+            ),
+            (
+                "http://example.org",
+                (Target::WebSocket(Endpoint::Root), ""),
+            ),
+            (
+                "http://example.org?x=/",
+                (Target::WebSocket(Endpoint::Root), "x=/"),
+            ),
+            (
+                "WS://example.org:80/echo?x",
+                (Target::WebSocket(Endpoint::Echo), "x"),
+            ),
+        ] {
+            assert_eq!(resolve(target), Ok(expected), "{target}");
+        }
+    }
+
+    #[test]
+    fn unknown_and_malformed_targets() {
+        let long = format!("/broadcast/{}", "a".repeat(256));
+        for (target, status) in [
+            ("/nothing", 404),
+            ("/Echo", 404),
+            ("/echo/", 404),
+            ("//echo", 404),
+            ("/broadcast/", 404),
+            ("/broadcast/a/b", 404),
+            (long.as_str(), 400),
+            ("/broadcast/%", 400),
+            ("/broadcast/%4", 400),
+            ("/broadcast/%zz", 400),
+            ("/broadcast/%+1", 400),
+            ("/broadcast/%FF", 400),
+            ("/broadcast/%00", 400),
+            ("/broadcast/%C2%85", 400),
+            ("/broadcast/\u{e9}", 400),
+            ("/echo#part", 400),
+            ("*", 400),
+            ("example.org:80", 400),
+            ("ftp://example.org/echo", 400),
+        ] {
+            assert_eq!(
+                resolve(target).unwrap_err().refusal.status(),
+                status,
+                "{target}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_longest_topic_is_counted_after_decoding() {
+        let encoded = format!("/broadcast/{}", "%41".repeat(255));
+        assert_eq!(resolve(&encoded), Ok((broadcast(&"A".repeat(255)), "")));
+    }
+
+    #[test]
+    fn exclude_self_is_true_or_false() {
+        let route = |query| Endpoint::Broadcast("t".into()).route(query, Root::Echo);
+        let expected = |exclude_self| {
+            Ok(Route::Broadcast {
+                topic: "t".into(),
+                exclude_self,
+            })
+        };
+        assert_eq!(route(""), expected(false));
+        assert_eq!(route("exclude_self=false"), expected(false));
+        assert_eq!(route("a=b&exclude_self=true&&c"), expected(true));
+        assert_eq!(route("exclude_selfish=1"), expected(false));
+        for query in [
+            "exclude_self",
+            "exclude_self=",
+            "exclude_self=1",
+            "exclude_self=TRUE",
+        ] {
+            assert_eq!(
+                route(query).unwrap_err().refusal,
+                Refusal::BadRequest,
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_root_is_configured() {
+        let route = |query, root| Endpoint::Root.route(query, root);
+        assert_eq!(route("", Root::Echo), Ok(Route::Echo));
+        let expected = Ok(Route::Broadcast {
+            topic: "default".into(),
+            exclude_self: true,
+        });
+        assert_eq!(route("exclude_self=true", Root::Broadcast), expected);
+    }
+}
