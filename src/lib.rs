@@ -1,3 +1,10 @@
 //! Ringwire: a WebSocket echo, broadcast and pub/sub server on io_uring.
 
+pub mod cli;
 pub mod config;
+pub mod limits;
+pub mod logging;
+pub mod settings;
+
+/// The version of this build, as `--version` prints it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
