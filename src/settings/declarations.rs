@@ -235,7 +235,7 @@ fn slow_consumers() -> Vec<Row> {
         (
             "slow-consumer",
             "POLICY",
-            "On a full backlog: close with 1013, drop the new or the oldest message, or the whole queue",
+            "On a full backlog: close with 1013, drop the new message, the oldest, or the queue",
             one(choice(), |config| &mut config.slow_consumer),
         ),
         (

@@ -221,9 +221,6 @@ impl Settings {
     }
 }
 
-/// The key of `--config` and `RINGWIRE_CONFIG`, which is no setting as a file cannot name itself.
-pub const FILE_KEY: &str = "config";
-
 fn impossible(setting: &Setting, value: String, origin: Origin) -> SettingError {
     let allowed = setting.value.allowed.clone();
     SettingError::Impossible {
@@ -246,6 +243,9 @@ fn closest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
 fn is_bare(item: &str) -> bool {
     matches!(item, "true" | "false") || item.parse::<u64>().is_ok()
 }
+
+/// The key of `--config` and `RINGWIRE_CONFIG`, which is no setting as a file cannot name itself.
+pub const FILE_KEY: &str = "config";
 
 /// Below this Jaro-Winkler similarity a suggestion confuses more than it helps.
 const SIMILARITY_LEAST: f64 = 0.8;
