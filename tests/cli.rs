@@ -1,6 +1,8 @@
 //! The command line as a user meets it: the built binary, its output and its exit status.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -151,6 +153,14 @@ fn unknown_names_are_refused_with_the_closest_one() {
 
     let output = run(ringwire(&["config"]).env("OTHER_MAX_MESAGE", "5"));
     assert!(output.status.success());
+}
+
+#[test]
+fn what_is_not_utf_8_is_refused() {
+    let path = OsStr::from_bytes(b"unix:/run/\xff");
+    let said = refusal(&run(ringwire(&["config"]).env("RINGWIRE_LISTEN", path)));
+    assert!(said.contains("listen = "), "{said}");
+    refusal(&run(ringwire(&["config", "--listen"]).arg(path)));
 }
 
 #[test]

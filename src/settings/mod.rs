@@ -178,24 +178,24 @@ impl Settings {
         &mut self,
         variables: &HashMap<&'static str, OsString>,
     ) -> Result<(), SettingError> {
-        let keys: Vec<&'static str> = self.declared.iter().map(|setting| setting.key).collect();
-        for key in keys {
-            let Some(value) = variables.get(key) else {
+        let mut given = Vec::new();
+        for setting in &self.declared {
+            let Some(value) = variables.get(setting.key) else {
                 continue;
             };
-            // What is not UTF-8 is refused by every form, and shown as well as it can be.
-            let value = value.to_string_lossy();
-            let is_list = self
-                .declared
-                .iter()
-                .any(|it| it.key == key && it.value.is_list);
-            let items = match is_list {
-                true => value.split(',').map(str::to_owned).collect(),
-                false => vec![value.into_owned()],
+            let Some(value) = value.to_str() else {
+                let spelling = value.to_string_lossy().into_owned();
+                return Err(impossible(setting, spelling, Origin::Environment));
             };
-            self.set(key, &items, Origin::Environment)?;
+            let items: Vec<String> = match setting.value.is_list {
+                true => value.split(',').map(str::to_owned).collect(),
+                false => vec![value.to_owned()],
+            };
+            given.push((setting.key, items));
         }
-        Ok(())
+        given
+            .iter()
+            .try_for_each(|(key, items)| self.set(key, items, Origin::Environment))
     }
 
     fn set(
