@@ -32,13 +32,10 @@ impl<T: 'static> Form<T> {
         let Self {
             allowed,
             range,
-            mut choices,
             parse,
             print,
+            ..
         } = self;
-        if !choices.is_empty() {
-            choices.push(OFF.to_owned());
-        }
         Form {
             allowed: format!("{allowed}, or {OFF}"),
             range: range.map(|range| format!("{range}, or {OFF}")),
