@@ -1,8 +1,16 @@
 //! The effective configuration: every setting resolved, validated and ready to use.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::thread;
 use std::time::Duration;
+
+use clap::ValueEnum;
+use thiserror::Error;
+
+use crate::limits;
 
 /// Where a listener accepts connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +22,7 @@ pub enum ListenAddress {
 }
 
 /// What an upgrade of `/` means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Root {
     /// Every message returns to its sender.
     Echo,
@@ -23,7 +31,7 @@ pub enum Root {
 }
 
 /// Which message types a connection may send; others are closed with 1003 (RFC 6455 section 7.4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MessageTypes {
     /// Text and binary.
     Any,
@@ -34,7 +42,7 @@ pub enum MessageTypes {
 }
 
 /// What happens to a subscriber whose backlog is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SlowConsumer {
     /// Close with 1013 and a reason.
     Disconnect,
@@ -47,7 +55,7 @@ pub enum SlowConsumer {
 }
 
 /// Bounds on what one peer may cost.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections of the whole process; `None` is what the descriptor tables hold.
     pub connections: Option<usize>,
@@ -74,7 +82,7 @@ pub struct Limits {
 }
 
 /// How a shard uses its io_uring.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Engine {
     /// Event loops, one thread each.
     pub shards: usize,
@@ -88,12 +96,46 @@ pub struct Engine {
     pub park_after: Option<Duration>,
     /// Slots of a shard's broadcast ring, a power of two.
     pub broadcast_ring_slots: usize,
-    /// Optional kernel abilities not to use even when present, by name as the start line prints them.
+    /// Optional kernel abilities not to use even when present, by the names that
+    /// [`limits::DISABLEABLE_ABILITIES`] lists and the start line prints.
     pub disabled_abilities: Vec<String>,
 }
 
+/// The least severe log lines that are written; see RFC 5424 section 6.2.1 for the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What ends the program.
+    Error,
+    /// Also what an operator should look at.
+    Warn,
+    /// Also start, stop and drain.
+    Info,
+    /// Also what helps to find a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For a person.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What is logged to standard error, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logs {
+    /// Lines less severe than this are not written.
+    pub level: LogLevel,
+    /// How a line is written.
+    pub format: LogFormat,
+}
+
 /// Everything `ringwire serve` needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Listeners, at least one.
     pub listen: Vec<ListenAddress>,
@@ -113,4 +155,134 @@ pub struct Config {
     pub engine: Engine,
     /// Window over which a stop closes the connections.
     pub drain: Duration,
+    /// The log.
+    pub logs: Logs,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: limits::CONNECTIONS.default,
+            request_head_bytes: limits::REQUEST_HEAD_BYTES.default,
+            request_headers: limits::REQUEST_HEADERS.default,
+            message_bytes: limits::MESSAGE_BYTES.default,
+            message_fragments: limits::MESSAGE_FRAGMENTS.default,
+            control_frames_per_second: limits::CONTROL_FRAMES_PER_SECOND.default,
+            handshake_timeout: limits::HANDSHAKE_TIMEOUT.default,
+            idle_timeout: limits::IDLE_TIMEOUT.default,
+            close_timeout: limits::CLOSE_TIMEOUT.default,
+            lifetime: limits::LIFETIME.default,
+            backlog_bytes: limits::BACKLOG_BYTES.default,
+        }
+    }
+}
+
+impl Default for Engine {
+    /// One shard for each core this process may run on.
+    fn default() -> Self {
+        Self {
+            shards: available_cores().clamp(limits::SHARDS.least, limits::SHARDS.most),
+            pin: true,
+            receive_buffers: limits::RECEIVE_BUFFERS.default,
+            receive_buffer_bytes: limits::RECEIVE_BUFFER_BYTES.default,
+            park_after: limits::PARK_AFTER.default,
+            broadcast_ring_slots: limits::BROADCAST_RING_SLOTS.default,
+            disabled_abilities: Vec::new(),
+        }
+    }
+}
+
+impl Default for Config {
+    /// What `ringwire` runs with when nothing is set.
+    fn default() -> Self {
+        Self {
+            listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7071)))],
+            root: Root::Echo,
+            allow_origin: Vec::new(),
+            subprotocols: Vec::new(),
+            message_types: MessageTypes::Any,
+            slow_consumer: SlowConsumer::Disconnect,
+            limits: Limits::default(),
+            engine: Engine::default(),
+            drain: limits::DRAIN.default,
+            logs: Logs {
+                level: LogLevel::Info,
+                format: LogFormat::Human,
+            },
+        }
+    }
+}
+
+/// A text that is no listen address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("neither IP:PORT nor unix:PATH")]
+pub struct ListenAddressError;
+
+impl FromStr for ListenAddress {
+    type Err = ListenAddressError;
+
+    /// Reads `IP:PORT`, `[IPv6]:PORT` or `unix:PATH`. Names are refused: what they resolve to may
+    /// change between two starts.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            Some(path) if is_socket_path(path) => Ok(Self::Unix(PathBuf::from(path))),
+            Some(_) => Err(ListenAddressError),
+            None => text.parse().map(Self::Tcp).map_err(|_| ListenAddressError),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(formatter, "{address}"),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+fn is_socket_path(path: &str) -> bool {
+    !path.is_empty() && path.len() <= limits::UNIX_PATH_BYTES_MOST && !path.contains('\0')
+}
+
+fn available_cores() -> usize {
+    thread::available_parallelism().map_or(limits::SHARDS.default, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_back_as_they_were_written() {
+        for text in [
+            "127.0.0.1:7071",
+            "[::1]:7071",
+            "0.0.0.0:0",
+            "unix:/run/ringwire.sock",
+        ] {
+            let address: ListenAddress = text.parse().expect(text);
+            assert_eq!(address.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn names_and_half_addresses_are_refused() {
+        let long = format!("unix:/{}", "x".repeat(limits::UNIX_PATH_BYTES_MOST));
+        for text in [
+            "localhost:7071",
+            "127.0.0.1",
+            "::1:7071",
+            ":7071",
+            "unix:",
+            "",
+            &long,
+        ] {
+            assert_eq!(
+                text.parse::<ListenAddress>(),
+                Err(ListenAddressError),
+                "{text}"
+            );
+        }
+    }
 }

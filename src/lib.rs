@@ -1,4 +1,11 @@
 //! Ringwire: a WebSocket echo, broadcast and pub/sub server on io_uring.
 
+pub mod cli;
 pub mod config;
 pub mod http;
+pub mod limits;
+pub mod logging;
+pub mod settings;
+
+/// The version of this build, as `--version` prints it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

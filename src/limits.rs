@@ -1,0 +1,210 @@
+//! Defaults of all bounded settings and the values they may take, in one place, with the relations
+//! between them that the rest of the program relies on checked by the compiler.
+
+use std::time::Duration;
+
+/// The values a setting may take, both ends included, and the one it has when nobody sets it.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound<T, D = T> {
+    /// The value when nobody sets one.
+    pub default: D,
+    /// The least allowed value.
+    pub least: T,
+    /// The greatest allowed value.
+    pub most: T,
+}
+
+/// Event loops; the default stands in where the number of available cores cannot be read.
+pub const SHARDS: Bound<usize> = Bound {
+    default: 1,
+    least: 1,
+    most: 1024,
+};
+
+/// Receive buffers of a shard, a power of two (`IORING_REGISTER_PBUF_RING` takes up to 32,768).
+pub const RECEIVE_BUFFERS: Bound<u16> = Bound {
+    default: 32,
+    least: 1,
+    most: 1 << 15,
+};
+
+/// Bytes of one receive buffer, a power of two.
+pub const RECEIVE_BUFFER_BYTES: Bound<u32> = Bound {
+    default: 64 * KIB as u32,
+    least: 4 * KIB as u32,
+    most: 16 * MIB as u32,
+};
+
+/// Bytes that all receive buffers of one shard may take together.
+pub const RECEIVE_MEMORY_BYTES_MOST: u64 = 4 * GIB;
+
+/// Slots of a shard's broadcast ring, a power of two.
+pub const BROADCAST_RING_SLOTS: Bound<usize> = Bound {
+    default: 1024,
+    least: 2,
+    most: 1 << 20,
+};
+
+/// Quiet time after which a connection is parked.
+pub const PARK_AFTER: Bound<Duration, Option<Duration>> = Bound {
+    default: Some(seconds(5)),
+    least: milliseconds(10),
+    most: days(1),
+};
+
+/// Names of the optional kernel abilities that `disable` takes.
+pub const DISABLEABLE_ABILITIES: [&str; 3] =
+    ["no-sqarray", "incremental-buffers", "registered-ring"];
+
+/// Open connections of the whole process.
+pub const CONNECTIONS: Bound<usize, Option<usize>> = Bound {
+    default: None,
+    least: 1,
+    most: 100_000_000,
+};
+
+/// Bytes of a request head.
+pub const REQUEST_HEAD_BYTES: Bound<usize> = Bound {
+    default: 8 * KIB as usize,
+    least: 256,
+    most: MIB as usize,
+};
+
+/// Header fields of a request head.
+pub const REQUEST_HEADERS: Bound<usize> = Bound {
+    default: 64,
+    least: 8,
+    most: 1024,
+};
+
+/// Payload bytes of a message.
+pub const MESSAGE_BYTES: Bound<u32> = Bound {
+    default: 16 * MIB as u32,
+    least: 1,
+    most: GIB as u32,
+};
+
+/// Frames of a message.
+pub const MESSAGE_FRAGMENTS: Bound<u32> = Bound {
+    default: 131_072,
+    least: 1,
+    most: 1 << 30,
+};
+
+/// Control frames in one second.
+pub const CONTROL_FRAMES_PER_SECOND: Bound<u32> = Bound {
+    default: 1000,
+    least: 1,
+    most: 1_000_000,
+};
+
+/// From accept to the complete request head.
+pub const HANDSHAKE_TIMEOUT: Bound<Duration> = Bound {
+    default: seconds(10),
+    least: milliseconds(100),
+    most: hours(1),
+};
+
+/// Time without a byte from the peer.
+pub const IDLE_TIMEOUT: Bound<Duration, Option<Duration>> = Bound {
+    default: Some(seconds(120)),
+    least: milliseconds(100),
+    most: days(7),
+};
+
+/// From our close frame to the peer's.
+pub const CLOSE_TIMEOUT: Bound<Duration> = Bound {
+    default: seconds(5),
+    least: milliseconds(100),
+    most: hours(1),
+};
+
+/// From the upgrade to the close.
+pub const LIFETIME: Bound<Duration, Option<Duration>> = Bound {
+    default: None,
+    least: milliseconds(100),
+    most: days(365),
+};
+
+/// Bytes queued for one connection.
+pub const BACKLOG_BYTES: Bound<usize> = Bound {
+    default: MIB as usize,
+    least: 4 * KIB as usize,
+    most: 4 * GIB as usize,
+};
+
+/// Window over which a stop closes the connections.
+pub const DRAIN: Bound<Duration> = Bound {
+    default: seconds(10),
+    least: Duration::ZERO,
+    most: hours(1),
+};
+
+/// Longest path of a Unix socket: `sun_path` holds 108 bytes with the terminator, see unix(7).
+pub const UNIX_PATH_BYTES_MOST: usize = 107;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+const fn milliseconds(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+const fn hours(count: u64) -> Duration {
+    seconds(count * 3600)
+}
+
+const fn days(count: u64) -> Duration {
+    hours(count * 24)
+}
+
+macro_rules! assert_ordered {
+    ($($bound:ident),+ $(,)?) => {
+        $(const _: () = assert!(
+            $bound.least <= $bound.default && $bound.default <= $bound.most,
+            concat!(stringify!($bound), ": the default is out of its range"),
+        );)+
+    };
+}
+
+assert_ordered!(
+    SHARDS,
+    RECEIVE_BUFFERS,
+    RECEIVE_BUFFER_BYTES,
+    BROADCAST_RING_SLOTS,
+    REQUEST_HEAD_BYTES,
+    REQUEST_HEADERS,
+    MESSAGE_BYTES,
+    MESSAGE_FRAGMENTS,
+    CONTROL_FRAMES_PER_SECOND,
+    BACKLOG_BYTES,
+);
+
+macro_rules! assert_powers_of_two {
+    ($($bound:ident),+ $(,)?) => {
+        $(const _: () = assert!(
+            $bound.least.is_power_of_two()
+                && $bound.default.is_power_of_two()
+                && $bound.most.is_power_of_two(),
+            concat!(stringify!($bound), ": not a power of two"),
+        );)+
+    };
+}
+
+assert_powers_of_two!(RECEIVE_BUFFERS, RECEIVE_BUFFER_BYTES, BROADCAST_RING_SLOTS);
+
+// The answer to one full receive buffer fits the backlog.
+const _: () = assert!(RECEIVE_BUFFER_BYTES.default as usize <= BACKLOG_BYTES.default);
+const _: () = assert!(
+    RECEIVE_BUFFERS.default as u64 * RECEIVE_BUFFER_BYTES.default as u64
+        <= RECEIVE_MEMORY_BYTES_MOST
+);
+// The shortest request head that opens a WebSocket has about 150 bytes and five header fields.
+const _: () = assert!(REQUEST_HEAD_BYTES.least >= 256 && REQUEST_HEADERS.least >= 5);
+// A message and its frame header are counted in 32 bits.
+const _: () = assert!(MESSAGE_BYTES.most <= u32::MAX - 14);

@@ -1,0 +1,251 @@
+//! The layers under the configuration: flag over environment over file over default. A value is
+//! judged where it is read, also when a stronger layer hides it, so that a mistake does not wait
+//! for the day the stronger layer goes.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+pub use declarations::declarations;
+pub use error::{Origin, SettingError, variable};
+pub use setting::{Setting, Value};
+
+use crate::config::Config;
+
+mod declarations;
+mod error;
+mod file;
+mod form;
+mod names;
+mod relations;
+mod setting;
+
+/// A value for each setting, with the layer it came from.
+pub struct Settings {
+    declared: Vec<Setting>,
+    config: Config,
+    origins: HashMap<&'static str, Origin>,
+}
+
+/// What the command line says: the file, and each flag given with its values.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// The value of `--config`.
+    pub file: Option<PathBuf>,
+    /// Keys of settings with the texts given for them.
+    pub values: Vec<(&'static str, Vec<String>)>,
+}
+
+impl Settings {
+    /// Puts the layers over each other. `environment` is every variable of the process; those that
+    /// do not start with `RINGWIRE_` are none of ours.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a key or variable that does not exist, a value that its setting
+    /// does not take.
+    pub fn load(
+        flags: Flags,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, SettingError> {
+        let mut settings = Self {
+            declared: declarations(),
+            config: Config::default(),
+            origins: HashMap::new(),
+        };
+        let mut variables = settings.own_variables(environment)?;
+        let file_variable = variables.remove(FILE_KEY).filter(|path| !path.is_empty());
+        if let Some(path) = flags.file.or(file_variable.map(PathBuf::from)) {
+            settings.apply_file(&path)?;
+        }
+        settings.apply_environment(&variables)?;
+        for (key, items) in flags.values {
+            settings.set(key, &items, Origin::Flag)?;
+        }
+        Ok(settings)
+    }
+
+    /// The configuration, with every relation between settings checked.
+    ///
+    /// # Errors
+    /// Two values that contradict each other.
+    pub fn resolve(&self) -> Result<Config, SettingError> {
+        relations::check(self, &self.config)?;
+        Ok(self.config.clone())
+    }
+
+    /// The layer that decided `key`.
+    pub fn origin(&self, key: &str) -> &Origin {
+        self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+
+    /// The effective values as a TOML file that says the same when it is read, each with its
+    /// meaning above it and its layer behind it.
+    pub fn to_toml(&self) -> String {
+        let mut text = format!("# Effective configuration of ringwire {}\n", crate::VERSION);
+        let mut heading = "";
+        for setting in &self.declared {
+            if heading != setting.heading {
+                heading = setting.heading;
+                let _ = write!(text, "\n# --- {heading} ---\n");
+            }
+            let (key, help) = (setting.key, setting.help);
+            let (value, layer) = (self.toml_value(setting), self.origin(key).layer());
+            let _ = write!(text, "\n# {help}.\n{key} = {value} # {layer}\n");
+        }
+        text
+    }
+
+    /// A key with its value and where that came from, for a text about it.
+    fn describe(&self, key: &str) -> String {
+        let value = self.declared.iter().find(|setting| setting.key == key);
+        let value = value.map_or_else(String::new, |setting| self.toml_value(setting));
+        format!("{key} = {value} ({})", self.origin(key).place(key))
+    }
+
+    fn toml_value(&self, setting: &Setting) -> String {
+        let items = setting.value.read(&mut self.config.clone());
+        let quoted = |item: &String| toml::Value::String(item.clone()).to_string();
+        match items.as_slice() {
+            [item] if !setting.value.is_list && is_bare(item) => item.clone(),
+            [item] if !setting.value.is_list => quoted(item),
+            items => format!(
+                "[{}]",
+                items.iter().map(quoted).collect::<Vec<_>>().join(", ")
+            ),
+        }
+    }
+
+    /// Our variables by their keys.
+    fn own_variables(
+        &self,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<HashMap<&'static str, OsString>, SettingError> {
+        let mut own = HashMap::new();
+        for (name, value) in environment {
+            let name = name.to_string_lossy();
+            if !name.starts_with(error::VARIABLE_PREFIX) {
+                continue;
+            }
+            let mut keys = self
+                .declared
+                .iter()
+                .map(|setting| setting.key)
+                .chain([FILE_KEY]);
+            let Some(key) = keys.find(|key| variable(key) == name) else {
+                let variables = self.declared.iter().map(|setting| variable(setting.key));
+                let closest = closest(&name, variables.chain([variable(FILE_KEY)]));
+                let (name, origin) = (name.into_owned(), Origin::Environment);
+                return Err(SettingError::Unknown {
+                    name,
+                    origin,
+                    closest,
+                });
+            };
+            own.insert(key, value);
+        }
+        Ok(own)
+    }
+
+    fn apply_file(&mut self, path: &Path) -> Result<(), SettingError> {
+        for entry in file::read(path)? {
+            let origin = Origin::File {
+                path: path.to_owned(),
+                line: entry.line,
+            };
+            let known = self
+                .declared
+                .iter()
+                .find(|setting| setting.key == entry.key);
+            let Some(setting) = known else {
+                let keys = self.declared.iter().map(|setting| setting.key.to_owned());
+                let closest = closest(&entry.key, keys);
+                return Err(SettingError::Unknown {
+                    name: entry.key,
+                    origin,
+                    closest,
+                });
+            };
+            match entry.items {
+                Ok(items) => self.set(setting.key, &items, origin)?,
+                Err(spelling) => return Err(impossible(setting, spelling, origin)),
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_environment(
+        &mut self,
+        variables: &HashMap<&'static str, OsString>,
+    ) -> Result<(), SettingError> {
+        let mut given = Vec::new();
+        for setting in &self.declared {
+            let Some(value) = variables.get(setting.key) else {
+                continue;
+            };
+            let Some(value) = value.to_str() else {
+                let spelling = value.to_string_lossy().into_owned();
+                return Err(impossible(setting, spelling, Origin::Environment));
+            };
+            let items: Vec<String> = match setting.value.is_list {
+                true => value.split(',').map(str::to_owned).collect(),
+                false => vec![value.to_owned()],
+            };
+            given.push((setting.key, items));
+        }
+        given
+            .iter()
+            .try_for_each(|(key, items)| self.set(key, items, Origin::Environment))
+    }
+
+    fn set(
+        &mut self,
+        key: &'static str,
+        items: &[String],
+        origin: Origin,
+    ) -> Result<(), SettingError> {
+        let Some(setting) = self.declared.iter().find(|setting| setting.key == key) else {
+            return Err(SettingError::Unknown {
+                name: key.to_owned(),
+                origin,
+                closest: None,
+            });
+        };
+        match setting.value.write(&mut self.config, items) {
+            Ok(()) => {
+                self.origins.insert(key, origin);
+                Ok(())
+            }
+            Err(refused) => Err(impossible(setting, refused, origin)),
+        }
+    }
+}
+
+fn impossible(setting: &Setting, value: String, origin: Origin) -> SettingError {
+    let allowed = setting.value.allowed.clone();
+    SettingError::Impossible {
+        key: setting.key,
+        value,
+        origin,
+        allowed,
+    }
+}
+
+/// The name most like `name`, when any is like it at all.
+fn closest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
+    names
+        .map(|other| (strsim::jaro_winkler(name, &other), other))
+        .filter(|(similarity, _)| *similarity > SIMILARITY_LEAST)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, other)| other)
+}
+
+fn is_bare(item: &str) -> bool {
+    matches!(item, "true" | "false") || item.parse::<u64>().is_ok()
+}
+
+/// The key of `--config` and `RINGWIRE_CONFIG`, which is no setting as a file cannot name itself.
+pub const FILE_KEY: &str = "config";
+
+/// Below this Jaro-Winkler similarity a suggestion confuses more than it helps.
+const SIMILARITY_LEAST: f64 = 0.8;

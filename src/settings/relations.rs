@@ -1,0 +1,60 @@
+//! Values that are each allowed but not together, all in one place.
+
+use super::Settings;
+use super::error::SettingError;
+use crate::config::{Config, ListenAddress};
+use crate::limits;
+
+/// Checks every relation between settings.
+///
+/// # Errors
+/// The first relation that does not hold, as a text that names both settings.
+pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingError> {
+    let broken = duplicate_listener(config)
+        .or_else(|| receive_memory(settings, config))
+        .or_else(|| backlog_below_one_buffer(settings, config));
+    match broken {
+        Some(text) => Err(SettingError::Contradiction(text)),
+        None => Ok(()),
+    }
+}
+
+/// Two listeners on one TCP address would both succeed, as shards share a port by `SO_REUSEPORT`.
+fn duplicate_listener(config: &Config) -> Option<String> {
+    let mut rest = config.listen.as_slice();
+    while let Some((address, others)) = rest.split_first() {
+        let is_chosen_by_kernel = matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
+        if others.contains(address) && !is_chosen_by_kernel {
+            return Some(format!(
+                "listen names {address} twice: allowed is each address once"
+            ));
+        }
+        rest = others;
+    }
+    None
+}
+
+fn receive_memory(settings: &Settings, config: &Config) -> Option<String> {
+    let bytes = u64::from(config.engine.receive_buffers)
+        .saturating_mul(u64::from(config.engine.receive_buffer_bytes));
+    (bytes > limits::RECEIVE_MEMORY_BYTES_MOST).then(|| {
+        format!(
+            "{} times {} is {bytes} bytes for each shard: allowed are {} bytes together",
+            settings.describe("receive-buffers"),
+            settings.describe("receive-buffer-size"),
+            limits::RECEIVE_MEMORY_BYTES_MOST,
+        )
+    })
+}
+
+fn backlog_below_one_buffer(settings: &Settings, config: &Config) -> Option<String> {
+    let backlog = u64::try_from(config.limits.backlog_bytes).unwrap_or(u64::MAX);
+    (backlog < u64::from(config.engine.receive_buffer_bytes)).then(|| {
+        format!(
+            "{} is less than {}: allowed is at least as much, as the answer to one full receive \
+             buffer must fit the backlog",
+            settings.describe("max-backlog"),
+            settings.describe("receive-buffer-size"),
+        )
+    })
+}

@@ -1,0 +1,379 @@
+//! The command line as a user meets it: the built binary, its output and its exit status.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use ringwire::settings::{declarations, variable};
+
+/// A setting with three values that it takes, none of them the default where there are enough.
+struct Row {
+    key: &'static str,
+    flag: &'static str,
+    environment: &'static str,
+    file: &'static str,
+    /// The three as `ringwire config` shows them.
+    shown: [&'static str; 3],
+}
+
+#[test]
+fn the_table_has_every_setting() {
+    let mut declared: Vec<_> = declarations().iter().map(|setting| setting.key).collect();
+    let mut rows: Vec<_> = ROWS.iter().map(|row| row.key).collect();
+    declared.sort_unstable();
+    rows.sort_unstable();
+    assert_eq!(rows, declared);
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_over_the_file() {
+    let defaults = effective(&mut ringwire(&["config"]));
+    for row in ROWS {
+        let Row {
+            key,
+            flag,
+            environment,
+            file,
+            shown: [by_flag, by_environment, by_file],
+        } = row;
+        let path = write_file(key, &format!("{key} = {file}\n"));
+        let only_the_key = |mut values: BTreeMap<String, (String, String)>| {
+            let value = values.remove(*key).expect("printed");
+            assert!(
+                values
+                    .iter()
+                    .all(|(other, value)| defaults.get(other) == Some(value)),
+                "{key}"
+            );
+            value
+        };
+        let expected = |value: &str, layer: &str| (value.to_owned(), layer.to_owned());
+
+        let mut command = ringwire(&["config", "--config", &path]);
+        assert_eq!(
+            only_the_key(effective(&mut command)),
+            expected(by_file, "file"),
+            "{key}"
+        );
+        command.env(variable(key), environment);
+        let seen = only_the_key(effective(&mut command));
+        assert_eq!(seen, expected(by_environment, "environment"), "{key}");
+        command.arg(format!("--{key}")).arg(flag);
+        assert_eq!(
+            only_the_key(effective(&mut command)),
+            expected(by_flag, "flag"),
+            "{key}"
+        );
+    }
+    assert!(defaults.values().all(|(_, layer)| layer == "default"));
+}
+
+#[test]
+fn the_printed_configuration_says_the_same_when_it_is_read() {
+    let mut command = ringwire(&["config"]);
+    for row in ROWS {
+        command.arg(format!("--{}", row.key)).arg(row.flag);
+    }
+    let printed = text(&run(&mut command).stdout);
+    let path = write_file("round-trip", &printed);
+    let values = |command: &mut Command| -> BTreeMap<String, String> {
+        effective(command)
+            .into_iter()
+            .map(|(key, (value, _))| (key, value))
+            .collect()
+    };
+    let mut again = ringwire(&["config", "--config", &path]);
+    assert_eq!(values(&mut again), values(&mut command));
+    assert!(
+        effective(&mut again)
+            .values()
+            .all(|(_, layer)| layer == "file")
+    );
+}
+
+#[test]
+fn every_layer_refuses_what_its_setting_does_not_take() {
+    for setting in declarations() {
+        let key = setting.key;
+        let names_all = |output: &Output, place: &str| {
+            let said = refusal(output);
+            for part in [key, "?wrong?", place] {
+                assert!(said.contains(part), "{key}: {part:?} is not in {said:?}");
+            }
+            for choice in &setting.value.choices {
+                assert!(
+                    said.contains(choice),
+                    "{key}: {choice:?} is not in {said:?}"
+                );
+            }
+            let has_allowed = said.contains(&setting.value.allowed);
+            assert!(has_allowed || !setting.value.choices.is_empty(), "{said}");
+        };
+        names_all(
+            &run(ringwire(&["config"])
+                .arg(format!("--{key}"))
+                .arg("?wrong? /")),
+            "--",
+        );
+        names_all(
+            &run(ringwire(&["config"]).env(variable(key), "?wrong? /")),
+            &variable(key),
+        );
+        let path = write_file(
+            &format!("{key}-wrong"),
+            &format!("\n{key} = \"?wrong? /\"\n"),
+        );
+        names_all(
+            &run(&mut ringwire(&["config", "--config", &path])),
+            &format!("{path}, line 2"),
+        );
+    }
+}
+
+#[test]
+fn unknown_names_are_refused_with_the_closest_one() {
+    let path = write_file("unknown-key", "shards = 1\nmax-mesage = 5\n");
+    let said = refusal(&run(&mut ringwire(&["config", "--config", &path])));
+    assert!(
+        said.contains(&format!("key max-mesage ({path}, line 2)")),
+        "{said}"
+    );
+    assert!(said.contains("did you mean max-message?"), "{said}");
+
+    let said = refusal(&run(ringwire(&["serve"]).env("RINGWIRE_MAX_MESAGE", "5")));
+    assert!(
+        said.contains("RINGWIRE_MAX_MESAGE: did you mean RINGWIRE_MAX_MESSAGE?"),
+        "{said}"
+    );
+
+    let said = refusal(&run(&mut ringwire(&["--max-mesage", "5"])));
+    assert!(said.contains("'--max-message'"), "{said}");
+
+    let output = run(ringwire(&["config"]).env("OTHER_MAX_MESAGE", "5"));
+    assert!(output.status.success());
+}
+
+#[test]
+fn what_is_not_utf_8_is_refused() {
+    let path = OsStr::from_bytes(b"unix:/run/\xff");
+    let said = refusal(&run(ringwire(&["config"]).env("RINGWIRE_LISTEN", path)));
+    assert!(said.contains("listen = "), "{said}");
+    refusal(&run(ringwire(&["config", "--listen"]).arg(path)));
+}
+
+#[test]
+fn a_hidden_mistake_is_still_a_mistake() {
+    let mut command = ringwire(&["config", "--shards", "2"]);
+    let said = refusal(&run(command.env("RINGWIRE_SHARDS", "none")));
+    assert!(
+        said.contains("shards = \"none\" (environment variable RINGWIRE_SHARDS)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn values_that_contradict_each_other_are_refused() {
+    let cases: [(&[&str], &[&str]); 4] = [
+        (
+            &["--listen", "[::1]:80", "--listen", "[::1]:80"],
+            &["listen", "[::1]:80", "twice"],
+        ),
+        (
+            &["--max-backlog", "4KiB"],
+            &["max-backlog", "4KiB", "receive-buffer-size", "64KiB"],
+        ),
+        (
+            &[
+                "--receive-buffers",
+                "32768",
+                "--receive-buffer-size",
+                "1MiB",
+            ],
+            &[
+                "receive-buffers",
+                "32768",
+                "receive-buffer-size",
+                "1MiB",
+                "4294967296",
+            ],
+        ),
+        (&["--listen", ""], &["listen", "at least one"]),
+    ];
+    for (arguments, parts) in cases {
+        let said = refusal(&run(&mut ringwire(arguments)));
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        assert!(said.contains("allowed"), "{said}");
+    }
+    let ports_of_the_kernel = ["config", "--listen", "[::1]:0,[::1]:0"];
+    assert!(run(&mut ringwire(&ports_of_the_kernel)).status.success());
+}
+
+#[test]
+fn unreadable_files_are_refused() {
+    let said = refusal(&run(&mut ringwire(&["--config", "/nowhere/ringwire.toml"])));
+    assert!(
+        said.contains("/nowhere/ringwire.toml: No such file"),
+        "{said}"
+    );
+    let path = write_file("no-toml", "shards = \n");
+    let said = refusal(&run(ringwire(&["config"]).env("RINGWIRE_CONFIG", &path)));
+    assert!(said.contains(&path) && said.contains("line 1"), "{said}");
+    let path = write_file("a-table", "[limits]\nmax-message = 1\n");
+    let said = refusal(&run(&mut ringwire(&["config", "--config", &path])));
+    assert!(said.contains("key limits"), "{said}");
+}
+
+#[test]
+fn a_list_is_emptied_by_an_empty_text() {
+    let path = write_file("empty-list", "subprotocol = [\"a\", \"b\"]\n");
+    let mut command = ringwire(&["config", "--config", &path]);
+    let values = effective(command.env("RINGWIRE_SUBPROTOCOL", ""));
+    let expected = ("[]".to_owned(), "environment".to_owned());
+    assert_eq!(values.get("subprotocol"), Some(&expected));
+}
+
+#[test]
+fn completions_and_manual_mention_every_flag() {
+    let flags = || {
+        declarations()
+            .into_iter()
+            .map(|setting| setting.key)
+            .chain(["config"])
+    };
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = run(&mut ringwire(&["completions", shell]));
+        assert!(output.status.success());
+        let printed = text(&output.stdout);
+        for flag in flags() {
+            assert!(printed.contains(flag), "{shell}: {flag}");
+        }
+    }
+    let manual = text(&run(&mut ringwire(&["man"])).stdout).replace('\\', "");
+    for flag in flags() {
+        assert!(manual.contains(&format!("--{flag}")), "{flag}");
+    }
+}
+
+#[test]
+fn the_help_fits_a_screen_and_the_version_is_told() {
+    for arguments in [&["--help"][..], &["serve", "--help"], &["config", "--help"]] {
+        let help = text(&run(&mut ringwire(arguments)).stdout);
+        for setting in declarations() {
+            assert!(
+                help.contains(&format!("--{} <", setting.key)),
+                "{}",
+                setting.key
+            );
+            assert!(
+                help.contains(&format!("\n{}:\n", setting.heading)),
+                "{}",
+                setting.heading
+            );
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 100));
+    }
+    let version = text(&run(&mut ringwire(&["--version"])).stdout);
+    assert_eq!(version, format!("ringwire {}\n", ringwire::VERSION));
+}
+
+fn ringwire(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
+    command.args(arguments).env_clear();
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().expect("the binary starts")
+}
+
+/// What `ringwire config` prints: key to value and layer.
+fn effective(command: &mut Command) -> BTreeMap<String, (String, String)> {
+    let output = run(command);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let is_value = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    let entry = |line: &str| {
+        let (key, rest) = line.split_once(" = ").expect("a key");
+        let (value, layer) = rest.rsplit_once(" # ").expect("a layer");
+        (key.to_owned(), (value.to_owned(), layer.to_owned()))
+    };
+    text(&output.stdout)
+        .lines()
+        .filter(is_value)
+        .map(entry)
+        .collect()
+}
+
+/// What was said with the exit status of a refusal.
+fn refusal(output: &Output) -> String {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(output.stdout.is_empty());
+    said
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+fn write_file(name: &str, content: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{name}.toml"));
+    std::fs::write(&path, content).expect("the directory of this target is ours");
+    path.into_os_string().into_string().expect("UTF-8")
+}
+
+const fn row(
+    key: &'static str,
+    flag: &'static str,
+    environment: &'static str,
+    file: &'static str,
+    shown: [&'static str; 3],
+) -> Row {
+    Row {
+        key,
+        flag,
+        environment,
+        file,
+        shown,
+    }
+}
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    row("listen", "127.0.0.1:1,[::1]:2", "unix:/run/ringwire.sock, 0.0.0.0:3",
+        r#"["127.0.0.1:4", "[::]:5"]"#, [r#"["127.0.0.1:1", "[::1]:2"]"#,
+        r#"["unix:/run/ringwire.sock", "0.0.0.0:3"]"#, r#"["127.0.0.1:4", "[::]:5"]"#]),
+    row("shards", "11", "12", "13", ["11", "12", "13"]),
+    row("pin", "false", "true", "false", ["false", "true", "false"]),
+    row("receive-buffers", "64", "128", "256", ["64", "128", "256"]),
+    row("receive-buffer-size", "4KiB", "8192", r#""16KiB""#, [r#""4KiB""#, r#""8KiB""#,
+        r#""16KiB""#]),
+    row("broadcast-ring", "2", "4", "8", ["2", "4", "8"]),
+    row("park-after", "off", "1500ms", r#""1m""#, [r#""off""#, r#""1500ms""#, r#""1m""#]),
+    row("disable", "no-sqarray", "incremental-buffers,registered-ring", r#""registered-ring""#,
+        [r#"["no-sqarray"]"#, r#"["incremental-buffers", "registered-ring"]"#,
+        r#"["registered-ring"]"#]),
+    row("root", "broadcast", "echo", r#""broadcast""#, [r#""broadcast""#, r#""echo""#,
+        r#""broadcast""#]),
+    row("allow-origin", "https://a.org,*.b.org", "http://c.org:81", r#"["HTTPS://D.org"]"#,
+        [r#"["https://a.org", "*.b.org"]"#, r#"["http://c.org:81"]"#, r#"["https://d.org"]"#]),
+    row("subprotocol", "a", "b,c", r#"["d", "e"]"#, [r#"["a"]"#, r#"["b", "c"]"#, r#"["d", "e"]"#]),
+    row("message-types", "text", "binary", r#""text""#, [r#""text""#, r#""binary""#, r#""text""#]),
+    row("max-connections", "1", "2", "3", ["1", "2", "3"]),
+    row("max-request-head", "1KiB", "2KiB", "4097", [r#""1KiB""#, r#""2KiB""#, r#""4097B""#]),
+    row("max-request-headers", "8", "9", "10", ["8", "9", "10"]),
+    row("max-message", "1", "2048B", r#""1GiB""#, [r#""1B""#, r#""2KiB""#, r#""1GiB""#]),
+    row("max-fragments", "1", "2", "3", ["1", "2", "3"]),
+    row("max-control-rate", "1", "2", "3", ["1", "2", "3"]),
+    row("handshake-timeout", "1s", "2s", r#""3s""#, [r#""1s""#, r#""2s""#, r#""3s""#]),
+    row("idle-timeout", "off", "1h", r#""2d""#, [r#""off""#, r#""1h""#, r#""2d""#]),
+    row("close-timeout", "1s", "2s", r#""3s""#, [r#""1s""#, r#""2s""#, r#""3s""#]),
+    row("lifetime", "60s", "90s", r#""24h""#, [r#""1m""#, r#""90s""#, r#""1d""#]),
+    row("slow-consumer", "latest", "drop-newest", r#""drop-oldest""#, [r#""latest""#,
+        r#""drop-newest""#, r#""drop-oldest""#]),
+    row("max-backlog", "64KiB", "2MiB", "4194304", [r#""64KiB""#, r#""2MiB""#, r#""4MiB""#]),
+    row("drain", "0s", "1s", r#""250ms""#, [r#""0ms""#, r#""1s""#, r#""250ms""#]),
+    row("log-level", "error", "warn", r#""debug""#, [r#""error""#, r#""warn""#, r#""debug""#]),
+    row("log-format", "json", "human", r#""json""#, [r#""json""#, r#""human""#, r#""json""#]),
+];
