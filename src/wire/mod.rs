@@ -1,0 +1,7 @@
+//! RFC 6455 as pure functions over bytes: no socket, no clock, so that every rule is tested by calling it.
+
+pub mod close;
+pub mod error;
+pub mod header;
+pub mod mask;
+pub mod utf8;
