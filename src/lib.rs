@@ -3,10 +3,11 @@
 pub mod cli;
 pub mod config;
 pub mod http;
+pub mod hub;
 pub mod limits;
 pub mod logging;
 pub mod settings;
+pub mod wire;
 
 /// The version of this build, as `--version` prints it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-pub mod wire;

@@ -1,0 +1,288 @@
+//! Connects every participant (shards, the control thread) to every other by broadcast rings.
+//!
+//! Nothing here blocks or wakes anybody: an endpoint says when its owner may block and whom the
+//! owner has to wake, once a tick, so that the price of not losing a wake-up is one fence a tick
+//! and not one a message.
+//!
+//! # Why no wake-up is lost
+//! Two threads each write one thing and then read the other's (Dekker's pattern); a SeqCst fence
+//! between the write and the read on both sides rules out that both read the old state.
+//!
+//! 1. A message. The publisher stores the ring's `tail`, fences in `take_wakeups`, reads
+//!    `sleeping`. The reader stores `sleeping`, fences in `prepare_sleep`, reads `tail`. If the
+//!    publisher's fence is first, the reader sees the message and stays awake; otherwise the
+//!    publisher sees `sleeping` and wakes it.
+//! 2. Room. The reader stores its cursor, fences in `take_wakeups`, reads `waiting_for_room`,
+//!    `sleeping` and the other readers' cursors. The publisher stores both flags, fences in
+//!    `prepare_sleep`, reads all cursors. Of the readers that make room together, the one whose
+//!    fence is last sees the room that all of them made; if the publisher's fence is still later,
+//!    it sees the room itself and stays awake, otherwise that reader wakes it.
+//!
+//! `sleeping` is cleared by swap, so exactly one of several wakers wakes. One that comes too late
+//! to find it set may rely on the other: the sleeper, once woken, goes through `prepare_sleep`
+//! before it blocks again, and the argument starts anew. A flag is therefore Relaxed everywhere:
+//! the fences order it, and slots are guarded by the ring.
+
+use std::iter;
+use std::marker::PhantomData;
+use std::mem;
+
+#[cfg(not(loom))]
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering, fence},
+};
+
+#[cfg(loom)]
+use loom::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering, fence},
+};
+
+use super::ring::{CachePadded, Producer, Reader, ring};
+
+/// Makes the endpoints of a full mesh that carries messages of type `T`.
+pub struct Mesh<T>(PhantomData<T>);
+
+impl<T: Send + Sync> Mesh<T> {
+    /// Connects `participants` endpoints, each with a ring of `slots` messages (rounded up to a
+    /// power of two) that all the others read. An endpoint's number is its place in the vector.
+    ///
+    /// # Panics
+    /// When memory for the slots cannot be allocated.
+    #[expect(
+        clippy::new_ret_no_self,
+        reason = "the mesh is nothing but its endpoints"
+    )]
+    pub fn new(participants: usize, slots: usize) -> Vec<Endpoint<T>> {
+        let mut endpoints: Vec<Endpoint<T>> = Vec::with_capacity(participants);
+        let mut rings: Vec<Vec<Reader<T>>> = Vec::with_capacity(participants);
+        for _ in 0..participants {
+            let (producer, readers) = ring(slots, participants - 1);
+            rings.push(readers);
+            endpoints.push(Endpoint {
+                producer,
+                peers: Vec::with_capacity(participants - 1),
+                flags: Arc::new(CachePadded(Flags::new())),
+                published: false,
+                drained: false,
+                wakeups: Vec::with_capacity(participants - 1),
+            });
+        }
+        let flags: Vec<_> = endpoints
+            .iter()
+            .map(|endpoint| endpoint.flags.clone())
+            .collect();
+        for (from, (readers, flags)) in rings.into_iter().zip(flags).enumerate() {
+            let others = endpoints
+                .iter_mut()
+                .enumerate()
+                .filter(|(number, _)| *number != from);
+            for ((_, endpoint), reader) in others.zip(readers) {
+                endpoint.peers.push(Peer {
+                    number: from,
+                    reader,
+                    flags: flags.clone(),
+                    drained: false,
+                });
+            }
+        }
+        endpoints
+    }
+}
+
+/// One participant's end of a [`Mesh`]; moves to its thread and stays there.
+///
+/// A tick is: [`drain`](Self::drain) and [`publish`](Self::publish) in any order, then
+/// [`take_wakeups`](Self::take_wakeups), then, if the thread would block,
+/// [`prepare_sleep`](Self::prepare_sleep), and [`awake`](Self::awake) when it has blocked. An
+/// endpoint that is no longer drained holds all others back: it must [`leave`](Self::leave).
+pub struct Endpoint<T> {
+    producer: Producer<T>,
+    /// All other endpoints, by number.
+    peers: Vec<Peer<T>>,
+    flags: Arc<CachePadded<Flags>>,
+    /// Whether something was published since the last `take_wakeups`.
+    published: bool,
+    /// Whether something was drained since the last `take_wakeups`.
+    drained: bool,
+    /// Endpoints whose `sleeping` this one has cleared and that its owner has not yet been told of.
+    wakeups: Vec<usize>,
+}
+
+impl<T: Send + Sync> Endpoint<T> {
+    /// Sends `message` to all other endpoints; the owner delivers to its own side itself.
+    ///
+    /// Those asleep see it after the next [`take_wakeups`](Self::take_wakeups).
+    ///
+    /// # Errors
+    /// Hands `message` back when the slowest endpoint is a whole ring behind. From then on this
+    /// endpoint counts as waiting for room, and is woken when there is some, until a message fits
+    /// or `prepare_sleep` reports room.
+    pub fn publish(&mut self, message: T) -> Result<Published, T> {
+        let result = self.producer.push(message);
+        let waiting = result.is_err();
+        if self.flags.waiting_for_room.load(Ordering::Relaxed) != waiting {
+            self.flags
+                .waiting_for_room
+                .store(waiting, Ordering::Relaxed);
+        }
+        result?;
+        self.published = true;
+        Ok(Published {
+            room: self.producer.room(),
+        })
+    }
+
+    /// Whether the next [`publish`](Self::publish) will succeed.
+    pub fn has_room(&self) -> bool {
+        self.producer.has_room()
+    }
+
+    /// Shows messages of all other endpoints to `visit`, with the number of the sender, and
+    /// returns how many.
+    ///
+    /// At most `per_ring_limit` of each sender, in its order; what is left keeps `prepare_sleep`
+    /// from succeeding.
+    pub fn drain(&mut self, per_ring_limit: usize, mut visit: impl FnMut(usize, &T)) -> usize {
+        let mut total = 0;
+        for peer in &mut self.peers {
+            let count = peer
+                .reader
+                .drain(per_ring_limit, |message| visit(peer.number, message));
+            peer.drained |= count > 0;
+            total += count;
+        }
+        self.drained |= total > 0;
+        total
+    }
+
+    /// The endpoints to wake: those asleep that have been sent something, or whose full ring has
+    /// room again.
+    ///
+    /// Call it once a tick, after draining and publishing. Each number is a debt: this endpoint
+    /// alone has taken on to wake that one, so the owner retries until the wake-up is sent (or
+    /// the other has left). What the iterator has not handed out when dropped comes again with
+    /// the next call.
+    pub fn take_wakeups(&mut self) -> impl Iterator<Item = usize> {
+        let published = mem::take(&mut self.published);
+        if mem::take(&mut self.drained) || published {
+            // Pairs with the fence in `prepare_sleep`, and with this one of other readers of a
+            // full ring.
+            fence(Ordering::SeqCst);
+            for peer in &mut self.peers {
+                let drained = mem::take(&mut peer.drained);
+                if peer.flags.sleeping.load(Ordering::Relaxed)
+                    && (published || (drained && peer.has_found_room()))
+                    && peer.flags.sleeping.swap(false, Ordering::Relaxed)
+                {
+                    self.wakeups.push(peer.number);
+                }
+            }
+        }
+        iter::from_fn(|| self.wakeups.pop())
+    }
+
+    /// Announces that the owner is about to block; true when it may, because whoever has
+    /// something for it will wake it.
+    ///
+    /// False when there is something to do first: messages to drain, room for a message that did
+    /// not fit, or wake-ups not yet taken. Also drops this endpoint's messages that all others
+    /// have read.
+    pub fn prepare_sleep(&mut self) -> bool {
+        self.producer.reclaim();
+        if self.published || self.drained || !self.wakeups.is_empty() {
+            return false;
+        }
+        self.flags.sleeping.store(true, Ordering::Relaxed);
+        // Pairs with the fences in `take_wakeups` and `leave` of every other endpoint.
+        fence(Ordering::SeqCst);
+        let found_room =
+            self.flags.waiting_for_room.load(Ordering::Relaxed) && self.producer.has_room();
+        if found_room {
+            self.flags.waiting_for_room.store(false, Ordering::Relaxed);
+        }
+        let busy = found_room || self.peers.iter().any(|peer| peer.reader.has_values());
+        if busy {
+            self.awake();
+        }
+        !busy
+    }
+
+    /// Says that the owner no longer blocks, whatever ended it, so that nobody spends a wake-up
+    /// on it.
+    pub fn awake(&mut self) {
+        self.flags.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// Drops this endpoint's messages that all others have read, and returns how many are left.
+    ///
+    /// `prepare_sleep` does it too, but nobody wakes a sleeper for it: while it returns more than
+    /// 0, an owner with large messages calls it from a timer.
+    pub fn reclaim(&mut self) -> usize {
+        self.producer.reclaim()
+    }
+
+    /// Leaves the mesh: holds nobody back any longer. Returns the endpoints to wake, as
+    /// `take_wakeups` does.
+    ///
+    /// What it has published is still delivered; what it has not drained is not. Dropping an
+    /// endpoint does the same, but wakes nobody who waits for the room.
+    pub fn leave(mut self) -> Vec<usize> {
+        let left = self
+            .peers
+            .drain(..)
+            .map(|peer| (peer.number, peer.flags))
+            .collect::<Vec<_>>();
+        // Pairs with the fence in `prepare_sleep`: the readers' cursors are gone before.
+        fence(Ordering::SeqCst);
+        let woken = left.into_iter().filter(|(_, flags)| {
+            (self.published || flags.waiting_for_room.load(Ordering::Relaxed))
+                && flags.sleeping.swap(false, Ordering::Relaxed)
+        });
+        let mut wakeups = mem::take(&mut self.wakeups);
+        wakeups.extend(woken.map(|(number, _)| number));
+        wakeups
+    }
+}
+
+/// What [`Endpoint::publish`] has to say about a message that is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// How many more messages surely fit; there may be more room, which [`Endpoint::has_room`]
+    /// looks for.
+    pub room: usize,
+}
+
+/// Another endpoint, as seen from one.
+struct Peer<T> {
+    number: usize,
+    /// Reads that endpoint's ring.
+    reader: Reader<T>,
+    flags: Arc<CachePadded<Flags>>,
+    /// Whether its ring was drained since the last `take_wakeups`.
+    drained: bool,
+}
+
+impl<T: Send + Sync> Peer<T> {
+    fn has_found_room(&self) -> bool {
+        self.flags.waiting_for_room.load(Ordering::Relaxed) && self.reader.ring_has_room()
+    }
+}
+
+/// What an endpoint tells all others about itself.
+struct Flags {
+    /// Set by the owner before it blocks; cleared by the owner or by whoever takes on to wake it.
+    sleeping: AtomicBool,
+    /// Set and cleared by the owner alone.
+    waiting_for_room: AtomicBool,
+}
+
+impl Flags {
+    fn new() -> Self {
+        Self {
+            sleeping: AtomicBool::new(false),
+            waiting_for_room: AtomicBool::new(false),
+        }
+    }
+}

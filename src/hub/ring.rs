@@ -1,0 +1,291 @@
+//! Lock-free bounded single-producer broadcast ring: the only memory that shards share.
+//!
+//! Every reader sees every value, in order, at its own cursor. A slot is reused only when all
+//! readers have passed it, so nothing is overwritten unread; a full ring hands the value back
+//! instead, and the publisher slows down.
+//!
+//! Positions are 64-bit sequence numbers that never wrap (584 years at one value a nanosecond);
+//! the slot of a position is its low bits. Three rules make the slots safe to share:
+//!
+//! 1. Only the producer writes slots, and only at positions in `tail .. slowest cursor +
+//!    capacity` or, to drop what was read, below the slowest cursor.
+//! 2. A reader touches only `its cursor .. tail`, so the two never meet in one slot.
+//! 3. `tail` moves by Release after the slot is written and is read by Acquire before the slot is
+//!    read; a cursor moves by Release after the slots were read and is read by Acquire before
+//!    they are written.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+#[cfg(not(loom))]
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+#[cfg(loom)]
+use loom::{
+    cell::UnsafeCell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// The writing end of a ring made by [`ring`]; one thread at a time, by `&mut self`.
+pub struct Producer<T> {
+    shared: Arc<Shared<T>>,
+    /// The next position to write; `shared.tail` is its published copy.
+    tail: u64,
+    /// The slowest cursor when last looked at, and with it the first position whose value is
+    /// still in the ring. Stale means too low, never too high: the ring may seem fuller than it
+    /// is.
+    reclaimed: u64,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl<T: Send + Sync> Producer<T> {
+    /// Appends `value` for every reader. Without readers (a single shard) it is dropped at once.
+    ///
+    /// Looks at the readers' cursors only when the ring seems full, and then drops what all have
+    /// read.
+    ///
+    /// # Errors
+    /// Hands `value` back when the ring is full: the slowest reader is a whole capacity behind.
+    pub fn push(&mut self, value: T) -> Result<(), T> {
+        if self.shared.cursors.is_empty() {
+            return Ok(());
+        }
+        if self.room() == 0 {
+            self.reclaim();
+            if self.room() == 0 {
+                return Err(value);
+            }
+        }
+        self.shared.slot(self.tail).with_mut(|slot| {
+            // SAFETY: rule 1: `room() > 0`, so every reader has passed the slot's former
+            // position, seen by an Acquire load of its cursor, and none reads this one before
+            // `tail` is stored below.
+            unsafe { *slot = Some(value) }
+        });
+        self.tail += 1;
+        // Release pairs with the Acquire load of `tail` in `Reader::drain`: the slot is written
+        // before.
+        self.shared.tail.store(self.tail, Ordering::Release);
+        Ok(())
+    }
+
+    /// Drops every value that all readers have passed, and returns how many are still in the ring.
+    ///
+    /// Without it a value stays until its slot is needed: call it before going idle, so that a
+    /// quiet ring does not pin large messages.
+    pub fn reclaim(&mut self) -> usize {
+        let slowest = self.shared.slowest(self.tail);
+        while self.reclaimed < slowest {
+            let position = self.reclaimed;
+            self.reclaimed += 1;
+            let read = self.shared.slot(position).with_mut(|slot| {
+                // SAFETY: rule 1: every reader has passed `position`, seen by an Acquire load of
+                // its cursor in `slowest`, and the slot has not been written since: `room()`
+                // counts from `reclaimed`, which was not beyond `position` until now.
+                unsafe { (*slot).take() }
+            });
+            drop(read);
+        }
+        distance(self.reclaimed, self.tail)
+    }
+
+    /// How many values surely still fit; a lower bound, because the cursors it rests on may be
+    /// stale.
+    pub fn room(&self) -> usize {
+        self.shared.capacity() - distance(self.reclaimed, self.tail)
+    }
+
+    /// Whether the next [`push`](Self::push) will succeed; looks at the cursors when it seems not.
+    pub fn has_room(&self) -> bool {
+        self.room() > 0 || self.shared.has_room(self.tail)
+    }
+}
+
+/// One reading end of a ring made by [`ring`]; one thread at a time, by `&mut self`.
+///
+/// Dropping it frees whatever it had not read: it no longer holds the ring back.
+pub struct Reader<T> {
+    shared: Arc<Shared<T>>,
+    /// Which of `shared.cursors` is this reader's.
+    index: usize,
+    /// The next position to read; `shared.cursors[index]` is its published copy.
+    cursor: u64,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl<T: Send + Sync> Reader<T> {
+    /// Shows the next values, at most `limit`, to `visit` in order, and returns how many.
+    ///
+    /// The cursor is published once for the whole batch. Should `visit` panic, the batch is not
+    /// consumed and a later call shows it again.
+    pub fn drain(&mut self, limit: usize, mut visit: impl FnMut(&T)) -> usize {
+        // Acquire pairs with the Release store of `tail` in `Producer::push`: the slots below it
+        // are written.
+        let tail = self.shared.tail.load(Ordering::Acquire);
+        let count = distance(self.cursor, tail).min(limit);
+        if count == 0 {
+            return 0;
+        }
+        let end = self.cursor + count as u64;
+        for position in self.cursor..end {
+            self.shared.slot(position).with(|slot| {
+                // SAFETY: rule 2: `cursor <= position < tail`; the producer neither overwrites
+                // nor drops it before this reader's cursor, stored below, has passed it, and
+                // others only read it.
+                if let Some(value) = unsafe { &*slot } {
+                    visit(value);
+                }
+            });
+        }
+        self.cursor = end;
+        // Release pairs with the Acquire loads of cursors in `Shared::slowest`: reading is over
+        // before.
+        self.shared.cursors[self.index].store(end, Ordering::Release);
+        count
+    }
+
+    /// Whether there is something to drain.
+    pub fn has_values(&self) -> bool {
+        // Relaxed: reads no slot. Whoever blocks on the answer puts a SeqCst fence before (see
+        // `mesh`).
+        self.shared.tail.load(Ordering::Relaxed) != self.cursor
+    }
+
+    /// Whether the producer of this ring can push, as far as this thread can see.
+    pub fn ring_has_room(&self) -> bool {
+        // Relaxed: writes no slot. A stale `tail` is too low, and errs towards room.
+        self.shared
+            .has_room(self.shared.tail.load(Ordering::Relaxed))
+    }
+}
+
+impl<T> Drop for Reader<T> {
+    fn drop(&mut self) {
+        // Release pairs with the Acquire loads of cursors in `Shared::slowest`: reading is over
+        // before.
+        self.shared.cursors[self.index].store(INFINITELY_FAR, Ordering::Release);
+    }
+}
+
+/// Makes a ring of `slots` values, rounded up to a power of two, with that many `readers`.
+///
+/// # Panics
+/// When memory for the slots cannot be allocated.
+pub fn ring<T: Send + Sync>(slots: usize, readers: usize) -> (Producer<T>, Vec<Reader<T>>) {
+    let capacity = slots
+        .checked_next_power_of_two()
+        .expect("a ring's slots must fit in memory");
+    let shared = Arc::new(Shared {
+        slots: (0..capacity).map(|_| UnsafeCell::new(None)).collect(),
+        tail: CachePadded(AtomicU64::new(0)),
+        cursors: (0..readers)
+            .map(|_| CachePadded(AtomicU64::new(0)))
+            .collect(),
+    });
+    let readers = (0..readers)
+        .map(|index| Reader {
+            shared: shared.clone(),
+            index,
+            cursor: 0,
+            not_sync: PhantomData,
+        })
+        .collect();
+    (
+        Producer {
+            shared,
+            tail: 0,
+            reclaimed: 0,
+            not_sync: PhantomData,
+        },
+        readers,
+    )
+}
+
+/// A value alone in its cache lines, so that writing it does not slow down readers of a neighbour.
+///
+/// 128 bytes, because x86-64 prefetches lines in pairs.
+#[repr(align(128))]
+pub(super) struct CachePadded<V>(pub(super) V);
+
+impl<V> Deref for CachePadded<V> {
+    type Target = V;
+
+    fn deref(&self) -> &V {
+        &self.0
+    }
+}
+
+/// What the ends share. Values left in the slots are dropped with it, by the last end to go.
+struct Shared<T> {
+    slots: Box<[UnsafeCell<Option<T>>]>,
+    /// The next position to write; stored by the producer alone.
+    tail: CachePadded<AtomicU64>,
+    /// Each reader's next position to read; stored by that reader alone.
+    cursors: Box<[CachePadded<AtomicU64>]>,
+}
+
+// SAFETY: the slots are the only part that is not Sync by itself; the rules in the file's head
+// keep a writer and a reader apart. Readers on several threads hold `&T` at once, hence `T:
+// Sync`; a value is dropped on another thread than the one that made it, hence `T: Send`.
+unsafe impl<T: Send + Sync> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn slot(&self, position: u64) -> &UnsafeCell<Option<T>> {
+        // Masking keeps the index below the power-of-two length; the truncation drops masked bits
+        // only.
+        &self.slots[position as usize & (self.slots.len() - 1)]
+    }
+
+    /// The lowest cursor, at most `tail`: readers that are gone, or none at all, hold nothing back.
+    fn slowest(&self, tail: u64) -> u64 {
+        // Acquire pairs with the Release stores of cursors in `Reader::drain` and `Reader::drop`.
+        let cursors = self
+            .cursors
+            .iter()
+            .map(|cursor| cursor.load(Ordering::Acquire));
+        cursors.fold(tail, u64::min)
+    }
+
+    fn has_room(&self, tail: u64) -> bool {
+        distance(self.slowest(tail), tail) < self.capacity()
+    }
+}
+
+/// The standard cell with the access-by-closure interface of loom's, which checks the accesses.
+#[cfg(not(loom))]
+struct UnsafeCell<V>(std::cell::UnsafeCell<V>);
+
+#[cfg(not(loom))]
+impl<V> UnsafeCell<V> {
+    fn new(value: V) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    fn with<R>(&self, access: impl FnOnce(*const V) -> R) -> R {
+        access(self.0.get())
+    }
+
+    fn with_mut<R>(&self, access: impl FnOnce(*mut V) -> R) -> R {
+        access(self.0.get())
+    }
+}
+
+/// How many positions lie in `from..to`.
+fn distance(from: u64, to: u64) -> usize {
+    (to - from) as usize
+}
+
+/// The cursor of a reader that is gone.
+const INFINITELY_FAR: u64 = u64::MAX;
