@@ -60,11 +60,7 @@ pub fn command() -> Command {
     );
     let completions = Command::new(COMPLETIONS)
         .about("Print the completions of a shell to standard output")
-        .arg(
-            Arg::new(SHELL)
-                .required(true)
-                .value_parser(value_parser!(Shell)),
-        );
+        .arg(Arg::new(SHELL).required(true).value_parser(value_parser!(Shell)));
     let man = Command::new(MAN).about("Print the manual page to standard output");
     with_settings(Command::new(NAME))
         .version(crate::VERSION)
@@ -88,9 +84,7 @@ fn with_settings(command: Command) -> Command {
         .help("Read settings from this TOML file");
     let defaults = &mut Config::default();
     let settings = declarations();
-    command
-        .arg(file)
-        .args(settings.iter().map(|setting| argument(setting, defaults)))
+    command.arg(file).args(settings.iter().map(|setting| argument(setting, defaults)))
 }
 
 fn argument(setting: &Setting, defaults: &mut Config) -> Arg {
@@ -99,11 +93,7 @@ fn argument(setting: &Setting, defaults: &mut Config) -> Arg {
         Some(words) => words.to_owned(),
         None => value.read(defaults).join(","),
     };
-    let range = value
-        .range
-        .iter()
-        .map(|range| format!("; {range}"))
-        .collect::<String>();
+    let range = value.range.iter().map(|range| format!("; {range}")).collect::<String>();
     let argument = Arg::new(setting.key)
         .long(setting.key)
         .value_name(setting.value_name)
@@ -122,21 +112,11 @@ fn argument(setting: &Setting, defaults: &mut Config) -> Arg {
 
 fn flags(matches: &ArgMatches) -> Flags {
     let is_given = |key: &str| matches.value_source(key) == Some(ValueSource::CommandLine);
-    let texts = |key: &str| {
-        matches
-            .get_many(key)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
-    };
+    let texts = |key: &str| matches.get_many(key).into_iter().flatten().cloned().collect();
     let keys = declarations().into_iter().map(|setting| setting.key);
     Flags {
         file: matches.get_one(FILE_KEY).cloned(),
-        values: keys
-            .filter(|key| is_given(key))
-            .map(|key| (key, texts(key)))
-            .collect(),
+        values: keys.filter(|key| is_given(key)).map(|key| (key, texts(key))).collect(),
     }
 }
 
@@ -150,9 +130,7 @@ fn completions(matches: &ArgMatches) -> Vec<u8> {
 
 fn manual() -> Vec<u8> {
     let mut text = Vec::new();
-    clap_mangen::Man::new(command())
-        .render(&mut text)
-        .expect("a vector takes every write");
+    clap_mangen::Man::new(command()).render(&mut text).expect("a vector takes every write");
     text
 }
 
@@ -181,9 +159,7 @@ mod tests {
     };
 
     fn config(line: &str) -> Config {
-        let matches = command()
-            .try_get_matches_from(line.split_whitespace())
-            .expect("accepted");
+        let matches = command().try_get_matches_from(line.split_whitespace()).expect("accepted");
         match Action::from_matches(&matches, []) {
             Ok(Action::Serve(config)) => *config,
             Ok(Action::Print(_)) => panic!("{line}: prints"),
@@ -195,10 +171,7 @@ mod tests {
     fn no_command_is_serve() {
         assert_eq!(config("ringwire"), Config::default());
         assert_eq!(config("ringwire serve"), Config::default());
-        assert_eq!(
-            config("ringwire serve --shards 7"),
-            config("ringwire --shards 7")
-        );
+        assert_eq!(config("ringwire serve --shards 7"), config("ringwire --shards 7"));
     }
 
     /// The expected value names every field, so a new one does not compile without its flag here.
@@ -214,18 +187,9 @@ mod tests {
             --max-control-rate 32 --handshake-timeout 1s --idle-timeout 2s --close-timeout 3s \
             --lifetime 1h --max-backlog 2MiB";
         let address = |text: &str| text.parse::<ListenAddress>().expect("an address");
-        let texts = |items: &[&str]| {
-            items
-                .iter()
-                .map(|&item| item.to_owned())
-                .collect::<Vec<_>>()
-        };
+        let texts = |items: &[&str]| items.iter().map(|&item| item.to_owned()).collect::<Vec<_>>();
         let expected = Config {
-            listen: vec![
-                address("[::1]:9"),
-                address("unix:/run/a"),
-                address("0.0.0.0:0"),
-            ],
+            listen: vec![address("[::1]:9"), address("unix:/run/a"), address("0.0.0.0:0")],
             root: Root::Broadcast,
             allow_origin: texts(&["https://a.org", "*.b.org"]),
             subprotocols: texts(&["x", "y"]),
@@ -254,10 +218,7 @@ mod tests {
                 disabled_abilities: texts(&["no-sqarray", "registered-ring"]),
             },
             drain: Duration::from_secs(11),
-            logs: Logs {
-                level: LogLevel::Warn,
-                format: LogFormat::Json,
-            },
+            logs: Logs { level: LogLevel::Warn, format: LogFormat::Json },
         };
         assert_eq!(config(line), expected);
     }

@@ -205,10 +205,7 @@ impl Default for Config {
             limits: Limits::default(),
             engine: Engine::default(),
             drain: limits::DRAIN.default,
-            logs: Logs {
-                level: LogLevel::Info,
-                format: LogFormat::Human,
-            },
+            logs: Logs { level: LogLevel::Info, format: LogFormat::Human },
         }
     }
 }
@@ -255,12 +252,7 @@ mod tests {
 
     #[test]
     fn addresses_read_back_as_they_were_written() {
-        for text in [
-            "127.0.0.1:7071",
-            "[::1]:7071",
-            "0.0.0.0:0",
-            "unix:/run/ringwire.sock",
-        ] {
+        for text in ["127.0.0.1:7071", "[::1]:7071", "0.0.0.0:0", "unix:/run/ringwire.sock"] {
             let address: ListenAddress = text.parse().expect(text);
             assert_eq!(address.to_string(), text);
         }
@@ -269,20 +261,8 @@ mod tests {
     #[test]
     fn names_and_half_addresses_are_refused() {
         let long = format!("unix:/{}", "x".repeat(limits::UNIX_PATH_BYTES_MOST));
-        for text in [
-            "localhost:7071",
-            "127.0.0.1",
-            "::1:7071",
-            ":7071",
-            "unix:",
-            "",
-            &long,
-        ] {
-            assert_eq!(
-                text.parse::<ListenAddress>(),
-                Err(ListenAddressError),
-                "{text}"
-            );
+        for text in ["localhost:7071", "127.0.0.1", "::1:7071", ":7071", "unix:", "", &long] {
+            assert_eq!(text.parse::<ListenAddress>(), Err(ListenAddressError), "{text}");
         }
     }
 }

@@ -15,130 +15,74 @@ pub struct Bound<T, D = T> {
 }
 
 /// Event loops; the default stands in where the number of available cores cannot be read.
-pub const SHARDS: Bound<usize> = Bound {
-    default: 1,
-    least: 1,
-    most: 1024,
-};
+pub const SHARDS: Bound<usize> = Bound { default: 1, least: 1, most: 1024 };
 
 /// Receive buffers of a shard, a power of two (`IORING_REGISTER_PBUF_RING` takes up to 32,768).
-pub const RECEIVE_BUFFERS: Bound<u16> = Bound {
-    default: 32,
-    least: 1,
-    most: 1 << 15,
-};
+pub const RECEIVE_BUFFERS: Bound<u16> = Bound { default: 32, least: 1, most: 1 << 15 };
 
 /// Bytes of one receive buffer, a power of two.
-pub const RECEIVE_BUFFER_BYTES: Bound<u32> = Bound {
-    default: 64 * KIB as u32,
-    least: 4 * KIB as u32,
-    most: 16 * MIB as u32,
-};
+pub const RECEIVE_BUFFER_BYTES: Bound<u32> =
+    Bound { default: 64 * KIB as u32, least: 4 * KIB as u32, most: 16 * MIB as u32 };
 
 /// Bytes that all receive buffers of one shard may take together.
 pub const RECEIVE_MEMORY_BYTES_MOST: u64 = 4 * GIB;
 
 /// Slots of a shard's broadcast ring, a power of two.
-pub const BROADCAST_RING_SLOTS: Bound<usize> = Bound {
-    default: 1024,
-    least: 2,
-    most: 1 << 20,
-};
+pub const BROADCAST_RING_SLOTS: Bound<usize> = Bound { default: 1024, least: 2, most: 1 << 20 };
 
 /// Quiet time after which a connection is parked.
-pub const PARK_AFTER: Bound<Duration, Option<Duration>> = Bound {
-    default: Some(seconds(5)),
-    least: milliseconds(10),
-    most: days(1),
-};
+pub const PARK_AFTER: Bound<Duration, Option<Duration>> =
+    Bound { default: Some(seconds(5)), least: milliseconds(10), most: days(1) };
 
 /// Names of the optional kernel abilities that `disable` takes.
 pub const DISABLEABLE_ABILITIES: [&str; 3] =
     ["no-sqarray", "incremental-buffers", "registered-ring"];
 
 /// Open connections of the whole process.
-pub const CONNECTIONS: Bound<usize, Option<usize>> = Bound {
-    default: None,
-    least: 1,
-    most: 100_000_000,
-};
+pub const CONNECTIONS: Bound<usize, Option<usize>> =
+    Bound { default: None, least: 1, most: 100_000_000 };
 
 /// Bytes of a request head.
-pub const REQUEST_HEAD_BYTES: Bound<usize> = Bound {
-    default: 8 * KIB as usize,
-    least: 256,
-    most: MIB as usize,
-};
+pub const REQUEST_HEAD_BYTES: Bound<usize> =
+    Bound { default: 8 * KIB as usize, least: 256, most: MIB as usize };
 
 /// Header fields of a request head.
-pub const REQUEST_HEADERS: Bound<usize> = Bound {
-    default: 64,
-    least: 8,
-    most: 1024,
-};
+pub const REQUEST_HEADERS: Bound<usize> = Bound { default: 64, least: 8, most: 1024 };
 
 /// Payload bytes of a message.
-pub const MESSAGE_BYTES: Bound<u32> = Bound {
-    default: 16 * MIB as u32,
-    least: 1,
-    most: GIB as u32,
-};
+pub const MESSAGE_BYTES: Bound<u32> =
+    Bound { default: 16 * MIB as u32, least: 1, most: GIB as u32 };
 
 /// Frames of a message.
-pub const MESSAGE_FRAGMENTS: Bound<u32> = Bound {
-    default: 131_072,
-    least: 1,
-    most: 1 << 30,
-};
+pub const MESSAGE_FRAGMENTS: Bound<u32> = Bound { default: 131_072, least: 1, most: 1 << 30 };
 
 /// Control frames in one second.
-pub const CONTROL_FRAMES_PER_SECOND: Bound<u32> = Bound {
-    default: 1000,
-    least: 1,
-    most: 1_000_000,
-};
+pub const CONTROL_FRAMES_PER_SECOND: Bound<u32> =
+    Bound { default: 1000, least: 1, most: 1_000_000 };
 
 /// From accept to the complete request head.
-pub const HANDSHAKE_TIMEOUT: Bound<Duration> = Bound {
-    default: seconds(10),
-    least: milliseconds(100),
-    most: hours(1),
-};
+pub const HANDSHAKE_TIMEOUT: Bound<Duration> =
+    Bound { default: seconds(10), least: milliseconds(100), most: hours(1) };
 
 /// Time without a byte from the peer.
-pub const IDLE_TIMEOUT: Bound<Duration, Option<Duration>> = Bound {
-    default: Some(seconds(120)),
-    least: milliseconds(100),
-    most: days(7),
-};
+pub const IDLE_TIMEOUT: Bound<Duration, Option<Duration>> =
+    Bound { default: Some(seconds(120)), least: milliseconds(100), most: days(7) };
 
 /// From our close frame to the peer's.
-pub const CLOSE_TIMEOUT: Bound<Duration> = Bound {
-    default: seconds(5),
-    least: milliseconds(100),
-    most: hours(1),
-};
+pub const CLOSE_TIMEOUT: Bound<Duration> =
+    Bound { default: seconds(5), least: milliseconds(100), most: hours(1) };
 
 /// From the upgrade to the close.
-pub const LIFETIME: Bound<Duration, Option<Duration>> = Bound {
-    default: None,
-    least: milliseconds(100),
-    most: days(365),
-};
+pub const LIFETIME: Bound<Duration, Option<Duration>> =
+    Bound { default: None, least: milliseconds(100), most: days(365) };
 
 /// Bytes queued for one connection.
-pub const BACKLOG_BYTES: Bound<usize> = Bound {
-    default: MIB as usize,
-    least: 4 * KIB as usize,
-    most: 4 * GIB as usize,
-};
+pub const BACKLOG_BYTES: Bound<usize> =
+    Bound { default: MIB as usize, least: 4 * KIB as usize, most: 4 * GIB as usize };
 
 /// Window over which a stop closes the connections.
-pub const DRAIN: Bound<Duration> = Bound {
-    default: seconds(10),
-    least: Duration::ZERO,
-    most: hours(1),
-};
+pub const DRAIN: Bound<Duration> =
+    Bound { default: seconds(10), least: Duration::ZERO, most: hours(1) };
 
 /// Longest path of a Unix socket: `sun_path` holds 108 bytes with the terminator, see unix(7).
 pub const UNIX_PATH_BYTES_MOST: usize = 107;

@@ -12,9 +12,7 @@ use crate::config::{LogFormat, LogLevel};
 /// # Panics
 /// When the process already has a log.
 pub fn init(level: LogLevel, format: LogFormat) {
-    let lines = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_max_level(filter(level));
+    let lines = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(filter(level));
     match format {
         LogFormat::Human => lines.with_ansi(is_colourful()).with_target(false).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),

@@ -13,7 +13,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     match Action::from_matches(&cli::command().get_matches(), std::env::vars_os()) {
-        Ok(Action::Serve(config)) => serve(&config),
+        Ok(Action::Serve(config)) => serve(*config),
         Ok(Action::Print(text)) => print(&text),
         Err(error) => {
             eprintln!("error: {error}");
@@ -22,18 +22,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: &Config) -> ExitCode {
+fn serve(config: Config) -> ExitCode {
     logging::init(config.logs.level, config.logs.format);
-    tracing::info!(?config, "configuration resolved");
-    ExitCode::SUCCESS
+    match ringwire::serve::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Writes to standard output; a reader that has seen enough is no failure.
 fn print(text: &[u8]) -> ExitCode {
-    match io::stdout()
-        .write_all(text)
-        .and_then(|()| io::stdout().flush())
-    {
+    match io::stdout().write_all(text).and_then(|()| io::stdout().flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {

@@ -31,20 +31,12 @@ fn the_table_has_every_setting() {
 fn a_flag_wins_over_the_environment_over_the_file() {
     let defaults = effective(&mut ringwire(&["config"]));
     for row in ROWS {
-        let Row {
-            key,
-            flag,
-            environment,
-            file,
-            shown: [by_flag, by_environment, by_file],
-        } = row;
+        let Row { key, flag, environment, file, shown: [by_flag, by_environment, by_file] } = row;
         let path = write_file(key, &format!("{key} = {file}\n"));
         let only_the_key = |mut values: BTreeMap<String, (String, String)>| {
             let value = values.remove(*key).expect("printed");
             assert!(
-                values
-                    .iter()
-                    .all(|(other, value)| defaults.get(other) == Some(value)),
+                values.iter().all(|(other, value)| defaults.get(other) == Some(value)),
                 "{key}"
             );
             value
@@ -52,20 +44,12 @@ fn a_flag_wins_over_the_environment_over_the_file() {
         let expected = |value: &str, layer: &str| (value.to_owned(), layer.to_owned());
 
         let mut command = ringwire(&["config", "--config", &path]);
-        assert_eq!(
-            only_the_key(effective(&mut command)),
-            expected(by_file, "file"),
-            "{key}"
-        );
+        assert_eq!(only_the_key(effective(&mut command)), expected(by_file, "file"), "{key}");
         command.env(variable(key), environment);
         let seen = only_the_key(effective(&mut command));
         assert_eq!(seen, expected(by_environment, "environment"), "{key}");
         command.arg(format!("--{key}")).arg(flag);
-        assert_eq!(
-            only_the_key(effective(&mut command)),
-            expected(by_flag, "flag"),
-            "{key}"
-        );
+        assert_eq!(only_the_key(effective(&mut command)), expected(by_flag, "flag"), "{key}");
     }
     assert!(defaults.values().all(|(_, layer)| layer == "default"));
 }
@@ -79,18 +63,11 @@ fn the_printed_configuration_says_the_same_when_it_is_read() {
     let printed = text(&run(&mut command).stdout);
     let path = write_file("round-trip", &printed);
     let values = |command: &mut Command| -> BTreeMap<String, String> {
-        effective(command)
-            .into_iter()
-            .map(|(key, (value, _))| (key, value))
-            .collect()
+        effective(command).into_iter().map(|(key, (value, _))| (key, value)).collect()
     };
     let mut again = ringwire(&["config", "--config", &path]);
     assert_eq!(values(&mut again), values(&mut command));
-    assert!(
-        effective(&mut again)
-            .values()
-            .all(|(_, layer)| layer == "file")
-    );
+    assert!(effective(&mut again).values().all(|(_, layer)| layer == "file"));
 }
 
 #[test]
@@ -103,32 +80,15 @@ fn every_layer_refuses_what_its_setting_does_not_take() {
                 assert!(said.contains(part), "{key}: {part:?} is not in {said:?}");
             }
             for choice in &setting.value.choices {
-                assert!(
-                    said.contains(choice),
-                    "{key}: {choice:?} is not in {said:?}"
-                );
+                assert!(said.contains(choice), "{key}: {choice:?} is not in {said:?}");
             }
             let has_allowed = said.contains(&setting.value.allowed);
             assert!(has_allowed || !setting.value.choices.is_empty(), "{said}");
         };
-        names_all(
-            &run(ringwire(&["config"])
-                .arg(format!("--{key}"))
-                .arg("?wrong? /")),
-            "--",
-        );
-        names_all(
-            &run(ringwire(&["config"]).env(variable(key), "?wrong? /")),
-            &variable(key),
-        );
-        let path = write_file(
-            &format!("{key}-wrong"),
-            &format!("\n{key} = \"?wrong? /\"\n"),
-        );
-        names_all(
-            &run(&mut ringwire(&["config", "--config", &path])),
-            &format!("{path}, line 2"),
-        );
+        names_all(&run(ringwire(&["config"]).arg(format!("--{key}")).arg("?wrong? /")), "--");
+        names_all(&run(ringwire(&["config"]).env(variable(key), "?wrong? /")), &variable(key));
+        let path = write_file(&format!("{key}-wrong"), &format!("\n{key} = \"?wrong? /\"\n"));
+        names_all(&run(&mut ringwire(&["config", "--config", &path])), &format!("{path}, line 2"));
     }
 }
 
@@ -136,17 +96,11 @@ fn every_layer_refuses_what_its_setting_does_not_take() {
 fn unknown_names_are_refused_with_the_closest_one() {
     let path = write_file("unknown-key", "shards = 1\nmax-mesage = 5\n");
     let said = refusal(&run(&mut ringwire(&["config", "--config", &path])));
-    assert!(
-        said.contains(&format!("key max-mesage ({path}, line 2)")),
-        "{said}"
-    );
+    assert!(said.contains(&format!("key max-mesage ({path}, line 2)")), "{said}");
     assert!(said.contains("did you mean max-message?"), "{said}");
 
     let said = refusal(&run(ringwire(&["serve"]).env("RINGWIRE_MAX_MESAGE", "5")));
-    assert!(
-        said.contains("RINGWIRE_MAX_MESAGE: did you mean RINGWIRE_MAX_MESSAGE?"),
-        "{said}"
-    );
+    assert!(said.contains("RINGWIRE_MAX_MESAGE: did you mean RINGWIRE_MAX_MESSAGE?"), "{said}");
 
     let said = refusal(&run(&mut ringwire(&["--max-mesage", "5"])));
     assert!(said.contains("'--max-message'"), "{said}");
@@ -167,37 +121,17 @@ fn what_is_not_utf_8_is_refused() {
 fn a_hidden_mistake_is_still_a_mistake() {
     let mut command = ringwire(&["config", "--shards", "2"]);
     let said = refusal(&run(command.env("RINGWIRE_SHARDS", "none")));
-    assert!(
-        said.contains("shards = \"none\" (environment variable RINGWIRE_SHARDS)"),
-        "{said}"
-    );
+    assert!(said.contains("shards = \"none\" (environment variable RINGWIRE_SHARDS)"), "{said}");
 }
 
 #[test]
 fn values_that_contradict_each_other_are_refused() {
     let cases: [(&[&str], &[&str]); 4] = [
+        (&["--listen", "[::1]:80", "--listen", "[::1]:80"], &["listen", "[::1]:80", "twice"]),
+        (&["--max-backlog", "4KiB"], &["max-backlog", "4KiB", "receive-buffer-size", "64KiB"]),
         (
-            &["--listen", "[::1]:80", "--listen", "[::1]:80"],
-            &["listen", "[::1]:80", "twice"],
-        ),
-        (
-            &["--max-backlog", "4KiB"],
-            &["max-backlog", "4KiB", "receive-buffer-size", "64KiB"],
-        ),
-        (
-            &[
-                "--receive-buffers",
-                "32768",
-                "--receive-buffer-size",
-                "1MiB",
-            ],
-            &[
-                "receive-buffers",
-                "32768",
-                "receive-buffer-size",
-                "1MiB",
-                "4294967296",
-            ],
+            &["--receive-buffers", "32768", "--receive-buffer-size", "1MiB"],
+            &["receive-buffers", "32768", "receive-buffer-size", "1MiB", "4294967296"],
         ),
         (&["--listen", ""], &["listen", "at least one"]),
     ];
@@ -213,10 +147,7 @@ fn values_that_contradict_each_other_are_refused() {
 #[test]
 fn unreadable_files_are_refused() {
     let said = refusal(&run(&mut ringwire(&["--config", "/nowhere/ringwire.toml"])));
-    assert!(
-        said.contains("/nowhere/ringwire.toml: No such file"),
-        "{said}"
-    );
+    assert!(said.contains("/nowhere/ringwire.toml: No such file"), "{said}");
     let path = write_file("no-toml", "shards = \n");
     let said = refusal(&run(ringwire(&["config"]).env("RINGWIRE_CONFIG", &path)));
     assert!(said.contains(&path) && said.contains("line 1"), "{said}");
@@ -236,12 +167,7 @@ fn a_list_is_emptied_by_an_empty_text() {
 
 #[test]
 fn completions_and_manual_mention_every_flag() {
-    let flags = || {
-        declarations()
-            .into_iter()
-            .map(|setting| setting.key)
-            .chain(["config"])
-    };
+    let flags = || declarations().into_iter().map(|setting| setting.key).chain(["config"]);
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let output = run(&mut ringwire(&["completions", shell]));
         assert!(output.status.success());
@@ -261,16 +187,8 @@ fn the_help_fits_a_screen_and_the_version_is_told() {
     for arguments in [&["--help"][..], &["serve", "--help"], &["config", "--help"]] {
         let help = text(&run(&mut ringwire(arguments)).stdout);
         for setting in declarations() {
-            assert!(
-                help.contains(&format!("--{} <", setting.key)),
-                "{}",
-                setting.key
-            );
-            assert!(
-                help.contains(&format!("\n{}:\n", setting.heading)),
-                "{}",
-                setting.heading
-            );
+            assert!(help.contains(&format!("--{} <", setting.key)), "{}", setting.key);
+            assert!(help.contains(&format!("\n{}:\n", setting.heading)), "{}", setting.heading);
         }
         assert!(help.lines().all(|line| line.chars().count() <= 100));
     }
@@ -298,11 +216,7 @@ fn effective(command: &mut Command) -> BTreeMap<String, (String, String)> {
         let (value, layer) = rest.rsplit_once(" # ").expect("a layer");
         (key.to_owned(), (value.to_owned(), layer.to_owned()))
     };
-    text(&output.stdout)
-        .lines()
-        .filter(is_value)
-        .map(entry)
-        .collect()
+    text(&output.stdout).lines().filter(is_value).map(entry).collect()
 }
 
 /// What was said with the exit status of a refusal.
@@ -330,13 +244,7 @@ const fn row(
     file: &'static str,
     shown: [&'static str; 3],
 ) -> Row {
-    Row {
-        key,
-        flag,
-        environment,
-        file,
-        shown,
-    }
+    Row { key, flag, environment, file, shown }
 }
 
 #[rustfmt::skip]

@@ -33,11 +33,7 @@ pub(super) fn decide(
     let endpoint = match target {
         Target::Health => return Ok(Decision::Serve(health(serving))),
         Target::Stats => {
-            return Ok(Decision::Serve(Response::new(
-                200,
-                "application/json",
-                stats(),
-            )));
+            return Ok(Decision::Serve(Response::new(200, "application/json", stats())));
         }
         Target::WebSocket(endpoint) if upgrades => endpoint,
         Target::WebSocket(Endpoint::Root) => return Ok(Decision::Serve(page::response())),

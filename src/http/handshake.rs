@@ -35,11 +35,7 @@ pub(super) fn accept(head: &Head<'_>, policy: &Policy) -> Result<Vec<u8>, Refuse
     let accept = BASE64.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize());
     let mut response = String::with_capacity(192);
     response.push_str("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n");
-    response.extend([
-        "Connection: Upgrade\r\nSec-WebSocket-Accept: ",
-        &accept,
-        "\r\n",
-    ]);
+    response.extend(["Connection: Upgrade\r\nSec-WebSocket-Accept: ", &accept, "\r\n"]);
     if let Some(subprotocol) = subprotocol(head, policy) {
         response.extend(["Sec-WebSocket-Protocol: ", subprotocol, "\r\n"]);
     }
@@ -70,35 +66,20 @@ fn check_origin(origin: &Field<'_>, policy: &Policy) -> Result<(), Refused> {
         }
         Field::Once(origin) => *origin,
     };
-    let allowed = |origin| {
-        policy
-            .allow_origin
-            .iter()
-            .any(|pattern| pattern.matches(origin))
-    };
+    let allowed = |origin| policy.allow_origin.iter().any(|pattern| pattern.matches(origin));
     if policy.allow_origin.is_empty() || str::from_utf8(origin).is_ok_and(allowed) {
         Ok(())
     } else {
-        Err(Refused::new(
-            Refusal::Forbidden,
-            "This origin may not connect.",
-        ))
+        Err(Refused::new(Refusal::Forbidden, "This origin may not connect."))
     }
 }
 
 /// The first of the client's list that we speak; names are case-sensitive (RFC 6455 section
 /// 11.3.4).
 fn subprotocol<'p>(head: &Head<'_>, policy: &'p Policy) -> Option<&'p str> {
-    head.protocols
-        .iter()
-        .flat_map(|list| elements(list))
-        .find_map(|wanted| {
-            policy
-                .subprotocols
-                .iter()
-                .find(|ours| ours.as_bytes() == wanted)
-                .map(String::as_str)
-        })
+    head.protocols.iter().flat_map(|list| elements(list)).find_map(|wanted| {
+        policy.subprotocols.iter().find(|ours| ours.as_bytes() == wanted).map(String::as_str)
+    })
 }
 
 /// Padding is required, but bits that no byte uses may be set (RFC 4648 section 3.5): some clients
@@ -175,21 +156,11 @@ mod tests {
         for (version, expected) in [
             ("", Refusal::VersionUnsupported),
             ("Sec-WebSocket-Version: 8\r\n", Refusal::VersionUnsupported),
-            (
-                "Sec-WebSocket-Version: 013\r\n",
-                Refusal::VersionUnsupported,
-            ),
-            (
-                "Sec-WebSocket-Version: 13, 8\r\n",
-                Refusal::VersionUnsupported,
-            ),
+            ("Sec-WebSocket-Version: 013\r\n", Refusal::VersionUnsupported),
+            ("Sec-WebSocket-Version: 13, 8\r\n", Refusal::VersionUnsupported),
             (&[VERSION, VERSION].concat(), Refusal::BadRequest),
         ] {
-            assert_eq!(
-                refusal(&[CONNECTION, version, KEY], &policy),
-                expected,
-                "{version}"
-            );
+            assert_eq!(refusal(&[CONNECTION, version, KEY], &policy), expected, "{version}");
         }
     }
 
@@ -198,10 +169,7 @@ mod tests {
         let policy = policy(&[], &[]);
         assert_eq!(refusal(&[VERSION, KEY], &policy), Refusal::BadRequest);
         let body = "Content-Length: 1\r\n";
-        assert_eq!(
-            refusal(&[CONNECTION, VERSION, KEY, body], &policy),
-            Refusal::BadRequest
-        );
+        assert_eq!(refusal(&[CONNECTION, VERSION, KEY, body], &policy), Refusal::BadRequest);
     }
 
     #[test]
@@ -210,29 +178,13 @@ mod tests {
         let (open, listed) = (policy(&[], &[]), policy(&["https://a.org", "*.b.org"], &[]));
         let evil = "Origin: https://evil.net\r\n";
         assert!(try_accept(&fields(evil), &open).is_ok());
-        for origin in [
-            "",
-            "Origin: https://A.org\r\n",
-            "Origin: http://x.b.org:1\r\n",
-        ] {
+        for origin in ["", "Origin: https://A.org\r\n", "Origin: http://x.b.org:1\r\n"] {
             assert!(try_accept(&fields(origin), &listed).is_ok(), "{origin}");
         }
-        for origin in [
-            evil,
-            "Origin: null\r\n",
-            "Origin:\r\n",
-            "Origin: \u{e9}\r\n",
-        ] {
-            assert_eq!(
-                refusal(&fields(origin), &listed),
-                Refusal::Forbidden,
-                "{origin}"
-            );
+        for origin in [evil, "Origin: null\r\n", "Origin:\r\n", "Origin: \u{e9}\r\n"] {
+            assert_eq!(refusal(&fields(origin), &listed), Refusal::Forbidden, "{origin}");
         }
-        assert_eq!(
-            refusal(&fields(&[evil, evil].concat()), &open),
-            Refusal::BadRequest
-        );
+        assert_eq!(refusal(&fields(&[evil, evil].concat()), &open), Refusal::BadRequest);
     }
 
     #[test]
@@ -241,19 +193,12 @@ mod tests {
         for (field, expected) in [
             ("", None),
             ("Sec-WebSocket-Protocol: other, Chat\r\n", None),
-            (
-                "Sec-WebSocket-Protocol: ,other , superchat,chat\r\n",
-                Some("superchat"),
-            ),
-            (
-                "Sec-WebSocket-Protocol: x\r\nsec-websocket-protocol: chat\r\n",
-                Some("chat"),
-            ),
+            ("Sec-WebSocket-Protocol: ,other , superchat,chat\r\n", Some("superchat")),
+            ("Sec-WebSocket-Protocol: x\r\nsec-websocket-protocol: chat\r\n", Some("chat")),
         ] {
             let response = try_accept(&[CONNECTION, VERSION, KEY, field], &policy).unwrap();
-            let chosen = response
-                .lines()
-                .find_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: "));
+            let chosen =
+                response.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: "));
             assert_eq!(chosen, expected, "{field}");
         }
     }

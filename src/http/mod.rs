@@ -69,21 +69,12 @@ pub fn answer(
         Err(refused) => {
             let response = refused.response().encode(false, false);
             let refusal = Some(refused.refusal);
-            return Answer::Respond {
-                consumed: input.len(),
-                response,
-                keep_alive: false,
-                refusal,
-            };
+            return Answer::Respond { consumed: input.len(), response, keep_alive: false, refusal };
         }
     };
     let (response, refusal) = match decision::decide(&head, policy, serving, stats) {
         Ok(Decision::Upgrade(route, response)) => {
-            return Answer::Upgrade {
-                consumed,
-                route,
-                response,
-            };
+            return Answer::Upgrade { consumed, route, response };
         }
         Ok(Decision::Serve(response)) => (response, None),
         Err(refused) => (refused.response(), Some(refused.refusal)),
@@ -94,21 +85,14 @@ pub fn answer(
         && serving == Serving::Open
         && refusal.is_none_or(Refusal::allows_keep_alive);
     let response = response.encode(keep_alive, head.method == Method::Head);
-    Answer::Respond {
-        consumed,
-        response,
-        keep_alive,
-        refusal,
-    }
+    Answer::Respond { consumed, response, keep_alive, refusal }
 }
 
 /// The response to a client whose request did not arrive in time: 408, and the connection closes
 /// (RFC 9110 section 15.5.9).
 pub fn timeout_response() -> Vec<u8> {
     let detail = "The request did not arrive in time.";
-    Refused::new(Refusal::Timeout, detail)
-        .response()
-        .encode(false, false)
+    Refused::new(Refusal::Timeout, detail).response().encode(false, false)
 }
 
 #[cfg(test)]
@@ -137,29 +121,14 @@ mod tests {
     /// A plain response: its text, whether the connection stays, and the refusal.
     fn respond(input: &str, serving: Serving) -> (String, bool, Option<Refusal>) {
         match ask(input.as_bytes(), serving) {
-            Answer::Respond {
-                consumed,
-                response,
-                keep_alive,
-                refusal,
-            } => {
+            Answer::Respond { consumed, response, keep_alive, refusal } => {
                 let text = String::from_utf8(response).unwrap();
-                let option = if keep_alive {
-                    "keep-alive\r\n"
-                } else {
-                    "close\r\n"
-                };
+                let option = if keep_alive { "keep-alive\r\n" } else { "close\r\n" };
                 assert_eq!(consumed, input.len());
                 assert!(
                     text.contains("\r\nContent-Length: ") && text.contains("\r\nContent-Type: ")
                 );
-                assert!(
-                    text.split_once("\r\nConnection: ")
-                        .unwrap()
-                        .1
-                        .contains(option),
-                    "{text}"
-                );
+                assert!(text.split_once("\r\nConnection: ").unwrap().1.contains(option), "{text}");
                 (text, keep_alive, refusal)
             }
             other => panic!("{input}: {other:?}"),
@@ -167,39 +136,22 @@ mod tests {
     }
 
     fn plain(line: &str) -> (String, bool, Option<Refusal>) {
-        respond(
-            &format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"),
-            Serving::Open,
-        )
+        respond(&format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"), Serving::Open)
     }
 
     #[test]
     fn every_prefix_is_incomplete_and_the_rest_are_frames() {
         let text = format!("GET /broadcast/x?exclude_self=true HTTP/1.1\r\n{UPGRADE}");
         for length in 0..text.len() {
-            assert_eq!(
-                ask(&text.as_bytes()[..length], Serving::Open),
-                Answer::Incomplete
-            );
+            assert_eq!(ask(&text.as_bytes()[..length], Serving::Open), Answer::Incomplete);
         }
         let with_frames = [text.as_bytes(), b"\x81\x80\0\0\0\0"].concat();
         for input in [text.as_bytes(), &with_frames] {
-            let Answer::Upgrade {
-                consumed,
-                route,
-                response,
-            } = ask(input, Serving::Open)
-            else {
+            let Answer::Upgrade { consumed, route, response } = ask(input, Serving::Open) else {
                 panic!("no upgrade");
             };
             assert_eq!(consumed, text.len());
-            assert_eq!(
-                route,
-                Route::Broadcast {
-                    topic: "x".into(),
-                    exclude_self: true
-                }
-            );
+            assert_eq!(route, Route::Broadcast { topic: "x".into(), exclude_self: true });
             assert!(response.starts_with(b"HTTP/1.1 101 ") && response.ends_with(b"=\r\n\r\n"));
         }
     }
@@ -212,10 +164,7 @@ mod tests {
             ("GET /stats", "application/json", "\r\n\r\n{\"open\":7}"),
         ] {
             let (get, keep_alive, refusal) = plain(line);
-            assert!(
-                get.starts_with("HTTP/1.1 200 OK\r\n") && get.ends_with(body),
-                "{get}"
-            );
+            assert!(get.starts_with("HTTP/1.1 200 OK\r\n") && get.ends_with(body), "{get}");
             assert!(get.contains(&format!("Content-Type: {media_type}\r\n")));
             assert!(keep_alive && refusal.is_none());
             let (head, ..) = plain(&line.replace("GET", "HEAD"));
@@ -235,40 +184,16 @@ mod tests {
     #[test]
     fn refusals_of_plain_requests() {
         let check = |line: &str, refusal, field| {
-            refused(
-                &format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"),
-                refusal,
-                field,
-            );
+            refused(&format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"), refusal, field);
         };
         check("GET /x", Refusal::NotFound, "Connection: keep-alive\r\n");
         check("POST /x", Refusal::NotFound, "");
-        check(
-            "POST /echo",
-            Refusal::MethodNotAllowed,
-            "Allow: GET, HEAD\r\n",
-        );
+        check("POST /echo", Refusal::MethodNotAllowed, "Allow: GET, HEAD\r\n");
         check("get /", Refusal::MethodNotAllowed, "Allow: GET, HEAD\r\n");
-        check(
-            "GET /echo",
-            Refusal::UpgradeRequired,
-            "Upgrade: websocket\r\n",
-        );
-        check(
-            "GET /echo",
-            Refusal::UpgradeRequired,
-            "Connection: Upgrade, keep-alive\r\n",
-        );
-        check(
-            "HEAD /broadcast/t",
-            Refusal::UpgradeRequired,
-            "Upgrade: websocket\r\n",
-        );
-        check(
-            "GET /broadcast/%00",
-            Refusal::BadRequest,
-            "Connection: close\r\n",
-        );
+        check("GET /echo", Refusal::UpgradeRequired, "Upgrade: websocket\r\n");
+        check("GET /echo", Refusal::UpgradeRequired, "Connection: Upgrade, keep-alive\r\n");
+        check("HEAD /broadcast/t", Refusal::UpgradeRequired, "Upgrade: websocket\r\n");
+        check("GET /broadcast/%00", Refusal::BadRequest, "Connection: close\r\n");
     }
 
     #[test]
@@ -284,13 +209,7 @@ mod tests {
         check("/echo", "==", "=", Refusal::BadKey, "");
         check("/echo", "Host: a\r\n", "", Refusal::MissingHost, "");
         check("/", "Connection: Upgrade", "X: y", Refusal::BadRequest, "");
-        check(
-            "/",
-            "Host",
-            "Origin: https://b.org\r\nHost",
-            Refusal::Forbidden,
-            "",
-        );
+        check("/", "Host", "Origin: https://b.org\r\nHost", Refusal::Forbidden, "");
         check("/broadcast?exclude_self=x", "", "", Refusal::BadRequest, "");
     }
 
@@ -298,10 +217,7 @@ mod tests {
     fn upgrade_is_ignored_where_it_cannot_be() {
         for line in ["GET / HTTP/1.0", "HEAD / HTTP/1.1", "GET /healthz HTTP/1.1"] {
             let (text, _, refusal) = respond(&format!("{line}\r\n{UPGRADE}"), Serving::Open);
-            assert!(
-                text.starts_with("HTTP/1.1 200 ") && refusal.is_none(),
-                "{text}"
-            );
+            assert!(text.starts_with("HTTP/1.1 200 ") && refusal.is_none(), "{text}");
         }
     }
 
@@ -309,24 +225,17 @@ mod tests {
     fn full_and_draining() {
         let upgrade = format!("GET /echo HTTP/1.1\r\n{UPGRADE}");
         let health = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
-        for (serving, refusal) in [
-            (Serving::Full, Refusal::Full),
-            (Serving::Draining, Refusal::Draining),
-        ] {
+        for (serving, refusal) in
+            [(Serving::Full, Refusal::Full), (Serving::Draining, Refusal::Draining)]
+        {
             let (text, keep_alive, actual) = respond(&upgrade, serving);
-            assert!(
-                text.starts_with("HTTP/1.1 503 ") && text.contains("Retry-After: "),
-                "{text}"
-            );
+            assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("Retry-After: "), "{text}");
             assert_eq!((keep_alive, actual), (false, Some(refusal)));
         }
         let (text, keep_alive, _) = respond(health, Serving::Full);
         assert!(text.ends_with("\r\n\r\nok\n") && !keep_alive);
         let (text, keep_alive, refusal) = respond(health, Serving::Draining);
-        assert!(
-            text.starts_with("HTTP/1.1 503 ") && text.contains("Retry-After: "),
-            "{text}"
-        );
+        assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("Retry-After: "), "{text}");
         assert!(text.ends_with("\r\n\r\ndraining\n") && !keep_alive && refusal.is_none());
     }
 
@@ -334,10 +243,7 @@ mod tests {
     fn a_body_is_never_taken_for_the_next_request() {
         let text = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\n";
         let (_, keep_alive, refusal) = respond(text, Serving::Open);
-        assert_eq!(
-            (keep_alive, refusal),
-            (false, Some(Refusal::MethodNotAllowed))
-        );
+        assert_eq!((keep_alive, refusal), (false, Some(Refusal::MethodNotAllowed)));
     }
 
     #[test]
@@ -345,12 +251,7 @@ mod tests {
         let text =
             b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET /x";
         let (mut rest, mut served) = (&text[..], 0);
-        while let Answer::Respond {
-            consumed,
-            keep_alive: true,
-            ..
-        } = ask(rest, Serving::Open)
-        {
+        while let Answer::Respond { consumed, keep_alive: true, .. } = ask(rest, Serving::Open) {
             rest = &rest[consumed..];
             served += 1;
         }

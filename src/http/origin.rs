@@ -20,10 +20,9 @@ impl OriginPattern {
         };
         match &self.0 {
             Pattern::Exact(allowed) => *allowed == origin,
-            Pattern::Subdomains(suffix) => origin
-                .host
-                .strip_suffix(suffix.as_str())
-                .is_some_and(|label| !label.is_empty()),
+            Pattern::Subdomains(suffix) => {
+                origin.host.strip_suffix(suffix.as_str()).is_some_and(|label| !label.is_empty())
+            }
         }
     }
 }
@@ -38,10 +37,7 @@ impl FromStr for OriginPattern {
             None if text.contains('*') => Err("a wildcard stands alone before the first dot"),
             None => Origin::parse(text).map(Pattern::Exact),
         };
-        pattern.map(Self).map_err(|reason| OriginPatternError {
-            pattern: text.to_owned(),
-            reason,
-        })
+        pattern.map(Self).map_err(|reason| OriginPatternError { pattern: text.to_owned(), reason })
     }
 }
 
@@ -75,9 +71,7 @@ impl Origin {
         let (scheme, authority) = text.split_once("://").ok_or("it has no `scheme://`")?;
         let scheme = scheme.to_ascii_lowercase();
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            || !scheme
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+            || !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
         {
             return Err("the scheme is not a name");
         }
@@ -91,11 +85,7 @@ impl Origin {
             "https" | "wss" => Some(443),
             _ => None,
         });
-        Ok(Self {
-            scheme,
-            host: host.to_ascii_lowercase(),
-            port,
-        })
+        Ok(Self { scheme, host: host.to_ascii_lowercase(), port })
     }
 }
 
@@ -103,14 +93,9 @@ fn subdomains(suffix: &str) -> Result<Pattern, &'static str> {
     if suffix.is_empty() {
         return Err("to allow every origin, leave the list empty");
     }
-    let domain = suffix
-        .strip_prefix('.')
-        .ok_or("a wildcard is followed by a dot")?;
+    let domain = suffix.strip_prefix('.').ok_or("a wildcard is followed by a dot")?;
     let is_label = |label: &str| {
-        !label.is_empty()
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };
     if !domain.split('.').all(is_label) {
         return Err("a wildcard is followed by a domain name alone, any scheme and port match");
@@ -131,13 +116,9 @@ mod tests {
         let allowed = pattern("https://Example.org");
         assert!(allowed.matches("https://example.org"));
         assert!(allowed.matches("HTTPS://EXAMPLE.ORG:443"));
-        for other in [
-            "http://example.org",
-            "https://example.org:444",
-            "https://a.example.org",
-            "null",
-            "",
-        ] {
+        for other in
+            ["http://example.org", "https://example.org:444", "https://a.example.org", "null", ""]
+        {
             assert!(!allowed.matches(other), "{other}");
         }
         assert!(pattern("http://localhost:3000").matches("http://localhost:3000"));
@@ -151,12 +132,9 @@ mod tests {
         for origin in ["https://a.example.org", "http://a.b.EXAMPLE.org:8080"] {
             assert!(allowed.matches(origin), "{origin}");
         }
-        for origin in [
-            "https://example.org",
-            "https://badexample.org",
-            "https://a.example.org.evil",
-            "null",
-        ] {
+        for origin in
+            ["https://example.org", "https://badexample.org", "https://a.example.org.evil", "null"]
+        {
             assert!(!allowed.matches(origin), "{origin}");
         }
     }

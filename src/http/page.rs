@@ -40,12 +40,7 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .expect("sha256sum is installed");
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(text.as_bytes())
-            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
         let digits = output.split_whitespace().next().unwrap().as_bytes();
         let digest = digits
@@ -63,15 +58,7 @@ mod tests {
     #[test]
     fn the_page_loads_nothing_and_has_the_elements_that_tests_drive() {
         assert!(PAGE.is_ascii());
-        for external in [
-            "src=",
-            "http://",
-            "https://",
-            "@import",
-            "url(",
-            " style=",
-            " onclick=",
-        ] {
+        for external in ["src=", "http://", "https://", "@import", "url(", " style=", " onclick="] {
             assert!(!PAGE.contains(external), "{external}");
         }
         for id in [

@@ -78,10 +78,7 @@ mod tests {
 
     #[test]
     fn subprotocols_are_tokens() {
-        assert_eq!(
-            subprotocol("graphql-transport-ws").as_deref(),
-            Ok("graphql-transport-ws")
-        );
+        assert_eq!(subprotocol("graphql-transport-ws").as_deref(), Ok("graphql-transport-ws"));
         for name in ["", "a b", "a,b", "a\r\nb", "\u{e9}"] {
             let error = subprotocol(name).unwrap_err();
             assert_eq!(error, PolicyError::Subprotocol(name.to_owned()));

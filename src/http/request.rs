@@ -144,9 +144,7 @@ impl<'a> Field<'a> {
 
 /// The elements of a comma-separated list, empty ones left out (RFC 9110 section 5.6.1).
 pub(super) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
-    list.split(|b| *b == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|element| !element.is_empty())
+    list.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 fn lists(value: &[u8], token: &str) -> bool {
@@ -157,21 +155,16 @@ fn lists(value: &[u8], token: &str) -> bool {
 fn check_host(host: &Field<'_>, http_11: bool) -> Result<(), Refused> {
     match host {
         Field::Absent if !http_11 => Ok(()),
-        Field::Absent | Field::Once([]) => Err(Refused::new(
-            Refusal::MissingHost,
-            "The Host header is missing.",
-        )),
+        Field::Absent | Field::Once([]) => {
+            Err(Refused::new(Refusal::MissingHost, "The Host header is missing."))
+        }
         Field::Once(value) => match str::from_utf8(value).ok().and_then(Authority::parse) {
             Some(_) => Ok(()),
-            None => Err(Refused::new(
-                Refusal::BadRequest,
-                "The Host header is not host[:port].",
-            )),
+            None => Err(Refused::new(Refusal::BadRequest, "The Host header is not host[:port].")),
         },
-        Field::Repeated => Err(Refused::new(
-            Refusal::BadRequest,
-            "The Host header appears more than once.",
-        )),
+        Field::Repeated => {
+            Err(Refused::new(Refusal::BadRequest, "The Host header appears more than once."))
+        }
     }
 }
 
@@ -182,20 +175,16 @@ fn announces_body(length: &Field<'_>) -> Result<bool, Refused> {
         Field::Once(digits) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
             Ok(digits.iter().any(|digit| *digit != b'0'))
         }
-        Field::Once(_) | Field::Repeated => Err(Refused::new(
-            Refusal::BadRequest,
-            "Content-Length is not one number.",
-        )),
+        Field::Once(_) | Field::Repeated => {
+            Err(Refused::new(Refusal::BadRequest, "Content-Length is not one number."))
+        }
     }
 }
 
 fn refused(error: Error) -> Refused {
     let detail = match error {
         Error::TooManyHeaders => {
-            return Refused::new(
-                Refusal::HeadTooLarge,
-                "The request has too many header fields.",
-            );
+            return Refused::new(Refusal::HeadTooLarge, "The request has too many header fields.");
         }
         Error::HeaderName => "A header field has an invalid name.",
         Error::HeaderValue => "A header field has an invalid value.",
@@ -343,9 +332,7 @@ mod tests {
         let length = text.len();
         assert!(matches!(Head::parse(text.as_bytes(), length, 8), Ok(Some((_, n))) if n == length));
         assert_eq!(
-            Head::parse(text.as_bytes(), length - 1, 8)
-                .unwrap_err()
-                .refusal,
+            Head::parse(text.as_bytes(), length - 1, 8).unwrap_err().refusal,
             Refusal::HeadTooLarge
         );
     }
@@ -357,10 +344,7 @@ mod tests {
                 let fields = "X: y\r\n".repeat(count - 1);
                 format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
             };
-            assert!(matches!(
-                Head::parse(text(limit).as_bytes(), 65_536, limit),
-                Ok(Some(_))
-            ));
+            assert!(matches!(Head::parse(text(limit).as_bytes(), 65_536, limit), Ok(Some(_))));
             let refused = Head::parse(text(limit + 1).as_bytes(), 65_536, limit).unwrap_err();
             assert_eq!(refused.refusal, Refusal::HeadTooLarge);
         }
@@ -370,9 +354,6 @@ mod tests {
     fn empty_lines_before_the_request_are_skipped() {
         let text = "\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n";
         let (head, length) = parse(text).unwrap().unwrap();
-        assert_eq!(
-            (head.target, head.method, length),
-            ("/x", Method::Get, text.len())
-        );
+        assert_eq!((head.target, head.method, length), ("/x", Method::Get, text.len()));
     }
 }

@@ -25,12 +25,7 @@ impl Response {
             ("Cache-Control", "no-store".into()),
             ("X-Content-Type-Options", "nosniff".into()),
         ];
-        Self {
-            status,
-            headers,
-            upgrade: false,
-            body: body.into(),
-        }
+        Self { status, headers, upgrade: false, body: body.into() }
     }
 
     /// A response with a text body.
@@ -66,11 +61,7 @@ impl Response {
         // Named even where it is the default of HTTP/1.1, because HTTP/1.0 clients need it.
         let persistence = if keep_alive { "keep-alive" } else { "close" };
         let upgrade = if self.upgrade { "Upgrade, " } else { "" };
-        let mut text = format!(
-            "HTTP/1.1 {} {}\r\n",
-            self.status,
-            reason_phrase(self.status)
-        );
+        let mut text = format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status));
         for (name, value) in &self.headers {
             text.extend([*name, ": ", value, "\r\n"]);
         }

@@ -42,10 +42,7 @@ impl Endpoint {
             (Self::Root, Root::Broadcast) => DEFAULT_TOPIC.into(),
             (Self::Broadcast(topic), _) => topic,
         };
-        Ok(Route::Broadcast {
-            topic,
-            exclude_self: exclude_self(query)?,
-        })
+        Ok(Route::Broadcast { topic, exclude_self: exclude_self(query)? })
     }
 }
 
@@ -61,9 +58,7 @@ pub(super) fn resolve(target: &str) -> Result<(Target, &str), Refused> {
     }
     let path_and_query =
         path_and_query(target).ok_or(bad_request("The request target is not a path."))?;
-    let (path, query) = path_and_query
-        .split_once('?')
-        .unwrap_or((path_and_query, ""));
+    let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
     let target = match path {
         "" | "/" => Target::WebSocket(Endpoint::Root),
         "/echo" => Target::WebSocket(Endpoint::Echo),
@@ -87,8 +82,7 @@ fn path_and_query(target: &str) -> Option<&str> {
     if !known.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
         return None;
     }
-    rest.find(['/', '?'])
-        .map_or(Some(""), |end| rest.get(end..))
+    rest.find(['/', '?']).map_or(Some(""), |end| rest.get(end..))
 }
 
 fn topic(segment: &str) -> Result<Box<str>, Refused> {
@@ -99,9 +93,8 @@ fn topic(segment: &str) -> Result<Box<str>, Refused> {
             "A topic is one path segment of 1 to 255 bytes: /broadcast/{topic}.",
         ));
     }
-    let decoded = percent_decode(segment).ok_or(bad_request(
-        "The topic has a percent sign without two hexadecimal digits.",
-    ))?;
+    let decoded = percent_decode(segment)
+        .ok_or(bad_request("The topic has a percent sign without two hexadecimal digits."))?;
     if decoded.len() > TOPIC_BYTES {
         return Err(bad_request("The topic is longer than 255 bytes."));
     }
@@ -115,11 +108,7 @@ fn topic(segment: &str) -> Result<Box<str>, Refused> {
 
 /// RFC 3986 section 2.1; `None` when a percent sign is not followed by two hexadecimal digits.
 fn percent_decode(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|d| u8::try_from(d).ok())
-    };
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -172,22 +161,10 @@ mod tests {
             ("/broadcast", (broadcast("default"), "")),
             ("/broadcast?x", (broadcast("default"), "x")),
             ("/broadcast/room?x?y", (broadcast("room"), "x?y")),
-            (
-                "/broadcast/caf%C3%A9%2f%20+",
-                (broadcast("caf\u{e9}/ +"), ""),
-            ),
-            (
-                "http://example.org",
-                (Target::WebSocket(Endpoint::Root), ""),
-            ),
-            (
-                "http://example.org?x=/",
-                (Target::WebSocket(Endpoint::Root), "x=/"),
-            ),
-            (
-                "WS://example.org:80/echo?x",
-                (Target::WebSocket(Endpoint::Echo), "x"),
-            ),
+            ("/broadcast/caf%C3%A9%2f%20+", (broadcast("caf\u{e9}/ +"), "")),
+            ("http://example.org", (Target::WebSocket(Endpoint::Root), "")),
+            ("http://example.org?x=/", (Target::WebSocket(Endpoint::Root), "x=/")),
+            ("WS://example.org:80/echo?x", (Target::WebSocket(Endpoint::Echo), "x")),
         ] {
             assert_eq!(resolve(target), Ok(expected), "{target}");
         }
@@ -217,11 +194,7 @@ mod tests {
             ("example.org:80", 400),
             ("ftp://example.org/echo", 400),
         ] {
-            assert_eq!(
-                resolve(target).unwrap_err().refusal.status(),
-                status,
-                "{target}"
-            );
+            assert_eq!(resolve(target).unwrap_err().refusal.status(), status, "{target}");
         }
     }
 
@@ -234,27 +207,13 @@ mod tests {
     #[test]
     fn exclude_self_is_true_or_false() {
         let route = |query| Endpoint::Broadcast("t".into()).route(query, Root::Echo);
-        let expected = |exclude_self| {
-            Ok(Route::Broadcast {
-                topic: "t".into(),
-                exclude_self,
-            })
-        };
+        let expected = |exclude_self| Ok(Route::Broadcast { topic: "t".into(), exclude_self });
         assert_eq!(route(""), expected(false));
         assert_eq!(route("exclude_self=false"), expected(false));
         assert_eq!(route("a=b&exclude_self=true&&c"), expected(true));
         assert_eq!(route("exclude_selfish=1"), expected(false));
-        for query in [
-            "exclude_self",
-            "exclude_self=",
-            "exclude_self=1",
-            "exclude_self=TRUE",
-        ] {
-            assert_eq!(
-                route(query).unwrap_err().refusal,
-                Refusal::BadRequest,
-                "{query}"
-            );
+        for query in ["exclude_self", "exclude_self=", "exclude_self=1", "exclude_self=TRUE"] {
+            assert_eq!(route(query).unwrap_err().refusal, Refusal::BadRequest, "{query}");
         }
     }
 
@@ -262,10 +221,7 @@ mod tests {
     fn the_root_is_configured() {
         let route = |query, root| Endpoint::Root.route(query, root);
         assert_eq!(route("", Root::Echo), Ok(Route::Echo));
-        let expected = Ok(Route::Broadcast {
-            topic: "default".into(),
-            exclude_self: true,
-        });
+        let expected = Ok(Route::Broadcast { topic: "default".into(), exclude_self: true });
         assert_eq!(route("exclude_self=true", Root::Broadcast), expected);
     }
 }

@@ -50,10 +50,7 @@ impl<T: Send + Sync> Mesh<T> {
     ///
     /// # Panics
     /// When memory for the slots cannot be allocated.
-    #[expect(
-        clippy::new_ret_no_self,
-        reason = "the mesh is nothing but its endpoints"
-    )]
+    #[expect(clippy::new_ret_no_self, reason = "the mesh is nothing but its endpoints")]
     pub fn new(participants: usize, slots: usize) -> Vec<Endpoint<T>> {
         let mut endpoints: Vec<Endpoint<T>> = Vec::with_capacity(participants);
         let mut rings: Vec<Vec<Reader<T>>> = Vec::with_capacity(participants);
@@ -69,19 +66,13 @@ impl<T: Send + Sync> Mesh<T> {
                 wakeups: Vec::with_capacity(participants - 1),
             });
         }
-        let flags: Vec<_> = endpoints
-            .iter()
-            .map(|endpoint| endpoint.flags.clone())
-            .collect();
+        let flags: Vec<_> = endpoints.iter().map(|endpoint| endpoint.flags.clone()).collect();
         for (from, (readers, flags)) in rings.into_iter().zip(flags).enumerate() {
-            let others = endpoints
-                .iter_mut()
-                .enumerate()
-                .filter(|(number, _)| *number != from);
+            let others = endpoints.iter_mut().enumerate().filter(|(number, _)| *number != from);
             for ((_, endpoint), reader) in others.zip(readers) {
                 endpoint.peers.push(Peer {
                     number: from,
-                    reader,
+                    reader: Some(reader),
                     flags: flags.clone(),
                     drained: false,
                 });
@@ -123,15 +114,11 @@ impl<T: Send + Sync> Endpoint<T> {
         let result = self.producer.push(message);
         let waiting = result.is_err();
         if self.flags.waiting_for_room.load(Ordering::Relaxed) != waiting {
-            self.flags
-                .waiting_for_room
-                .store(waiting, Ordering::Relaxed);
+            self.flags.waiting_for_room.store(waiting, Ordering::Relaxed);
         }
         result?;
         self.published = true;
-        Ok(Published {
-            room: self.producer.room(),
-        })
+        Ok(Published { room: self.producer.room() })
     }
 
     /// Whether the next [`publish`](Self::publish) will succeed.
@@ -147,9 +134,8 @@ impl<T: Send + Sync> Endpoint<T> {
     pub fn drain(&mut self, per_ring_limit: usize, mut visit: impl FnMut(usize, &T)) -> usize {
         let mut total = 0;
         for peer in &mut self.peers {
-            let count = peer
-                .reader
-                .drain(per_ring_limit, |message| visit(peer.number, message));
+            let Some(reader) = &mut peer.reader else { continue };
+            let count = reader.drain(per_ring_limit, |message| visit(peer.number, message));
             peer.drained |= count > 0;
             total += count;
         }
@@ -202,7 +188,7 @@ impl<T: Send + Sync> Endpoint<T> {
         if found_room {
             self.flags.waiting_for_room.store(false, Ordering::Relaxed);
         }
-        let busy = found_room || self.peers.iter().any(|peer| peer.reader.has_values());
+        let busy = found_room || self.peers.iter().any(Peer::has_values);
         if busy {
             self.awake();
         }
@@ -213,6 +199,13 @@ impl<T: Send + Sync> Endpoint<T> {
     /// on it.
     pub fn awake(&mut self) {
         self.flags.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// Stops reading, so that this endpoint holds no ring back: it only publishes from now on.
+    pub fn stop_reading(&mut self) {
+        for peer in &mut self.peers {
+            peer.reader = None;
+        }
     }
 
     /// Drops this endpoint's messages that all others have read, and returns how many are left.
@@ -229,11 +222,7 @@ impl<T: Send + Sync> Endpoint<T> {
     /// What it has published is still delivered; what it has not drained is not. Dropping an
     /// endpoint does the same, but wakes nobody who waits for the room.
     pub fn leave(mut self) -> Vec<usize> {
-        let left = self
-            .peers
-            .drain(..)
-            .map(|peer| (peer.number, peer.flags))
-            .collect::<Vec<_>>();
+        let left = self.peers.drain(..).map(|peer| (peer.number, peer.flags)).collect::<Vec<_>>();
         // Pairs with the fence in `prepare_sleep`: the readers' cursors are gone before.
         fence(Ordering::SeqCst);
         let woken = left.into_iter().filter(|(_, flags)| {
@@ -258,7 +247,8 @@ pub struct Published {
 struct Peer<T> {
     number: usize,
     /// Reads that endpoint's ring.
-    reader: Reader<T>,
+    /// Absent when the endpoint only publishes.
+    reader: Option<Reader<T>>,
     flags: Arc<CachePadded<Flags>>,
     /// Whether its ring was drained since the last `take_wakeups`.
     drained: bool,
@@ -266,7 +256,12 @@ struct Peer<T> {
 
 impl<T: Send + Sync> Peer<T> {
     fn has_found_room(&self) -> bool {
-        self.flags.waiting_for_room.load(Ordering::Relaxed) && self.reader.ring_has_room()
+        self.flags.waiting_for_room.load(Ordering::Relaxed)
+            && self.reader.as_ref().is_some_and(Reader::ring_has_room)
+    }
+
+    fn has_values(&self) -> bool {
+        self.reader.as_ref().is_some_and(Reader::has_values)
     }
 }
 
@@ -280,9 +275,6 @@ struct Flags {
 
 impl Flags {
     fn new() -> Self {
-        Self {
-            sleeping: AtomicBool::new(false),
-            waiting_for_room: AtomicBool::new(false),
-        }
+        Self { sleeping: AtomicBool::new(false), waiting_for_room: AtomicBool::new(false) }
     }
 }

@@ -2,3 +2,15 @@
 
 pub mod mesh;
 pub mod ring;
+pub mod topics;
+
+use topics::Publication;
+
+/// What the participants of the mesh tell each other.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// A message for the subscribers of a topic.
+    Publish(Publication),
+    /// Close all connections and end.
+    Drain,
+}

@@ -162,8 +162,7 @@ impl<T: Send + Sync> Reader<T> {
     /// Whether the producer of this ring can push, as far as this thread can see.
     pub fn ring_has_room(&self) -> bool {
         // Relaxed: writes no slot. A stale `tail` is too low, and errs towards room.
-        self.shared
-            .has_room(self.shared.tail.load(Ordering::Relaxed))
+        self.shared.has_room(self.shared.tail.load(Ordering::Relaxed))
     }
 }
 
@@ -180,33 +179,16 @@ impl<T> Drop for Reader<T> {
 /// # Panics
 /// When memory for the slots cannot be allocated.
 pub fn ring<T: Send + Sync>(slots: usize, readers: usize) -> (Producer<T>, Vec<Reader<T>>) {
-    let capacity = slots
-        .checked_next_power_of_two()
-        .expect("a ring's slots must fit in memory");
+    let capacity = slots.checked_next_power_of_two().expect("a ring's slots must fit in memory");
     let shared = Arc::new(Shared {
         slots: (0..capacity).map(|_| UnsafeCell::new(None)).collect(),
         tail: CachePadded(AtomicU64::new(0)),
-        cursors: (0..readers)
-            .map(|_| CachePadded(AtomicU64::new(0)))
-            .collect(),
+        cursors: (0..readers).map(|_| CachePadded(AtomicU64::new(0))).collect(),
     });
     let readers = (0..readers)
-        .map(|index| Reader {
-            shared: shared.clone(),
-            index,
-            cursor: 0,
-            not_sync: PhantomData,
-        })
+        .map(|index| Reader { shared: shared.clone(), index, cursor: 0, not_sync: PhantomData })
         .collect();
-    (
-        Producer {
-            shared,
-            tail: 0,
-            reclaimed: 0,
-            not_sync: PhantomData,
-        },
-        readers,
-    )
+    (Producer { shared, tail: 0, reclaimed: 0, not_sync: PhantomData }, readers)
 }
 
 /// A value alone in its cache lines, so that writing it does not slow down readers of a neighbour.
@@ -251,10 +233,7 @@ impl<T> Shared<T> {
     /// The lowest cursor, at most `tail`: readers that are gone, or none at all, hold nothing back.
     fn slowest(&self, tail: u64) -> u64 {
         // Acquire pairs with the Release stores of cursors in `Reader::drain` and `Reader::drop`.
-        let cursors = self
-            .cursors
-            .iter()
-            .map(|cursor| cursor.load(Ordering::Acquire));
+        let cursors = self.cursors.iter().map(|cursor| cursor.load(Ordering::Acquire));
         cursors.fold(tail, u64::min)
     }
 

@@ -18,14 +18,13 @@ pub fn declarations() -> Vec<Setting> {
         ("Logs", logs()),
     ];
     let under = |(heading, rows): (&'static str, Vec<Row>)| {
-        rows.into_iter()
-            .map(move |(key, value_name, help, value)| Setting {
-                key,
-                heading,
-                value_name,
-                help,
-                value,
-            })
+        rows.into_iter().map(move |(key, value_name, help, value)| Setting {
+            key,
+            heading,
+            value_name,
+            help,
+            value,
+        })
     };
     groups.into_iter().flat_map(under).collect()
 }
@@ -70,27 +69,23 @@ fn engine() -> Vec<Row> {
             "receive-buffer-size",
             "SIZE",
             "Size of one receive buffer",
-            one(
-                power_of_two(size(&limits::RECEIVE_BUFFER_BYTES)),
-                |config| &mut config.engine.receive_buffer_bytes,
-            ),
+            one(power_of_two(size(&limits::RECEIVE_BUFFER_BYTES)), |config| {
+                &mut config.engine.receive_buffer_bytes
+            }),
         ),
         (
             "broadcast-ring",
             "COUNT",
             "Messages in flight between shards, per shard; a full ring slows its publishers",
-            one(
-                power_of_two(count(&limits::BROADCAST_RING_SLOTS)),
-                |config| &mut config.engine.broadcast_ring_slots,
-            ),
+            one(power_of_two(count(&limits::BROADCAST_RING_SLOTS)), |config| {
+                &mut config.engine.broadcast_ring_slots
+            }),
         ),
         (
             "park-after",
             "TIME",
             "Quiet time after which a connection gives its kernel memory back",
-            one(duration(&limits::PARK_AFTER).or_off(), |config| {
-                &mut config.engine.park_after
-            }),
+            one(duration(&limits::PARK_AFTER).or_off(), |config| &mut config.engine.park_after),
         ),
         (
             "disable",
@@ -146,41 +141,31 @@ fn size_limits() -> Vec<Row> {
             "max-connections",
             "COUNT",
             "Open connections of the whole process; more are answered 503",
-            one(count(&limits::CONNECTIONS).or_off(), |config| {
-                &mut config.limits.connections
-            }),
+            one(count(&limits::CONNECTIONS).or_off(), |config| &mut config.limits.connections),
         ),
         (
             "max-request-head",
             "SIZE",
             "Size of a request line with its headers; longer ones are answered 414 or 431",
-            one(size(&limits::REQUEST_HEAD_BYTES), |config| {
-                &mut config.limits.request_head_bytes
-            }),
+            one(size(&limits::REQUEST_HEAD_BYTES), |config| &mut config.limits.request_head_bytes),
         ),
         (
             "max-request-headers",
             "COUNT",
             "Header fields of a request; more are answered 431",
-            one(count(&limits::REQUEST_HEADERS), |config| {
-                &mut config.limits.request_headers
-            }),
+            one(count(&limits::REQUEST_HEADERS), |config| &mut config.limits.request_headers),
         ),
         (
             "max-message",
             "SIZE",
             "Payload of a message over all its fragments; longer ones close with 1009",
-            one(size(&limits::MESSAGE_BYTES), |config| {
-                &mut config.limits.message_bytes
-            }),
+            one(size(&limits::MESSAGE_BYTES), |config| &mut config.limits.message_bytes),
         ),
         (
             "max-fragments",
             "COUNT",
             "Fragments of a message; more close with 1008",
-            one(count(&limits::MESSAGE_FRAGMENTS), |config| {
-                &mut config.limits.message_fragments
-            }),
+            one(count(&limits::MESSAGE_FRAGMENTS), |config| &mut config.limits.message_fragments),
         ),
         (
             "max-control-rate",
@@ -207,25 +192,19 @@ fn time_limits() -> Vec<Row> {
             "idle-timeout",
             "TIME",
             "Close when the peer is silent for this long; it is pinged after half of it",
-            one(duration(&limits::IDLE_TIMEOUT).or_off(), |config| {
-                &mut config.limits.idle_timeout
-            }),
+            one(duration(&limits::IDLE_TIMEOUT).or_off(), |config| &mut config.limits.idle_timeout),
         ),
         (
             "close-timeout",
             "TIME",
             "Wait this long for the peer's half of a close, then reset",
-            one(duration(&limits::CLOSE_TIMEOUT), |config| {
-                &mut config.limits.close_timeout
-            }),
+            one(duration(&limits::CLOSE_TIMEOUT), |config| &mut config.limits.close_timeout),
         ),
         (
             "lifetime",
             "TIME",
             "Close a connection this long after it opened",
-            one(duration(&limits::LIFETIME).or_off(), |config| {
-                &mut config.limits.lifetime
-            }),
+            one(duration(&limits::LIFETIME).or_off(), |config| &mut config.limits.lifetime),
         ),
     ]
 }
@@ -242,9 +221,7 @@ fn slow_consumers() -> Vec<Row> {
             "max-backlog",
             "SIZE",
             "Bytes queued for a connection that does not read",
-            one(size(&limits::BACKLOG_BYTES), |config| {
-                &mut config.limits.backlog_bytes
-            }),
+            one(size(&limits::BACKLOG_BYTES), |config| &mut config.limits.backlog_bytes),
         ),
     ]
 }
@@ -287,20 +264,10 @@ mod tests {
     fn every_key_is_declared_once_and_every_default_is_allowed() {
         let settings = declarations();
         for (index, setting) in settings.iter().enumerate() {
-            assert!(
-                settings
-                    .iter()
-                    .skip(index + 1)
-                    .all(|other| other.key != setting.key)
-            );
+            assert!(settings.iter().skip(index + 1).all(|other| other.key != setting.key));
             let mut config = Config::default();
             let items = setting.value.read(&mut config);
-            assert_eq!(
-                setting.value.write(&mut config, &items),
-                Ok(()),
-                "{}",
-                setting.key
-            );
+            assert_eq!(setting.value.write(&mut config, &items), Ok(()), "{}", setting.key);
             assert_eq!(config, Config::default(), "{}", setting.key);
         }
     }
@@ -308,18 +275,9 @@ mod tests {
     #[test]
     fn one_value_is_not_a_list() {
         let settings = declarations();
-        let shards = settings
-            .iter()
-            .find(|setting| setting.key == "shards")
-            .expect("declared");
+        let shards = settings.iter().find(|setting| setting.key == "shards").expect("declared");
         let items = ["1".to_owned(), "2".to_owned()];
-        assert_eq!(
-            shards.value.write(&mut Config::default(), &items),
-            Err("1,2".to_owned())
-        );
-        assert_eq!(
-            shards.value.write(&mut Config::default(), &[]),
-            Err(String::new())
-        );
+        assert_eq!(shards.value.write(&mut Config::default(), &items), Err("1,2".to_owned()));
+        assert_eq!(shards.value.write(&mut Config::default(), &[]), Err(String::new()));
     }
 }

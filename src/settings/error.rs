@@ -95,12 +95,7 @@ impl fmt::Display for Unknown<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.origin {
             Origin::File { .. } => {
-                write!(
-                    formatter,
-                    "key {} ({})",
-                    self.name,
-                    self.origin.place(self.name)
-                )?;
+                write!(formatter, "key {} ({})", self.name, self.origin.place(self.name))?;
             }
             Origin::Environment => write!(formatter, "environment variable {}", self.name)?,
             Origin::Default | Origin::Flag => write!(formatter, "setting {}", self.name)?,
@@ -114,10 +109,7 @@ impl fmt::Display for Unknown<'_> {
 
 /// The environment variable of the setting `key`: `max-message` is `RINGWIRE_MAX_MESSAGE`.
 pub fn variable(key: &str) -> String {
-    format!(
-        "{VARIABLE_PREFIX}{}",
-        key.replace('-', "_").to_ascii_uppercase()
-    )
+    format!("{VARIABLE_PREFIX}{}", key.replace('-', "_").to_ascii_uppercase())
 }
 
 /// What the names of all our environment variables start with.
@@ -129,10 +121,7 @@ mod tests {
 
     #[test]
     fn every_place_is_named_in_its_own_words() {
-        let file = Origin::File {
-            path: PathBuf::from("a.toml"),
-            line: 3,
-        };
+        let file = Origin::File { path: PathBuf::from("a.toml"), line: 3 };
         assert_eq!(file.place("shards"), "a.toml, line 3");
         assert_eq!(Origin::Flag.place("max-message"), "flag --max-message");
         let environment = Origin::Environment.place("max-message");

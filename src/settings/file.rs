@@ -21,10 +21,7 @@ pub(super) struct Entry {
 /// # Errors
 /// The file cannot be read, is not UTF-8 or is not TOML.
 pub(super) fn read(path: &Path) -> Result<Vec<Entry>, SettingError> {
-    let refuse = |reason: String| SettingError::File {
-        path: path.to_owned(),
-        reason,
-    };
+    let refuse = |reason: String| SettingError::File { path: path.to_owned(), reason };
     let source = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
     parse(&source).map_err(refuse)
 }
@@ -64,12 +61,7 @@ fn item(value: &DeValue<'_>) -> Option<String> {
 }
 
 fn line_of(source: &str, offset: usize) -> usize {
-    source
-        .bytes()
-        .take(offset)
-        .filter(|&byte| byte == b'\n')
-        .count()
-        + 1
+    source.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
 }
 
 #[cfg(test)]
@@ -82,20 +74,9 @@ mod tests {
         let entries = parse(source).expect("valid");
         let seen: Vec<_> = entries
             .iter()
-            .map(|entry| {
-                (
-                    entry.key.as_str(),
-                    entry.items.clone().expect("texts"),
-                    entry.line,
-                )
-            })
+            .map(|entry| (entry.key.as_str(), entry.items.clone().expect("texts"), entry.line))
             .collect();
-        let texts = |items: &[&str]| {
-            items
-                .iter()
-                .map(|&item| item.to_owned())
-                .collect::<Vec<_>>()
-        };
+        let texts = |items: &[&str]| items.iter().map(|&item| item.to_owned()).collect::<Vec<_>>();
         assert_eq!(
             seen,
             [
@@ -112,10 +93,7 @@ mod tests {
     fn values_without_a_text_keep_their_spelling() {
         for (source, spelling) in [("a = 1.5", "1.5"), ("a = [[1]]", "[[1]]"), ("a = {}", "{}")] {
             let entries = parse(source).expect(source);
-            assert_eq!(
-                entries.first().expect("one").items,
-                Err(spelling.to_owned())
-            );
+            assert_eq!(entries.first().expect("one").items, Err(spelling.to_owned()));
         }
         assert!(parse("a = ").is_err());
         assert!(parse("a = 1\na = 2").is_err());

@@ -29,13 +29,7 @@ type Print<T> = dyn Fn(&T) -> String;
 impl<T: 'static> Form<T> {
     /// The same notation, and `off` for no value at all.
     pub(super) fn or_off(self) -> Form<Option<T>> {
-        let Self {
-            allowed,
-            range,
-            parse,
-            print,
-            ..
-        } = self;
+        let Self { allowed, range, parse, print, .. } = self;
         Form {
             allowed: format!("{allowed}, or {OFF}"),
             range: range.map(|range| format!("{range}, or {OFF}")),
@@ -53,13 +47,7 @@ impl<T: 'static> Form<T> {
 
     /// The same notation with fewer values; `allowed` says which are left.
     fn only(self, allowed: &str, accepts: impl Fn(&T) -> bool + 'static) -> Self {
-        let Self {
-            allowed: before,
-            range,
-            choices,
-            parse,
-            print,
-        } = self;
+        let Self { allowed: before, range, choices, parse, print } = self;
         Self {
             allowed: format!("{before}, {allowed}"),
             range: range.map(|range| format!("{range}, {allowed}")),
@@ -97,13 +85,8 @@ pub(super) fn duration<D>(bound: &Bound<Duration, D>) -> Form<Duration> {
         least: whole_milliseconds(bound.least),
         most: whole_milliseconds(bound.most),
     };
-    let Form {
-        allowed,
-        range,
-        choices,
-        parse,
-        print,
-    } = number("a time in ms, s, m, h or d", &DURATION_UNITS, &milliseconds);
+    let Form { allowed, range, choices, parse, print } =
+        number("a time in ms, s, m, h or d", &DURATION_UNITS, &milliseconds);
     Form {
         allowed,
         range,
@@ -140,10 +123,7 @@ pub(super) fn word(words: &'static [&'static str]) -> Form<String> {
 /// `true` or `false`.
 pub(super) fn boolean() -> Form<bool> {
     let choices = vec!["true".to_owned(), "false".to_owned()];
-    Form {
-        choices,
-        ..parsed("true or false")
-    }
+    Form { choices, ..parsed("true or false") }
 }
 
 /// Whatever the type itself reads; `allowed` says it in words.
@@ -159,10 +139,7 @@ pub(super) fn parsed<T: FromStr + Display + 'static>(allowed: &str) -> Form<T> {
 
 /// A text that `normalise` accepts, kept in the spelling it returns.
 pub(super) fn text(allowed: &str, normalise: fn(&str) -> Option<String>) -> Form<String> {
-    Form {
-        parse: Box::new(normalise),
-        ..parsed(allowed)
-    }
+    Form { parse: Box::new(normalise), ..parsed(allowed) }
 }
 
 /// A unit's suffix and how many of the smallest unit it holds.
@@ -210,9 +187,7 @@ fn widen<T: Number>(value: T) -> u64 {
 }
 
 fn variant_name<T: ValueEnum>(variant: &T) -> String {
-    variant
-        .to_possible_value()
-        .map_or_else(String::new, |value| value.get_name().to_owned())
+    variant.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 fn one_of(choices: &[String]) -> String {
@@ -225,20 +200,10 @@ fn one_of(choices: &[String]) -> String {
 const OFF: &str = "off";
 const COUNT_UNITS: [Unit; 1] = [("", 1)];
 /// A bare number is read as bytes and written with its unit.
-const SIZE_UNITS: [Unit; 5] = [
-    ("", 1),
-    ("B", 1),
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-];
-const DURATION_UNITS: [Unit; 5] = [
-    ("ms", 1),
-    ("s", 1000),
-    ("m", 60_000),
-    ("h", 3_600_000),
-    ("d", 86_400_000),
-];
+const SIZE_UNITS: [Unit; 5] =
+    [("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const DURATION_UNITS: [Unit; 5] =
+    [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 #[cfg(test)]
 mod tests {
@@ -267,20 +232,8 @@ mod tests {
         reads(&form, "64KiB", 64 << 10, "64KiB");
         reads(&form, "1024KiB", 1 << 20, "1MiB");
         reads(&form, "1GiB", 1 << 30, "1GiB");
-        refuses(
-            &form,
-            &[
-                "", "0", "-1", "2GiB", "1MB", "1mib", "1 MiB", "MiB", "1.5MiB", "\u{b2}",
-            ],
-        );
-        refuses(
-            &form,
-            &[
-                "99999999999999999999",
-                "18446744073709551615GiB",
-                "4294967297",
-            ],
-        );
+        refuses(&form, &["", "0", "-1", "2GiB", "1MB", "1mib", "1 MiB", "MiB", "1.5MiB", "\u{b2}"]);
+        refuses(&form, &["99999999999999999999", "18446744073709551615GiB", "4294967297"]);
     }
 
     #[test]
@@ -292,17 +245,7 @@ mod tests {
         reads(&form, "off", None, "off");
         refuses(
             &form,
-            &[
-                "",
-                "10",
-                "0s",
-                "99ms",
-                "8d",
-                "1h30m",
-                "OFF",
-                "s",
-                "18446744073709551615d",
-            ],
+            &["", "10", "0s", "99ms", "8d", "1h30m", "OFF", "s", "18446744073709551615d"],
         );
         reads(&duration(&limits::DRAIN), "0s", Duration::ZERO, "0ms");
     }
@@ -318,16 +261,8 @@ mod tests {
     #[test]
     fn choices_are_listed() {
         let form = choice::<SlowConsumer>();
-        reads(
-            &form,
-            "drop-newest",
-            SlowConsumer::DropNewest,
-            "drop-newest",
-        );
+        reads(&form, "drop-newest", SlowConsumer::DropNewest, "drop-newest");
         refuses(&form, &["", "DropNewest", "drop"]);
-        assert_eq!(
-            form.allowed,
-            "disconnect, drop-newest, drop-oldest or latest"
-        );
+        assert_eq!(form.allowed, "disconnect, drop-newest, drop-oldest or latest");
     }
 }

@@ -48,11 +48,8 @@ impl Settings {
         flags: Flags,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, SettingError> {
-        let mut settings = Self {
-            declared: declarations(),
-            config: Config::default(),
-            origins: HashMap::new(),
-        };
+        let mut settings =
+            Self { declared: declarations(), config: Config::default(), origins: HashMap::new() };
         let mut variables = settings.own_variables(environment)?;
         let file_variable = variables.remove(FILE_KEY).filter(|path| !path.is_empty());
         if let Some(path) = flags.file.or(file_variable.map(PathBuf::from)) {
@@ -109,10 +106,7 @@ impl Settings {
         match items.as_slice() {
             [item] if !setting.value.is_list && is_bare(item) => item.clone(),
             [item] if !setting.value.is_list => quoted(item),
-            items => format!(
-                "[{}]",
-                items.iter().map(quoted).collect::<Vec<_>>().join(", ")
-            ),
+            items => format!("[{}]", items.iter().map(quoted).collect::<Vec<_>>().join(", ")),
         }
     }
 
@@ -127,20 +121,12 @@ impl Settings {
             if !name.starts_with(error::VARIABLE_PREFIX) {
                 continue;
             }
-            let mut keys = self
-                .declared
-                .iter()
-                .map(|setting| setting.key)
-                .chain([FILE_KEY]);
+            let mut keys = self.declared.iter().map(|setting| setting.key).chain([FILE_KEY]);
             let Some(key) = keys.find(|key| variable(key) == name) else {
                 let variables = self.declared.iter().map(|setting| variable(setting.key));
                 let closest = closest(&name, variables.chain([variable(FILE_KEY)]));
                 let (name, origin) = (name.into_owned(), Origin::Environment);
-                return Err(SettingError::Unknown {
-                    name,
-                    origin,
-                    closest,
-                });
+                return Err(SettingError::Unknown { name, origin, closest });
             };
             own.insert(key, value);
         }
@@ -149,22 +135,12 @@ impl Settings {
 
     fn apply_file(&mut self, path: &Path) -> Result<(), SettingError> {
         for entry in file::read(path)? {
-            let origin = Origin::File {
-                path: path.to_owned(),
-                line: entry.line,
-            };
-            let known = self
-                .declared
-                .iter()
-                .find(|setting| setting.key == entry.key);
+            let origin = Origin::File { path: path.to_owned(), line: entry.line };
+            let known = self.declared.iter().find(|setting| setting.key == entry.key);
             let Some(setting) = known else {
                 let keys = self.declared.iter().map(|setting| setting.key.to_owned());
                 let closest = closest(&entry.key, keys);
-                return Err(SettingError::Unknown {
-                    name: entry.key,
-                    origin,
-                    closest,
-                });
+                return Err(SettingError::Unknown { name: entry.key, origin, closest });
             };
             match entry.items {
                 Ok(items) => self.set(setting.key, &items, origin)?,
@@ -193,9 +169,7 @@ impl Settings {
             };
             given.push((setting.key, items));
         }
-        given
-            .iter()
-            .try_for_each(|(key, items)| self.set(key, items, Origin::Environment))
+        given.iter().try_for_each(|(key, items)| self.set(key, items, Origin::Environment))
     }
 
     fn set(
@@ -205,11 +179,7 @@ impl Settings {
         origin: Origin,
     ) -> Result<(), SettingError> {
         let Some(setting) = self.declared.iter().find(|setting| setting.key == key) else {
-            return Err(SettingError::Unknown {
-                name: key.to_owned(),
-                origin,
-                closest: None,
-            });
+            return Err(SettingError::Unknown { name: key.to_owned(), origin, closest: None });
         };
         match setting.value.write(&mut self.config, items) {
             Ok(()) => {
@@ -223,12 +193,7 @@ impl Settings {
 
 fn impossible(setting: &Setting, value: String, origin: Origin) -> SettingError {
     let allowed = setting.value.allowed.clone();
-    SettingError::Impossible {
-        key: setting.key,
-        value,
-        origin,
-        allowed,
-    }
+    SettingError::Impossible { key: setting.key, value, origin, allowed }
 }
 
 /// The name most like `name`, when any is like it at all.

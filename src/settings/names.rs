@@ -5,9 +5,7 @@
 pub(super) fn origin(text: &str) -> Option<String> {
     let is_host = |host: &str| {
         !host.is_empty()
-            && host
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && !b"*/@?#".contains(&byte))
+            && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"*/@?#".contains(&byte))
     };
     let accepted = match (text.strip_prefix("*."), text.split_once("://")) {
         (Some(domain), _) => is_host(domain) && !domain.contains(':'),
@@ -28,9 +26,7 @@ pub(super) fn token(text: &str) -> Option<String> {
 
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 /// What a sandboxed or local page sends (RFC 6454 section 7.1).
@@ -43,28 +39,11 @@ mod tests {
 
     #[test]
     fn origins_are_exact_or_below_a_domain() {
-        for good in [
-            "https://example.org",
-            "http://[::1]:8080",
-            "*.example.org",
-            "null",
-        ] {
+        for good in ["https://example.org", "http://[::1]:8080", "*.example.org", "null"] {
             assert_eq!(origin(good).as_deref(), Some(good));
         }
-        assert_eq!(
-            origin("HTTPS://Example.ORG").as_deref(),
-            Some("https://example.org")
-        );
-        for bad in [
-            "",
-            "*",
-            "*.",
-            "example.org",
-            "https://",
-            "https://a/",
-            "https://*.a",
-            "://a",
-        ] {
+        assert_eq!(origin("HTTPS://Example.ORG").as_deref(), Some("https://example.org"));
+        for bad in ["", "*", "*.", "example.org", "https://", "https://a/", "https://*.a", "://a"] {
             assert_eq!(origin(bad), None, "{bad}");
         }
     }

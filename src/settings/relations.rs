@@ -25,9 +25,7 @@ fn duplicate_listener(config: &Config) -> Option<String> {
     while let Some((address, others)) = rest.split_first() {
         let is_chosen_by_kernel = matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
         if others.contains(address) && !is_chosen_by_kernel {
-            return Some(format!(
-                "listen names {address} twice: allowed is each address once"
-            ));
+            return Some(format!("listen names {address} twice: allowed is each address once"));
         }
         rest = others;
     }

@@ -48,10 +48,7 @@ impl Value {
     }
 
     pub(super) fn default_in_words(self, words: &'static str) -> Self {
-        Self {
-            default_in_words: Some(words),
-            ..self
-        }
+        Self { default_in_words: Some(words), ..self }
     }
 
     pub(super) fn at_least_one(self) -> Self {
@@ -73,13 +70,7 @@ type Field<T> = fn(&mut Config) -> &mut T;
 
 /// A setting with one value.
 pub(super) fn one<T: 'static>(form: Form<T>, field: Field<T>) -> Value {
-    let Form {
-        allowed,
-        range,
-        choices,
-        parse,
-        print,
-    } = form;
+    let Form { allowed, range, choices, parse, print } = form;
     Value {
         allowed,
         range,
@@ -99,13 +90,7 @@ pub(super) fn one<T: 'static>(form: Form<T>, field: Field<T>) -> Value {
 
 /// A list; one empty text is the empty list, so that an environment variable can say it.
 pub(super) fn list<T: 'static>(form: Form<T>, field: Field<Vec<T>>) -> Value {
-    let Form {
-        allowed,
-        range,
-        choices,
-        parse,
-        print,
-    } = form;
+    let Form { allowed, range, choices, parse, print } = form;
     Value {
         allowed,
         range,
@@ -113,11 +98,7 @@ pub(super) fn list<T: 'static>(form: Form<T>, field: Field<Vec<T>>) -> Value {
         is_list: true,
         default_in_words: None,
         write: Box::new(move |config, items| {
-            let items = if matches!(items, [only] if only.is_empty()) {
-                &[]
-            } else {
-                items
-            };
+            let items = if matches!(items, [only] if only.is_empty()) { &[] } else { items };
             let parse_one = |item: &String| parse(item.trim()).ok_or_else(|| item.clone());
             *field(config) = items.iter().map(parse_one).collect::<Result<_, _>>()?;
             Ok(())

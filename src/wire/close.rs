@@ -15,6 +15,10 @@ impl CloseCode {
     pub const PROTOCOL_ERROR: Self = Self(1002);
     /// 1003: a message type that this endpoint does not accept.
     pub const UNSUPPORTED_DATA: Self = Self(1003);
+    /// 1005: a close frame without a code; never on the wire.
+    pub const NO_STATUS: Self = Self(1005);
+    /// 1006: the connection ended without a close frame; never on the wire.
+    pub const ABNORMAL: Self = Self(1006);
     /// 1007: content that contradicts the message type, such as text that is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
     /// 1008: a policy of this endpoint forbids what the peer did.
@@ -58,10 +62,7 @@ impl<'a> ClosePayload<'a> {
     pub fn parse(payload: &'a [u8]) -> Result<Self, Violation> {
         let Some((&code, reason)) = payload.split_first_chunk() else {
             return match payload {
-                [] => Ok(Self {
-                    code: None,
-                    reason: "",
-                }),
+                [] => Ok(Self { code: None, reason: "" }),
                 _ => Err(Violation::ClosePayloadOneByte),
             };
         };
@@ -70,10 +71,7 @@ impl<'a> ClosePayload<'a> {
             return Err(Violation::InvalidCloseCode { code: code.0 });
         }
         let reason = std::str::from_utf8(reason).map_err(|_| Violation::InvalidUtf8)?;
-        Ok(Self {
-            code: Some(code),
-            reason,
-        })
+        Ok(Self { code: Some(code), reason })
     }
 }
 
@@ -96,26 +94,14 @@ mod tests {
 
     #[test]
     fn an_empty_payload_has_no_code() {
-        assert_eq!(
-            ClosePayload::parse(b""),
-            Ok(ClosePayload {
-                code: None,
-                reason: ""
-            })
-        );
+        assert_eq!(ClosePayload::parse(b""), Ok(ClosePayload { code: None, reason: "" }));
     }
 
     #[test]
     fn code_and_reason_are_read() {
-        let bare = ClosePayload {
-            code: Some(CloseCode::NORMAL),
-            reason: "",
-        };
+        let bare = ClosePayload { code: Some(CloseCode::NORMAL), reason: "" };
         assert_eq!(ClosePayload::parse(b"\x03\xe8"), Ok(bare));
-        let spoken = ClosePayload {
-            code: Some(CloseCode(4999)),
-            reason: "bye",
-        };
+        let spoken = ClosePayload { code: Some(CloseCode(4999)), reason: "bye" };
         assert_eq!(ClosePayload::parse(b"\x13\x87bye"), Ok(spoken));
     }
 
@@ -123,10 +109,7 @@ mod tests {
     fn faults_are_named() {
         let parse = |payload| ClosePayload::parse(payload).unwrap_err();
         assert_eq!(parse(b"\x03"), Violation::ClosePayloadOneByte);
-        assert_eq!(
-            parse(b"\x03\xed"),
-            Violation::InvalidCloseCode { code: 1005 }
-        );
+        assert_eq!(parse(b"\x03\xed"), Violation::InvalidCloseCode { code: 1005 });
         assert_eq!(parse(b"\x03\xe8\xff"), Violation::InvalidUtf8);
         assert_eq!(parse(b"\x03\xe8\xe2\x82"), Violation::InvalidUtf8);
     }

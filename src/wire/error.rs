@@ -119,29 +119,12 @@ mod tests {
     fn close_codes_follow_the_kind_of_fault() {
         let cases = [
             (Violation::UnmaskedFrame, CloseCode::PROTOCOL_ERROR),
-            (
-                Violation::InvalidCloseCode { code: 1005 },
-                CloseCode::PROTOCOL_ERROR,
-            ),
+            (Violation::InvalidCloseCode { code: 1005 }, CloseCode::PROTOCOL_ERROR),
             (Violation::InvalidUtf8, CloseCode::INVALID_PAYLOAD),
-            (
-                Violation::MessageTooBig { limit: 1 },
-                CloseCode::MESSAGE_TOO_BIG,
-            ),
-            (
-                Violation::TooManyFragments { limit: 1 },
-                CloseCode::POLICY_VIOLATION,
-            ),
-            (
-                Violation::TooManyControlFrames {
-                    limit_per_second: 1,
-                },
-                CloseCode::POLICY_VIOLATION,
-            ),
-            (
-                Violation::MessageTypeNotAccepted,
-                CloseCode::UNSUPPORTED_DATA,
-            ),
+            (Violation::MessageTooBig { limit: 1 }, CloseCode::MESSAGE_TOO_BIG),
+            (Violation::TooManyFragments { limit: 1 }, CloseCode::POLICY_VIOLATION),
+            (Violation::TooManyControlFrames { limit_per_second: 1 }, CloseCode::POLICY_VIOLATION),
+            (Violation::MessageTypeNotAccepted, CloseCode::UNSUPPORTED_DATA),
         ];
         for (violation, code) in cases {
             assert_eq!(violation.close_code(), code, "{violation}");
@@ -155,14 +138,9 @@ mod tests {
             Violation::ContinuationWithoutStart,
             Violation::MessageTooBig { limit: u64::MAX },
             Violation::TooManyFragments { limit: u32::MAX },
-            Violation::TooManyControlFrames {
-                limit_per_second: u32::MAX,
-            },
+            Violation::TooManyControlFrames { limit_per_second: u32::MAX },
         ] {
-            assert!(
-                violation.to_string().len() <= REASON_BYTES_MAX,
-                "{violation}"
-            );
+            assert!(violation.to_string().len() <= REASON_BYTES_MAX, "{violation}");
         }
     }
 }

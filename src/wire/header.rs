@@ -69,6 +69,12 @@ pub struct Header {
 }
 
 impl Header {
+    /// The header of a whole message from a server: unfragmented, unmasked.
+    #[inline]
+    pub const fn message(opcode: OpCode, payload_bytes: u64) -> Self {
+        Self { fin: true, rsv: 0, opcode, mask: None, payload_bytes }
+    }
+
     /// Reads the header at the start of `bytes`, and returns it with its own length in bytes;
     /// `None` when more bytes are needed to judge it.
     ///
@@ -116,13 +122,7 @@ impl Header {
             (true, Some(&key)) => Some(MaskKey(key)),
             (true, None) => return Ok(None),
         };
-        let header = Self {
-            fin,
-            rsv,
-            opcode,
-            mask,
-            payload_bytes,
-        };
+        let header = Self { fin, rsv, opcode, mask, payload_bytes };
         Ok(Some((header, Self::encoded_bytes(payload_bytes, masked))))
     }
 

@@ -2,6 +2,7 @@
 
 pub mod close;
 pub mod error;
+pub mod frames;
 pub mod header;
 pub mod mask;
 pub mod utf8;

@@ -63,10 +63,7 @@ impl Utf8Stream {
             };
             chunk = rest;
             self.keep(byte)?;
-            let kept = self
-                .incomplete
-                .get(..usize::from(self.incomplete_bytes))
-                .unwrap_or(&[]);
+            let kept = self.incomplete.get(..usize::from(self.incomplete_bytes)).unwrap_or(&[]);
             match std::str::from_utf8(kept) {
                 Ok(_) => self.incomplete_bytes = 0,
                 Err(error) if error.error_len().is_some() => return Err(InvalidUtf8),
@@ -93,9 +90,7 @@ pub fn validate(message: &[u8]) -> Result<(), InvalidUtf8> {
     if is_short_ascii(message) {
         return Ok(());
     }
-    simdutf8::basic::from_utf8(message)
-        .map(|_| ())
-        .map_err(|_| InvalidUtf8)
+    simdutf8::basic::from_utf8(message).map(|_| ()).map_err(|_| InvalidUtf8)
 }
 
 /// Whether a chunk needs no more than the word-wise ASCII test, which most chat-sized messages pass.

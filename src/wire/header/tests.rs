@@ -37,11 +37,7 @@ fn reference(bytes: [u8; HEADER_BYTES_MAX], role: Role, extension_bits: u8) -> D
     if role == Role::Client && masked {
         return Err(Violation::MaskedFrame);
     }
-    let number = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-    };
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     let (payload_bytes, minimum, mut used) = match bytes[1] % 128 {
         126.. if is_control => return Err(Violation::ControlTooLong),
         126 => (number(&bytes[2..4]), 126, 4),
@@ -56,24 +52,10 @@ fn reference(bytes: [u8; HEADER_BYTES_MAX], role: Role, extension_bits: u8) -> D
     }
     let mut mask = None;
     if masked {
-        mask = Some(MaskKey([
-            bytes[used],
-            bytes[used + 1],
-            bytes[used + 2],
-            bytes[used + 3],
-        ]));
+        mask = Some(MaskKey([bytes[used], bytes[used + 1], bytes[used + 2], bytes[used + 3]]));
         used += 4;
     }
-    Ok(Some((
-        Header {
-            fin,
-            rsv,
-            opcode,
-            mask,
-            payload_bytes,
-        },
-        used,
-    )))
+    Ok(Some((Header { fin, rsv, opcode, mask, payload_bytes }, used)))
 }
 
 fn roles() -> impl Strategy<Value = Role> {
@@ -103,17 +85,9 @@ fn header_bytes() -> impl Strategy<Value = [u8; HEADER_BYTES_MAX]> {
 /// Headers that a correct peer may send to an endpoint of the role, with their extension bits.
 fn headers(role: Role) -> impl Strategy<Value = (Header, u8)> {
     let kind = prop_oneof![
-        (
-            any::<bool>(),
-            extension_bits(),
-            prop::sample::select(&[OpCode::Text, OpCode::Binary])
-        ),
+        (any::<bool>(), extension_bits(), prop::sample::select(&[OpCode::Text, OpCode::Binary])),
         (any::<bool>(), Just(0), Just(OpCode::Continuation)),
-        (
-            Just(true),
-            Just(0),
-            prop::sample::select(&[OpCode::Close, OpCode::Ping, OpCode::Pong])
-        ),
+        (Just(true), Just(0), prop::sample::select(&[OpCode::Close, OpCode::Ping, OpCode::Pong])),
     ];
     let length = prop_oneof![
         0_u64..=125,
@@ -123,22 +97,9 @@ fn headers(role: Role) -> impl Strategy<Value = (Header, u8)> {
     ];
     (kind, length, any::<[u8; 4]>(), extension_bits()).prop_map(
         move |((fin, rsv, opcode), length, key, more_bits)| {
-            let payload_bytes = if opcode.is_control() {
-                length % 126
-            } else {
-                length
-            };
+            let payload_bytes = if opcode.is_control() { length % 126 } else { length };
             let mask = (role == Role::Server).then_some(MaskKey(key));
-            (
-                Header {
-                    fin,
-                    rsv,
-                    opcode,
-                    mask,
-                    payload_bytes,
-                },
-                rsv | more_bits,
-            )
+            (Header { fin, rsv, opcode, mask, payload_bytes }, rsv | more_bits)
         },
     )
 }
@@ -205,18 +166,9 @@ proptest! {
 fn examples_of_the_rfc() {
     let decode = |bytes, role| Header::decode(bytes, role, 0).unwrap().unwrap();
     let (hello, used) = decode(b"\x81\x05Hello", Role::Client);
-    assert_eq!(
-        (hello.opcode, hello.payload_bytes, hello.mask, used),
-        (OpCode::Text, 5, None, 2)
-    );
-    let (hello, used) = decode(
-        b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
-        Role::Server,
-    );
-    assert_eq!(
-        (hello.mask, used),
-        (Some(MaskKey([0x37, 0xfa, 0x21, 0x3d])), 6)
-    );
+    assert_eq!((hello.opcode, hello.payload_bytes, hello.mask, used), (OpCode::Text, 5, None, 2));
+    let (hello, used) = decode(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", Role::Server);
+    assert_eq!((hello.mask, used), (Some(MaskKey([0x37, 0xfa, 0x21, 0x3d])), 6));
     let (fragment, _) = decode(b"\x01\x03Hel", Role::Client);
     assert!(!fragment.fin);
     let (large, used) = decode(b"\x82\x7f\0\0\0\0\0\x01\0\0", Role::Client);

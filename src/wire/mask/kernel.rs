@@ -135,9 +135,7 @@ pub(super) unsafe fn unmask<V: Vector>(
             done += 4 * V::BYTES;
         }
         while bytes - done >= V::BYTES {
-            V::load(source.add(done))
-                .xor(key_inside)
-                .store(target.add(done));
+            V::load(source.add(done)).xor(key_inside).store(target.add(done));
             done += V::BYTES;
         }
         first.xor(V::splat(key)).store(target);
@@ -178,8 +176,7 @@ unsafe fn unmask_ends<V: Vector>(source: *const u8, target: *mut u8, bytes: usiz
         let first = V::load(source);
         let last = V::load(source.add(tail));
         first.xor(V::splat(key)).store(target);
-        last.xor(V::splat(key.rotated(tail)))
-            .store(target.add(tail));
+        last.xor(V::splat(key.rotated(tail))).store(target.add(tail));
     }
 }
 

@@ -101,11 +101,7 @@ unsafe fn unmask(source: *const u8, target: *mut u8, bytes: usize, key: MaskKey)
 fn available() -> impl Iterator<Item = Backend> {
     let candidates: Vec<(bool, &'static str, Kernel)> = vec![
         #[cfg(target_arch = "x86_64")]
-        (
-            is_x86_feature_detected!("avx512f"),
-            "avx512",
-            avx512::unmask as Kernel,
-        ),
+        (is_x86_feature_detected!("avx512f"), "avx512", avx512::unmask as Kernel),
         #[cfg(target_arch = "x86_64")]
         (is_x86_feature_detected!("avx2"), "avx2", avx2::unmask),
         #[cfg(target_arch = "x86_64")]
@@ -114,17 +110,12 @@ fn available() -> impl Iterator<Item = Backend> {
         (true, "neon", neon::unmask),
         (true, "portable", portable::unmask),
     ];
-    let present = candidates
-        .into_iter()
-        .filter(|(is_present, ..)| *is_present);
+    let present = candidates.into_iter().filter(|(is_present, ..)| *is_present);
     present.map(|(_, name, kernel)| Backend { name, kernel })
 }
 
-static BACKEND: LazyLock<Backend> = LazyLock::new(|| {
-    available()
-        .next()
-        .expect("the portable backend is always available")
-});
+static BACKEND: LazyLock<Backend> =
+    LazyLock::new(|| available().next().expect("the portable backend is always available"));
 
 #[cfg(test)]
 mod tests {
@@ -137,18 +128,12 @@ mod tests {
 
     /// The loop of RFC 6455 section 5.3.
     fn naive(payload: &[u8], key: MaskKey) -> Vec<u8> {
-        payload
-            .iter()
-            .enumerate()
-            .map(|(index, byte)| byte ^ key.0[index % 4])
-            .collect()
+        payload.iter().enumerate().map(|(index, byte)| byte ^ key.0[index % 4]).collect()
     }
 
     /// Bytes without a short period, so that a wrong place or rotation shows.
     fn pattern(bytes: usize) -> Vec<u8> {
-        (0..bytes)
-            .map(|index| (index.wrapping_mul(0x9e37_79b1) >> 11) as u8)
-            .collect()
+        (0..bytes).map(|index| (index.wrapping_mul(0x9e37_79b1) >> 11) as u8).collect()
     }
 
     /// A buffer that starts at a multiple of 64, the widest vector.
@@ -157,11 +142,7 @@ mod tests {
 
     /// What `unmask` does when this backend is the one chosen.
     unsafe fn run(backend: Backend, source: *const u8, target: *mut u8, bytes: usize) {
-        let kernel = if bytes < SHORT_BYTES {
-            unmask_short
-        } else {
-            backend.kernel
-        };
+        let kernel = if bytes < SHORT_BYTES { unmask_short } else { backend.kernel };
         // SAFETY: passed on from the caller, and only available backends are passed.
         unsafe { kernel(source, target, bytes, KEY) }
     }
@@ -173,11 +154,7 @@ mod tests {
         for backend in available() {
             for (alignment, distance) in (0..64).flat_map(|a| (0..80).map(move |d| (a, d))) {
                 // In place the lengths are exhaustive at every alignment, elsewhere at some.
-                let step = if distance == 0 || alignment % 21 == 0 {
-                    1
-                } else {
-                    37
-                };
+                let step = if distance == 0 || alignment % 21 == 0 { 1 } else { 37 };
                 for bytes in (distance % step..300).step_by(step) {
                     let mut buffer = Aligned([GUARD; 512]);
                     let from = alignment + distance;
@@ -209,22 +186,11 @@ mod tests {
                     let mut target = Aligned([GUARD; 512]);
                     let start = target.0.as_mut_ptr();
                     // SAFETY: 63 + 299 bytes are within both buffers.
-                    unsafe {
-                        run(
-                            backend,
-                            source.0[alignment..].as_ptr(),
-                            start.add(to),
-                            bytes,
-                        )
-                    };
+                    unsafe { run(backend, source.0[alignment..].as_ptr(), start.add(to), bytes) };
                     let case = (backend.name, alignment, to, bytes);
                     assert_eq!(target.0[to..to + bytes], plain[..bytes], "{case:?}");
                     assert_eq!(target.0[..to], [GUARD; 64][..to], "{case:?}");
-                    assert_eq!(
-                        target.0[to + bytes..],
-                        [GUARD; 512][to + bytes..],
-                        "{case:?}"
-                    );
+                    assert_eq!(target.0[to + bytes..], [GUARD; 512][to + bytes..], "{case:?}");
                 }
             }
         }
@@ -243,11 +209,7 @@ mod tests {
             assert_eq!(appended, [b"kept", &plain[..]].concat(), "{bytes}");
             let mut shifted = [b"kept....", &masked[..], b"kept"].concat();
             shift(&mut shifted, 8..8 + bytes, 4, KEY);
-            assert_eq!(
-                shifted[..4 + bytes],
-                [b"kept", &plain[..]].concat(),
-                "{bytes}"
-            );
+            assert_eq!(shifted[..4 + bytes], [b"kept", &plain[..]].concat(), "{bytes}");
             assert_eq!(shifted[8 + bytes..], *b"kept", "{bytes}");
         }
     }
@@ -300,10 +262,7 @@ mod tests {
     #[test]
     fn rotation_moves_to_the_next_key_byte() {
         assert_eq!(MaskKey([1, 2, 3, 4]).rotated(1), MaskKey([2, 3, 4, 1]));
-        assert_eq!(
-            MaskKey([1, 2, 3, 4]).rotated(usize::MAX),
-            MaskKey([4, 1, 2, 3])
-        );
+        assert_eq!(MaskKey([1, 2, 3, 4]).rotated(usize::MAX), MaskKey([4, 1, 2, 3]));
         assert_eq!(KEY.rotated(3).rotated(5), KEY);
     }
 }

@@ -1,0 +1,128 @@
+//! The only place that names io_uring.
+//!
+//! [`Io`] is what an event loop needs of a kernel: requests go in, are submitted together once a
+//! tick, and come back as [`Event`]s. [`Ring`] is the real one; tests plug in a simulated one.
+//!
+//! > The tick: reap all completions, act on each, queue requests, submit once with the wait.
+
+mod buffers;
+pub mod listener;
+pub mod probe;
+mod ring;
+mod send;
+mod token;
+pub mod waker;
+
+use std::ops::Range;
+use std::time::Duration;
+
+pub use buffers::BufferSlice;
+pub use ring::{Ring, RingOptions};
+pub use send::{Outgoing, Segment};
+pub use token::Key;
+
+/// A connection's place in the ring's table of registered files (a direct descriptor): not a file
+/// descriptor of the process, so `RLIMIT_NOFILE` bounds the table of a ring, not their sum.
+pub type Slot = u32;
+
+/// The error number of a failed request.
+pub type Errno = i32;
+
+/// One completed request.
+#[derive(Debug)]
+pub enum Event {
+    /// A listener accepted a connection into a slot, or could not.
+    Accepted {
+        /// Which listener, by its number at set-up.
+        listener: u32,
+        /// The new connection's slot.
+        result: Result<Slot, Errno>,
+        /// Whether the multishot accept goes on.
+        more: bool,
+    },
+    /// Bytes arrived: `Ok(None)` is the end of the stream.
+    Received {
+        /// Whose.
+        key: Key,
+        /// The bytes; release the slice when done.
+        result: Result<Option<BufferSlice>, Errno>,
+        /// Whether the multishot receive goes on.
+        more: bool,
+    },
+    /// A parked connection has something to receive, or its poll was cancelled.
+    Readable {
+        /// Whose.
+        key: Key,
+    },
+    /// A send completed, perhaps short.
+    Sent {
+        /// Whose.
+        key: Key,
+        /// Bytes the kernel took.
+        result: Result<usize, Errno>,
+        /// What was to be sent, given back.
+        outgoing: Outgoing,
+    },
+    /// A shutdown completed.
+    ShutDown {
+        /// Whose.
+        key: Key,
+    },
+    /// The socket is set to reset its peer when it is closed, or could not be.
+    ResetArmed {
+        /// Whose.
+        key: Key,
+    },
+    /// The slot is free again.
+    Closed {
+        /// Whose it was.
+        key: Key,
+    },
+    /// Another thread wants attention.
+    Woken,
+}
+
+/// The kernel, as an event loop sees it.
+///
+/// Requests are queued, not made: they start with the next [`Io::submit`]. At most one request of
+/// each kind may be under way for a connection; every one of them ends in an event.
+pub trait Io {
+    /// Accepts connections on `listener` until cancelled or out of slots.
+    fn accept(&mut self, listener: u32);
+    /// Ends an accept.
+    fn cancel_accept(&mut self, listener: u32);
+    /// Receives again and again into buffers the kernel chooses.
+    fn receive(&mut self, key: Key, slot: Slot);
+    /// Ends a receive: its last event has `more` unset.
+    fn cancel_receive(&mut self, key: Key);
+    /// Waits, once, until there is something to receive; costs the kernel less than a receive.
+    fn poll(&mut self, key: Key, slot: Slot);
+    /// Ends a poll.
+    fn cancel_poll(&mut self, key: Key);
+    /// Sends; a payload that holds a receive buffer is never left waiting for the peer.
+    fn send(&mut self, key: Key, slot: Slot, outgoing: Outgoing);
+    /// Shuts down the sending side, or both.
+    fn shutdown(&mut self, key: Key, slot: Slot, both: bool);
+    /// Makes the coming close reset the peer; false when the kernel cannot.
+    fn arm_reset(&mut self, key: Key, slot: Slot) -> bool;
+    /// Closes the socket and frees the slot.
+    fn close(&mut self, key: Key, slot: Slot);
+    /// Wakes the event loop of another participant of the mesh.
+    fn wake(&mut self, participant: usize);
+
+    /// The bytes of a received slice.
+    fn bytes(&mut self, slice: &BufferSlice) -> &mut [u8];
+    /// A further slice within `slice`.
+    fn split(&mut self, slice: &BufferSlice, range: Range<usize>) -> BufferSlice;
+    /// Gives a slice back.
+    fn release(&mut self, slice: BufferSlice);
+
+    /// Starts what is queued and waits for an event: not at all with `Some(0)`, without end with
+    /// `None`. Then takes all events that are there.
+    ///
+    /// # Errors
+    /// When the kernel refuses to go on, which only a bug or lack of memory brings about.
+    fn submit(&mut self, wait: Option<Duration>) -> std::io::Result<()>;
+    /// The next event taken.
+    fn next_event(&mut self) -> Option<Event>;
+}

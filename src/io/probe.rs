@@ -1,0 +1,236 @@
+//! What this kernel's io_uring can do, and a refusal that names the cause and the fix.
+
+use std::fmt;
+use std::io;
+
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
+
+/// An optional ability: used when the kernel has it, done without otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ability {
+    /// The ring's own descriptor is registered, which saves a look-up for each enter (kernel 5.18).
+    RegisteredRing,
+    /// No indirection array in the submission queue (kernel 6.6).
+    NoSqArray,
+    /// `setsockopt` through the ring, which resets a peer that does not finish closing (kernel 6.7).
+    SocketOptions,
+    /// Receive buffers that are filled piece by piece (kernel 6.12).
+    IncrementalBuffers,
+    /// Waiting for a batch of completions with an upper bound in time (kernel 6.12).
+    MinWait,
+}
+
+impl Ability {
+    /// All of them, oldest first.
+    pub const ALL: [Self; 5] = [
+        Self::RegisteredRing,
+        Self::NoSqArray,
+        Self::SocketOptions,
+        Self::IncrementalBuffers,
+        Self::MinWait,
+    ];
+
+    /// The name that the start line prints and `--disable` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RegisteredRing => "registered-ring",
+            Self::NoSqArray => "no-sqarray",
+            Self::SocketOptions => "socket-options",
+            Self::IncrementalBuffers => "incremental-buffers",
+            Self::MinWait => "min-wait",
+        }
+    }
+
+    /// The kernel that brought it.
+    pub fn since(self) -> &'static str {
+        match self {
+            Self::RegisteredRing => "5.18",
+            Self::NoSqArray => "6.6",
+            Self::SocketOptions => "6.7",
+            Self::IncrementalBuffers | Self::MinWait => "6.12",
+        }
+    }
+}
+
+/// The optional abilities of the running kernel, less those that were disabled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities(u8);
+
+impl Abilities {
+    /// Whether `ability` is there to be used.
+    pub fn has(self, ability: Ability) -> bool {
+        self.0 & 1 << ability as u8 != 0
+    }
+
+    /// The same with `ability` there.
+    #[must_use]
+    pub fn with(self, ability: Ability) -> Self {
+        Self(self.0 | 1 << ability as u8)
+    }
+
+    /// The same without `ability`.
+    #[must_use]
+    pub fn without(self, ability: Ability) -> Self {
+        Self(self.0 & !(1 << ability as u8))
+    }
+
+    /// Tries the kernel once, with rings that are thrown away.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when io_uring is forbidden or too old (before 6.1) for this program.
+    pub fn probe() -> Result<Self, Refusal> {
+        let mut builder = IoUring::<squeue::Entry, cqueue::Entry>::builder();
+        builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all();
+        let ring = builder.build(PROBE_ENTRIES).map_err(Refusal::from_setup)?;
+        let mut probe = Probe::new();
+        ring.submitter().register_probe(&mut probe).map_err(Refusal::from_setup)?;
+        for (code, name) in REQUIRED {
+            if !probe.is_supported(code) {
+                return Err(Refusal::MissingOperation(name));
+            }
+        }
+        let mut found = Self::default();
+        if ring.params().is_feature_min_timeout() {
+            found = found.with(Ability::MinWait);
+        }
+        if probe.is_supported(opcode::SetSockOpt::CODE) && kernel_at_least(6, 7) {
+            found = found.with(Ability::SocketOptions);
+        }
+        if super::buffers::ReceiveBuffers::register(&ring.submitter(), 1, 4096, true).is_ok() {
+            found = found.with(Ability::IncrementalBuffers);
+        }
+        if ring.submitter().register_ring_fd().is_ok() {
+            found = found.with(Ability::RegisteredRing);
+        }
+        drop(ring);
+        if builder.setup_no_sqarray().build(PROBE_ENTRIES).is_ok() {
+            found = found.with(Ability::NoSqArray);
+        }
+        Ok(found)
+    }
+}
+
+impl fmt::Display for Abilities {
+    /// The abilities in use, then those that the kernel lacks or that were disabled.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |wanted: bool| {
+            let chosen = Ability::ALL.into_iter().filter(|&ability| self.has(ability) == wanted);
+            let names: Vec<String> = chosen
+                .map(|ability| match wanted {
+                    true => ability.name().to_owned(),
+                    false => format!("{} (kernel {})", ability.name(), ability.since()),
+                })
+                .collect();
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        };
+        write!(f, "in use: {}; missing: {}", names(true), names(false))
+    }
+}
+
+/// Why the server cannot run on this kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The system call does not exist.
+    #[error(
+        "this kernel has no io_uring ({0}): Linux 6.1 or newer built with CONFIG_IO_URING is needed"
+    )]
+    Absent(io::Error),
+    /// A policy forbids it.
+    #[error(
+        "io_uring is forbidden here ({0}): set the sysctl kernel.io_uring_disabled to 0, or, in a \
+         container, use a seccomp profile that allows io_uring_setup, io_uring_enter and \
+         io_uring_register (docker run --security-opt seccomp=unconfined)"
+    )]
+    Forbidden(io::Error),
+    /// The kernel does not know the ring's set-up flags.
+    #[error(
+        "this kernel's io_uring is too old ({0}): SINGLE_ISSUER and DEFER_TASKRUN exist since Linux \
+         6.1; upgrade the kernel"
+    )]
+    TooOld(io::Error),
+    /// The kernel lacks an operation.
+    #[error("this kernel's io_uring lacks {0}: upgrade to Linux 6.1 or newer")]
+    MissingOperation(&'static str),
+    /// Memory or descriptors ran out.
+    #[error(
+        "no resources for an io_uring ({0}): raise RLIMIT_NOFILE or RLIMIT_MEMLOCK, or start fewer \
+         shards (--shards)"
+    )]
+    Resources(io::Error),
+    /// Anything else.
+    #[error("io_uring cannot be set up: {0}")]
+    Other(io::Error),
+}
+
+impl Refusal {
+    /// Names the cause of a failed set-up.
+    pub fn from_setup(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOSYS) => Self::Absent(error),
+            Some(libc::EPERM | libc::EACCES) => Self::Forbidden(error),
+            Some(libc::EINVAL) => Self::TooOld(error),
+            Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => Self::Resources(error),
+            _ => Self::Other(error),
+        }
+    }
+}
+
+/// Whether the running kernel is `major.minor` or newer; for abilities that no probe shows.
+fn kernel_at_least(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    parse_release(&release).is_some_and(|found| found >= (major, minor))
+}
+
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Operations without which there is no server.
+const REQUIRED: [(u8, &str); 8] = [
+    (opcode::AcceptMulti::CODE, "accept"),
+    (opcode::RecvMulti::CODE, "recv"),
+    (opcode::Send::CODE, "send"),
+    (opcode::SendMsg::CODE, "sendmsg"),
+    (opcode::PollAdd::CODE, "poll"),
+    (opcode::Shutdown::CODE, "shutdown"),
+    (opcode::Close::CODE, "close"),
+    (opcode::MsgRingData::CODE, "msg_ring"),
+];
+
+const PROBE_ENTRIES: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_read_by_number() {
+        assert_eq!(parse_release("6.18.44-fc-v595\n"), Some((6, 18)));
+        assert_eq!(parse_release("6.1.0-13-amd64"), Some((6, 1)));
+        assert_eq!(parse_release("unknown"), None);
+    }
+
+    #[test]
+    fn each_refusal_names_a_fix() {
+        for (errno, fix) in [
+            (libc::ENOSYS, "CONFIG_IO_URING"),
+            (libc::EPERM, "kernel.io_uring_disabled"),
+            (libc::EINVAL, "upgrade the kernel"),
+            (libc::EMFILE, "--shards"),
+        ] {
+            let text = Refusal::from_setup(io::Error::from_raw_os_error(errno)).to_string();
+            assert!(text.contains(fix), "{text}");
+        }
+    }
+
+    #[test]
+    fn abilities_are_told_apart() {
+        for ability in Ability::ALL {
+            let alone = Abilities::default().with(ability);
+            assert!(Ability::ALL.iter().all(|&other| alone.has(other) == (other == ability)));
+            assert_eq!(alone.without(ability), Abilities::default());
+            assert!(alone.to_string().starts_with(&format!("in use: {};", ability.name())));
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! One io_uring: requests in, events out.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::buffers::{BufferSlice, ReceiveBuffers};
+use super::probe::{Abilities, Ability, Refusal};
+use super::send::{InFlight, Outgoing, Segment, Sending};
+use super::token::{Key, Token, Verb};
+use super::{Errno, Event, Io, Slot};
+
+/// What a ring is made with.
+#[derive(Clone, Debug)]
+pub struct RingOptions {
+    /// Optional abilities to use.
+    pub abilities: Abilities,
+    /// Slots of the registered-file table, at most `RLIMIT_NOFILE`.
+    pub slots: u32,
+    /// Receive buffers, a power of two up to 32,768.
+    pub receive_buffers: u16,
+    /// Bytes of a receive buffer.
+    pub receive_buffer_bytes: u32,
+}
+
+/// The io_uring of one thread.
+pub struct Ring {
+    // Fields drop in order: the ring first, then the memory that it wrote to or read from.
+    ring: IoUring,
+    buffers: ReceiveBuffers,
+    in_flight: InFlight,
+    listeners: Vec<OwnedFd>,
+    /// The rings of the mesh's participants, for wake-ups.
+    participants: Vec<RawFd>,
+    reaped: Vec<cqueue::Entry>,
+    next: usize,
+    socket_options: bool,
+}
+
+impl Ring {
+    /// Sets up a ring for the calling thread, which alone may use it.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names the cause and the fix.
+    pub fn new(options: &RingOptions) -> Result<Self, Refusal> {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_submit_all()
+            .setup_cqsize(COMPLETION_ENTRIES);
+        if options.abilities.has(Ability::NoSqArray) {
+            builder.setup_no_sqarray();
+        }
+        let ring = builder.build(SUBMISSION_ENTRIES).map_err(Refusal::from_setup)?;
+        if options.abilities.has(Ability::RegisteredRing) {
+            ring.submitter().register_ring_fd().map_err(Refusal::from_setup)?;
+        }
+        ring.submitter().register_files_sparse(options.slots).map_err(Refusal::from_setup)?;
+        let buffers = ReceiveBuffers::register(
+            &ring.submitter(),
+            options.receive_buffers,
+            options.receive_buffer_bytes,
+            options.abilities.has(Ability::IncrementalBuffers),
+        )
+        .map_err(Refusal::from_setup)?;
+        Ok(Self {
+            ring,
+            buffers,
+            in_flight: InFlight::default(),
+            listeners: Vec::new(),
+            participants: Vec::new(),
+            reaped: Vec::with_capacity(COMPLETION_ENTRIES as usize),
+            next: 0,
+            socket_options: options.abilities.has(Ability::SocketOptions),
+        })
+    }
+
+    /// The descriptor by which other rings wake this one.
+    pub fn descriptor(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// Takes the listeners; [`Io::accept`] names them by their place.
+    pub fn listen(&mut self, listeners: Vec<OwnedFd>) {
+        self.listeners = listeners;
+    }
+
+    /// Takes the descriptors of all participants' rings; [`Io::wake`] names them by their place.
+    pub fn join(&mut self, participants: Vec<RawFd>) {
+        self.participants = participants;
+    }
+
+    /// Sends that the kernel has not completed.
+    pub fn sends_in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Queues one request, making room first when the queue is full.
+    fn push(&mut self, entry: squeue::Entry) {
+        loop {
+            // SAFETY: whatever an entry points to lives until its completion: receive buffers and
+            // in-flight sends as long as the ring, and constants for ever.
+            let pushed = unsafe { self.ring.submission().push(&entry) };
+            if pushed.is_ok() {
+                return;
+            }
+            // A full queue is submitted without waiting. Errors show again at the tick's own submit.
+            self.buffers.publish();
+            let _ = self.ring.submitter().submit();
+        }
+    }
+
+    fn cancel(&mut self, token: Token) {
+        let builder = CancelBuilder::user_data(token.to_bits());
+        let cancel = Token::indexed(Verb::Cancel, 0).to_bits();
+        self.push(
+            opcode::AsyncCancel2::new(builder)
+                .build()
+                .user_data(cancel)
+                .flags(squeue::Flags::SKIP_SUCCESS),
+        );
+    }
+
+    fn vectored(&mut self, slot: Slot, segments: &[Segment], flags: i32) -> SendVectors {
+        let mut vectors = self.in_flight.vectors();
+        vectors.vectors.extend(segments.iter().map(|segment| {
+            let (base, len) = address(&self.buffers, segment);
+            libc::iovec { iov_base: base.cast_mut().cast(), iov_len: len }
+        }));
+        vectors.header.msg_iov = vectors.vectors.as_mut_ptr();
+        vectors.header.msg_iovlen = vectors.vectors.len();
+        let header: *const libc::msghdr = &raw const vectors.header;
+        let entry = opcode::SendMsg::new(Fixed(slot), header).flags(flags as u32).build();
+        (vectors, entry)
+    }
+
+    fn decode(&mut self, entry: &cqueue::Entry) -> Option<Event> {
+        let Token { verb, key } = Token::from_bits(entry.user_data())?;
+        let (result, flags) = (entry.result(), entry.flags());
+        let more = cqueue::more(flags);
+        Some(match verb {
+            Verb::Accept => {
+                let result = check(result).map(|slot| slot as Slot);
+                Event::Accepted { listener: key.index, result, more }
+            }
+            Verb::Receive => {
+                let result = self.received(result, flags);
+                Event::Received { key, result, more }
+            }
+            Verb::Poll => Event::Readable { key },
+            Verb::Send => {
+                let (key, outgoing) = self.in_flight.remove(key.index)?;
+                Event::Sent { key, result: check(result), outgoing }
+            }
+            Verb::Shutdown => Event::ShutDown { key },
+            Verb::Reset => Event::ResetArmed { key },
+            Verb::Close => Event::Closed { key },
+            // A wake-up's own completion tells nothing; the target's is the message.
+            Verb::Wake if key.generation == 0 => Event::Woken,
+            Verb::Cancel | Verb::Wake | Verb::Connect => return None,
+        })
+    }
+
+    fn received(&mut self, result: i32, flags: u32) -> Result<Option<BufferSlice>, Errno> {
+        let buffer = cqueue::buffer_select(flags);
+        let more = cqueue::buffer_more(flags);
+        match (check(result), buffer) {
+            (Ok(len), Some(buffer)) if len > 0 => {
+                Ok(Some(self.buffers.lend(buffer, len as u32, more)))
+            }
+            (result, buffer) => {
+                if let Some(buffer) = buffer {
+                    self.buffers.finish_empty(buffer, more);
+                }
+                result.map(|_| None)
+            }
+        }
+    }
+
+    fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let submitter = self.ring.submitter();
+        let result = match wait {
+            Some(Duration::ZERO) => {
+                let queued = self.queued();
+                // SAFETY: no argument structure is passed. GETEVENTS runs the deferred task work,
+                // which the crate's own `submit` leaves out when it waits for nothing.
+                unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GETEVENTS, None) }
+            }
+            None => submitter.submit_and_wait(1),
+            Some(wait) => {
+                let timespec = Timespec::from(wait);
+                submitter.submit_with_args(1, &SubmitArgs::new().timespec(&timespec))
+            }
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // The wait ended, a signal came, or the kernel wants completions taken first: none
+                // of them loses a request.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn queued(&mut self) -> u32 {
+        self.ring.submission().len() as u32
+    }
+}
+
+/// The vectors of a send and the request that points to them.
+type SendVectors = (Box<super::send::Vectors>, squeue::Entry);
+
+impl Io for Ring {
+    fn accept(&mut self, listener: u32) {
+        let descriptor = Fd(self.listeners[listener as usize].as_raw_fd());
+        let entry = opcode::AcceptMulti::new(descriptor)
+            .allocate_file_index(true)
+            .flags(libc::SOCK_NONBLOCK)
+            .build();
+        self.push(entry.user_data(Token::indexed(Verb::Accept, listener).to_bits()));
+    }
+
+    fn cancel_accept(&mut self, listener: u32) {
+        self.cancel(Token::indexed(Verb::Accept, listener));
+    }
+
+    fn receive(&mut self, key: Key, slot: Slot) {
+        let entry = opcode::RecvMulti::new(Fixed(slot), ReceiveBuffers::GROUP).build();
+        self.push(entry.user_data(Token::new(Verb::Receive, key).to_bits()));
+    }
+
+    fn cancel_receive(&mut self, key: Key) {
+        self.cancel(Token::new(Verb::Receive, key));
+    }
+
+    fn poll(&mut self, key: Key, slot: Slot) {
+        const EVENTS: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
+        let entry = opcode::PollAdd::new(Fixed(slot), EVENTS).build();
+        self.push(entry.user_data(Token::new(Verb::Poll, key).to_bits()));
+    }
+
+    fn cancel_poll(&mut self, key: Key) {
+        self.cancel(Token::new(Verb::Poll, key));
+    }
+
+    fn send(&mut self, key: Key, slot: Slot, outgoing: Outgoing) {
+        let wait = if outgoing.holds_buffer() { libc::MSG_DONTWAIT } else { 0 };
+        let flags = libc::MSG_NOSIGNAL | wait;
+        let (vectors, entry) = match &outgoing {
+            Outgoing::One(segment) => {
+                let (base, len) = address(&self.buffers, segment);
+                let send = opcode::Send::new(Fixed(slot), base, len as u32).flags(flags);
+                (None, send.build())
+            }
+            Outgoing::Many(segments) => {
+                let (vectors, entry) = self.vectored(slot, segments, flags);
+                (Some(vectors), entry)
+            }
+        };
+        let index = self.in_flight.insert(Sending { key, outgoing, vectors });
+        self.push(entry.user_data(Token::indexed(Verb::Send, index).to_bits()));
+    }
+
+    fn shutdown(&mut self, key: Key, slot: Slot, both: bool) {
+        let how = if both { libc::SHUT_RDWR } else { libc::SHUT_WR };
+        let entry = opcode::Shutdown::new(Fixed(slot), how).build();
+        self.push(entry.user_data(Token::new(Verb::Shutdown, key).to_bits()));
+    }
+
+    fn arm_reset(&mut self, key: Key, slot: Slot) -> bool {
+        if !self.socket_options {
+            return false;
+        }
+        static LINGER: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let entry = opcode::SetSockOpt::new(
+            Fixed(slot),
+            libc::SOL_SOCKET as u32,
+            libc::SO_LINGER as u32,
+            (&raw const LINGER).cast(),
+            size_of::<libc::linger>() as u32,
+        )
+        .build();
+        self.push(entry.user_data(Token::new(Verb::Reset, key).to_bits()));
+        true
+    }
+
+    fn close(&mut self, key: Key, slot: Slot) {
+        let entry = opcode::Close::new(Fixed(slot)).build();
+        self.push(entry.user_data(Token::new(Verb::Close, key).to_bits()));
+    }
+
+    fn wake(&mut self, participant: usize) {
+        let descriptor = Fd(self.participants[participant]);
+        let message = Token::indexed(Verb::Wake, 0).to_bits();
+        let entry = opcode::MsgRingData::new(descriptor, 0, message, None).build();
+        // Its own completion is told apart from a message by its generation.
+        let own = Token::new(Verb::Wake, Key { index: 0, generation: 1 }).to_bits();
+        self.push(entry.user_data(own).flags(squeue::Flags::SKIP_SUCCESS));
+    }
+
+    fn bytes(&mut self, slice: &BufferSlice) -> &mut [u8] {
+        self.buffers.bytes(slice)
+    }
+
+    fn split(&mut self, slice: &BufferSlice, range: Range<usize>) -> BufferSlice {
+        self.buffers.split(slice, range)
+    }
+
+    fn release(&mut self, slice: BufferSlice) {
+        self.buffers.release(slice);
+    }
+
+    fn submit(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        self.buffers.publish();
+        self.enter(wait)?;
+        self.reaped.clear();
+        self.next = 0;
+        self.reaped.extend(self.ring.completion());
+        Ok(())
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
+        while let Some(entry) = self.reaped.get(self.next).cloned() {
+            self.next += 1;
+            if let Some(event) = self.decode(&entry) {
+                return Some(event);
+            }
+        }
+        None
+    }
+}
+
+/// Where the unsent bytes of `segment` are.
+fn address(buffers: &ReceiveBuffers, segment: &Segment) -> (*const u8, usize) {
+    match segment {
+        Segment::Buffer { slice, .. } => (buffers.pointer(slice).cast_const(), segment.len()),
+        Segment::Shared { frames, offset } => {
+            (frames.bytes()[*offset as usize..].as_ptr(), segment.len())
+        }
+        Segment::Owned { bytes, offset, .. } => (bytes[*offset as usize..].as_ptr(), segment.len()),
+    }
+}
+
+fn check(result: i32) -> Result<usize, Errno> {
+    usize::try_from(result).map_err(|_| -result)
+}
+
+/// Requests queued in one tick before the queue is submitted early: a fan-out in one enter.
+const SUBMISSION_ENTRIES: u32 = 2048;
+/// Completions that the kernel keeps for us without falling back to its overflow list.
+const COMPLETION_ENTRIES: u32 = 8192;
+/// `IORING_ENTER_GETEVENTS`.
+const GETEVENTS: u32 = 1;

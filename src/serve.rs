@@ -1,0 +1,257 @@
+//! Starts the shards, each on its own pinned thread, and waits until they have drained.
+
+use std::io::Write;
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use core_affinity::CoreId;
+
+use crate::config::{Config, ListenAddress};
+use crate::control::Control;
+use crate::http::{Policy, PolicyError};
+use crate::hub::Message;
+use crate::hub::mesh::{Endpoint, Mesh};
+use crate::io::listener::{ListenError, Listener};
+use crate::io::probe::{Abilities, Ability, Refusal};
+use crate::io::waker::Waker;
+use crate::io::{Ring, RingOptions};
+use crate::shard::{Shard, Shared};
+use crate::stats::Stats;
+
+/// Why the server could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The kernel does not let us.
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
+    /// An address is not to be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The rules for requests contradict themselves.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// A shard's event loop failed.
+    #[error("shard {number} failed: {error}")]
+    Shard {
+        /// Which.
+        number: usize,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The control plane failed.
+    #[error("the control thread failed: {0}")]
+    Control(std::io::Error),
+}
+
+/// What a shard needs that other shards make.
+struct Neighbours {
+    endpoint: Endpoint<Message>,
+    rings: Vec<RawFd>,
+}
+
+/// A shard's thread, from its start to the hand-over of its neighbours.
+struct ShardThread {
+    handle: JoinHandle<Result<(), ServeError>>,
+    neighbours: Sender<Neighbours>,
+}
+
+/// What a shard's thread tells once: that its ring is set up, or why not.
+type Ready = (usize, Result<RawFd, Refusal>);
+
+/// Runs the server until a signal has drained it.
+///
+/// # Errors
+/// A [`ServeError`] that names the cause and, where there is one, the fix.
+pub fn run(config: Config) -> Result<(), ServeError> {
+    let abilities = abilities(&config)?;
+    let policy = Policy::new(&config)?;
+    let shards = config.engine.shards;
+    let mut listeners = Vec::with_capacity(config.listen.len());
+    for address in &config.listen {
+        listeners.push(Listener::bind(address, shards)?);
+    }
+    let shared =
+        Arc::new(Shared { stats: Stats::new(shards), slots: descriptor_limit(), policy, config });
+    let (ready, is_ready) = channel();
+    let threads = start_threads(&shared, abilities, &mut listeners, &ready)?;
+    let rings = gather_rings(shards, &is_ready)?;
+    let mut endpoints = Mesh::new(shards + 1, shared.config.engine.broadcast_ring_slots);
+    let control = endpoints.pop().map(|endpoint| (endpoint, rings.clone()));
+    let mut handles = Vec::with_capacity(shards);
+    for (thread, endpoint) in threads.into_iter().zip(endpoints) {
+        // A thread that has ended meanwhile tells why when it is joined.
+        let _ = thread.neighbours.send(Neighbours { endpoint, rings: rings.clone() });
+        handles.push(thread.handle);
+    }
+    if let Some((endpoint, rings)) = control {
+        start_control(endpoint, rings, shared.clone())?;
+    }
+    announce(&listeners, &shared, abilities);
+    let result = join(handles);
+    tracing::info!("stopped");
+    result
+}
+
+fn abilities(config: &Config) -> Result<Abilities, Refusal> {
+    let disabled = &config.engine.disabled_abilities;
+    let is_disabled = |ability: &Ability| disabled.iter().any(|name| name == ability.name());
+    let found = Abilities::probe()?;
+    Ok(Ability::ALL.into_iter().filter(is_disabled).fold(found, Abilities::without))
+}
+
+fn start_threads(
+    shared: &Arc<Shared>,
+    abilities: Abilities,
+    listeners: &mut [Listener],
+    ready: &Sender<Ready>,
+) -> Result<Vec<ShardThread>, ServeError> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let engine = &shared.config.engine;
+    let options = RingOptions {
+        abilities,
+        slots: shared.slots,
+        receive_buffers: engine.receive_buffers,
+        receive_buffer_bytes: engine.receive_buffer_bytes,
+    };
+    (0..engine.shards)
+        .map(|number| {
+            let sockets = listeners.iter_mut().filter_map(Listener::take_socket).collect();
+            let core = if engine.pin { cores.get(number % cores.len().max(1)) } else { None };
+            start_thread(number, core.copied(), options.clone(), sockets, shared, ready)
+        })
+        .collect()
+}
+
+fn start_thread(
+    number: usize,
+    core: Option<CoreId>,
+    options: RingOptions,
+    sockets: Vec<OwnedFd>,
+    shared: &Arc<Shared>,
+    ready: &Sender<Ready>,
+) -> Result<ShardThread, ServeError> {
+    let (neighbours, given) = channel();
+    let (shared, ready) = (shared.clone(), ready.clone());
+    let body = move || run_shard(number, core, &options, sockets, shared, &ready, &given);
+    let name = format!("shard-{number}");
+    let handle = std::thread::Builder::new().name(name).spawn(body).map_err(ServeError::Thread)?;
+    Ok(ShardThread { handle, neighbours })
+}
+
+fn run_shard(
+    number: usize,
+    core: Option<CoreId>,
+    options: &RingOptions,
+    sockets: Vec<OwnedFd>,
+    shared: Arc<Shared>,
+    ready: &Sender<Ready>,
+    given: &Receiver<Neighbours>,
+) -> Result<(), ServeError> {
+    if let Some(core) = core
+        && !core_affinity::set_for_current(core)
+    {
+        tracing::warn!(shard = number, core = core.id, "cannot pin the shard to its core");
+    }
+    let listeners = sockets.len() as u32;
+    let mut ring = match Ring::new(options) {
+        Ok(ring) => ring,
+        Err(refusal) => {
+            let _ = ready.send((number, Err(refusal)));
+            return Ok(());
+        }
+    };
+    ring.listen(sockets);
+    let _ = ready.send((number, Ok(ring.descriptor())));
+    // Without neighbours the start has failed elsewhere.
+    let Ok(Neighbours { endpoint, rings }) = given.recv() else { return Ok(()) };
+    ring.join(rings);
+    let start = Instant::now();
+    Shard::new(ring, number, listeners, endpoint, shared)
+        .run(|| start.elapsed())
+        .map_err(|error| ServeError::Shard { number, error })
+}
+
+fn gather_rings(shards: usize, ready: &Receiver<Ready>) -> Result<Vec<RawFd>, Refusal> {
+    let mut rings = vec![-1; shards];
+    for (number, ring) in ready.iter().take(shards) {
+        rings[number] = ring?;
+    }
+    Ok(rings)
+}
+
+/// Starts the control thread and waits until it catches signals. It ends with the process.
+fn start_control(
+    endpoint: Endpoint<Message>,
+    rings: Vec<RawFd>,
+    shared: Arc<Shared>,
+) -> Result<(), ServeError> {
+    let (ready, is_ready) = channel();
+    let failed = ready.clone();
+    let body = move || {
+        let run = || {
+            let waker = Waker::new(rings)?;
+            Control::new(endpoint, waker, shared).run(move || {
+                let _ = ready.send(Ok(()));
+            })
+        };
+        if let Err(error) = run() {
+            let _ = failed.send(Err(error));
+        }
+    };
+    let name = "control".to_owned();
+    std::thread::Builder::new().name(name).spawn(body).map_err(ServeError::Thread)?;
+    static SILENT: OnceLock<&str> = OnceLock::new();
+    let silent = || std::io::Error::other(*SILENT.get_or_init(|| "it ended without a word"));
+    is_ready.recv().unwrap_or_else(|_| Err(silent())).map_err(ServeError::Control)
+}
+
+/// Tells on standard output where the server listens and what it can hold.
+fn announce(listeners: &[Listener], shared: &Shared, abilities: Abilities) {
+    let shards = shared.config.engine.shards;
+    let capacity = shared.capacity() * shards;
+    let mut lines = String::new();
+    for listener in listeners {
+        let url = match &listener.address {
+            ListenAddress::Tcp(address) => format!("ws://{address}/"),
+            ListenAddress::Unix(path) => format!("ws+unix:{}", path.display()),
+        };
+        lines.push_str(&format!("listening on {url}\n"));
+    }
+    lines.push_str(&format!(
+        "{shards} shards of {} connections each: {capacity} in all (RLIMIT_NOFILE is {})\n",
+        shared.capacity(),
+        shared.slots
+    ));
+    lines.push_str(&format!("kernel abilities {abilities}\n"));
+    // Nobody has to read it.
+    let _ = std::io::stdout().write_all(lines.as_bytes());
+    tracing::info!(shards, capacity, "serving");
+}
+
+fn join(handles: Vec<JoinHandle<Result<(), ServeError>>>) -> Result<(), ServeError> {
+    for handle in handles {
+        match handle.join() {
+            Ok(result) => result?,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+    Ok(())
+}
+
+/// The limit of open files, which is the most a ring's table of registered files may hold.
+fn descriptor_limit() -> u32 {
+    rlimit::Resource::NOFILE
+        .get_soft()
+        .map_or(SLOTS_DEFAULT, |soft| u32::try_from(soft).unwrap_or(SLOTS_MAX).min(SLOTS_MAX))
+}
+
+/// Slots when the limit cannot be read.
+const SLOTS_DEFAULT: u32 = 1024;
+/// Slots that a ring's table may hold whatever the limit: `IORING_MAX_FIXED_FILES`, kernel 5.13.
+const SLOTS_MAX: u32 = 1 << 20;

@@ -1,0 +1,447 @@
+//! Frames from the client: each is checked, then reflected, assembled, published or discarded.
+
+use std::ops::Range;
+
+use super::message::Assembly;
+use super::{Initiator, Mode, Output, Phase, Piece, Rules, Session, Treatment};
+use crate::config::MessageTypes;
+use crate::wire::close::{CloseCode, ClosePayload};
+use crate::wire::error::Violation;
+use crate::wire::header::{HEADER_BYTES_MAX, Header, OpCode, Role, close_frame, control_frame};
+use crate::wire::mask::{self, MaskKey};
+use crate::wire::utf8;
+
+/// The stretch of the input that has been rewritten to what goes back. It starts where the first
+/// server frame fits without moving its payload, and every further frame is moved down to its end:
+/// a server header is four bytes shorter than the client's, so the end never meets unread input.
+struct Reflection {
+    start: usize,
+    end: usize,
+}
+
+impl Reflection {
+    fn flush(&mut self, ends_frame: bool, output: &mut Output) {
+        if self.end > self.start {
+            let range = Range { start: self.start, end: self.end };
+            output.pieces.push(Piece::Reflected { range, ends_frame });
+        }
+        self.start = self.end;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Appends the payload in `from`, unmasked.
+    fn append(&mut self, input: &mut [u8], from: Range<usize>, key: MaskKey) {
+        if self.is_empty() {
+            (self.start, self.end) = (from.start, from.start);
+        }
+        if self.end == from.start {
+            mask::apply(&mut input[from.clone()], key);
+        } else {
+            mask::shift(input, from.clone(), self.end, key);
+        }
+        self.end += from.len();
+    }
+
+    /// Appends the server's header for a frame whose payload starts at `payload`.
+    fn append_header(&mut self, input: &mut [u8], header: &Header, payload: usize) {
+        let mut encoded = [0; HEADER_BYTES_MAX];
+        let bytes = header.encode(&mut encoded);
+        if self.is_empty() {
+            let start = payload - bytes;
+            (self.start, self.end) = (start, start);
+        }
+        input[self.end..self.end + bytes].copy_from_slice(&encoded[..bytes]);
+        self.end += bytes;
+    }
+}
+
+/// The next frame of the input.
+enum Found {
+    /// A control frame with all of its payload.
+    Control { opcode: OpCode, payload: ControlPayload, next: usize },
+    /// The header of a data frame.
+    Data(FoundData),
+}
+
+/// The header of a data frame as it was found in the input.
+struct FoundData {
+    header: Header,
+    /// Where the payload starts.
+    payload: usize,
+    /// Whether the header began in an earlier input.
+    carried: bool,
+}
+
+/// The unmasked payload of a control frame.
+struct ControlPayload {
+    bytes: [u8; CONTROL_BYTES_MAX],
+    len: usize,
+}
+
+impl ControlPayload {
+    fn unmask(masked: &[u8], key: Option<MaskKey>) -> Self {
+        let mut payload = Self { bytes: [0; CONTROL_BYTES_MAX], len: masked.len() };
+        payload.bytes[..payload.len].copy_from_slice(masked);
+        mask::apply(&mut payload.bytes[..payload.len], key.unwrap_or_default());
+        payload
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Session {
+    /// Takes frames from `input[from..]`; returns how far it got.
+    pub(super) fn receive_frames(
+        &mut self,
+        input: &mut [u8],
+        from: usize,
+        rules: &Rules<'_>,
+        output: &mut Output,
+    ) -> usize {
+        let mut reflection = Reflection { start: from, end: from };
+        let mut at = from;
+        while at < input.len() && self.phase != Phase::Ended {
+            if self.remaining == 0
+                && self.mode == Mode::Broadcast
+                && output.published.len() >= rules.publish_room
+            {
+                output.paused = true;
+                return at;
+            }
+            match self.step(input, at, &mut reflection, rules, output) {
+                Ok(next) => at = next,
+                Err(violation) => {
+                    reflection.flush(true, output);
+                    self.fail(&violation, output);
+                }
+            }
+        }
+        reflection.flush(!self.is_mid_reflection(), output);
+        input.len()
+    }
+
+    /// One frame, or the part of one that is there; returns where the next begins.
+    fn step(
+        &mut self,
+        input: &mut [u8],
+        at: usize,
+        reflection: &mut Reflection,
+        rules: &Rules<'_>,
+        output: &mut Output,
+    ) -> Result<usize, Violation> {
+        if self.remaining > 0 {
+            return self.continue_frame(input, at, reflection, output);
+        }
+        match self.find_frame(input, at)? {
+            None => Ok(input.len()),
+            Some(Found::Data(found)) => self.data_frame(input, &found, reflection, rules, output),
+            Some(Found::Control { opcode, payload, next }) => {
+                self.count_control_frame(rules)?;
+                match opcode {
+                    OpCode::Ping if self.phase == Phase::Open => {
+                        let pong = control_frame(OpCode::Pong, payload.as_slice());
+                        output.pieces.push(Piece::Control(pong));
+                    }
+                    OpCode::Close => {
+                        let close = ClosePayload::parse(payload.as_slice())?;
+                        reflection.flush(true, output);
+                        self.peer_closes(&close, output);
+                    }
+                    _ => {}
+                }
+                Ok(next)
+            }
+        }
+    }
+
+    /// The frame at `at`, or `None` after carrying over what there is of it.
+    fn find_frame(&mut self, input: &[u8], at: usize) -> Result<Option<Found>, Violation> {
+        let fresh = &input[at..];
+        if self.cold.as_ref().is_none_or(|cold| cold.carry.is_empty()) {
+            let found = decode_frame(fresh, 0, at)?;
+            if found.is_none() {
+                self.cold().carry.extend_from_slice(fresh);
+            }
+            return Ok(found);
+        }
+        let mut carry = std::mem::take(&mut self.cold().carry);
+        let carried = carry.len();
+        let room = CARRY_BYTES_MAX.saturating_sub(carried);
+        carry.extend_from_slice(&fresh[..room.min(fresh.len())]);
+        let found = decode_frame(&carry, carried, at)?;
+        if found.is_none() {
+            self.cold().carry = carry;
+        }
+        Ok(found)
+    }
+
+    fn peer_closes(&mut self, close: &ClosePayload<'_>, output: &mut Output) {
+        if self.phase == Phase::Open {
+            let bytes = match close.code {
+                Some(code) => close_frame(code, ""),
+                None => control_frame(OpCode::Close, b""),
+            };
+            output.pieces.push(Piece::Owned { bytes, ends_frame: true });
+            let code = close.code.unwrap_or(CloseCode::NO_STATUS);
+            output.closed = Some((Initiator::Remote, code));
+        }
+        self.phase = Phase::Ended;
+        output.finish = true;
+    }
+
+    fn count_control_frame(&mut self, rules: &Rules<'_>) -> Result<(), Violation> {
+        if self.control_window_s != rules.now_s {
+            (self.control_window_s, self.control_frames) = (rules.now_s, 0);
+        }
+        self.control_frames = self.control_frames.saturating_add(1);
+        let limit = rules.limits.control_frames_per_second;
+        if u32::from(self.control_frames) > limit {
+            return Err(Violation::TooManyControlFrames { limit_per_second: limit });
+        }
+        Ok(())
+    }
+
+    /// Begins a data frame and takes what there is of its payload.
+    fn data_frame(
+        &mut self,
+        input: &mut [u8],
+        found: &FoundData,
+        reflection: &mut Reflection,
+        rules: &Rules<'_>,
+        output: &mut Output,
+    ) -> Result<usize, Violation> {
+        let FoundData { header, payload, carried } = found;
+        let key = header.mask.unwrap_or_default();
+        let is_here = input.len() - payload >= header.payload_bytes as usize;
+        self.check_message(header, rules)?;
+        if self.phase == Phase::Open && is_here && header.fin && !self.has_assembly() {
+            let end = payload + header.payload_bytes as usize;
+            match (self.mode, header.opcode) {
+                (Mode::Echo, OpCode::Text) if !carried => {
+                    return self.reflect_text(input, found, reflection, output);
+                }
+                (Mode::Broadcast, _) => {
+                    output.published.push(encode_message(
+                        header.opcode,
+                        &input[*payload..end],
+                        key,
+                    )?);
+                    output.messages += 1;
+                    return Ok(end);
+                }
+                _ => {}
+            }
+        }
+        self.treatment = self.begin_treatment(header, rules)?;
+        self.fin = header.fin;
+        self.mask = key;
+        self.remaining = header.payload_bytes as u32;
+        if self.treatment == Treatment::Reflect {
+            let server_header = Header { mask: None, ..*header };
+            if *carried {
+                let mut encoded = [0; HEADER_BYTES_MAX];
+                let bytes = server_header.encode(&mut encoded);
+                let bytes = encoded[..bytes].to_vec();
+                output.pieces.push(Piece::Owned { bytes, ends_frame: self.remaining == 0 });
+            } else {
+                reflection.append_header(input, &server_header, *payload);
+            }
+        }
+        self.continue_frame(input, *payload, reflection, output)
+    }
+
+    /// A whole text message for the echo: goes back only if it is UTF-8.
+    fn reflect_text(
+        &mut self,
+        input: &mut [u8],
+        found: &FoundData,
+        reflection: &mut Reflection,
+        output: &mut Output,
+    ) -> Result<usize, Violation> {
+        let FoundData { header, payload, .. } = found;
+        let (start, end) = (reflection.start, reflection.end);
+        let next = payload + header.payload_bytes as usize;
+        reflection.append_header(input, &Header { mask: None, ..*header }, *payload);
+        let text = reflection.end;
+        reflection.append(input, *payload..next, header.mask.unwrap_or_default());
+        if utf8::validate(&input[text..reflection.end]).is_err() {
+            (reflection.start, reflection.end) = (start, end);
+            return Err(Violation::InvalidUtf8);
+        }
+        output.messages += 1;
+        output.reflected_messages += 1;
+        Ok(next)
+    }
+
+    /// Holds the rules of fragmentation and the limits that a header alone can break.
+    fn check_message(&self, header: &Header, rules: &Rules<'_>) -> Result<(), Violation> {
+        match (header.opcode, self.has_assembly()) {
+            (OpCode::Continuation, false) => return Err(Violation::ContinuationWithoutStart),
+            (OpCode::Text | OpCode::Binary, true) => return Err(Violation::DataInsideFragmented),
+            _ => {}
+        }
+        let accepted = match rules.message_types {
+            MessageTypes::Any => true,
+            MessageTypes::Text => header.opcode != OpCode::Binary,
+            MessageTypes::Binary => header.opcode != OpCode::Text,
+        };
+        if !accepted {
+            return Err(Violation::MessageTypeNotAccepted);
+        }
+        if header.payload_bytes > u64::from(rules.limits.message_bytes) {
+            return Err(Violation::MessageTooBig { limit: rules.limits.message_bytes.into() });
+        }
+        Ok(())
+    }
+
+    /// Decides what becomes of the frame's payload; starts or continues a message in pieces.
+    fn begin_treatment(
+        &mut self,
+        header: &Header,
+        rules: &Rules<'_>,
+    ) -> Result<Treatment, Violation> {
+        let reflects = self.mode == Mode::Echo && header.opcode == OpCode::Binary;
+        let is_open = self.phase == Phase::Open;
+        if reflects && header.fin && is_open {
+            return Ok(Treatment::Reflect);
+        }
+        let assembly = self.cold().assembly.get_or_insert_with(|| Assembly::new(header, reflects));
+        let limits = rules.limits;
+        assembly.begin_frame(
+            header.payload_bytes,
+            limits.message_bytes,
+            limits.message_fragments,
+        )?;
+        Ok(match (is_open, assembly.is_reflected()) {
+            (false, _) => Treatment::Discard,
+            (true, true) => Treatment::Reflect,
+            (true, false) => Treatment::Assemble,
+        })
+    }
+
+    /// Takes what there is of the payload in progress; ends the frame with its last byte.
+    fn continue_frame(
+        &mut self,
+        input: &mut [u8],
+        at: usize,
+        reflection: &mut Reflection,
+        output: &mut Output,
+    ) -> Result<usize, Violation> {
+        let bytes = (self.remaining as usize).min(input.len() - at);
+        let next = at + bytes;
+        match self.treatment {
+            Treatment::Reflect if bytes > 0 => reflection.append(input, at..next, self.mask),
+            Treatment::Assemble => {
+                let key = self.mask;
+                if let Some(assembly) = &mut self.cold().assembly {
+                    assembly.append(&input[at..next], key)?;
+                }
+            }
+            Treatment::Reflect | Treatment::Discard => {}
+        }
+        self.mask = self.mask.rotated(bytes);
+        self.remaining -= bytes as u32;
+        if self.remaining == 0 {
+            self.end_frame(reflection, output)?;
+        }
+        Ok(next)
+    }
+
+    fn end_frame(
+        &mut self,
+        reflection: &mut Reflection,
+        output: &mut Output,
+    ) -> Result<(), Violation> {
+        if self.fin {
+            let assembly = self.cold.as_mut().and_then(|cold| cold.assembly.take());
+            match (self.treatment, assembly) {
+                (Treatment::Reflect, _) => {
+                    output.messages += 1;
+                    output.reflected_messages += 1;
+                }
+                (Treatment::Assemble, Some(assembly)) if self.phase == Phase::Open => {
+                    let frame = assembly.finish()?;
+                    output.messages += 1;
+                    self.deliver(frame, reflection, output);
+                }
+                _ => {}
+            }
+        }
+        let pending = self.cold.as_mut().and_then(|cold| cold.pending_close.take());
+        if let Some(code) = pending {
+            reflection.flush(true, output);
+            self.close(code, "", output);
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, frame: Vec<u8>, reflection: &mut Reflection, output: &mut Output) {
+        match self.mode {
+            Mode::Echo => {
+                reflection.flush(true, output);
+                output.reflected_messages += 1;
+                output.pieces.push(Piece::Owned { bytes: frame, ends_frame: true });
+            }
+            Mode::Broadcast => output.published.push(frame),
+        }
+    }
+
+    fn fail(&mut self, violation: &Violation, output: &mut Output) {
+        if self.phase == Phase::Open {
+            let code = violation.close_code();
+            output.closed = Some((Initiator::Local, code));
+            let bytes = close_frame(code, &violation.to_string());
+            output.pieces.push(Piece::Owned { bytes, ends_frame: true });
+        }
+        self.phase = Phase::Ended;
+        self.remaining = 0;
+        self.cold = None;
+        output.finish = true;
+    }
+
+    fn has_assembly(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| cold.assembly.is_some())
+    }
+}
+
+/// The frame at the start of `bytes`, of which the first `carried` came before `at`.
+fn decode_frame(bytes: &[u8], carried: usize, at: usize) -> Result<Option<Found>, Violation> {
+    let Some((header, header_bytes)) = Header::decode(bytes, Role::Server, 0)? else {
+        return Ok(None);
+    };
+    // A carried part was no complete header, or no complete control frame: it ends before this does.
+    let position = |end: usize| at + end - carried;
+    if !header.opcode.is_control() {
+        let payload = position(header_bytes);
+        return Ok(Some(Found::Data(FoundData { header, payload, carried: carried > 0 })));
+    }
+    let end = header_bytes + header.payload_bytes as usize;
+    Ok(bytes.get(header_bytes..end).map(|masked| Found::Control {
+        opcode: header.opcode,
+        payload: ControlPayload::unmask(masked, header.mask),
+        next: position(end),
+    }))
+}
+
+/// A whole message as one server frame.
+fn encode_message(opcode: OpCode, payload: &[u8], key: MaskKey) -> Result<Vec<u8>, Violation> {
+    let mut encoded = [0; HEADER_BYTES_MAX];
+    let bytes = Header::message(opcode, payload.len() as u64).encode(&mut encoded);
+    let mut frame = Vec::with_capacity(bytes + payload.len());
+    frame.extend_from_slice(&encoded[..bytes]);
+    mask::append(&mut frame, payload, key);
+    if opcode == OpCode::Text {
+        utf8::validate(&frame[bytes..]).map_err(|_| Violation::InvalidUtf8)?;
+    }
+    Ok(frame)
+}
+
+/// Payload bytes of a control frame, at most (RFC 6455 section 5.5).
+const CONTROL_BYTES_MAX: usize = 125;
+/// What is ever carried: the largest header or the largest control frame.
+const CARRY_BYTES_MAX: usize = HEADER_BYTES_MAX + CONTROL_BYTES_MAX;

@@ -1,0 +1,93 @@
+//! A message in pieces: fragmented, or straddling receive buffers.
+
+use crate::wire::error::Violation;
+use crate::wire::header::{Header, OpCode};
+use crate::wire::mask::{self, MaskKey};
+use crate::wire::utf8::Utf8Stream;
+
+/// What has arrived of a message that is not complete; grows with the bytes received, whatever
+/// length a header claims.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    opcode: OpCode,
+    /// Whether frames are reflected as they come, and nothing is kept here.
+    reflected: bool,
+    /// Room for the server's header, then the payload.
+    bytes: Vec<u8>,
+    header_room: usize,
+    utf8: Utf8Stream,
+    payload_bytes: u64,
+    fragments: u32,
+}
+
+impl Assembly {
+    /// A message that starts with `first`.
+    pub(super) fn new(first: &Header, reflected: bool) -> Self {
+        // An unfragmented message tells its length, so its header has its final place at once.
+        let header_room =
+            if first.fin { Header::encoded_bytes(first.payload_bytes, false) } else { 10 };
+        Self {
+            opcode: first.opcode,
+            reflected,
+            bytes: Vec::new(),
+            header_room,
+            utf8: Utf8Stream::default(),
+            payload_bytes: 0,
+            fragments: 0,
+        }
+    }
+
+    /// Whether frames are reflected as they come.
+    pub(super) fn is_reflected(&self) -> bool {
+        self.reflected
+    }
+
+    /// Takes note of a frame of `payload_bytes`.
+    pub(super) fn begin_frame(
+        &mut self,
+        payload_bytes: u64,
+        message_bytes_max: u32,
+        fragments_max: u32,
+    ) -> Result<(), Violation> {
+        self.payload_bytes = self.payload_bytes.saturating_add(payload_bytes);
+        self.fragments += 1;
+        if self.payload_bytes > u64::from(message_bytes_max) {
+            return Err(Violation::MessageTooBig { limit: message_bytes_max.into() });
+        }
+        if self.fragments > fragments_max {
+            return Err(Violation::TooManyFragments { limit: fragments_max });
+        }
+        Ok(())
+    }
+
+    /// Takes masked payload; text fails at its first bad byte.
+    pub(super) fn append(&mut self, payload: &[u8], key: MaskKey) -> Result<(), Violation> {
+        if self.bytes.is_empty() {
+            self.bytes.reserve(self.header_room + payload.len());
+            self.bytes.resize(self.header_room, 0);
+        }
+        let start = self.bytes.len();
+        mask::append(&mut self.bytes, payload, key);
+        if self.opcode == OpCode::Text {
+            self.utf8.push(&self.bytes[start..]).map_err(|_| Violation::InvalidUtf8)?;
+        }
+        Ok(())
+    }
+
+    /// The whole message as one server frame.
+    pub(super) fn finish(mut self) -> Result<Vec<u8>, Violation> {
+        if self.opcode == OpCode::Text {
+            self.utf8.finish().map_err(|_| Violation::InvalidUtf8)?;
+        }
+        if self.bytes.is_empty() {
+            self.bytes.resize(self.header_room, 0);
+        }
+        let payload_bytes = self.bytes.len() - self.header_room;
+        let header = Header::message(self.opcode, payload_bytes as u64);
+        let mut encoded = [0; 14];
+        let header_bytes = header.encode(&mut encoded);
+        self.bytes.drain(..self.header_room - header_bytes);
+        self.bytes[..header_bytes].copy_from_slice(&encoded[..header_bytes]);
+        Ok(self.bytes)
+    }
+}

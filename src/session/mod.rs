@@ -1,0 +1,360 @@
+//! One connection's protocol: bytes in, pieces of output and decisions out. No socket, no clock.
+//!
+//! ```text
+//! Request --upgrade--> Open --we close--> Closing --peer's close--> Ended
+//!    |                  |                                             ^
+//!    +-- refused -------+-- peer closes, or violates the protocol ----+
+//! ```
+//!
+//! Input is rewritten where it lies: an echo route turns the client's frames into the server's
+//! within the receive buffer, and names the bytes to send back as [`Piece::Reflected`]. A binary
+//! frame that spans several buffers is reflected part by part as it arrives (cut-through), so it
+//! costs no memory; text waits until all of it is known to be UTF-8.
+
+mod frames;
+mod message;
+
+use std::ops::Range;
+
+use crate::config::{Limits, MessageTypes};
+use crate::http::{Answer, Policy, Refusal, Route, Serving, answer};
+use crate::wire::close::CloseCode;
+use crate::wire::header::{OpCode, close_frame, control_frame};
+use crate::wire::mask::MaskKey;
+use message::Assembly;
+
+/// What decides about a connection besides its own bytes.
+pub struct Rules<'a> {
+    /// Bounds on the peer.
+    pub limits: &'a Limits,
+    /// Message types accepted.
+    pub message_types: MessageTypes,
+    /// Decisions about requests.
+    pub policy: &'a Policy,
+    /// Whether upgrades are welcome.
+    pub serving: Serving,
+    /// Renders the counters for `/stats`.
+    pub stats: &'a dyn Fn() -> String,
+    /// Seconds on any clock, for the rate of control frames; may wrap.
+    pub now_s: u16,
+    /// Messages that may be published before the session must pause.
+    pub publish_room: usize,
+}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initiator {
+    /// This server.
+    Local,
+    /// The peer.
+    Remote,
+}
+
+/// Something to send, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// A range of the input, which now holds what to send.
+    Reflected {
+        /// Where in the input.
+        range: Range<usize>,
+        /// Whether a frame ends with the last byte.
+        ends_frame: bool,
+    },
+    /// Bytes of their own.
+    Owned {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// Whether a frame ends with the last byte.
+        ends_frame: bool,
+    },
+    /// A ping or pong, which goes ahead of queued data.
+    Control(Vec<u8>),
+}
+
+/// What a session wants done. Reused from call to call: drained by the caller after each.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// To be sent.
+    pub pieces: Vec<Piece>,
+    /// Encoded frames for the connection's topic.
+    pub published: Vec<Vec<u8>>,
+    /// The connection was upgraded to this route.
+    pub upgraded: Option<Route>,
+    /// A request was refused.
+    pub refused: Option<Refusal>,
+    /// The close handshake began, or the protocol was violated.
+    pub closed: Option<(Initiator, CloseCode)>,
+    /// After what is queued: no more to send.
+    pub finish: bool,
+    /// Input to be received next, instead of what follows `consumed`.
+    pub leftover: Option<Vec<u8>>,
+    /// No room to publish: what follows `consumed` is to be received again later.
+    pub paused: bool,
+    /// Data messages completed by the input.
+    pub messages: u32,
+    /// Data messages among `pieces`.
+    pub reflected_messages: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Request,
+    Open,
+    Closing,
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Echo,
+    Broadcast,
+}
+
+/// What happens to the payload of the frame in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Treatment {
+    Reflect,
+    Assemble,
+    Discard,
+}
+
+/// The state of one connection's protocol; 24 bytes while nothing is in pieces.
+#[derive(Debug)]
+pub struct Session {
+    /// Payload bytes of the frame in progress that are still to come.
+    remaining: u32,
+    /// The key for the next of them.
+    mask: MaskKey,
+    /// When control frames were last counted from zero.
+    control_window_s: u16,
+    control_frames: u16,
+    phase: Phase,
+    mode: Mode,
+    treatment: Treatment,
+    /// Whether the frame in progress is the last of its message.
+    fin: bool,
+    cold: Option<Box<Cold>>,
+}
+
+const _: () = assert!(size_of::<Session>() <= 24);
+
+/// What only a connection in the middle of something needs.
+#[derive(Debug, Default)]
+struct Cold {
+    /// An incomplete request head, frame header or control frame.
+    carry: Vec<u8>,
+    /// The fragmented or straddling message in progress.
+    assembly: Option<Assembly>,
+    /// Input that waits for room to publish.
+    stash: Vec<u8>,
+    /// A close that waits for the end of the frame being sent.
+    pending_close: Option<CloseCode>,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            remaining: 0,
+            mask: MaskKey::default(),
+            control_window_s: 0,
+            control_frames: 0,
+            phase: Phase::Request,
+            mode: Mode::Echo,
+            treatment: Treatment::Discard,
+            fin: true,
+            cold: None,
+        }
+    }
+}
+
+impl Session {
+    /// Takes bytes from the peer and returns how many of them were used: all, unless `output` says
+    /// otherwise (`leftover`, `paused`).
+    pub fn receive(&mut self, input: &mut [u8], rules: &Rules<'_>, output: &mut Output) -> usize {
+        let mut consumed = 0;
+        if self.phase == Phase::Request {
+            consumed = self.receive_requests(input, rules, output);
+        }
+        if consumed < input.len() && output.leftover.is_none() && !output.paused {
+            consumed = match self.phase {
+                Phase::Open | Phase::Closing => self.receive_frames(input, consumed, rules, output),
+                Phase::Request | Phase::Ended => input.len(),
+            };
+        }
+        self.release_cold();
+        consumed
+    }
+
+    /// Begins the closing handshake; once the peer has answered, `output.finish` is set.
+    pub fn close(&mut self, code: CloseCode, reason: &str, output: &mut Output) {
+        match self.phase {
+            Phase::Request => {
+                self.phase = Phase::Ended;
+                output.finish = true;
+            }
+            Phase::Open if self.is_mid_reflection() => {
+                // Nothing may interrupt the frame that is being sent.
+                self.cold().pending_close = Some(code);
+            }
+            Phase::Open => {
+                self.phase = Phase::Closing;
+                output.closed = Some((Initiator::Local, code));
+                let bytes = close_frame(code, reason);
+                output.pieces.push(Piece::Owned { bytes, ends_frame: true });
+            }
+            Phase::Closing | Phase::Ended => {}
+        }
+    }
+
+    /// Refuses a peer that did not send its request in time.
+    pub fn time_out_request(&mut self, output: &mut Output) {
+        if self.phase == Phase::Request {
+            self.phase = Phase::Ended;
+            output.refused = Some(Refusal::Timeout);
+            let bytes = crate::http::timeout_response();
+            output.pieces.push(Piece::Owned { bytes, ends_frame: true });
+            output.finish = true;
+        }
+    }
+
+    /// Sends a ping, unless a frame is half sent or the connection is not open.
+    pub fn ping(&mut self, output: &mut Output) {
+        if self.phase == Phase::Open && !self.is_mid_reflection() {
+            output.pieces.push(Piece::Control(control_frame(OpCode::Ping, b"")));
+        }
+    }
+
+    /// Whether the request has not been upgraded yet.
+    pub fn is_request(&self) -> bool {
+        self.phase == Phase::Request
+    }
+
+    /// Whether an idle connection would be within a request head.
+    pub fn has_partial_request(&self) -> bool {
+        self.phase == Phase::Request && self.cold.is_some()
+    }
+
+    /// Whether messages flow.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether we wait for the peer's close frame.
+    pub fn is_closing(&self) -> bool {
+        self.phase == Phase::Closing
+    }
+
+    /// Whether nothing the peer sends matters any more.
+    pub fn is_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// Keeps input that waits for room to publish.
+    pub fn stash(&mut self, input: &[u8]) {
+        self.cold().stash.extend_from_slice(input);
+    }
+
+    /// Whether input waits for room to publish.
+    pub fn has_stash(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| !cold.stash.is_empty())
+    }
+
+    /// Takes back what waited for room to publish.
+    pub fn take_stash(&mut self) -> Vec<u8> {
+        let stash = self.cold.as_mut().map(|cold| std::mem::take(&mut cold.stash));
+        self.release_cold();
+        stash.unwrap_or_default()
+    }
+
+    fn receive_requests(
+        &mut self,
+        input: &mut [u8],
+        rules: &Rules<'_>,
+        output: &mut Output,
+    ) -> usize {
+        let mut carry = match &mut self.cold {
+            Some(cold) => std::mem::take(&mut cold.carry),
+            None => Vec::new(),
+        };
+        if carry.is_empty() {
+            return self.answer_requests(input, rules, output);
+        }
+        carry.extend_from_slice(input);
+        // A head ends with a line, so only a line's end, or the limit, makes it worth another look.
+        if !input.contains(&b'\n') && carry.len() < rules.limits.request_head_bytes {
+            self.cold().carry = carry;
+            return input.len();
+        }
+        let consumed = self.answer_requests(&mut carry, rules, output);
+        if output.paused {
+            self.stash(&carry[consumed..]);
+        } else if consumed < carry.len() && self.phase == Phase::Open {
+            output.leftover = Some(carry.split_off(consumed));
+        }
+        input.len()
+    }
+
+    /// Answers the requests in `input`, up to an upgrade; keeps an incomplete one.
+    fn answer_requests(
+        &mut self,
+        input: &mut [u8],
+        rules: &Rules<'_>,
+        output: &mut Output,
+    ) -> usize {
+        let mut consumed = 0;
+        while consumed < input.len() && self.phase == Phase::Request {
+            if output.pieces.len() >= ANSWERS_MAX {
+                output.paused = true;
+                break;
+            }
+            match answer(&input[consumed..], rules.policy, rules.serving, rules.stats) {
+                Answer::Incomplete => {
+                    self.cold().carry.extend_from_slice(&input[consumed..]);
+                    return input.len();
+                }
+                Answer::Upgrade { consumed: head, route, response } => {
+                    consumed += head;
+                    self.phase = Phase::Open;
+                    self.mode = match route {
+                        Route::Echo => Mode::Echo,
+                        Route::Broadcast { .. } => Mode::Broadcast,
+                    };
+                    output.upgraded = Some(route);
+                    output.pieces.push(Piece::Owned { bytes: response, ends_frame: true });
+                }
+                Answer::Respond { consumed: head, response, keep_alive, refusal } => {
+                    consumed += head;
+                    output.refused = refusal.or(output.refused);
+                    output.pieces.push(Piece::Owned { bytes: response, ends_frame: true });
+                    if !keep_alive {
+                        self.phase = Phase::Ended;
+                        output.finish = true;
+                    }
+                }
+            }
+        }
+        consumed
+    }
+
+    fn cold(&mut self) -> &mut Cold {
+        self.cold.get_or_insert_default()
+    }
+
+    fn release_cold(&mut self) {
+        if let Some(cold) = &self.cold
+            && cold.carry.is_empty()
+            && cold.assembly.is_none()
+            && cold.stash.is_empty()
+            && cold.pending_close.is_none()
+        {
+            self.cold = None;
+        }
+    }
+
+    fn is_mid_reflection(&self) -> bool {
+        self.remaining > 0 && self.treatment == Treatment::Reflect
+    }
+}
+
+/// Pipelined requests answered before the peer has to read some of the answers.
+const ANSWERS_MAX: usize = 16;

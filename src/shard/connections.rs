@@ -1,0 +1,149 @@
+//! The connections of one shard: 64 bytes each, in a slab that costs what is in use.
+
+use bitflags::bitflags;
+use slab::Slab;
+
+use super::outbox::Outbox;
+use super::timers::Tick;
+use crate::io::{Key, Slot};
+use crate::session::Session;
+
+bitflags! {
+    /// Which requests are under way, and what is to become of the connection.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Flags: u32 {
+        /// A multishot receive is armed.
+        const RECEIVING = 1;
+        /// It has been asked to end.
+        const RECEIVE_CANCELLED = 1 << 1;
+        /// A one-shot poll is armed.
+        const POLLING = 1 << 2;
+        /// A send is in flight.
+        const SENDING = 1 << 3;
+        /// A shutdown is under way.
+        const SHUTTING_DOWN = 1 << 4;
+        /// The reset option is being set.
+        const ARMING_RESET = 1 << 5;
+        /// The slot is being closed.
+        const CLOSING_SLOT = 1 << 6;
+        /// Any request that must end before the slot may be closed.
+        const UNDER_WAY = 0b111_1101;
+
+        /// Waits for its turn to send at the end of the tick.
+        const DIRTY = 1 << 8;
+        /// What the kernel took so far ends within a frame.
+        const MID_FRAME = 1 << 9;
+        /// After what is queued, no more will be sent.
+        const FINISHING = 1 << 10;
+        /// Our FIN is out.
+        const FINISHED = 1 << 11;
+        /// The peer's FIN is in.
+        const PEER_FINISHED = 1 << 12;
+        /// To be closed as soon as nothing is under way.
+        const DOOMED = 1 << 13;
+        /// Receiving pauses until the peer has read what is queued for it.
+        const PAUSED_BY_BACKLOG = 1 << 14;
+        /// Receiving pauses until there is room to publish or to answer.
+        const PAUSED_BY_ROOM = 1 << 15;
+        /// Any reason not to receive.
+        const PAUSED = 0b11 << 14;
+        /// Waits, or is about to wait, on a poll instead of a receive.
+        const PARKED = 1 << 16;
+        /// A ping has been sent since the peer was last heard of.
+        const PINGED = 1 << 17;
+        /// Was upgraded, and counts as an open WebSocket.
+        const WEBSOCKET = 1 << 18;
+        /// Belongs to a topic.
+        const SUBSCRIBED = 1 << 19;
+        /// At least one request has been answered.
+        const ANSWERED = 1 << 20;
+        /// Its end has been counted.
+        const CLOSE_COUNTED = 1 << 21;
+        /// Listed among those that wait for a receive buffer.
+        const STARVED = 1 << 22;
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its direct descriptor.
+    pub slot: Slot,
+    /// Tells it from former tenants of its place.
+    pub generation: u32,
+    /// What is under way.
+    pub flags: Flags,
+    /// When the peer was last heard of.
+    pub last_active: Tick,
+    /// The protocol.
+    pub session: Session,
+    /// What waits to be sent.
+    pub outbox: Outbox,
+}
+
+const _: () = assert!(size_of::<Connection>() <= 64);
+
+/// The connections of one shard, by index.
+pub struct Connections {
+    slab: Slab<Connection>,
+    next_generation: u32,
+}
+
+impl Connections {
+    /// Room for `capacity` connections: address space, of which only used entries cost memory.
+    pub fn new(capacity: usize) -> Self {
+        Self { slab: Slab::with_capacity(capacity), next_generation: 0 }
+    }
+
+    /// Adds a fresh connection.
+    pub fn insert(&mut self, slot: Slot, now: Tick) -> Key {
+        let generation = self.next_generation;
+        self.next_generation = (generation + 1) % Key::GENERATIONS;
+        let index = self.slab.insert(Connection {
+            slot,
+            generation,
+            flags: Flags::empty(),
+            last_active: now,
+            session: Session::default(),
+            outbox: Outbox::default(),
+        });
+        Key { index: index as u32, generation }
+    }
+
+    /// The connection named by a completion, unless that tenant is gone.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Connection> {
+        let connection = self.slab.get_mut(key.index as usize)?;
+        (connection.generation == key.generation).then_some(connection)
+    }
+
+    /// The connection at `index`, with its key.
+    pub fn at(&mut self, index: u32) -> Option<(Key, &mut Connection)> {
+        let connection = self.slab.get_mut(index as usize)?;
+        Some((Key { index, generation: connection.generation }, connection))
+    }
+
+    /// Forgets a connection whose slot is free.
+    pub fn remove(&mut self, key: Key) -> Option<Connection> {
+        self.get_mut(key)?;
+        self.slab.try_remove(key.index as usize)
+    }
+
+    /// The keys of all connections.
+    pub fn keys(&self) -> Vec<Key> {
+        let key = |(index, connection): (usize, &Connection)| Key {
+            index: index as u32,
+            generation: connection.generation,
+        };
+        self.slab.iter().map(key).collect()
+    }
+
+    /// Connections that hold a slot.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Whether no connection holds a slot.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+}

@@ -1,0 +1,45 @@
+//! The end of a shard: readiness first, then every connection in its turn, then the slots.
+
+use super::connections::Flags;
+use super::timers::Tick;
+use super::{Shard, Stage, ticks_in};
+use crate::io::Io;
+
+impl<I: Io> Shard<I> {
+    /// Stops welcoming upgrades and gives each WebSocket its moment within the drain window.
+    pub(super) fn begin_drain(&mut self) {
+        if self.stage != Stage::Serving {
+            return;
+        }
+        let window = ticks_in(self.shared.config.drain);
+        self.stage = Stage::Draining { deadline: self.now + window };
+        let keys = self.connections.keys();
+        // The last fifth of the window is for the peers' answers.
+        let spread = u64::from(window) * 4 / 5;
+        let count = keys.len().max(1) as u64;
+        for (turn, key) in keys.into_iter().enumerate() {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            if connection.session.is_open() {
+                let delay = (spread * turn as u64 / count) as Tick;
+                self.wheel.schedule(key.index, self.now + delay);
+            }
+        }
+        self.check_drained(self.now + window);
+    }
+
+    /// Ends the stage when no WebSocket is left, or the window has passed.
+    pub(super) fn check_drained(&mut self, deadline: Tick) {
+        if self.stats().websockets_open.value() > 0 && self.now < deadline {
+            return;
+        }
+        let is_overdue = self.stats().websockets_open.value() > 0;
+        for key in self.connections.keys() {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let reset = is_overdue && connection.flags.contains(Flags::WEBSOCKET);
+            self.doom(key, reset);
+        }
+        if self.connections.is_empty() {
+            self.stage = Stage::Stopped;
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What waits to be sent on one connection, in order, while one send is in flight.
+//!
+//! One segment lies inline; only a connection that falls behind owns a queue.
+
+use std::collections::VecDeque;
+
+use crate::io::{BufferSlice, Outgoing, Segment};
+
+/// The segments that wait for the send in flight.
+///
+/// Invariant: without `first` there is nothing in `rest`'s queue.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    first: Option<Segment>,
+    rest: Option<Box<Rest>>,
+}
+
+const _: () = assert!(size_of::<Outbox>() == 24);
+
+#[derive(Debug, Default)]
+struct Rest {
+    queue: VecDeque<Segment>,
+    /// Bytes in the queue.
+    bytes: usize,
+    /// Bytes that a vectored send took from here and the kernel has not confirmed.
+    in_flight_bytes: usize,
+}
+
+impl Outbox {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Bytes that wait or were taken by a vectored send still in flight.
+    pub fn bytes(&self) -> usize {
+        let rest = self.rest.as_ref().map_or(0, |rest| rest.bytes + rest.in_flight_bytes);
+        self.first.as_ref().map_or(0, Segment::len) + rest
+    }
+
+    /// Appends a segment.
+    pub fn push(&mut self, segment: Segment) {
+        if self.first.is_none() {
+            self.first = Some(segment);
+            return;
+        }
+        let rest = self.rest.get_or_insert_default();
+        rest.bytes += segment.len();
+        rest.queue.push_back(segment);
+    }
+
+    /// Inserts a control frame ahead of queued data, but behind other control frames and never
+    /// within a frame: `mid_frame` tells whether what was taken before ends within one.
+    pub fn push_control(&mut self, frame: Segment, mid_frame: bool) {
+        let mut place = 0;
+        let segments = || self.first.iter().chain(self.rest.iter().flat_map(|rest| &rest.queue));
+        if mid_frame {
+            place = segments().position(Segment::ends_frame).map_or(usize::MAX, |end| end + 1);
+        }
+        let is_control =
+            |segment: &&Segment| matches!(segment, Segment::Owned { control: true, .. });
+        place = place.saturating_add(segments().skip(place).take_while(is_control).count());
+        let first = match (place, self.first.is_none()) {
+            (_, true) => return self.push(frame),
+            (0, _) => self.first.replace(frame),
+            _ => Some(frame),
+        };
+        let Some(segment) = first else { return };
+        let rest = self.rest.get_or_insert_default();
+        rest.bytes += segment.len();
+        let place = place.saturating_sub(1).min(rest.queue.len());
+        rest.queue.insert(place, segment);
+    }
+
+    /// Takes as much as one send may carry.
+    pub fn take(&mut self) -> Option<Outgoing> {
+        let first = self.first.take()?;
+        let Some(rest) = self.rest.as_deref_mut().filter(|rest| !rest.queue.is_empty()) else {
+            return Some(Outgoing::One(first));
+        };
+        let count = rest.queue.len().min(VECTORS_MAX - 1);
+        let first_bytes = first.len();
+        let mut segments = Vec::with_capacity(count + 1);
+        segments.push(first);
+        segments.extend(rest.queue.drain(..count));
+        let queued_bytes: usize = segments[1..].iter().map(Segment::len).sum();
+        rest.bytes -= queued_bytes;
+        rest.in_flight_bytes = first_bytes + queued_bytes;
+        self.refill();
+        Some(Outgoing::Many(segments))
+    }
+
+    /// Takes note that the send in flight completed; what it left over is put back in front.
+    pub fn complete(&mut self, leftover: impl DoubleEndedIterator<Item = Segment>) {
+        if let Some(rest) = &mut self.rest {
+            rest.in_flight_bytes = 0;
+        }
+        for segment in leftover.rev() {
+            if let Some(second) = self.first.replace(segment) {
+                let rest = self.rest.get_or_insert_default();
+                rest.bytes += second.len();
+                rest.queue.push_front(second);
+            }
+        }
+        if self.rest.as_ref().is_some_and(|rest| rest.queue.is_empty()) {
+            self.rest = None;
+        }
+    }
+
+    /// Drops shared messages, oldest first, until at most `bytes` wait; returns how many messages.
+    /// With `mid_frame` the first segment has been sent in part and stays.
+    pub fn drop_messages(&mut self, bytes: usize, mid_frame: bool) -> u64 {
+        let mut dropped = 0;
+        let Some(rest) = self.rest.as_deref_mut() else {
+            if !mid_frame && self.bytes() > bytes {
+                dropped = self.drop_first();
+            }
+            return dropped;
+        };
+        let first = self.first.as_ref().map_or(0, Segment::len);
+        let mut excess = (first + rest.bytes + rest.in_flight_bytes).saturating_sub(bytes);
+        if excess > 0 && !mid_frame && matches!(self.first, Some(Segment::Shared { .. })) {
+            excess = excess.saturating_sub(first);
+            dropped += self.drop_first();
+        }
+        let Some(rest) = self.rest.as_deref_mut() else { return dropped };
+        rest.queue.retain(|segment| match segment {
+            Segment::Shared { .. } if excess > 0 => {
+                excess = excess.saturating_sub(segment.len());
+                rest.bytes -= segment.len();
+                dropped += messages(segment);
+                false
+            }
+            _ => true,
+        });
+        self.refill();
+        dropped
+    }
+
+    /// Drops everything; receive buffers are given back through `release`.
+    pub fn clear(&mut self, mut release: impl FnMut(BufferSlice)) {
+        let rest = self.rest.take().map(|rest| rest.queue).unwrap_or_default();
+        for segment in self.first.take().into_iter().chain(rest) {
+            if let Segment::Buffer { slice, .. } = segment {
+                release(slice);
+            }
+        }
+    }
+
+    /// Replaces receive buffers by copies, which may wait for the peer as long as it takes.
+    pub fn detach(&mut self, mut copy: impl FnMut(Segment) -> Segment) {
+        self.first = self.first.take().map(&mut copy);
+        if let Some(rest) = &mut self.rest {
+            rest.queue = std::mem::take(&mut rest.queue).into_iter().map(copy).collect();
+        }
+    }
+
+    fn drop_first(&mut self) -> u64 {
+        let dropped = match &self.first {
+            Some(segment @ Segment::Shared { .. }) => messages(segment),
+            _ => return 0,
+        };
+        self.first = None;
+        self.refill();
+        dropped
+    }
+
+    fn refill(&mut self) {
+        if self.first.is_none()
+            && let Some(rest) = &mut self.rest
+            && let Some(segment) = rest.queue.pop_front()
+        {
+            rest.bytes -= segment.len();
+            self.first = Some(segment);
+        }
+    }
+}
+
+/// Messages in a segment that no policy has touched yet.
+fn messages(segment: &Segment) -> u64 {
+    match segment {
+        Segment::Shared { frames, offset: 0 } => u64::from(frames.messages()),
+        Segment::Shared { .. } => 1,
+        Segment::Buffer { .. } | Segment::Owned { .. } => 0,
+    }
+}
+
+/// Segments of one vectored send: enough to make a crossing cheap, far below `IOV_MAX`.
+const VECTORS_MAX: usize = 64;

@@ -1,0 +1,140 @@
+//! Bytes to a peer: one send in flight, everything that piles up meanwhile leaves with the next.
+
+use super::Shard;
+use super::connections::Flags;
+use crate::io::{Errno, Io, Key, Outgoing, Segment};
+
+impl<I: Io> Shard<I> {
+    /// Lists a connection for the end of the tick.
+    pub(super) fn mark_dirty(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.flags.contains(Flags::DIRTY)
+        {
+            connection.flags.insert(Flags::DIRTY);
+            self.dirty.push(key.index);
+        }
+    }
+
+    /// Starts a send on every listed connection that has none in flight.
+    pub(super) fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            let Some((key, connection)) = self.connections.at(index) else { continue };
+            connection.flags.remove(Flags::DIRTY);
+            if connection.flags.intersects(Flags::SENDING | Flags::DOOMED) {
+                continue;
+            }
+            match connection.outbox.take() {
+                Some(outgoing) => {
+                    connection.flags.insert(Flags::SENDING);
+                    connection.flags.set(Flags::MID_FRAME, !outgoing.ends_frame());
+                    self.io.send(key, connection.slot, outgoing);
+                    if connection.flags.intersects(Flags::PAUSED) {
+                        self.settle(key);
+                    }
+                }
+                None => self.settle(key),
+            }
+        }
+        // Settling marks nobody, so the scratch list is free to be used again.
+        debug_assert!(self.dirty.is_empty());
+        self.dirty = dirty;
+    }
+
+    /// A send completed: in full, short, or not at all.
+    pub(super) fn sent(&mut self, key: Key, result: Result<usize, Errno>, outgoing: Outgoing) {
+        let sent = match result {
+            Ok(sent) => sent,
+            // A send that must not wait found the socket full.
+            Err(libc::EAGAIN) => 0,
+            Err(_) => {
+                self.release_outgoing(outgoing);
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.flags.remove(Flags::SENDING);
+                    self.doom(key, false);
+                }
+                return;
+            }
+        };
+        self.stats().bytes_out.add(sent as u64);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return self.release_outgoing(outgoing);
+        };
+        connection.flags.remove(Flags::SENDING);
+        if connection.flags.contains(Flags::DOOMED) {
+            self.release_outgoing(outgoing);
+        } else if sent == outgoing.len() {
+            connection.outbox.complete(std::iter::empty());
+            self.release_outgoing(outgoing);
+        } else {
+            self.put_back(key, sent, outgoing);
+        }
+        self.continue_sending(key);
+    }
+
+    /// What the kernel did not take waits for the peer: in memory of its own, because receive
+    /// buffers must not depend on whether a peer reads.
+    fn put_back(&mut self, key: Key, mut sent: usize, outgoing: Outgoing) {
+        let Self { connections, io, .. } = self;
+        let Some(connection) = connections.get_mut(key) else { return };
+        let segments = match outgoing {
+            Outgoing::One(segment) => vec![segment],
+            Outgoing::Many(segments) => segments,
+        };
+        let mut leftover = Vec::with_capacity(segments.len());
+        for mut segment in segments {
+            let taken = sent.min(segment.len());
+            sent -= taken;
+            segment.advance(taken);
+            match segment {
+                segment if !segment.is_empty() => leftover.push(detached(io, segment)),
+                Segment::Buffer { slice, .. } => io.release(slice),
+                Segment::Shared { .. } | Segment::Owned { .. } => {}
+            }
+        }
+        connection.flags.insert(Flags::MID_FRAME);
+        connection.outbox.detach(|segment| detached(io, segment));
+        connection.outbox.complete(leftover.into_iter());
+    }
+
+    /// After a completed send: the next one, and whatever waited for the backlog to shrink.
+    fn continue_sending(&mut self, key: Key) {
+        let low_water = self.shared.config.limits.backlog_bytes / 2;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.outbox.bytes() <= low_water {
+            connection.flags.remove(Flags::PAUSED_BY_BACKLOG);
+        }
+        if !connection.outbox.is_empty() {
+            return self.mark_dirty(key);
+        }
+        let answers_wait = connection.session.is_request();
+        if answers_wait && connection.flags.contains(Flags::PAUSED_BY_ROOM) {
+            return self.resume(key);
+        }
+        self.settle(key);
+    }
+
+    fn release_outgoing(&mut self, outgoing: Outgoing) {
+        let mut release = |segment| {
+            if let Segment::Buffer { slice, .. } = segment {
+                self.io.release(slice);
+            }
+        };
+        match outgoing {
+            Outgoing::One(segment) => release(segment),
+            Outgoing::Many(segments) => segments.into_iter().for_each(release),
+        }
+    }
+}
+
+/// The same bytes, without a receive buffer.
+pub(super) fn detached<I: Io>(io: &mut I, segment: Segment) -> Segment {
+    match segment {
+        Segment::Buffer { slice, ends_frame } => {
+            let bytes = io.bytes(&slice).to_vec();
+            io.release(slice);
+            Segment::owned(bytes, ends_frame)
+        }
+        segment => segment,
+    }
+}

@@ -1,0 +1,226 @@
+//! Counters: each shard writes its own, whoever asks sums them up.
+//!
+//! A counter has a single writer, so counting is a plain load and store; readers may see a shard in
+//! the middle of a tick, but never a torn number.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Map, Value, json};
+
+use crate::config::SlowConsumer;
+use crate::http::Refusal;
+use crate::session::Initiator;
+use crate::wire::close::CloseCode;
+
+/// A number that one thread counts and any thread reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts `amount` more; only the owning shard may call this.
+    pub fn add(&self, amount: u64) {
+        // No partner: nothing is published along with a counter.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// Takes `amount` back; for gauges.
+    pub fn subtract(&self, amount: u64) {
+        self.add(amount.wrapping_neg());
+    }
+
+    /// The present value.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! shard_stats {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of one shard.
+        #[derive(Debug, Default)]
+        pub struct ShardStats {
+            $($(#[$doc])* pub $name: Counter,)*
+            refused: [Counter; Refusal::ALL.len()],
+            dropped: [Counter; POLICIES.len()],
+            closes: [[Counter; CLOSE_CODES.len() + 1]; INITIATORS.len()],
+        }
+
+        /// The names of the plain counters, as `/stats` prints them.
+        const NAMES: &[&str] = &[$(stringify!($name),)*];
+
+        impl ShardStats {
+            fn plain(&self) -> [u64; NAMES.len()] {
+                [$(self.$name.value(),)*]
+            }
+        }
+    };
+}
+
+shard_stats! {
+    /// Gauge: connections that hold a slot.
+    connections_open,
+    /// Gauge: connections that were upgraded and have not ended.
+    websockets_open,
+    /// Connections accepted.
+    connections_accepted,
+    /// Handshakes completed.
+    upgrades,
+    /// Accepts that failed because the table of registered files was full or memory short.
+    accepts_failed,
+    /// Data messages received whole.
+    messages_in,
+    /// Data messages handed to the kernel's send queue: echoes and deliveries.
+    messages_out,
+    /// Bytes received.
+    bytes_in,
+    /// Bytes the kernel took.
+    bytes_out,
+    /// Messages published to topics.
+    broadcasts,
+    /// Messages queued for subscribers.
+    deliveries,
+    /// Receives that found no receive buffer and were started again.
+    buffers_exhausted,
+    /// Times a publisher had to pause because the broadcast ring was full.
+    ring_full,
+    /// Times a connection's receiving paused because it does not read what it is sent.
+    receives_paused,
+    /// Times an idle connection was parked on a one-shot poll.
+    parked,
+    /// Wake-ups sent to other shards.
+    wakes,
+    /// Turns of the event loop.
+    ticks,
+    /// Completions handled; divided by the ticks, completions per tick.
+    completions,
+}
+
+impl ShardStats {
+    /// Counts a refused request.
+    pub fn refuse(&self, reason: Refusal) {
+        let place = Refusal::ALL.iter().position(|&other| other == reason);
+        if let Some(counter) = place.and_then(|place| self.refused.get(place)) {
+            counter.add(1);
+        }
+    }
+
+    /// Counts messages that a policy kept from a slow consumer.
+    pub fn drop_messages(&self, policy: SlowConsumer, messages: u64) {
+        if let Some(place) = POLICIES.iter().position(|&(other, _)| other == policy) {
+            self.dropped[place].add(messages);
+        }
+    }
+
+    /// Counts the end of a WebSocket by who ended it and how.
+    pub fn close(&self, initiator: Initiator, code: CloseCode) {
+        let place = CLOSE_CODES.iter().position(|&known| known == code.0);
+        let initiator = INITIATORS.iter().position(|&(other, _)| other == initiator);
+        if let Some(initiator) = initiator {
+            self.closes[initiator][place.unwrap_or(CLOSE_CODES.len())].add(1);
+        }
+    }
+}
+
+/// The counters of all shards.
+#[derive(Debug)]
+pub struct Stats {
+    shards: Vec<ShardStats>,
+}
+
+impl Stats {
+    /// Counters for this many shards, all zero.
+    pub fn new(shards: usize) -> Self {
+        Self { shards: (0..shards).map(|_| ShardStats::default()).collect() }
+    }
+
+    /// The counters of one shard.
+    pub fn shard(&self, index: usize) -> &ShardStats {
+        &self.shards[index]
+    }
+
+    /// WebSockets open in the whole process.
+    pub fn websockets_open(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.websockets_open.value()).sum()
+    }
+
+    /// Totals, and the same for each shard, as JSON.
+    pub fn to_json(&self) -> Value {
+        let all: Vec<&ShardStats> = self.shards.iter().collect();
+        let mut totals = render(&all);
+        totals.insert("shards".into(), all.iter().map(|shard| render(&[shard])).collect());
+        Value::Object(totals)
+    }
+}
+
+fn render(shards: &[&ShardStats]) -> Map<String, Value> {
+    let sum = |count: &dyn Fn(&ShardStats) -> u64| -> u64 {
+        shards.iter().fold(0, |total, shard| total.wrapping_add(count(shard)))
+    };
+    let mut object = Map::new();
+    for (place, name) in NAMES.iter().enumerate() {
+        object.insert((*name).into(), json!(sum(&|shard| shard.plain()[place])));
+    }
+    let mut by_reason = Map::new();
+    for (place, reason) in Refusal::ALL.iter().enumerate() {
+        by_reason.insert(reason.name().into(), json!(sum(&|shard| shard.refused[place].value())));
+    }
+    object.insert("connections_refused".into(), by_reason.into());
+    let mut by_policy = Map::new();
+    for (place, (_, name)) in POLICIES.iter().enumerate() {
+        by_policy.insert((*name).into(), json!(sum(&|shard| shard.dropped[place].value())));
+    }
+    object.insert("dropped".into(), by_policy.into());
+    let mut by_initiator = Map::new();
+    for (initiator, (_, name)) in INITIATORS.iter().enumerate() {
+        let mut by_code = Map::new();
+        for place in 0..=CLOSE_CODES.len() {
+            let count = sum(&|shard| shard.closes[initiator][place].value());
+            let code = CLOSE_CODES.get(place).map_or("other".into(), ToString::to_string);
+            if count > 0 {
+                by_code.insert(code, json!(count));
+            }
+        }
+        by_initiator.insert((*name).into(), by_code.into());
+    }
+    object.insert("closes".into(), by_initiator.into());
+    object
+}
+
+/// Close codes with a counter of their own; the others, among them 3000 to 4999, share one.
+const CLOSE_CODES: [u16; 13] =
+    [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013];
+
+const INITIATORS: [(Initiator, &str); 2] =
+    [(Initiator::Local, "local"), (Initiator::Remote, "remote")];
+
+const POLICIES: [(SlowConsumer, &str); 4] = [
+    (SlowConsumer::Disconnect, "disconnect"),
+    (SlowConsumer::DropNewest, "drop_newest"),
+    (SlowConsumer::DropOldest, "drop_oldest"),
+    (SlowConsumer::Latest, "latest"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_the_sum_of_the_shards() {
+        let stats = Stats::new(2);
+        stats.shard(0).messages_in.add(3);
+        stats.shard(1).messages_in.add(4);
+        stats.shard(1).connections_open.add(2);
+        stats.shard(1).connections_open.subtract(1);
+        stats.shard(0).refuse(Refusal::NotFound);
+        stats.shard(1).drop_messages(SlowConsumer::Latest, 9);
+        stats.shard(0).close(Initiator::Remote, CloseCode(1001));
+        stats.shard(1).close(Initiator::Remote, CloseCode(4321));
+        let json = stats.to_json();
+        assert_eq!(json["messages_in"], 7);
+        assert_eq!(json["connections_open"], 1);
+        assert_eq!(json["connections_refused"]["not_found"], 1);
+        assert_eq!(json["dropped"]["latest"], 9);
+        assert_eq!(json["closes"]["remote"], json!({ "1001": 1, "other": 1 }));
+        assert_eq!(json["shards"][1]["messages_in"], 4);
+    }
+}
