@@ -145,6 +145,7 @@ pub(super) struct Vectors {
 #[derive(Default)]
 pub(super) struct InFlight {
     sends: Slab<Sending>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept for the next send")]
     spare_vectors: Vec<Box<Vectors>>,
 }
 

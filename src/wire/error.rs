@@ -1,4 +1,4 @@
-//! What a peer did wrong: one variant for each fault, so that the close frame and the counters name the same thing.
+//! What a peer did wrong, one variant for each fault, so that close frames and counters agree.
 
 use thiserror::Error;
 

@@ -1,4 +1,4 @@
-//! RFC 6455 as pure functions over bytes: no socket, no clock, so that every rule is tested by calling it.
+//! RFC 6455 as pure functions over bytes: no socket, no clock, so that a test of a rule is a call.
 
 pub mod close;
 pub mod error;

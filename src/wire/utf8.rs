@@ -55,7 +55,7 @@ impl Utf8Stream {
         }
     }
 
-    /// Feeds the incomplete character from the chunk; what is left of the chunk starts on a boundary.
+    /// Feeds the incomplete character from the chunk; what is left starts on a boundary.
     fn complete_character<'a>(&mut self, mut chunk: &'a [u8]) -> Result<&'a [u8], InvalidUtf8> {
         while self.incomplete_bytes != 0 {
             let Some((&byte, rest)) = chunk.split_first() else {
@@ -93,7 +93,7 @@ pub fn validate(message: &[u8]) -> Result<(), InvalidUtf8> {
     simdutf8::basic::from_utf8(message).map(|_| ()).map_err(|_| InvalidUtf8)
 }
 
-/// Whether a chunk needs no more than the word-wise ASCII test, which most chat-sized messages pass.
+/// Whether the word-wise ASCII test settles a chunk, as it does for most small messages.
 #[inline]
 fn is_short_ascii(chunk: &[u8]) -> bool {
     chunk.len() < SHORT_BYTES && chunk.is_ascii()

@@ -1,6 +1,5 @@
 //! Unmasking with 512-bit AVX-512 vectors (the foundation subset suffices).
 #![allow(unsafe_code)]
-#![expect(clippy::incompatible_msrv, reason = "the AVX-512 intrinsics are stable since Rust 1.89")]
 
 use std::arch::x86_64::{
     __m512i, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_storeu_si512, _mm512_xor_si512,

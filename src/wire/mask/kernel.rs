@@ -115,9 +115,8 @@ pub(super) unsafe fn unmask<V: Vector>(
     // Aligning the target only: stores that cross a cache line cost more than loads that do.
     let mut done = target.addr().wrapping_neg() % V::BYTES;
     // SAFETY: all places are within `bytes`: the ends because a vector is not longer than that, the
-    // vectors between them by the conditions of the loops. A store touches only places of the source
-    // that have been loaded, because the target is not above the source. The caller vouches for the
-    // rest.
+    // vectors between them by the loop conditions. A store touches only places of the source that
+    // have been loaded, as the target is not above the source. The caller vouches for the rest.
     unsafe {
         let first = V::load(source);
         let last = V::load(source.add(bytes - V::BYTES));
@@ -151,7 +150,7 @@ pub(super) unsafe fn unmask<V: Vector>(
 /// As for [`Kernel`] but for `bytes`, which is below [`SHORT_BYTES`].
 #[inline]
 pub(super) unsafe fn unmask_short(source: *const u8, target: *mut u8, bytes: usize, key: MaskKey) {
-    // SAFETY: each arm's word fits `bytes` once, and twice covers it; the caller vouches for the rest.
+    // SAFETY: each arm's word fits `bytes`, and two cover it; the caller vouches for the rest.
     unsafe {
         match bytes {
             16..32 => unmask_ends::<[u64; 2]>(source, target, bytes, key),
