@@ -18,26 +18,23 @@
 //!    fence is last sees the room that all of them made; if the publisher's fence is still later,
 //!    it sees the room itself and stays awake, otherwise that reader wakes it.
 //!
-//! `sleeping` is cleared by swap, so exactly one of several wakers wakes. One that comes too late
-//! to find it set may rely on the other: the sleeper, once woken, goes through `prepare_sleep`
-//! before it blocks again, and the argument starts anew. A flag is therefore Relaxed everywhere:
-//! the fences order it, and slots are guarded by the ring.
+//! `sleeping` changes by swap, so exactly one of several wakers wakes. One that comes too late to
+//! find it set may rely on the other: the sleeper, once woken, goes through `prepare_sleep` before
+//! it blocks again, and the argument starts anew. The owner swaps too, although storing would do:
+//! each change then reads the one before, an order that a model checker can follow. Flags are
+//! Relaxed everywhere: the fences order them, and what is in the slots is guarded by the ring.
 
 use std::iter;
 use std::marker::PhantomData;
 use std::mem;
 
-#[cfg(not(loom))]
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering, fence},
-};
-
 #[cfg(loom)]
-use loom::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering, fence},
-};
+use loom::sync;
+#[cfg(not(loom))]
+use std::sync;
+
+use sync::Arc;
+use sync::atomic::{AtomicBool, Ordering, fence};
 
 use super::ring::{CachePadded, Producer, Reader, ring};
 
@@ -180,7 +177,7 @@ impl<T: Send + Sync> Endpoint<T> {
         if self.published || self.drained || !self.wakeups.is_empty() {
             return false;
         }
-        self.flags.sleeping.store(true, Ordering::Relaxed);
+        self.flags.sleeping.swap(true, Ordering::Relaxed);
         // Pairs with the fences in `take_wakeups` and `leave` of every other endpoint.
         fence(Ordering::SeqCst);
         let found_room =
@@ -198,7 +195,7 @@ impl<T: Send + Sync> Endpoint<T> {
     /// Says that the owner no longer blocks, whatever ended it, so that nobody spends a wake-up
     /// on it.
     pub fn awake(&mut self) {
-        self.flags.sleeping.store(false, Ordering::Relaxed);
+        self.flags.sleeping.swap(false, Ordering::Relaxed);
     }
 
     /// Stops reading, so that this endpoint holds no ring back: it only publishes from now on.
@@ -276,5 +273,179 @@ struct Flags {
 impl Flags {
     fn new() -> Self {
         Self { sleeping: AtomicBool::new(false), waiting_for_room: AtomicBool::new(false) }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn wakeups(endpoint: &mut Endpoint<u32>) -> Vec<usize> {
+        endpoint.take_wakeups().collect()
+    }
+
+    fn drain(endpoint: &mut Endpoint<u32>) -> Vec<(usize, u32)> {
+        let mut seen = Vec::new();
+        endpoint.drain(9, |from, message| seen.push((from, *message)));
+        seen
+    }
+
+    #[test]
+    fn everybody_hears_all_others() {
+        let mut endpoints = Mesh::<u32>::new(3, 4);
+        for (number, endpoint) in (10..).zip(&mut endpoints) {
+            assert_eq!(endpoint.publish(number), Ok(Published { room: 3 }));
+        }
+        assert_eq!(drain(&mut endpoints[0]), [(1, 11), (2, 12)]);
+        assert_eq!(drain(&mut endpoints[1]), [(0, 10), (2, 12)]);
+        assert_eq!(drain(&mut endpoints[2]), [(0, 10), (1, 11)]);
+    }
+
+    #[test]
+    fn a_lone_endpoint_always_has_room() {
+        let [mut alone] = Mesh::<u32>::new(1, 1).try_into().ok().unwrap();
+        assert_eq!(alone.publish(1), Ok(Published { room: 1 }));
+        assert_eq!(alone.publish(2), Ok(Published { room: 1 }));
+        assert_eq!(wakeups(&mut alone), []);
+        assert!(alone.prepare_sleep());
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_once_until_it_sleeps_again() {
+        let [mut left, mut right, mut sleeper] = Mesh::<u32>::new(3, 4).try_into().ok().unwrap();
+        assert!(sleeper.prepare_sleep());
+        left.publish(1).unwrap();
+        left.publish(2).unwrap();
+        right.publish(3).unwrap();
+        assert!(!left.prepare_sleep(), "a wake-up is owed");
+        drop(left.take_wakeups());
+        assert_eq!(
+            wakeups(&mut left),
+            [2],
+            "an iterator dropped early loses nothing"
+        );
+        assert_eq!(wakeups(&mut right), []);
+        assert!(!sleeper.prepare_sleep(), "messages wait");
+        assert_eq!(drain(&mut sleeper), [(0, 1), (0, 2), (1, 3)]);
+        assert_eq!(wakeups(&mut sleeper), []);
+        assert!(sleeper.prepare_sleep());
+        right.publish(4).unwrap();
+        assert_eq!(wakeups(&mut right), [2]);
+    }
+
+    #[test]
+    fn the_last_reader_of_a_full_ring_wakes_its_publisher() {
+        let [mut publisher, mut fast, mut slow] = Mesh::<u32>::new(3, 1).try_into().ok().unwrap();
+        publisher.publish(1).unwrap();
+        assert_eq!(publisher.publish(2), Err(2));
+        assert_eq!(wakeups(&mut publisher), []);
+        assert!(publisher.prepare_sleep());
+        drain(&mut fast);
+        assert_eq!(wakeups(&mut fast), []);
+        assert!(!publisher.has_room());
+        drain(&mut slow);
+        assert_eq!(wakeups(&mut slow), [0]);
+        assert!(publisher.has_room());
+        assert!(!publisher.prepare_sleep(), "room is reported");
+        assert!(
+            publisher.prepare_sleep(),
+            "but once, should nobody want it any more"
+        );
+        publisher.publish(3).unwrap();
+        assert_eq!(publisher.publish(4), Err(4));
+        assert_eq!(wakeups(&mut publisher), []);
+        drain(&mut fast);
+        assert!(publisher.prepare_sleep());
+        assert_eq!(slow.leave(), [0]);
+    }
+}
+
+/// Run by `RUSTFLAGS="--cfg loom" cargo test --release --lib ring`. A lost wake-up is a deadlock.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::{sync::Notify, thread};
+
+    fn check(scenario: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(scenario);
+    }
+
+    fn wake(endpoint: &mut Endpoint<u32>, doorbell: &Notify) {
+        endpoint.take_wakeups().for_each(|_| doorbell.notify());
+    }
+
+    fn sleep(endpoint: &mut Endpoint<u32>, doorbell: &Notify) {
+        if endpoint.prepare_sleep() {
+            doorbell.wait();
+            endpoint.awake();
+        }
+    }
+
+    #[test]
+    fn a_message_in_a_ring_wakes_its_reader() {
+        check(|| {
+            let [mut publisher, mut reader] = Mesh::<u32>::new(2, 2).try_into().ok().unwrap();
+            let doorbell = Arc::new(Notify::new());
+            let bell = doorbell.clone();
+            let reading = thread::spawn(move || {
+                let mut count = 0;
+                loop {
+                    count += reader.drain(2, |_, _| ());
+                    wake(&mut reader, &bell);
+                    if count == 2 {
+                        break;
+                    }
+                    sleep(&mut reader, &bell);
+                }
+            });
+            for message in 0..2 {
+                publisher.publish(message).unwrap();
+                wake(&mut publisher, &doorbell);
+            }
+            reading.join().unwrap();
+        });
+    }
+
+    fn full_ring(last_reader_leaves: bool) {
+        check(move || {
+            let [mut publisher, mut first, mut last] =
+                Mesh::<u32>::new(3, 1).try_into().ok().unwrap();
+            let doorbell = Arc::new(Notify::new());
+            let bells = [doorbell.clone(), doorbell.clone()];
+            publisher.publish(0).unwrap();
+            wake(&mut publisher, &doorbell);
+            let [first_bell, last_bell] = bells;
+            let draining = thread::spawn(move || {
+                first.drain(1, |_, _| ());
+                wake(&mut first, &first_bell);
+                first
+            });
+            let leaving = thread::spawn(move || {
+                if last_reader_leaves {
+                    last.leave().into_iter().for_each(|_| last_bell.notify());
+                    return None;
+                }
+                last.drain(1, |_, _| ());
+                wake(&mut last, &last_bell);
+                Some(last)
+            });
+            while publisher.publish(1).is_err() {
+                sleep(&mut publisher, &doorbell);
+            }
+            draining.join().unwrap();
+            leaving.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn room_in_a_full_ring_wakes_its_publisher() {
+        full_ring(false);
+    }
+
+    #[test]
+    fn a_reader_leaving_a_full_ring_wakes_its_publisher() {
+        full_ring(true);
     }
 }

@@ -19,20 +19,13 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-#[cfg(not(loom))]
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
-
 #[cfg(loom)]
-use loom::{
-    cell::UnsafeCell,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use loom::{cell::UnsafeCell, sync};
+#[cfg(not(loom))]
+use std::sync;
+
+use sync::Arc;
+use sync::atomic::{AtomicU64, Ordering};
 
 /// The writing end of a ring made by [`ring`]; one thread at a time, by `&mut self`.
 pub struct Producer<T> {
@@ -268,3 +261,164 @@ fn distance(from: u64, to: u64) -> usize {
 
 /// The cursor of a reader that is gone.
 const INFINITELY_FAR: u64 = u64::MAX;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::thread;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push,
+        Drain(usize, usize),
+        DropReader(usize),
+        Reclaim,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => Just(Step::Push),
+            8 => (0..4usize, 0..6usize).prop_map(|(reader, limit)| Step::Drain(reader, limit)),
+            1 => (0..4usize).prop_map(Step::DropReader),
+            2 => Just(Step::Reclaim),
+        ]
+    }
+
+    proptest! {
+        /// The naive model is the length of a log and, for each reader, how much of it was read.
+        #[test]
+        fn behaves_like_a_log_with_cursors(
+            slots in 0..9usize,
+            reader_count in 0..4usize,
+            steps in prop::collection::vec(step(), 0..200),
+        ) {
+            let token = Arc::new(());
+            let (mut producer, readers) = ring(slots, reader_count);
+            let mut readers: Vec<_> = readers.into_iter().map(|reader| Some((reader, 0))).collect();
+            let mut length = 0;
+            for step in steps {
+                let slowest = readers.iter().flatten().map(|(_, read)| *read).min();
+                let unread = length - slowest.unwrap_or(length);
+                let has_room = unread < slots.next_power_of_two();
+                prop_assert_eq!(producer.has_room(), has_room);
+                match step {
+                    Step::Push => {
+                        let pushed = producer.push((length, token.clone()));
+                        prop_assert_eq!(pushed.is_ok(), has_room);
+                        length += usize::from(has_room);
+                    }
+                    Step::Drain(reader, limit) => {
+                        if let Some(Some((reader, read))) = readers.get_mut(reader) {
+                            prop_assert_eq!(reader.has_values(), *read < length);
+                            prop_assert_eq!(reader.ring_has_room(), has_room);
+                            let start = *read;
+                            let mut seen = Vec::new();
+                            *read += reader.drain(limit, |(value, _)| seen.push(*value));
+                            prop_assert_eq!(*read, length.min(start + limit));
+                            prop_assert_eq!(seen, (start..*read).collect::<Vec<_>>());
+                        }
+                    }
+                    Step::DropReader(reader) => drop(readers.get_mut(reader).map(Option::take)),
+                    Step::Reclaim => {
+                        prop_assert_eq!(producer.reclaim(), unread);
+                        prop_assert_eq!(Arc::strong_count(&token) - 1, unread);
+                    }
+                }
+            }
+            drop((producer, readers));
+            prop_assert_eq!(Arc::strong_count(&token), 1);
+        }
+    }
+
+    #[test]
+    fn without_readers_a_value_is_dropped_at_once() {
+        let token = Arc::new(());
+        let (mut producer, _) = ring(4, 0);
+        assert_eq!(producer.push(token.clone()), Ok(()));
+        assert_eq!(Arc::strong_count(&token), 1);
+    }
+
+    #[test]
+    fn threads_see_every_value_in_order() {
+        const VALUES: usize = 20_000;
+        let (mut producer, readers) = ring(64, 3);
+        thread::scope(|scope| {
+            for (index, mut reader) in readers.into_iter().enumerate() {
+                scope.spawn(move || {
+                    // The last reader leaves early and must not hold the others up.
+                    let end = if index == 2 { VALUES / 2 } else { VALUES };
+                    let mut next = 0;
+                    while next < end {
+                        reader.drain(index * 20 + 1, |value: &Arc<usize>| {
+                            assert_eq!(**value, next);
+                            next += 1;
+                        });
+                        thread::yield_now();
+                    }
+                });
+            }
+            for value in 0..VALUES {
+                let mut pushed = producer.push(Arc::new(value));
+                while let Err(value) = pushed {
+                    thread::yield_now();
+                    pushed = producer.push(value);
+                }
+            }
+        });
+        assert_eq!(producer.reclaim(), 0);
+    }
+}
+
+/// Run by `RUSTFLAGS="--cfg loom" cargo test --release --lib ring`.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+
+    /// Two slots and two readers that drain `limits` beside the pushes; one may leave then.
+    fn check(limits: [&'static [usize]; 2], first_leaves: bool, pushes: usize) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(move || {
+            let token = std::sync::Arc::new(());
+            let (mut producer, readers) = ring(2, 2);
+            let drains = readers.into_iter().zip(limits).enumerate();
+            let threads: Vec<_> = drains
+                .map(|(index, (mut reader, limits))| {
+                    thread::spawn(move || {
+                        let mut seen = Vec::new();
+                        for limit in limits {
+                            reader.drain(*limit, |(value, _)| seen.push(*value));
+                        }
+                        ((index == 1 || !first_leaves).then_some(reader), seen)
+                    })
+                })
+                .collect();
+            let mut accepted = 0;
+            for _ in 0..pushes {
+                accepted += usize::from(producer.push((accepted, token.clone())).is_ok());
+            }
+            for thread in threads {
+                let (reader, mut seen) = thread.join().unwrap();
+                if let Some(mut reader) = reader {
+                    reader.drain(2, |(value, _)| seen.push(*value));
+                    assert_eq!(seen.len(), accepted);
+                }
+                assert!(seen.iter().copied().eq(0..seen.len()));
+            }
+            drop(producer);
+            assert_eq!(std::sync::Arc::strong_count(&token), 1);
+        });
+    }
+
+    #[test]
+    fn two_readers_see_every_value() {
+        check([&[1, 1], &[2]], false, 4);
+    }
+
+    #[test]
+    fn a_reader_that_leaves_holds_nothing_back() {
+        check([&[1], &[2]], true, 4);
+    }
+}
