@@ -28,9 +28,9 @@ use std::iter;
 use std::marker::PhantomData;
 use std::mem;
 
-#[cfg(loom)]
+#[cfg(ringwire_loom)]
 use loom::sync;
-#[cfg(not(loom))]
+#[cfg(not(ringwire_loom))]
 use std::sync;
 
 use sync::Arc;
@@ -276,7 +276,7 @@ impl Flags {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(ringwire_loom)))]
 mod tests {
     use super::*;
 
@@ -319,11 +319,7 @@ mod tests {
         right.publish(3).unwrap();
         assert!(!left.prepare_sleep(), "a wake-up is owed");
         drop(left.take_wakeups());
-        assert_eq!(
-            wakeups(&mut left),
-            [2],
-            "an iterator dropped early loses nothing"
-        );
+        assert_eq!(wakeups(&mut left), [2], "an iterator dropped early loses nothing");
         assert_eq!(wakeups(&mut right), []);
         assert!(!sleeper.prepare_sleep(), "messages wait");
         assert_eq!(drain(&mut sleeper), [(0, 1), (0, 2), (1, 3)]);
@@ -347,10 +343,7 @@ mod tests {
         assert_eq!(wakeups(&mut slow), [0]);
         assert!(publisher.has_room());
         assert!(!publisher.prepare_sleep(), "room is reported");
-        assert!(
-            publisher.prepare_sleep(),
-            "but once, should nobody want it any more"
-        );
+        assert!(publisher.prepare_sleep(), "but once, should nobody want it any more");
         publisher.publish(3).unwrap();
         assert_eq!(publisher.publish(4), Err(4));
         assert_eq!(wakeups(&mut publisher), []);
@@ -360,8 +353,8 @@ mod tests {
     }
 }
 
-/// Run by `RUSTFLAGS="--cfg loom" cargo test --release --lib ring`. A lost wake-up is a deadlock.
-#[cfg(all(test, loom))]
+/// Run by `RUSTFLAGS="--cfg ringwire_loom" cargo test --release --lib ring`. A lost wake-up is a deadlock.
+#[cfg(all(test, ringwire_loom))]
 mod loom_tests {
     use super::*;
     use loom::{sync::Notify, thread};

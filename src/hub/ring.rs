@@ -19,9 +19,9 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-#[cfg(loom)]
+#[cfg(ringwire_loom)]
 use loom::{cell::UnsafeCell, sync};
-#[cfg(not(loom))]
+#[cfg(not(ringwire_loom))]
 use std::sync;
 
 use sync::Arc;
@@ -236,10 +236,10 @@ impl<T> Shared<T> {
 }
 
 /// The standard cell with the access-by-closure interface of loom's, which checks the accesses.
-#[cfg(not(loom))]
+#[cfg(not(ringwire_loom))]
 struct UnsafeCell<V>(std::cell::UnsafeCell<V>);
 
-#[cfg(not(loom))]
+#[cfg(not(ringwire_loom))]
 impl<V> UnsafeCell<V> {
     fn new(value: V) -> Self {
         Self(std::cell::UnsafeCell::new(value))
@@ -262,7 +262,7 @@ fn distance(from: u64, to: u64) -> usize {
 /// The cursor of a reader that is gone.
 const INFINITELY_FAR: u64 = u64::MAX;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(ringwire_loom)))]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -370,8 +370,8 @@ mod tests {
     }
 }
 
-/// Run by `RUSTFLAGS="--cfg loom" cargo test --release --lib ring`.
-#[cfg(all(test, loom))]
+/// Run by `RUSTFLAGS="--cfg ringwire_loom" cargo test --release --lib ring`.
+#[cfg(all(test, ringwire_loom))]
 mod loom_tests {
     use super::*;
     use loom::thread;
