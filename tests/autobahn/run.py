@@ -1,0 +1,139 @@
+"""Run the Autobahn fuzzing client against a WebSocket server and compare every verdict.
+
+A case has two verdicts, `behavior` and `behaviorClose`; both must be exactly those of the expected
+file. The fuzzing client writes its reports only at its end, so each class of cases is a run of
+its own: one hang loses one class, and is bounded by --class-timeout-seconds.
+Exit status: 0 every verdict is the expected one, 1 some are not, 2 the suite could not run.
+"""
+
+import argparse
+import fnmatch
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+LIST_CASES = """
+import json
+from autobahntestsuite.case import Cases, CaseBasename, CaseCategories, CaseSetname, \\
+    CaseSubCategories
+from autobahntestsuite.caseset import CaseSet
+cases = CaseSet(CaseSetname, CaseBasename, Cases, CaseCategories, CaseSubCategories)
+print(json.dumps(cases.parseSpecCases({"cases": ["*"], "exclude-cases": []})))
+"""
+AGENT = "ringwire"
+NOT_RUN = {"behavior": "NOT RUN", "behaviorClose": "NOT RUN"}
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--suite", required=True, help="directory that tests/autobahn/install made")
+    parser.add_argument("--expected", required=True, help="JSON file: case -> its two verdicts")
+    parser.add_argument("--reports", required=True, help="directory for the HTML and JSON reports")
+    parser.add_argument("--url", required=True, help="echo route of the server")
+    parser.add_argument("--cases", default="*", help="patterns, comma separated (default *)")
+    parser.add_argument("--all", action="store_true", help="also cases that nothing is expected of")
+    parser.add_argument("--class-timeout-seconds", type=float, default=600)
+    return parser.parse_args()
+
+
+def number(case):
+    return [int(part) for part in case.split(".")]
+
+
+def select(arguments, expected):
+    """The cases to run, by class: the expected ones, or all that the suite has."""
+    listing = subprocess.run(
+        [os.path.join(arguments.suite, "bin", "python2.7"), "-c", LIST_CASES],
+        capture_output=True, text=True, check=True)
+    known = json.loads(listing.stdout)
+    unknown = sorted(set(expected) - set(known))
+    if unknown:
+        sys.exit("autobahn: the suite has no case %s" % ", ".join(unknown))
+    patterns = arguments.cases.split(",")
+    classes = {}
+    for case in sorted(known if arguments.all else expected, key=number):
+        if any(fnmatch.fnmatchcase(case, pattern) for pattern in patterns):
+            classes.setdefault(case.split(".")[0], []).append(case)
+    return classes
+
+
+def run_class(arguments, name, cases):
+    """The verdicts of one class; a case without a verdict is missing from them."""
+    reports = os.path.join(os.path.abspath(arguments.reports), "class-" + name)
+    shutil.rmtree(reports, ignore_errors=True)
+    os.makedirs(reports)
+    specification = os.path.join(reports, "specification.json")
+    with open(specification, "w") as file:
+        json.dump({"outdir": reports, "servers": [{"agent": AGENT, "url": arguments.url}],
+                   "cases": cases, "exclude-cases": [], "exclude-agent-cases": {}}, file)
+    wstest = os.path.abspath(os.path.join(arguments.suite, "bin", "wstest"))
+    with open(os.path.join(reports, "wstest.log"), "w") as log:
+        client = subprocess.Popen(
+            [wstest, "--mode", "fuzzingclient", "--spec", specification], cwd=reports,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            status = client.wait(arguments.class_timeout_seconds)
+            if status != 0:
+                print("autobahn: wstest ended with status %d, see %s" % (status, log.name))
+        except subprocess.TimeoutExpired:
+            print("autobahn: class %s was ended after %g s, see %s"
+                  % (name, arguments.class_timeout_seconds, log.name))
+        finally:
+            if client.poll() is None:
+                client.kill()
+                client.wait()
+    try:
+        with open(os.path.join(reports, "index.json")) as file:
+            return json.load(file).get(AGENT, {})
+    except (OSError, ValueError):
+        return {}
+
+
+def show(verdict):
+    if verdict["behavior"] == verdict["behaviorClose"]:
+        return verdict["behavior"]
+    return "%s, close %s" % (verdict["behavior"], verdict["behaviorClose"])
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
+    arguments = parse_arguments()
+    with open(arguments.expected) as file:
+        expected = json.load(file)
+    classes = select(arguments, expected)
+    if not classes:
+        sys.exit("autobahn: no case matches %s" % arguments.cases)
+    differences, unexpected_of, same = [], {}, 0
+    for name, cases in classes.items():
+        begin = time.monotonic()
+        verdicts = run_class(arguments, name, cases)
+        failures = 0
+        for case in cases:
+            verdict = verdicts.get(case, NOT_RUN)
+            verdict = {key: verdict[key] for key in NOT_RUN}
+            if case not in expected:
+                unexpected_of[show(verdict)] = unexpected_of.get(show(verdict), 0) + 1
+            elif verdict == expected[case]:
+                same += 1
+            else:
+                failures += 1
+                differences.append((case, show(expected[case]), show(verdict)))
+        print("autobahn: class %-3s %4d cases, %d not as expected, %.0f s"
+              % (name, len(cases), failures, time.monotonic() - begin), flush=True)
+    for verdict, count in sorted(unexpected_of.items()):
+        print("autobahn: of the cases that nothing is expected of: %d %s" % (count, verdict))
+    if differences:
+        print("\n%-10s %-16s %s" % ("case", "expected", "verdict"))
+        for row in differences:
+            print("%-10s %-16s %s" % row)
+        print("\nReports: %s" % arguments.reports)
+    print("autobahn: %d verdicts as expected, %d not" % (same, len(differences)))
+    sys.exit(1 if differences else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+//! Stopping: readiness, queued data, close 1001 to all, exit status; and the signals around it.
+
+use std::thread;
+
+use crate::SHARD_COUNTS;
+use crate::peer::{CLOSE, Peer, TEXT, close_payload, frame};
+use crate::server::{Server, wait_until};
+
+#[test]
+fn every_connection_gets_1001_and_the_process_ends_with_0() {
+    for (shards, signal) in SHARD_COUNTS.into_iter().zip(["TERM", "INT", "TERM"]) {
+        let mut server = Server::start(shards, &["--drain", "1s"]);
+        let mut peers: Vec<_> = (0..50)
+            .map(|number| {
+                let path = if number % 2 == 0 {
+                    "/echo"
+                } else {
+                    "/broadcast/drain"
+                };
+                Peer::upgrade(server.address(), path)
+            })
+            .collect();
+        let closing: Vec<_> = peers
+            .drain(..)
+            .map(|mut peer| {
+                thread::spawn(move || {
+                    let (code, _) = peer.read_close();
+                    peer.send_close(code);
+                    peer.expect_end();
+                    code
+                })
+            })
+            .collect();
+        server.signal(signal);
+        for peer in closing {
+            assert_eq!(peer.join().expect("a clean close"), 1001);
+        }
+        assert!(server.wait().success(), "{}", server.output());
+    }
+}
+
+#[test]
+fn readiness_turns_503_and_new_upgrades_are_refused_on_connections_already_open() {
+    let server = Server::start(1, &["--drain", "5s", "--close-timeout", "5s"]);
+    let mut plain = Peer::connect(server.address());
+    let healthy = plain.get("/healthz");
+    assert_eq!((healthy.status, healthy.header("retry-after")), (200, None));
+    // One that keeps the server from ending at once.
+    let _member = Peer::upgrade(server.address(), "/echo");
+    server.signal("TERM");
+    let mut draining = plain.get("/healthz");
+    while draining.status == 200 {
+        draining = plain.get("/healthz");
+    }
+    assert_eq!(draining.status, 503);
+    assert!(draining.header("retry-after").is_some());
+}
+
+#[test]
+fn queued_data_is_delivered_before_the_close() {
+    let mut server = Server::start(
+        2,
+        &[
+            "--drain",
+            "1s",
+            "--close-timeout",
+            "60s",
+            "--max-backlog",
+            "32MiB",
+        ],
+    );
+    let mut reader = Peer::connect_narrow(server.address()).upgraded("/broadcast/queue");
+    let mut publisher = Peer::upgrade(server.address(), "/broadcast/queue");
+    for number in 0..QUEUED {
+        let payload = sized(number);
+        publisher.send_frame(TEXT, &payload);
+        // The publisher has it back, so the reader's shard has it or has yet to take it.
+        publisher.expect(TEXT, &payload);
+    }
+    wait_until("the reader's shard has taken all", || {
+        server.stats().deliveries() == 2 * QUEUED as u64
+    });
+    server.signal("TERM");
+    assert_eq!(publisher.read_close().0, 1001);
+    publisher.send_close(1001);
+    for number in 0..QUEUED {
+        reader.expect(TEXT, &sized(number));
+    }
+    let close = reader.read_frame();
+    assert_eq!(
+        (close.opcode, close_payload(&close.payload).0),
+        (CLOSE, 1001)
+    );
+    reader.send_close(1001);
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut server = Server::start(1, &["--drain", "1h", "--close-timeout", "1h"]);
+    let mut plain = Peer::connect(server.address());
+    let _silent: Vec<_> = (0..5)
+        .map(|_| Peer::upgrade(server.address(), "/echo"))
+        .collect();
+    server.signal("TERM");
+    while plain.get("/healthz").status == 200 {}
+    server.signal("TERM");
+    server.wait();
+}
+
+#[test]
+fn a_server_without_connections_ends_at_once() {
+    for shards in SHARD_COUNTS {
+        Server::start(shards, &["--drain", "1h"]).stop();
+    }
+}
+
+#[test]
+fn sigusr1_prints_the_counters_and_changes_nothing() {
+    let server = Server::start(2, &[]);
+    let mut peer = Peer::upgrade(server.address(), "/echo");
+    let before = server.output().len();
+    server.signal("USR1");
+    wait_until("the counters are printed", || {
+        let output = server.output();
+        output[before..].contains("connections_open") && output[before..].contains("messages_in")
+    });
+    peer.send(&frame(crate::peer::FIN | TEXT, b"still serving"));
+    peer.expect(TEXT, b"still serving");
+    server.stop();
+}
+
+fn sized(number: usize) -> Vec<u8> {
+    let mut payload = format!("{number:>6}").into_bytes();
+    payload.resize(8192, b'.');
+    payload
+}
+
+/// Of 8 KiB each: more than the kernel takes for a socket (4 MiB), less than the backlog may hold.
+const QUEUED: usize = 1000;

@@ -1,0 +1,102 @@
+//! Clients nobody here wrote: Node `ws`, Python `websockets` and headless Chromium, each driven by a
+//! program in tests/clients that checks content, order and close codes.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::{env, fs, io};
+
+use crate::SHARD_COUNTS;
+use crate::server::{Server, wait_until};
+
+#[test]
+fn node_ws() {
+    let Some(tools) = tools() else { return };
+    for shards in SHARD_COUNTS {
+        let mut command = Command::new("node");
+        command
+            .env("NODE_PATH", tools.join("node/node_modules"))
+            .arg(program("node_ws.js"));
+        expect_success(command, shards);
+    }
+}
+
+#[test]
+fn python_websockets() {
+    let Some(tools) = tools() else { return };
+    for shards in SHARD_COUNTS {
+        let mut command = Command::new(tools.join("python/bin/python"));
+        command.arg(program("python_websockets.py"));
+        expect_success(command, shards);
+    }
+}
+
+#[test]
+fn chromium_on_the_page() {
+    let Some(tools) = tools() else { return };
+    for shards in SHARD_COUNTS {
+        let mut command = Command::new("node");
+        command
+            .env("NODE_PATH", tools.join("node/node_modules"))
+            .arg(program("chromium.js"));
+        expect_success(command, shards);
+    }
+}
+
+/// Runs a client against a server of its own; it gets the URL and says what is wrong.
+fn expect_success(mut command: Command, shards: usize) {
+    let server = Server::start(shards, &["--subprotocol", "chat", "--max-message", "1MiB"]);
+    let log = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("client-{}.log", server.address().port()));
+    let output = fs::File::create(&log).expect("the directory for test files");
+    let client = command
+        .arg(server.url(""))
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().expect("descriptors are left"))
+        .stderr(output)
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let mut client = Client(client);
+    let mut status = None;
+    wait_until("the client ends", || {
+        status = client.0.try_wait().expect("the client is our child");
+        status.is_some()
+    });
+    let said = fs::read_to_string(&log).expect("its output");
+    assert!(
+        status.is_some_and(|status| status.success()),
+        "{command:?}, {shards} shards:\n{said}"
+    );
+    fs::remove_file(&log).expect("its output");
+    server.stop();
+}
+
+/// A client that hangs must not outlive its test.
+struct Client(Child);
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Where scripts/test has installed the clients.
+fn tools() -> Option<PathBuf> {
+    let tools = env::var_os("RINGWIRE_TEST_TOOLS").map(PathBuf::from);
+    if tools.is_none() {
+        // Past the capture of the test runner, which would hide it.
+        let text =
+            "\nSKIPPED: foreign clients need RINGWIRE_TEST_TOOLS; run scripts/test instead\n";
+        io::stderr()
+            .write_all(text.as_bytes())
+            .expect("standard error");
+    }
+    tools
+}
+
+fn program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/clients")
+        .join(name)
+}

@@ -1,0 +1,27 @@
+//! Black-box tests: the real binary over real sockets, driven by clients that share no code with it.
+//!
+//! One crate for all of them, so that one build and one link serve every behaviour. Deadlines here
+//! only keep a hang from lasting for ever; no test depends on how fast the machine is.
+
+mod broadcast;
+mod client;
+mod closing;
+mod drain;
+mod echo;
+mod foreign_clients;
+mod fragments;
+mod framing;
+mod handshake;
+mod mass_disconnect;
+mod peer;
+mod server;
+mod slow_consumers;
+mod timers;
+
+use std::time::Duration;
+
+/// Every behaviour that depends on where a connection lives is tested with these.
+const SHARD_COUNTS: [usize; 3] = [1, 2, 5];
+
+/// After this long, something hangs: far more than any step needs on a busy machine.
+const HANG: Duration = Duration::from_secs(60);

@@ -1,0 +1,266 @@
+//! The server under test: started as a process of its own, observed from outside only.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use std::{env, fs, thread};
+
+use serde_json::Value;
+
+use crate::HANG;
+use crate::peer::Peer;
+
+/// A running `ringwire`; dropping it kills the process.
+pub struct Server {
+    child: Child,
+    output: Arc<Mutex<String>>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Server {
+    /// Starts with one loopback listener on a free port and waits until it is announced.
+    pub fn start(shards: usize, flags: &[&str]) -> Self {
+        Self::start_on(&["127.0.0.1:0"], shards, flags)
+    }
+
+    /// Starts with these listeners and waits until all TCP ones are announced.
+    pub fn start_on(listeners: &[&str], shards: usize, flags: &[&str]) -> Self {
+        let binary = env::var("RINGWIRE_TEST_BINARY")
+            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_ringwire").to_owned());
+        let mut command = Command::new(binary);
+        // The settings of the person who runs the tests must not reach the server under test.
+        for (name, _) in env::vars().filter(|(name, _)| name.starts_with("RINGWIRE_")) {
+            command.env_remove(name);
+        }
+        command.arg("--shards").arg(shards.to_string());
+        for listener in listeners {
+            command.args(["--listen", listener]);
+        }
+        command.args(flags).stdin(Stdio::null());
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let output = Arc::new(Mutex::new(String::new()));
+        collect(child.stdout.take().expect("stdout is piped"), &output);
+        collect(child.stderr.take().expect("stderr is piped"), &output);
+        let mut server = Self {
+            child,
+            output,
+            addresses: Vec::new(),
+        };
+        let tcp = listeners
+            .iter()
+            .filter(|listener| !listener.starts_with("unix:"))
+            .count();
+        wait_until("the listeners are announced", || {
+            server.addresses = announced(&server.output());
+            if let Ok(Some(status)) = server.child.try_wait() {
+                panic!(
+                    "the server ended at once with {status}:\n{}",
+                    server.output()
+                );
+            }
+            server.addresses.len() >= tcp
+        });
+        server
+    }
+
+    /// The address of the first TCP listener.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// The addresses of all TCP listeners, in the order announced.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The WebSocket URL of a path that starts with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.address())
+    }
+
+    /// All that the server has written so far, standard output and error together.
+    pub fn output(&self) -> String {
+        self.output
+            .lock()
+            .expect("no thread panics with it")
+            .clone()
+    }
+
+    /// Sends a signal, named as `kill` names it: `TERM`, `INT`, `USR1`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.child.id())])
+            .status()
+            .expect("sh runs");
+        assert!(status.success(), "cannot send SIG{name} to the server");
+    }
+
+    /// Waits until the process has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the server ends", || {
+            status = self.child.try_wait().expect("the server is our child");
+            status.is_some()
+        });
+        status.expect("waited for")
+    }
+
+    /// Stops with SIGTERM and expects a clean exit.
+    pub fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.wait();
+        assert!(
+            status.success(),
+            "the server ended with {status}:\n{}",
+            self.output()
+        );
+    }
+
+    /// The counters, by GET /stats.
+    pub fn stats(&self) -> Stats {
+        let response = Peer::connect(self.address()).get("/stats");
+        assert_eq!(response.status, 200, "GET /stats");
+        Stats(serde_json::from_slice(&response.body).expect("/stats is JSON"))
+    }
+
+    /// Resident memory of the process.
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).expect("the server runs");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("VmRSS");
+        let kibibytes = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|number| number.parse::<u64>().ok());
+        kibibytes.expect("VmRSS is a number") * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("output of the server:\n{}", self.output());
+        }
+    }
+}
+
+/// The counters of one moment. The names of the JSON keys are here and nowhere else.
+pub struct Stats(Value);
+
+impl Stats {
+    /// Connections open now, the one that asked included.
+    pub fn connections_open(&self) -> u64 {
+        self.count(&["connections_open"])
+    }
+
+    /// Connections accepted since the start.
+    pub fn connections_accepted(&self) -> u64 {
+        self.count(&["connections_accepted"])
+    }
+
+    /// Refused connections and requests of all reasons.
+    pub fn connections_refused(&self) -> u64 {
+        let reasons = self.0["connections_refused"]
+            .as_object()
+            .expect("an object by reason");
+        reasons
+            .values()
+            .map(|count| count.as_u64().expect("a count"))
+            .sum()
+    }
+
+    /// Messages received.
+    pub fn messages_in(&self) -> u64 {
+        self.count(&["messages_in"])
+    }
+
+    /// Messages sent.
+    pub fn messages_out(&self) -> u64 {
+        self.count(&["messages_out"])
+    }
+
+    /// Messages published to a topic.
+    pub fn broadcasts(&self) -> u64 {
+        self.count(&["broadcasts"])
+    }
+
+    /// Messages handed to a subscriber.
+    pub fn deliveries(&self) -> u64 {
+        self.count(&["deliveries"])
+    }
+
+    /// Messages dropped by the policy: `drop_newest`, `drop_oldest`, `latest`, `disconnect`.
+    pub fn dropped(&self, policy: &str) -> u64 {
+        self.count(&["dropped", policy])
+    }
+
+    /// Closing handshakes begun by `local` or `remote` with this code; none yet is 0.
+    pub fn closes(&self, initiator: &str, code: u16) -> u64 {
+        self.0["closes"][initiator][code.to_string()]
+            .as_u64()
+            .unwrap_or(0)
+    }
+
+    /// The same counters for each shard.
+    pub fn shards(&self) -> Vec<Stats> {
+        let shards = self.0["shards"].as_array().expect("an array of shards");
+        shards.iter().cloned().map(Stats).collect()
+    }
+
+    fn count(&self, path: &[&str]) -> u64 {
+        let value = path.iter().fold(&self.0, |value, key| &value[key]);
+        value
+            .as_u64()
+            .unwrap_or_else(|| panic!("/stats has no count {path:?}: {}", self.0))
+    }
+}
+
+/// Polls a condition until it holds; panics when that hangs.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < HANG, "waited in vain until {what}");
+        thread::sleep(POLL);
+    }
+}
+
+/// A path for a Unix socket that no other test uses.
+pub fn socket_path(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()))
+}
+
+fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) {
+    let output = Arc::clone(output);
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut output = output.lock().expect("no thread panics with it");
+            output.push_str(&line);
+            output.push('\n');
+        }
+    });
+}
+
+/// The addresses in the complete lines of the start text that name a `ws://` URL.
+fn announced(output: &str) -> Vec<SocketAddr> {
+    let urls = output.lines().filter_map(|line| line.split_once("ws://"));
+    urls.filter_map(|(_, rest)| {
+        let end =
+            rest.find(|character: char| character.is_whitespace() || "/\",".contains(character));
+        rest[..end.unwrap_or(rest.len())].parse().ok()
+    })
+    .collect()
+}
+
+const POLL: std::time::Duration = std::time::Duration::from_millis(10);

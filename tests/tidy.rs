@@ -1,0 +1,280 @@
+//! The structure that `src/lib.rs` promises, held by a test: files small enough to read, unsafe code
+//! in few named places, and a `use` graph that goes one way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[test]
+fn files_are_short_narrow_and_ascii() {
+    for source in Source::all() {
+        let name = &source.name;
+        let lines = source.text.lines().count();
+        assert!(
+            lines <= FILE_LINES_MAX,
+            "{name} has {lines} lines, at most {FILE_LINES_MAX}"
+        );
+        for (number, line) in (1..).zip(source.text.lines()) {
+            let columns = line.chars().count();
+            assert!(
+                columns <= COLUMNS_MAX,
+                "{name}:{number} has {columns} columns"
+            );
+            assert!(line.is_ascii(), "{name}:{number} is not ASCII");
+        }
+        assert!(
+            source.text.starts_with("//! "),
+            "{name} does not begin by saying why it exists"
+        );
+    }
+}
+
+#[test]
+fn unsafe_code_is_allowed_in_the_named_places_alone() {
+    for source in Source::all() {
+        let named = UNSAFE_PLACES
+            .iter()
+            .any(|place| source.name.starts_with(place));
+        let allowed = source.text.contains("allow(unsafe_code)");
+        assert!(
+            named || !allowed,
+            "{} allows unsafe code and is not named here",
+            source.name
+        );
+    }
+}
+
+#[test]
+fn no_module_is_a_drawer_for_everything() {
+    for source in Source::all() {
+        for part in source.name.trim_end_matches(".rs").split('/') {
+            assert!(
+                !DRAWERS.contains(&part),
+                "{}: name it after what it does",
+                source.name
+            );
+        }
+    }
+}
+
+#[test]
+fn every_file_is_declared_by_its_parent() {
+    let sources = Source::all();
+    for source in &sources {
+        let path = Path::new(&source.name);
+        let stem = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .expect("UTF-8");
+        let directory = path.parent().expect("below src");
+        let (module, home) = match stem {
+            "main" | "lib" if directory == Path::new("") => continue,
+            "mod" => (last(directory), directory.parent().expect("below src")),
+            stem => (stem, directory),
+        };
+        let parents = match home.to_str() {
+            Some("") => vec!["lib.rs".to_owned(), "main.rs".to_owned()],
+            home => {
+                let home = home.expect("UTF-8");
+                vec![format!("{home}/mod.rs"), format!("{home}.rs")]
+            }
+        };
+        let declared = sources
+            .iter()
+            .filter(|parent| parents.contains(&parent.name))
+            .any(|parent| {
+                let declaration = format!("mod {module};");
+                parent
+                    .text
+                    .lines()
+                    .any(|line| line.trim_end().ends_with(&declaration))
+            });
+        assert!(declared, "{} is no module of {parents:?}", source.name);
+    }
+}
+
+#[test]
+fn each_module_uses_only_those_below_it() {
+    for (module, uses) in graph() {
+        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == module) else {
+            panic!("src has a module {module}: give it its place in MAY_USE");
+        };
+        for used in uses {
+            assert!(
+                allowed.contains(&used.as_str()),
+                "{module} may not use {used}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_table_of_modules_has_no_cycle() {
+    let mut settled = BTreeSet::new();
+    // Those that use only settled ones are settled; a cycle never is.
+    while settled.len() < MAY_USE.len() {
+        let next: Vec<_> = MAY_USE
+            .iter()
+            .filter(|(module, _)| !settled.contains(module))
+            .filter(|(_, uses)| uses.iter().all(|used| settled.contains(used)))
+            .map(|(module, _)| *module)
+            .collect();
+        let open = || {
+            MAY_USE
+                .iter()
+                .map(|(module, _)| *module)
+                .filter(|m| !settled.contains(m))
+        };
+        assert!(
+            !next.is_empty(),
+            "a cycle among {:?}",
+            open().collect::<Vec<_>>()
+        );
+        settled.extend(next);
+    }
+}
+
+/// One file below src.
+struct Source {
+    /// Path below src, with slashes.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    fn all() -> Vec<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut sources = Vec::new();
+        let mut directories = vec![root.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).expect("a directory of src") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    sources.push(Self::read(&root, &path));
+                }
+            }
+        }
+        assert!(!sources.is_empty(), "src has files");
+        sources
+    }
+
+    fn read(root: &Path, path: &PathBuf) -> Self {
+        let below = path.strip_prefix(root).expect("below src");
+        Self {
+            name: below.to_str().expect("UTF-8").to_owned(),
+            text: fs::read_to_string(path).expect("UTF-8 text"),
+        }
+    }
+
+    /// The top-level module, such as `wire` for `wire/mask/mod.rs`.
+    fn module(&self) -> &str {
+        let first = self.name.split('/').next().expect("never empty");
+        first.trim_end_matches(".rs")
+    }
+}
+
+/// Top-level module -> the other top-level modules that its files name, tests included.
+fn graph() -> BTreeMap<String, BTreeSet<String>> {
+    let sources = Source::all();
+    let modules: BTreeSet<_> = sources
+        .iter()
+        .map(|source| source.module().to_owned())
+        .collect();
+    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in &sources {
+        let uses = graph.entry(source.module().to_owned()).or_default();
+        // lib and main declare the modules; what main uses, it uses as `ringwire::`.
+        let code = source
+            .text
+            .lines()
+            .map(|line| line.split("//").next().expect("never empty"));
+        let code = code.collect::<Vec<_>>().join("\n");
+        for prefix in ["crate::", "ringwire::"] {
+            for (at, _) in code.match_indices(prefix) {
+                uses.extend(first_names(&code[at + prefix.len()..]));
+            }
+        }
+        uses.retain(|used| modules.contains(used) && used != source.module());
+    }
+    graph
+}
+
+/// The first names of what follows `crate::`: one, or those of a group in braces.
+fn first_names(text: &str) -> Vec<String> {
+    let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let name = |text: &str| -> String { text.chars().take_while(|c| is_name(*c)).collect() };
+    let Some(group) = text.strip_prefix('{') else {
+        return vec![name(text)];
+    };
+    let (mut names, mut depth, mut begins) = (Vec::new(), 0, true);
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            _ if depth == 0 && begins && is_name(character) => {
+                names.push(name(&group[at..]));
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn last(directory: &Path) -> &str {
+    directory
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("UTF-8")
+}
+
+const FILE_LINES_MAX: usize = 500;
+const COLUMNS_MAX: usize = 100;
+
+/// Files and directories below src whose files may allow unsafe code.
+const UNSAFE_PLACES: &[&str] = &["io/", "wire/mask", "hub/ring.rs"];
+
+const DRAWERS: &[&str] = &["utils", "util", "common", "helpers", "misc", "types"];
+
+/// Top-level module -> the modules it may use; whatever lies lower knows nothing of what is above.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("config", &[]),
+    ("wire", &[]),
+    ("limits", &["config"]),
+    ("stats", &["config"]),
+    ("settings", &["config", "limits"]),
+    ("logging", &["config", "settings"]),
+    ("http", &["config", "wire"]),
+    ("session", &["config", "wire", "http"]),
+    ("hub", &["config", "wire"]),
+    ("io", &["config", "limits"]),
+    ("control", &["config", "limits", "stats", "http", "hub"]),
+    (
+        "shard",
+        &[
+            "config", "limits", "stats", "wire", "http", "session", "hub", "io",
+        ],
+    ),
+    (
+        "serve",
+        &[
+            "config", "limits", "stats", "wire", "http", "session", "hub", "io", "control", "shard",
+        ],
+    ),
+    ("bench", &["config", "limits", "wire", "io"]),
+    (
+        "cli",
+        &["config", "limits", "settings", "logging", "serve", "bench"],
+    ),
+    ("lib", &[]),
+    (
+        "main",
+        &[
+            "cli", "config", "limits", "settings", "logging", "serve", "bench",
+        ],
+    ),
+];
