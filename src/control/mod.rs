@@ -56,7 +56,7 @@ impl Control {
 
     fn drain(&mut self) {
         // The control thread sends nothing else, so its ring has room for this.
-        if self.endpoint.publish(Message::Drain).is_err() {
+        if self.endpoint.publish(Message::Drain, 0).is_err() {
             tracing::warn!("the shards do not read their messages");
         }
         for participant in self.endpoint.take_wakeups() {

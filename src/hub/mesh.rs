@@ -24,6 +24,7 @@
 //! each change then reads the one before, an order that a model checker can follow. Flags are
 //! Relaxed everywhere: the fences order them, and what is in the slots is guarded by the ring.
 
+use std::collections::VecDeque;
 use std::iter;
 use std::marker::PhantomData;
 use std::mem;
@@ -56,6 +57,7 @@ impl<T: Send + Sync> Mesh<T> {
             rings.push(readers);
             endpoints.push(Endpoint {
                 producer,
+                outstanding: Outstanding::default(),
                 peers: Vec::with_capacity(participants - 1),
                 flags: Arc::new(CachePadded(Flags::new())),
                 published: false,
@@ -87,6 +89,8 @@ impl<T: Send + Sync> Mesh<T> {
 /// endpoint that is no longer drained holds all others back: it must [`leave`](Self::leave).
 pub struct Endpoint<T> {
     producer: Producer<T>,
+    /// What the messages in it hold.
+    outstanding: Outstanding,
     /// All other endpoints, by number.
     peers: Vec<Peer<T>>,
     flags: Arc<CachePadded<Flags>>,
@@ -104,23 +108,34 @@ impl<T: Send + Sync> Endpoint<T> {
     /// Those asleep see it after the next [`take_wakeups`](Self::take_wakeups).
     ///
     /// # Errors
-    /// Hands `message` back when the slowest endpoint is a whole ring behind. From then on this
+    /// Hands `message` back when the slowest endpoint is a whole ring behind, or so far behind that
+    /// the messages it has not read hold [`OUTSTANDING_BYTES_MAX`]; `bytes` is what this one holds. From then on this
     /// endpoint counts as waiting for room, and is woken when there is some, until a message fits
     /// or `prepare_sleep` reports room.
-    pub fn publish(&mut self, message: T) -> Result<Published, T> {
-        let result = self.producer.push(message);
+    pub fn publish(&mut self, message: T, bytes: usize) -> Result<Published, T> {
+        if self.outstanding.is_full() {
+            self.reclaim();
+        }
+        let result = match self.outstanding.is_full() {
+            true => Err(message),
+            false => self.producer.push(message),
+        };
         let waiting = result.is_err();
         if self.flags.waiting_for_room.load(Ordering::Relaxed) != waiting {
             self.flags.waiting_for_room.store(waiting, Ordering::Relaxed);
         }
         result?;
+        self.outstanding.push(bytes);
         self.published = true;
         Ok(Published { room: self.producer.room() })
     }
 
     /// Whether the next [`publish`](Self::publish) will succeed.
-    pub fn has_room(&self) -> bool {
-        self.producer.has_room()
+    pub fn has_room(&mut self) -> bool {
+        if self.outstanding.is_full() {
+            self.reclaim();
+        }
+        !self.outstanding.is_full() && self.producer.has_room()
     }
 
     /// Shows messages of all other endpoints to `visit`, with the number of the sender, and
@@ -173,15 +188,14 @@ impl<T: Send + Sync> Endpoint<T> {
     /// not fit, or wake-ups not yet taken. Also drops this endpoint's messages that all others
     /// have read.
     pub fn prepare_sleep(&mut self) -> bool {
-        self.producer.reclaim();
+        self.reclaim();
         if self.published || self.drained || !self.wakeups.is_empty() {
             return false;
         }
         self.flags.sleeping.swap(true, Ordering::Relaxed);
         // Pairs with the fences in `take_wakeups` and `leave` of every other endpoint.
         fence(Ordering::SeqCst);
-        let found_room =
-            self.flags.waiting_for_room.load(Ordering::Relaxed) && self.producer.has_room();
+        let found_room = self.flags.waiting_for_room.load(Ordering::Relaxed) && self.has_room();
         if found_room {
             self.flags.waiting_for_room.store(false, Ordering::Relaxed);
         }
@@ -210,7 +224,9 @@ impl<T: Send + Sync> Endpoint<T> {
     /// `prepare_sleep` does it too, but nobody wakes a sleeper for it: while it returns more than
     /// 0, an owner with large messages calls it from a timer.
     pub fn reclaim(&mut self) -> usize {
-        self.producer.reclaim()
+        let left = self.producer.reclaim();
+        self.outstanding.settle(left);
+        left
     }
 
     /// Leaves the mesh: holds nobody back any longer. Returns the endpoints to wake, as
@@ -241,6 +257,36 @@ pub struct Published {
 }
 
 /// Another endpoint, as seen from one.
+/// The sizes of the messages in a ring, oldest first: a ring is bounded in messages, and by this
+/// in bytes.
+#[derive(Default)]
+struct Outstanding {
+    sizes: VecDeque<usize>,
+    bytes: usize,
+}
+
+impl Outstanding {
+    fn push(&mut self, bytes: usize) {
+        self.sizes.push_back(bytes);
+        self.bytes += bytes;
+    }
+
+    /// Forgets all but the latest `left` messages.
+    fn settle(&mut self, left: usize) {
+        while self.sizes.len() > left {
+            self.bytes -= self.sizes.pop_front().unwrap_or(0);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= OUTSTANDING_BYTES_MAX
+    }
+}
+
+/// Bytes in the unread messages of one endpoint at which it must wait: room for a few of the largest
+/// default messages, and little against the memory of a machine with many shards.
+pub const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
+
 struct Peer<T> {
     number: usize,
     /// Reads that endpoint's ring.
@@ -294,7 +340,7 @@ mod tests {
     fn everybody_hears_all_others() {
         let mut endpoints = Mesh::<u32>::new(3, 4);
         for (number, endpoint) in (10..).zip(&mut endpoints) {
-            assert_eq!(endpoint.publish(number), Ok(Published { room: 3 }));
+            assert_eq!(endpoint.publish(number, 1), Ok(Published { room: 3 }));
         }
         assert_eq!(drain(&mut endpoints[0]), [(1, 11), (2, 12)]);
         assert_eq!(drain(&mut endpoints[1]), [(0, 10), (2, 12)]);
@@ -304,8 +350,8 @@ mod tests {
     #[test]
     fn a_lone_endpoint_always_has_room() {
         let [mut alone] = Mesh::<u32>::new(1, 1).try_into().ok().unwrap();
-        assert_eq!(alone.publish(1), Ok(Published { room: 1 }));
-        assert_eq!(alone.publish(2), Ok(Published { room: 1 }));
+        assert_eq!(alone.publish(1, 1), Ok(Published { room: 1 }));
+        assert_eq!(alone.publish(2, 1), Ok(Published { room: 1 }));
         assert!(wakeups(&mut alone).is_empty());
         assert!(alone.prepare_sleep());
     }
@@ -314,9 +360,9 @@ mod tests {
     fn a_sleeper_is_woken_once_until_it_sleeps_again() {
         let [mut left, mut right, mut sleeper] = Mesh::<u32>::new(3, 4).try_into().ok().unwrap();
         assert!(sleeper.prepare_sleep());
-        left.publish(1).unwrap();
-        left.publish(2).unwrap();
-        right.publish(3).unwrap();
+        left.publish(1, 1).unwrap();
+        left.publish(2, 1).unwrap();
+        right.publish(3, 1).unwrap();
         assert!(!left.prepare_sleep(), "a wake-up is owed");
         drop(left.take_wakeups());
         assert_eq!(wakeups(&mut left), [2], "an iterator dropped early loses nothing");
@@ -325,15 +371,15 @@ mod tests {
         assert_eq!(drain(&mut sleeper), [(0, 1), (0, 2), (1, 3)]);
         assert!(wakeups(&mut sleeper).is_empty());
         assert!(sleeper.prepare_sleep());
-        right.publish(4).unwrap();
+        right.publish(4, 1).unwrap();
         assert_eq!(wakeups(&mut right), [2]);
     }
 
     #[test]
     fn the_last_reader_of_a_full_ring_wakes_its_publisher() {
         let [mut publisher, mut fast, mut slow] = Mesh::<u32>::new(3, 1).try_into().ok().unwrap();
-        publisher.publish(1).unwrap();
-        assert_eq!(publisher.publish(2), Err(2));
+        publisher.publish(1, 1).unwrap();
+        assert_eq!(publisher.publish(2, 1), Err(2));
         assert!(wakeups(&mut publisher).is_empty());
         assert!(publisher.prepare_sleep());
         drain(&mut fast);
@@ -344,8 +390,8 @@ mod tests {
         assert!(publisher.has_room());
         assert!(!publisher.prepare_sleep(), "room is reported");
         assert!(publisher.prepare_sleep(), "but once, should nobody want it any more");
-        publisher.publish(3).unwrap();
-        assert_eq!(publisher.publish(4), Err(4));
+        publisher.publish(3, 1).unwrap();
+        assert_eq!(publisher.publish(4, 1), Err(4));
         assert!(wakeups(&mut publisher).is_empty());
         drain(&mut fast);
         assert!(publisher.prepare_sleep());
@@ -394,7 +440,7 @@ mod loom_tests {
                 }
             });
             for message in 0..2 {
-                publisher.publish(message).unwrap();
+                publisher.publish(message, 1).unwrap();
                 wake(&mut publisher, &doorbell);
             }
             reading.join().unwrap();
@@ -407,7 +453,7 @@ mod loom_tests {
                 Mesh::<u32>::new(3, 1).try_into().ok().unwrap();
             let doorbell = Arc::new(Notify::new());
             let bells = [doorbell.clone(), doorbell.clone()];
-            publisher.publish(0).unwrap();
+            publisher.publish(0, 1).unwrap();
             wake(&mut publisher, &doorbell);
             let [first_bell, last_bell] = bells;
             let draining = thread::spawn(move || {
@@ -424,7 +470,7 @@ mod loom_tests {
                 wake(&mut last, &last_bell);
                 Some(last)
             });
-            while publisher.publish(1).is_err() {
+            while publisher.publish(1, 1).is_err() {
                 sleep(&mut publisher, &doorbell);
             }
             draining.join().unwrap();

@@ -161,9 +161,15 @@ impl Ring {
             Verb::Shutdown => Event::ShutDown { key },
             Verb::Reset => Event::ResetArmed { key },
             Verb::Close => Event::Closed { key },
-            // A wake-up's own completion tells nothing; the target's is the message.
-            Verb::Wake if key.generation == 0 => Event::Woken,
-            Verb::Cancel | Verb::Wake | Verb::Connect => return None,
+            Verb::Wake if key.generation == MESSAGE => Event::Woken,
+            Verb::Wake => {
+                // Only a failed wake-up completes. It is owed, unless its target has ended.
+                if matches!(check(result), Err(libc::ENOMEM | libc::EAGAIN | libc::EOVERFLOW)) {
+                    self.wake(key.index as usize);
+                }
+                return None;
+            }
+            Verb::Cancel | Verb::Connect => return None,
         })
     }
 
@@ -298,10 +304,9 @@ impl Io for Ring {
 
     fn wake(&mut self, participant: usize) {
         let descriptor = Fd(self.participants[participant]);
-        let message = Token::indexed(Verb::Wake, 0).to_bits();
+        let message = Token::new(Verb::Wake, Key { index: 0, generation: MESSAGE }).to_bits();
         let entry = opcode::MsgRingData::new(descriptor, 0, message, None).build();
-        // Its own completion is told apart from a message by its generation.
-        let own = Token::new(Verb::Wake, Key { index: 0, generation: 1 }).to_bits();
+        let own = Token::indexed(Verb::Wake, participant as u32).to_bits();
         self.push(entry.user_data(own).flags(squeue::Flags::SKIP_SUCCESS));
     }
 
@@ -356,5 +361,7 @@ fn check(result: i32) -> Result<usize, Errno> {
 const SUBMISSION_ENTRIES: u32 = 2048;
 /// Completions that the kernel keeps for us without falling back to its overflow list.
 const COMPLETION_ENTRIES: u32 = 8192;
+/// Tells a wake-up that arrives from the completion of one that was sent.
+pub(super) const MESSAGE: u32 = 1;
 /// `IORING_ENTER_GETEVENTS`.
 const GETEVENTS: u32 = 1;

@@ -7,7 +7,8 @@ use std::os::fd::RawFd;
 use io_uring::types::Fd;
 use io_uring::{IoUring, opcode};
 
-use super::token::{Token, Verb};
+use super::ring::MESSAGE;
+use super::token::{Key, Token, Verb};
 
 /// A small ring for `MSG_RING` (kernel 5.18).
 pub struct Waker {
@@ -27,7 +28,7 @@ impl Waker {
     /// Wakes one shard; one that has ended needs no waking.
     pub fn wake(&mut self, participant: usize) {
         let Some(&descriptor) = self.participants.get(participant) else { return };
-        let message = Token::indexed(Verb::Wake, 0).to_bits();
+        let message = Token::new(Verb::Wake, Key { index: 0, generation: MESSAGE }).to_bits();
         let entry = opcode::MsgRingData::new(Fd(descriptor), 0, message, None).build();
         // SAFETY: the request points to no memory.
         let pushed = unsafe { self.ring.submission().push(&entry) };

@@ -52,8 +52,9 @@ impl<I: Io> Shard<I> {
 
     fn drain_overflow(&mut self) {
         while let Some(publication) = self.overflow.pop_front() {
+            let bytes = publication.frame.len();
             if let Err(Message::Publish(publication)) =
-                self.endpoint.publish(Message::Publish(publication))
+                self.endpoint.publish(Message::Publish(publication), bytes)
             {
                 self.overflow.push_front(publication);
                 return;

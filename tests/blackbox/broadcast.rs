@@ -39,11 +39,7 @@ async fn every_subscriber_sees_each_publisher_in_order_without_gap() {
                     assert_eq!(index, next_index[publisher], "of publisher {publisher}");
                     next_index[publisher] += 1;
                 }
-                publisher
-                    .await
-                    .expect("all sent")
-                    .reunite(stream)
-                    .expect("one pair")
+                publisher.await.expect("all sent").reunite(stream).expect("one pair")
             })
         });
         for task in tasks.collect::<Vec<_>>() {
@@ -70,16 +66,10 @@ async fn text_stays_text_binary_stays_binary_and_large_stays_whole() {
         }
         settle(&mut members).await;
         for size in [0, 1, 125, 126, 65_535, 65_536, 4 << 20] {
-            for message in [
-                Message::text("x".repeat(size)),
-                Message::binary(vec![7; size]),
-            ] {
+            for message in [Message::text("x".repeat(size)), Message::binary(vec![7; size])] {
                 send(&mut members[0], message.clone()).await;
                 for member in &mut members {
-                    assert!(
-                        next(member).await == message,
-                        "{size} bytes, {shards} shards"
-                    );
+                    assert!(next(member).await == message, "{size} bytes, {shards} shards");
                 }
             }
         }
@@ -170,10 +160,7 @@ async fn settle(members: &mut [Client]) {
         let mut seen = HashMap::new();
         while seen.len() < count {
             let message = next(member).await;
-            assert!(
-                seen.insert(message.into_data(), ()).is_none(),
-                "a mark came twice"
-            );
+            assert!(seen.insert(message.into_data(), ()).is_none(), "a mark came twice");
         }
     }
 }
@@ -181,10 +168,7 @@ async fn settle(members: &mut [Client]) {
 fn parse(message: &Message) -> (usize, usize) {
     let text = message.to_text().expect("text");
     let (publisher, index) = text.split_once(' ').expect("two numbers");
-    (
-        publisher.parse().expect("a number"),
-        index.parse().expect("a number"),
-    )
+    (publisher.parse().expect("a number"), index.parse().expect("a number"))
 }
 
 const MEMBERS: usize = 12;

@@ -6,9 +6,7 @@ use crate::server::{Server, wait_until};
 #[test]
 fn every_valid_code_of_the_peer_is_echoed_and_then_the_connection_ends() {
     let server = Server::start(1, &[]);
-    let codes = [
-        1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014,
-    ];
+    let codes = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014];
     for code in codes.into_iter().chain([3000, 3999, 4000, 4999]) {
         for reason in ["", "because", &"r".repeat(123)] {
             let mut peer = Peer::upgrade(server.address(), "/echo");
@@ -43,10 +41,7 @@ fn messages_before_the_close_are_answered_and_those_after_it_are_not() {
     peer.expect(TEXT, b"one");
     peer.expect(TEXT, b"two");
     let answer = peer.read_frame();
-    assert_eq!(
-        (answer.opcode, &answer.payload[..]),
-        (CLOSE, &1000_u16.to_be_bytes()[..])
-    );
+    assert_eq!((answer.opcode, &answer.payload[..]), (CLOSE, &1000_u16.to_be_bytes()[..]));
     peer.expect_end_or_reset();
     server.stop();
 }
@@ -100,9 +95,7 @@ fn a_peer_that_answers_but_never_closes_its_socket_is_cut() {
     peer.send_close(1000);
     assert_eq!(peer.read_close().0, 1000);
     peer.expect_end();
-    wait_until("the server lets go", || {
-        server.stats().connections_open() == idle
-    });
+    wait_until("the server lets go", || server.stats().connections_open() == idle);
     drop(peer);
     server.stop();
 }
@@ -119,14 +112,9 @@ fn a_peer_that_only_shuts_down_writing_still_gets_its_answers() {
     while let Some(answer) = peer.try_read_frame() {
         answers.push((answer.opcode, answer.payload));
     }
-    assert!(
-        answers.contains(&(TEXT, b"last words".to_vec())),
-        "{answers:?}"
-    );
+    assert!(answers.contains(&(TEXT, b"last words".to_vec())), "{answers:?}");
     assert!(answers.contains(&(PONG, b"p".to_vec())), "{answers:?}");
-    wait_until("the server lets go", || {
-        server.stats().connections_open() == idle
-    });
+    wait_until("the server lets go", || server.stats().connections_open() == idle);
     server.stop();
 }
 
@@ -135,11 +123,7 @@ fn connections_that_vanish_leave_nothing_behind() {
     let server = Server::start(2, &[]);
     let idle = server.stats().connections_open();
     for round in 0..200 {
-        let path = if round % 2 == 0 {
-            "/echo"
-        } else {
-            "/broadcast/gone"
-        };
+        let path = if round % 2 == 0 { "/echo" } else { "/broadcast/gone" };
         let mut peer = Peer::upgrade(server.address(), path);
         match round % 4 {
             0 => peer.reset(),

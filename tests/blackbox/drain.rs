@@ -12,11 +12,7 @@ fn every_connection_gets_1001_and_the_process_ends_with_0() {
         let mut server = Server::start(shards, &["--drain", "1s"]);
         let mut peers: Vec<_> = (0..50)
             .map(|number| {
-                let path = if number % 2 == 0 {
-                    "/echo"
-                } else {
-                    "/broadcast/drain"
-                };
+                let path = if number % 2 == 0 { "/echo" } else { "/broadcast/drain" };
                 Peer::upgrade(server.address(), path)
             })
             .collect();
@@ -58,17 +54,8 @@ fn readiness_turns_503_and_new_upgrades_are_refused_on_connections_already_open(
 
 #[test]
 fn queued_data_is_delivered_before_the_close() {
-    let mut server = Server::start(
-        2,
-        &[
-            "--drain",
-            "1s",
-            "--close-timeout",
-            "60s",
-            "--max-backlog",
-            "32MiB",
-        ],
-    );
+    let mut server =
+        Server::start(2, &["--drain", "1s", "--close-timeout", "60s", "--max-backlog", "32MiB"]);
     let mut reader = Peer::connect_narrow(server.address()).upgraded("/broadcast/queue");
     let mut publisher = Peer::upgrade(server.address(), "/broadcast/queue");
     for number in 0..QUEUED {
@@ -87,10 +74,7 @@ fn queued_data_is_delivered_before_the_close() {
         reader.expect(TEXT, &sized(number));
     }
     let close = reader.read_frame();
-    assert_eq!(
-        (close.opcode, close_payload(&close.payload).0),
-        (CLOSE, 1001)
-    );
+    assert_eq!((close.opcode, close_payload(&close.payload).0), (CLOSE, 1001));
     reader.send_close(1001);
     assert!(server.wait().success());
 }
@@ -99,9 +83,7 @@ fn queued_data_is_delivered_before_the_close() {
 fn a_second_signal_ends_at_once() {
     let mut server = Server::start(1, &["--drain", "1h", "--close-timeout", "1h"]);
     let mut plain = Peer::connect(server.address());
-    let _silent: Vec<_> = (0..5)
-        .map(|_| Peer::upgrade(server.address(), "/echo"))
-        .collect();
+    let _silent: Vec<_> = (0..5).map(|_| Peer::upgrade(server.address(), "/echo")).collect();
     server.signal("TERM");
     while plain.get("/healthz").status == 200 {}
     server.signal("TERM");

@@ -17,10 +17,7 @@ async fn text_and_binary_of_every_length_encoding_return() {
             for message in [Message::text(letters(size)), Message::binary(bytes(size))] {
                 send(&mut client, message.clone()).await;
                 let answer = next(&mut client).await;
-                assert!(
-                    answer == message,
-                    "{size} bytes do not return, {shards} shards"
-                );
+                assert!(answer == message, "{size} bytes do not return, {shards} shards");
             }
         }
         close(client).await;
@@ -62,14 +59,7 @@ async fn many_clients_with_many_messages_in_flight_each_keep_their_order() {
                     let message = stream.next().await.expect("a message").expect("no fault");
                     assert_eq!(message, Message::text(sized(number, index)));
                 }
-                close(
-                    sender
-                        .await
-                        .expect("all sent")
-                        .reunite(stream)
-                        .expect("one pair"),
-                )
-                .await;
+                close(sender.await.expect("all sent").reunite(stream).expect("one pair")).await;
             }));
         }
         for client in clients {
@@ -80,11 +70,7 @@ async fn many_clients_with_many_messages_in_flight_each_keep_their_order() {
         assert_eq!(stats.messages_out(), (CLIENTS * MESSAGES) as u64);
         assert_eq!(stats.shards().len(), shards);
         let sum: u64 = stats.shards().iter().map(|shard| shard.messages_in()).sum();
-        assert_eq!(
-            sum,
-            stats.messages_in(),
-            "the totals are the sums of the shards"
-        );
+        assert_eq!(sum, stats.messages_in(), "the totals are the sums of the shards");
         server.stop();
     }
 }
@@ -159,18 +145,7 @@ fn bytes(size: usize) -> Vec<u8> {
 }
 
 /// Around each change of the length encoding, around one buffer, and at the message limit.
-const SIZES: [usize; 11] = [
-    0,
-    1,
-    125,
-    126,
-    127,
-    65_535,
-    65_536,
-    65_537,
-    1 << 20,
-    (1 << 20) + 1,
-    16 << 20,
-];
+const SIZES: [usize; 11] =
+    [0, 1, 125, 126, 127, 65_535, 65_536, 65_537, 1 << 20, (1 << 20) + 1, 16 << 20];
 const CLIENTS: usize = 12;
 const MESSAGES: usize = 300;

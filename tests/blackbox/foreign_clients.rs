@@ -14,9 +14,7 @@ fn node_ws() {
     let Some(tools) = tools() else { return };
     for shards in SHARD_COUNTS {
         let mut command = Command::new("node");
-        command
-            .env("NODE_PATH", tools.join("node/node_modules"))
-            .arg(program("node_ws.js"));
+        command.env("NODE_PATH", tools.join("node/node_modules")).arg(program("node_ws.js"));
         expect_success(command, shards);
     }
 }
@@ -36,9 +34,7 @@ fn chromium_on_the_page() {
     let Some(tools) = tools() else { return };
     for shards in SHARD_COUNTS {
         let mut command = Command::new("node");
-        command
-            .env("NODE_PATH", tools.join("node/node_modules"))
-            .arg(program("chromium.js"));
+        command.env("NODE_PATH", tools.join("node/node_modules")).arg(program("chromium.js"));
         expect_success(command, shards);
     }
 }
@@ -63,10 +59,7 @@ fn expect_success(mut command: Command, shards: usize) {
         status.is_some()
     });
     let said = fs::read_to_string(&log).expect("its output");
-    assert!(
-        status.is_some_and(|status| status.success()),
-        "{command:?}, {shards} shards:\n{said}"
-    );
+    assert!(status.is_some_and(|status| status.success()), "{command:?}, {shards} shards:\n{said}");
     fs::remove_file(&log).expect("its output");
     server.stop();
 }
@@ -88,15 +81,11 @@ fn tools() -> Option<PathBuf> {
         // Past the capture of the test runner, which would hide it.
         let text =
             "\nSKIPPED: foreign clients need RINGWIRE_TEST_TOOLS; run scripts/test instead\n";
-        io::stderr()
-            .write_all(text.as_bytes())
-            .expect("standard error");
+        io::stderr().write_all(text.as_bytes()).expect("standard error");
     }
     tools
 }
 
 fn program(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/clients")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }

@@ -11,16 +11,12 @@ fn a_hundred_thousand_fragments_of_one_byte_are_one_message() {
     let mut peer = Peer::upgrade(server.address(), "/echo");
     let before = server.resident_bytes();
     for round in 0..2 {
-        let payload: Vec<u8> = (0..FRAGMENTS)
-            .map(|index| b'a' + ((index + round) % 26) as u8)
-            .collect();
+        let payload: Vec<u8> =
+            (0..FRAGMENTS).map(|index| b'a' + ((index + round) % 26) as u8).collect();
         let message = fragmented(TEXT, &payload, 1);
         let mut writer = peer.writer();
         let sender = thread::spawn(move || writer.write_all(&message));
-        assert!(
-            joined(&mut peer, TEXT, payload.len()) == payload,
-            "the content differs"
-        );
+        assert!(joined(&mut peer, TEXT, payload.len()) == payload, "the content differs");
         sender.join().expect("no panic").expect("all is sent");
     }
     expect_growth_below(&server, before, 16 << 20);
@@ -30,9 +26,7 @@ fn a_hundred_thousand_fragments_of_one_byte_are_one_message() {
 #[test]
 fn sixteen_mebibytes_cost_about_their_size_in_one_frame_and_in_many() {
     let server = Server::start(1, &[]);
-    let payload: Vec<u8> = (0..MESSAGE_BYTES)
-        .map(|index| (index % 253) as u8)
-        .collect();
+    let payload: Vec<u8> = (0..MESSAGE_BYTES).map(|index| (index % 253) as u8).collect();
     let before = server.resident_bytes();
     for fragment_bytes in [MESSAGE_BYTES, 4096] {
         let mut peer = Peer::upgrade(server.address(), "/echo");
@@ -41,10 +35,7 @@ fn sixteen_mebibytes_cost_about_their_size_in_one_frame_and_in_many() {
             let mut writer = peer.writer();
             let message = message.clone();
             let sender = thread::spawn(move || writer.write_all(&message));
-            assert!(
-                joined(&mut peer, BINARY, payload.len()) == payload,
-                "the content differs"
-            );
+            assert!(joined(&mut peer, BINARY, payload.len()) == payload, "the content differs");
             sender.join().expect("no panic").expect("all is sent");
         }
     }

@@ -18,43 +18,22 @@ fn protocol_violations_are_closed_with_1002() {
         ("a fragmented ping", frame(PING, b"")),
         ("a fragmented pong", frame(PONG, b"")),
         ("a fragmented close", frame(CLOSE, b"")),
-        (
-            "125 in two bytes",
-            [&[FIN | BINARY, 0xfe, 0, 125], &[0; 4 + 125][..]].concat(),
-        ),
+        ("125 in two bytes", [&[FIN | BINARY, 0xfe, 0, 125], &[0; 4 + 125][..]].concat()),
         (
             "125 in eight bytes",
             [&[FIN | BINARY, 0xff, 0, 0, 0, 0, 0, 0, 0, 125], &[0; 4][..]].concat(),
         ),
-        (
-            "65535 in eight bytes",
-            vec![FIN | BINARY, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
-        ),
-        (
-            "the length's top bit",
-            vec![FIN | BINARY, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0],
-        ),
+        ("65535 in eight bytes", vec![FIN | BINARY, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff]),
+        ("the length's top bit", vec![FIN | BINARY, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0]),
         ("a continuation of nothing", frame(CONTINUATION, b"a")),
-        (
-            "a last continuation of nothing",
-            frame(FIN | CONTINUATION, b"a"),
-        ),
-        (
-            "text inside text",
-            [frame(TEXT, b"a"), frame(FIN | TEXT, b"b")].concat(),
-        ),
-        (
-            "binary inside text",
-            [frame(TEXT, b"a"), frame(BINARY, b"b")].concat(),
-        ),
+        ("a last continuation of nothing", frame(FIN | CONTINUATION, b"a")),
+        ("text inside text", [frame(TEXT, b"a"), frame(FIN | TEXT, b"b")].concat()),
+        ("binary inside text", [frame(TEXT, b"a"), frame(BINARY, b"b")].concat()),
         ("a close of one byte", frame(FIN | CLOSE, &[3])),
     ];
     for opcode in (0x3..=0x7).chain(0xb..=0xf) {
         cases.push(("a reserved opcode", frame(FIN | opcode, b"")));
-        cases.push((
-            "the first byte alone with a reserved opcode",
-            vec![FIN | opcode],
-        ));
+        cases.push(("the first byte alone with a reserved opcode", vec![FIN | opcode]));
     }
     let server = Server::start(1, &[]);
     for (what, bytes) in &cases {
@@ -67,9 +46,7 @@ fn protocol_violations_are_closed_with_1002() {
 #[test]
 fn close_codes_that_may_not_be_sent_are_closed_with_1002() {
     let server = Server::start(1, &[]);
-    for code in [
-        0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535_u16,
-    ] {
+    for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535_u16] {
         let bytes = frame(FIN | CLOSE, &code.to_be_bytes());
         expect_close(&server, &format!("close code {code}"), &bytes, 1002);
     }
@@ -84,14 +61,8 @@ fn invalid_utf8_is_closed_with_1007_as_soon_as_it_shows() {
         ("an overlong form", frame(FIN | TEXT, b"\xc0\xaf")),
         ("a surrogate", frame(FIN | TEXT, b"\xed\xa0\x80")),
         ("above U+10FFFF", frame(FIN | TEXT, b"\xf4\x90\x80\x80")),
-        (
-            "an incomplete character at the end",
-            frame(FIN | TEXT, &euro[..2]),
-        ),
-        (
-            "a fragment, the message still open",
-            frame(TEXT, b"good\xffbad"),
-        ),
+        ("an incomplete character at the end", frame(FIN | TEXT, &euro[..2])),
+        ("a fragment, the message still open", frame(TEXT, b"good\xffbad")),
         (
             "a character broken by the next fragment",
             [frame(TEXT, &euro[..2]), frame(CONTINUATION, b"a")].concat(),
@@ -107,16 +78,8 @@ fn invalid_utf8_is_closed_with_1007_as_soon_as_it_shows() {
         expect_close(&server, what, bytes, 1007);
     }
     // 9,000 bytes are announced; the bad one is among the first.
-    let whole = frame(
-        FIN | TEXT,
-        &[&[b'a'; 100], &[0xff][..], &[b'a'; 8899]].concat(),
-    );
-    expect_close(
-        &server,
-        "the first part of a frame",
-        &whole[..8 + 101],
-        1007,
-    );
+    let whole = frame(FIN | TEXT, &[&[b'a'; 100], &[0xff][..], &[b'a'; 8899]].concat());
+    expect_close(&server, "the first part of a frame", &whole[..8 + 101], 1007);
     server.stop();
 }
 
@@ -132,14 +95,7 @@ fn what_looks_unusual_but_is_right_is_served() {
     }
     peer.send(&frame(FIN | CONTINUATION, &euro[2..]));
     peer.expect(TEXT, euro);
-    peer.send(
-        &[
-            frame(BINARY, b""),
-            frame(CONTINUATION, b""),
-            frame(FIN, b""),
-        ]
-        .concat(),
-    );
+    peer.send(&[frame(BINARY, b""), frame(CONTINUATION, b""), frame(FIN, b"")].concat());
     peer.expect(BINARY, b"");
     peer.send_frame(PONG, b"nobody asked");
     peer.send_frame(BINARY, b"\xff is fine here");
@@ -156,18 +112,8 @@ fn messages_over_the_limit_are_closed_with_1009_before_they_arrive() {
     peer.send_frame(BINARY, &[1; 1024]);
     peer.expect(BINARY, &[1; 1024]);
     drop(peer);
-    expect_close(
-        &server,
-        "a header that announces 1025",
-        &header(FIN | BINARY, 1025),
-        1009,
-    );
-    expect_close(
-        &server,
-        "a header that announces 4 EiB",
-        &header(FIN | TEXT, 1 << 62),
-        1009,
-    );
+    expect_close(&server, "a header that announces 1025", &header(FIN | BINARY, 1025), 1009);
+    expect_close(&server, "a header that announces 4 EiB", &header(FIN | TEXT, 1 << 62), 1009);
     let parts = [frame(BINARY, &[1; 1000]), header(FIN | CONTINUATION, 25)].concat();
     expect_close(&server, "fragments of 1025", &parts, 1009);
     assert_eq!(server.stats().closes("local", 1009), 3);
@@ -183,20 +129,10 @@ fn too_many_fragments_and_too_many_control_frames_are_closed_with_1008() {
     peer.send(&[&eight[..], &frame(FIN | CONTINUATION, b"8")].concat());
     peer.expect(TEXT, b"1nnnnnn8");
     drop(peer);
-    let nine = [
-        &eight[..],
-        &frame(CONTINUATION, b"8"),
-        &frame(FIN | CONTINUATION, b"9"),
-    ]
-    .concat();
+    let nine = [&eight[..], &frame(CONTINUATION, b"8"), &frame(FIN | CONTINUATION, b"9")].concat();
     expect_close(&server, "nine fragments", &nine, 1008);
     // In one write: however the second falls, far more than 20 are in one.
-    expect_close(
-        &server,
-        "500 pings",
-        &frame(FIN | PING, b"").repeat(500),
-        1008,
-    );
+    expect_close(&server, "500 pings", &frame(FIN | PING, b"").repeat(500), 1008);
     server.stop();
 }
 
@@ -217,12 +153,7 @@ fn message_types_that_are_not_accepted_are_closed_with_1003() {
 fn what_came_before_the_violation_is_answered_first() {
     let server = Server::start(1, &[]);
     let mut peer = Peer::upgrade(server.address(), "/echo");
-    let bytes = [
-        frame(FIN | TEXT, b"good"),
-        frame(FIN | PING, b"p"),
-        frame(FIN | 3, b""),
-    ]
-    .concat();
+    let bytes = [frame(FIN | TEXT, b"good"), frame(FIN | PING, b"p"), frame(FIN | 3, b"")].concat();
     peer.send(&bytes);
     let (mut echoed, mut ponged) = (false, false);
     let code = loop {
@@ -243,10 +174,7 @@ fn expect_close(server: &Server, what: &str, bytes: &[u8], expected: u16) {
     peer.send(bytes);
     let (code, reason) = peer.read_close();
     assert_eq!(code, expected, "{what}: {reason}");
-    assert!(
-        reason.len() <= 123,
-        "{what}: the reason fits a control frame"
-    );
+    assert!(reason.len() <= 123, "{what}: the reason fits a control frame");
     peer.send_unheard(&frame(FIN | CLOSE, &code.to_be_bytes()));
     peer.expect_end_or_reset();
 }

@@ -8,13 +8,7 @@ use crate::server::{Server, socket_path, wait_until};
 #[test]
 fn the_sample_handshake_of_the_rfc_is_answered_as_it_says() {
     let server = Server::start(1, &[]);
-    for path in [
-        "/",
-        "/echo",
-        "/broadcast",
-        "/broadcast/topic",
-        "/echo?unknown=key",
-    ] {
+    for path in ["/", "/echo", "/broadcast", "/broadcast/topic", "/echo?unknown=key"] {
         let response = answer(&server, &upgrade_request(path, ""));
         assert_eq!(response.status, 101, "{path}");
         assert_eq!(response.header("sec-websocket-accept"), Some(SAMPLE_ACCEPT));
@@ -33,10 +27,7 @@ fn names_are_case_insensitive_and_connection_is_a_list() {
     let variants = [
         ("Upgrade: websocket", "UPGRADE: WebSocket"),
         ("Connection: Upgrade", "connection: keep-alive, UPGRADE"),
-        (
-            "Connection: Upgrade",
-            "Connection: keep-alive\r\nConnection: upgrade",
-        ),
+        ("Connection: Upgrade", "Connection: keep-alive\r\nConnection: upgrade"),
         ("Sec-WebSocket-Key:", "sec-websocket-KEY:  "),
         ("Host: localhost", "hOsT: localhost:1234"),
     ];
@@ -52,93 +43,33 @@ fn every_refusal_has_its_status_and_its_headers() {
     let server = Server::start(1, &["--allow-origin", "https://example.org,*.example.net"]);
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let cases = [
-        (
-            400,
-            "no HTTP at all",
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(),
-        ),
+        (400, "no HTTP at all", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec()),
         (400, "a frame at once", frame(FIN | TEXT, b"hello")),
         (400, "no Host", edited("Host: localhost\r\n", "")),
-        (
-            400,
-            "two Hosts",
-            edited("Host: localhost\r\n", "Host: a\r\nHost: b\r\n"),
-        ),
+        (400, "two Hosts", edited("Host: localhost\r\n", "Host: a\r\nHost: b\r\n")),
         (400, "no key", edited(key, "")),
-        (
-            400,
-            "a key of 15 bytes",
-            edited("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j"),
-        ),
+        (400, "a key of 15 bytes", edited("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j")),
         (
             400,
             "a key that is no base64",
             edited("dGhlIHNhbXBsZSBub25jZQ==", "!!!!IHNhbXBsZSBub25jZQ=="),
         ),
         (400, "two keys", edited(key, &key.repeat(2))),
-        (
-            400,
-            "a bad value",
-            upgrade_request("/broadcast/a?exclude_self=maybe", ""),
-        ),
-        (
-            403,
-            "a foreign origin",
-            upgrade_request("/echo", "Origin: https://evil.example\r\n"),
-        ),
-        (
-            403,
-            "another scheme",
-            upgrade_request("/echo", "Origin: http://example.org\r\n"),
-        ),
-        (
-            403,
-            "the bare domain",
-            upgrade_request("/echo", "Origin: https://example.net\r\n"),
-        ),
-        (
-            403,
-            "a longer name",
-            upgrade_request("/echo", "Origin: https://x.notexample.net\r\n"),
-        ),
-        (
-            403,
-            "an opaque origin",
-            upgrade_request("/echo", "Origin: null\r\n"),
-        ),
+        (400, "a bad value", upgrade_request("/broadcast/a?exclude_self=maybe", "")),
+        (403, "a foreign origin", upgrade_request("/echo", "Origin: https://evil.example\r\n")),
+        (403, "another scheme", upgrade_request("/echo", "Origin: http://example.org\r\n")),
+        (403, "the bare domain", upgrade_request("/echo", "Origin: https://example.net\r\n")),
+        (403, "a longer name", upgrade_request("/echo", "Origin: https://x.notexample.net\r\n")),
+        (403, "an opaque origin", upgrade_request("/echo", "Origin: null\r\n")),
         (404, "another path", upgrade_request("/nowhere", "")),
-        (
-            404,
-            "a plain GET of another path",
-            edited_get("/favicon.ico", ""),
-        ),
-        (
-            405,
-            "POST",
-            b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".to_vec(),
-        ),
-        (
-            405,
-            "DELETE",
-            b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
-        ),
-        (
-            414,
-            "a long request line",
-            edited_get(&format!("/{}", "p".repeat(10_000)), ""),
-        ),
-        (
-            431,
-            "a large head",
-            edited_get("/", &format!("X: {}\r\n", "v".repeat(10_000))),
-        ),
+        (404, "a plain GET of another path", edited_get("/favicon.ico", "")),
+        (405, "POST", b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        (405, "DELETE", b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
+        (414, "a long request line", edited_get(&format!("/{}", "p".repeat(10_000)), "")),
+        (431, "a large head", edited_get("/", &format!("X: {}\r\n", "v".repeat(10_000)))),
         (431, "65 headers", edited_get("/", &"X: y\r\n".repeat(64))),
         (426, "another version", edited("Version: 13", "Version: 8")),
-        (
-            426,
-            "no version",
-            edited("Sec-WebSocket-Version: 13\r\n", ""),
-        ),
+        (426, "no version", edited("Sec-WebSocket-Version: 13\r\n", "")),
         (426, "no upgrade", edited_get("/echo", "")),
     ];
     for (status, what, request) in &cases {
@@ -152,10 +83,7 @@ fn every_refusal_has_its_status_and_its_headers() {
     assert_eq!(version.header("sec-websocket-version"), Some("13"));
     let plain = answer(&server, &edited_get("/echo", ""));
     assert_eq!(plain.header("upgrade"), Some("websocket"));
-    let method = answer(
-        &server,
-        b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
-    );
+    let method = answer(&server, b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
     assert!(method.header("allow").expect("Allow").contains("GET"));
     assert!(server.stats().connections_refused() >= cases.len() as u64);
     server.stop();
@@ -164,11 +92,7 @@ fn every_refusal_has_its_status_and_its_headers() {
 #[test]
 fn allowed_origins_and_clients_without_one_are_welcome() {
     let server = Server::start(1, &["--allow-origin", "https://example.org,*.example.net"]);
-    for origin in [
-        "https://example.org",
-        "https://EXAMPLE.org",
-        "http://a.b.example.net:8080",
-    ] {
+    for origin in ["https://example.org", "https://EXAMPLE.org", "http://a.b.example.net:8080"] {
         let request = upgrade_request("/echo", &format!("Origin: {origin}\r\n"));
         assert_eq!(answer(&server, &request).status, 101, "{origin}");
     }
@@ -182,10 +106,7 @@ fn the_first_subprotocol_of_the_client_that_we_speak_is_chosen() {
     let cases = [
         ("Sec-WebSocket-Protocol: v2.chat, chat\r\n", Some("v2.chat")),
         ("Sec-WebSocket-Protocol: mqtt, chat\r\n", Some("chat")),
-        (
-            "Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Protocol: v2.chat\r\n",
-            Some("v2.chat"),
-        ),
+        ("Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Protocol: v2.chat\r\n", Some("v2.chat")),
         ("Sec-WebSocket-Protocol: mqtt\r\n", None),
         ("", None),
     ];
@@ -200,9 +121,7 @@ fn the_first_subprotocol_of_the_client_that_we_speak_is_chosen() {
 #[test]
 fn over_the_connection_limit_upgrades_get_503_and_when_there_is_room_they_do_not() {
     let server = Server::start(1, &["--max-connections", "4"]);
-    let mut members: Vec<_> = (0..4)
-        .map(|_| Peer::upgrade(server.address(), "/echo"))
-        .collect();
+    let mut members: Vec<_> = (0..4).map(|_| Peer::upgrade(server.address(), "/echo")).collect();
     // Refused with an answer, or without one where not even the head is read.
     let mut late = Peer::connect(server.address());
     late.send_unheard(&upgrade_request("/echo", ""));
@@ -242,18 +161,9 @@ fn a_request_split_anywhere_is_the_same_request() {
 #[test]
 fn frames_sent_with_the_request_are_not_lost() {
     let server = Server::start(2, &[]);
-    let frames = [
-        frame(FIN | TEXT, b"early"),
-        frame(FIN | PING, b"p"),
-        frame(FIN | TEXT, b"bird"),
-    ];
+    let frames = [frame(FIN | TEXT, b"early"), frame(FIN | PING, b"p"), frame(FIN | TEXT, b"bird")];
     let request = [upgrade_request("/echo", ""), frames.concat()].concat();
-    for cut in [
-        request.len(),
-        request.len() - 1,
-        request.len() - 4,
-        request.len() - 20,
-    ] {
+    for cut in [request.len(), request.len() - 1, request.len() - 4, request.len() - 20] {
         let mut peer = Peer::connect(server.address());
         peer.send(&request[..cut]);
         assert_eq!(peer.read_response().status, 101);
@@ -273,32 +183,14 @@ fn plain_requests_are_kept_alive_and_may_be_pipelined() {
     for _ in 0..3 {
         let page = peer.get("/");
         assert_eq!(page.status, 200);
-        assert!(
-            page.header("content-type")
-                .expect("a type")
-                .starts_with("text/html")
-        );
+        assert!(page.header("content-type").expect("a type").starts_with("text/html"));
         assert!(String::from_utf8_lossy(&page.body).contains("ringwire") || !page.body.is_empty());
         let health = peer.get("/healthz");
         assert_eq!((health.status, health.body.trim_ascii()), (200, &b"ok"[..]));
-        assert_eq!(
-            peer.get("/stats").header("content-type"),
-            Some("application/json")
-        );
+        assert_eq!(peer.get("/stats").header("content-type"), Some("application/json"));
     }
-    let requests = [
-        edited_get("/healthz", ""),
-        edited_get("/nowhere", "").to_vec(),
-    ]
-    .concat();
-    peer.send(
-        &[
-            requests,
-            upgrade_request("/echo", ""),
-            frame(FIN | TEXT, b"after"),
-        ]
-        .concat(),
-    );
+    let requests = [edited_get("/healthz", ""), edited_get("/nowhere", "").to_vec()].concat();
+    peer.send(&[requests, upgrade_request("/echo", ""), frame(FIN | TEXT, b"after")].concat());
     for status in [200, 404, 101] {
         assert_eq!(peer.read_response().status, status);
     }
@@ -325,10 +217,7 @@ fn connections_close_when_a_request_says_so() {
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut head.writer(), &mut bytes).expect("an answer and the end");
     let text = String::from_utf8(bytes).expect("ASCII");
-    assert!(
-        text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\n"),
-        "{text}"
-    );
+    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\n"), "{text}");
     server.stop();
 }
 
@@ -362,10 +251,7 @@ fn a_unix_socket_serves_and_is_gone_afterwards() {
             peer.expect(TEXT, b"local");
         }
         server.stop();
-        assert!(
-            fs::symlink_metadata(&path).is_err(),
-            "the socket file is removed"
-        );
+        assert!(fs::symlink_metadata(&path).is_err(), "the socket file is removed");
     }
 }
 

@@ -14,11 +14,7 @@ fn ten_thousand_resets_at_once_block_nobody_and_leave_nothing() {
         let idle = server.stats().connections_open();
         let peers: Vec<_> = (0..count)
             .map(|number| {
-                let path = if number % 2 == 0 {
-                    "/echo"
-                } else {
-                    "/broadcast/crowd"
-                };
+                let path = if number % 2 == 0 { "/echo" } else { "/broadcast/crowd" };
                 Peer::upgrade(server.address(), path)
             })
             .collect();
@@ -36,9 +32,8 @@ fn ten_thousand_resets_at_once_block_nobody_and_leave_nothing() {
         wait_until("all are gone", || server.stats().connections_open() == idle);
         assert!(server.stats().connections_accepted() > count as u64);
         // The same slots serve the next crowd.
-        let mut again: Vec<_> = (0..100)
-            .map(|_| Peer::upgrade(server.address(), "/broadcast/crowd"))
-            .collect();
+        let mut again: Vec<_> =
+            (0..100).map(|_| Peer::upgrade(server.address(), "/broadcast/crowd")).collect();
         witness.send_frame(TEXT, b"a new crowd");
         for peer in &mut again {
             peer.expect(TEXT, b"a new crowd");
@@ -50,14 +45,8 @@ fn ten_thousand_resets_at_once_block_nobody_and_leave_nothing() {
 /// 10,000, or what the descriptor limit of this process leaves beside the other tests.
 fn connections() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").expect("/proc is mounted");
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"))
-        .expect("the limit");
-    let soft = line
-        .split_whitespace()
-        .nth(3)
-        .and_then(|number| number.parse::<usize>().ok());
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("the limit");
+    let soft = line.split_whitespace().nth(3).and_then(|number| number.parse::<usize>().ok());
     soft.map_or(CONNECTIONS, |soft| CONNECTIONS.min(soft / 2))
 }
 

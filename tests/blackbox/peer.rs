@@ -62,9 +62,7 @@ impl Peer<TcpStream> {
     pub fn connect_narrow(address: SocketAddr) -> Self {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
-        socket
-            .set_recv_buffer_size(RECEIVE_BUFFER_NARROW_BYTES)
-            .expect("SO_RCVBUF");
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_NARROW_BYTES).expect("SO_RCVBUF");
         socket.connect(&address.into()).expect("the server accepts");
         Self::with_stream(socket.into())
     }
@@ -81,27 +79,20 @@ impl Peer<TcpStream> {
 
     /// Says that nothing more will be sent, and still reads.
     pub fn shut_down_writing(&self) {
-        self.stream
-            .shutdown(Shutdown::Write)
-            .expect("still connected");
+        self.stream.shutdown(Shutdown::Write).expect("still connected");
     }
 
     /// Ends with a TCP reset instead of a FIN.
     pub fn reset(self) {
         let linger = Some(std::time::Duration::ZERO);
-        SockRef::from(&self.stream)
-            .set_linger(linger)
-            .expect("SO_LINGER");
+        SockRef::from(&self.stream).set_linger(linger).expect("SO_LINGER");
     }
 
     fn with_stream(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
         stream.set_write_timeout(Some(HANG)).expect("SO_SNDTIMEO");
         stream.set_nodelay(true).expect("TCP_NODELAY");
-        Self {
-            stream,
-            received: Vec::new(),
-        }
+        Self { stream, received: Vec::new() }
     }
 }
 
@@ -110,10 +101,7 @@ impl Peer<UnixStream> {
     pub fn connect_unix(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(HANG))?;
-        Ok(Self {
-            stream,
-            received: Vec::new(),
-        })
+        Ok(Self { stream, received: Vec::new() })
     }
 }
 
@@ -128,9 +116,7 @@ impl<S: Read + Write> Peer<S> {
 
     /// Sends bytes as they are; the server must still take them.
     pub fn send(&mut self, bytes: &[u8]) {
-        self.stream
-            .write_all(bytes)
-            .expect("the server still reads");
+        self.stream.write_all(bytes).expect("the server still reads");
     }
 
     /// Sends bytes that the server may refuse to take because it has already failed the connection.
@@ -168,9 +154,7 @@ impl<S: Read + Write> Peer<S> {
             let pairs = head.headers.iter();
             let mut response = Response {
                 status: head.code.expect("parsed"),
-                headers: pairs
-                    .map(|h| (h.name.to_ascii_lowercase(), text(h.value)))
-                    .collect(),
+                headers: pairs.map(|h| (h.name.to_ascii_lowercase(), text(h.value))).collect(),
                 body: Vec::new(),
             };
             let length = response.header("content-length").map(str::to_owned);
@@ -184,8 +168,7 @@ impl<S: Read + Write> Peer<S> {
 
     /// Reads one frame and holds the server to RFC 6455 section 5.1: its frames have no mask.
     pub fn read_frame(&mut self) -> Frame {
-        self.try_read_frame()
-            .expect("a frame, not the end of the connection")
+        self.try_read_frame().expect("a frame, not the end of the connection")
     }
 
     /// Reads one frame, or `None` when the connection ends before it begins.
@@ -211,26 +194,14 @@ impl<S: Read + Write> Peer<S> {
         self.fill_to(end);
         let payload = self.received[begin..end].to_vec();
         self.received.drain(..end);
-        Some(Frame {
-            fin: first & FIN != 0,
-            opcode: first & 0x0f,
-            payload,
-        })
+        Some(Frame { fin: first & FIN != 0, opcode: first & 0x0f, payload })
     }
 
     /// Reads a data frame and checks all of it.
     pub fn expect(&mut self, opcode: u8, payload: &[u8]) {
         let frame = self.read_frame();
-        assert_eq!(
-            (frame.fin, frame.opcode),
-            (true, opcode),
-            "kind of {frame:.60?}"
-        );
-        assert!(
-            frame.payload == payload,
-            "payload of {} bytes differs",
-            frame.payload.len()
-        );
+        assert_eq!((frame.fin, frame.opcode), (true, opcode), "kind of {frame:.60?}");
+        assert!(frame.payload == payload, "payload of {} bytes differs", frame.payload.len());
     }
 
     /// Reads up to the close frame and returns its code and reason; data before it is skipped.
@@ -251,11 +222,7 @@ impl<S: Read + Write> Peer<S> {
 
     /// Expects the end by FIN or, as after input that nobody read, by a reset.
     pub fn expect_end_or_reset(&mut self) {
-        assert!(
-            self.received.is_empty(),
-            "unread bytes: {:?}",
-            self.received
-        );
+        assert!(self.received.is_empty(), "unread bytes: {:?}", self.received);
         let mut chunk = [0; 64];
         match self.stream.read(&mut chunk) {
             Ok(0) => {}
@@ -266,19 +233,13 @@ impl<S: Read + Write> Peer<S> {
 
     fn fill_to(&mut self, bytes: usize) {
         while self.received.len() < bytes {
-            assert!(
-                self.fill(),
-                "the connection ended inside a frame or a response"
-            );
+            assert!(self.fill(), "the connection ended inside a frame or a response");
         }
     }
 
     fn fill(&mut self) -> bool {
         let mut chunk = [0; 64 * 1024];
-        let bytes = self
-            .stream
-            .read(&mut chunk)
-            .expect("the server answers in time");
+        let bytes = self.stream.read(&mut chunk).expect("the server answers in time");
         self.received.extend_from_slice(&chunk[..bytes]);
         bytes > 0
     }
@@ -287,22 +248,14 @@ impl<S: Read + Write> Peer<S> {
 impl Response {
     /// The value of a header field by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(field, _)| field == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// A masked frame whose first byte is given, so that it may be wrong.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = header(first, payload.len() as u64);
-    bytes.extend(
-        payload
-            .iter()
-            .zip(MASK.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     bytes
 }
 

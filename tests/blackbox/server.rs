@@ -48,22 +48,12 @@ impl Server {
         let output = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take().expect("stdout is piped"), &output);
         collect(child.stderr.take().expect("stderr is piped"), &output);
-        let mut server = Self {
-            child,
-            output,
-            addresses: Vec::new(),
-        };
-        let tcp = listeners
-            .iter()
-            .filter(|listener| !listener.starts_with("unix:"))
-            .count();
+        let mut server = Self { child, output, addresses: Vec::new() };
+        let tcp = listeners.iter().filter(|listener| !listener.starts_with("unix:")).count();
         wait_until("the listeners are announced", || {
             server.addresses = announced(&server.output());
             if let Ok(Some(status)) = server.child.try_wait() {
-                panic!(
-                    "the server ended at once with {status}:\n{}",
-                    server.output()
-                );
+                panic!("the server ended at once with {status}:\n{}", server.output());
             }
             server.addresses.len() >= tcp
         });
@@ -87,10 +77,7 @@ impl Server {
 
     /// All that the server has written so far, standard output and error together.
     pub fn output(&self) -> String {
-        self.output
-            .lock()
-            .expect("no thread panics with it")
-            .clone()
+        self.output.lock().expect("no thread panics with it").clone()
     }
 
     /// Sends a signal, named as `kill` names it: `TERM`, `INT`, `USR1`.
@@ -116,11 +103,7 @@ impl Server {
     pub fn stop(mut self) {
         self.signal("TERM");
         let status = self.wait();
-        assert!(
-            status.success(),
-            "the server ended with {status}:\n{}",
-            self.output()
-        );
+        assert!(status.success(), "the server ended with {status}:\n{}", self.output());
     }
 
     /// The counters, by GET /stats.
@@ -134,14 +117,9 @@ impl Server {
     pub fn resident_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(path).expect("the server runs");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .expect("VmRSS");
-        let kibibytes = line
-            .split_whitespace()
-            .nth(1)
-            .and_then(|number| number.parse::<u64>().ok());
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let kibibytes =
+            line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
         kibibytes.expect("VmRSS is a number") * 1024
     }
 }
@@ -172,13 +150,8 @@ impl Stats {
 
     /// Refused connections and requests of all reasons.
     pub fn connections_refused(&self) -> u64 {
-        let reasons = self.0["connections_refused"]
-            .as_object()
-            .expect("an object by reason");
-        reasons
-            .values()
-            .map(|count| count.as_u64().expect("a count"))
-            .sum()
+        let reasons = self.0["connections_refused"].as_object().expect("an object by reason");
+        reasons.values().map(|count| count.as_u64().expect("a count")).sum()
     }
 
     /// Messages received.
@@ -208,9 +181,7 @@ impl Stats {
 
     /// Closing handshakes begun by `local` or `remote` with this code; none yet is 0.
     pub fn closes(&self, initiator: &str, code: u16) -> u64 {
-        self.0["closes"][initiator][code.to_string()]
-            .as_u64()
-            .unwrap_or(0)
+        self.0["closes"][initiator][code.to_string()].as_u64().unwrap_or(0)
     }
 
     /// The same counters for each shard.
@@ -221,9 +192,7 @@ impl Stats {
 
     fn count(&self, path: &[&str]) -> u64 {
         let value = path.iter().fold(&self.0, |value, key| &value[key]);
-        value
-            .as_u64()
-            .unwrap_or_else(|| panic!("/stats has no count {path:?}: {}", self.0))
+        value.as_u64().unwrap_or_else(|| panic!("/stats has no count {path:?}: {}", self.0))
     }
 }
 

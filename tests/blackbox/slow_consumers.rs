@@ -12,12 +12,7 @@ fn disconnect_closes_with_1013_and_a_reason() {
     for shards in SHARD_COUNTS {
         let mut scene = Scene::set(shards, "disconnect");
         scene.publish_until_dropped();
-        let Scene {
-            server,
-            mut slow,
-            published,
-            ..
-        } = scene;
+        let Scene { server, mut slow, published, .. } = scene;
         let mut numbers = Vec::new();
         let (code, reason) = loop {
             let frame = slow.read_frame();
@@ -30,10 +25,7 @@ fn disconnect_closes_with_1013_and_a_reason() {
         };
         assert_eq!(code, 1013);
         assert!(!reason.is_empty());
-        assert!(
-            numbers.iter().copied().eq(0..numbers.len()),
-            "what came before has no gap"
-        );
+        assert!(numbers.iter().copied().eq(0..numbers.len()), "what came before has no gap");
         assert!(numbers.len() < published);
         slow.send_close(1013);
         slow.expect_end_or_reset();
@@ -51,20 +43,10 @@ fn drop_newest_keeps_what_was_queued_first() {
         scene.publish_until_dropped();
         let (numbers, dropped) = scene.resume("drop_newest");
         let kept = numbers.len();
-        assert_eq!(
-            kept as u64 + dropped,
-            scene.published as u64,
-            "dropped and counted"
-        );
-        assert!(
-            numbers.is_sorted_by(|a, b| a < b),
-            "what remains is in order"
-        );
+        assert_eq!(kept as u64 + dropped, scene.published as u64, "dropped and counted");
+        assert!(numbers.is_sorted_by(|a, b| a < b), "what remains is in order");
         assert_eq!(numbers.first(), Some(&0), "the oldest is there");
-        assert!(
-            numbers.last() < Some(&(scene.published - 1)),
-            "the newest is not"
-        );
+        assert!(numbers.last() < Some(&(scene.published - 1)), "the newest is not");
         scene.publish_and_receive();
         scene.server.stop();
     }
@@ -76,20 +58,9 @@ fn drop_oldest_keeps_what_was_queued_last() {
         let mut scene = Scene::set(shards, "drop-oldest");
         scene.publish_until_dropped();
         let (numbers, dropped) = scene.resume("drop_oldest");
-        assert_eq!(
-            numbers.len() as u64 + dropped,
-            scene.published as u64,
-            "dropped and counted"
-        );
-        assert!(
-            numbers.is_sorted_by(|a, b| a < b),
-            "what remains is in order"
-        );
-        assert_eq!(
-            numbers.last(),
-            Some(&(scene.published - 1)),
-            "the newest is there"
-        );
+        assert_eq!(numbers.len() as u64 + dropped, scene.published as u64, "dropped and counted");
+        assert!(numbers.is_sorted_by(|a, b| a < b), "what remains is in order");
+        assert_eq!(numbers.last(), Some(&(scene.published - 1)), "the newest is there");
         scene.publish_and_receive();
         scene.server.stop();
     }
@@ -101,20 +72,9 @@ fn latest_keeps_the_arriving_message_alone() {
         let mut scene = Scene::set(shards, "latest");
         scene.publish_until_dropped();
         let (numbers, dropped) = scene.resume("latest");
-        assert_eq!(
-            numbers.len() as u64 + dropped,
-            scene.published as u64,
-            "dropped and counted"
-        );
-        assert!(
-            numbers.is_sorted_by(|a, b| a < b),
-            "what remains is in order"
-        );
-        assert_eq!(
-            numbers.last(),
-            Some(&(scene.published - 1)),
-            "the newest is there"
-        );
+        assert_eq!(numbers.len() as u64 + dropped, scene.published as u64, "dropped and counted");
+        assert!(numbers.is_sorted_by(|a, b| a < b), "what remains is in order");
+        assert_eq!(numbers.last(), Some(&(scene.published - 1)), "the newest is there");
         scene.publish_and_receive();
         scene.server.stop();
     }
@@ -141,11 +101,7 @@ fn an_echo_client_that_does_not_read_is_throttled_and_loses_nothing() {
         taken > 0 && before == taken
     });
     let grown = server.resident_bytes().saturating_sub(before);
-    assert!(
-        grown < RESIDENT_GROWTH_BYTES,
-        "{} KiB more are resident",
-        grown / 1024
-    );
+    assert!(grown < RESIDENT_GROWTH_BYTES, "{} KiB more are resident", grown / 1024);
     for number in 0..ECHOES {
         client.expect(TEXT, &sized(number));
     }
@@ -165,14 +121,7 @@ struct Scene {
 
 impl Scene {
     fn set(shards: usize, policy: &'static str) -> Self {
-        let flags = [
-            "--slow-consumer",
-            policy,
-            "--max-backlog",
-            "1MiB",
-            "--close-timeout",
-            "60s",
-        ];
+        let flags = ["--slow-consumer", policy, "--max-backlog", "1MiB", "--close-timeout", "60s"];
         let server = Server::start(shards, &flags);
         let slow = Peer::connect_narrow(server.address()).upgraded("/broadcast/slow");
         Self {
@@ -199,11 +148,7 @@ impl Scene {
             self.publish_batch();
         }
         let grown = self.server.resident_bytes().saturating_sub(before);
-        assert!(
-            grown < RESIDENT_GROWTH_BYTES,
-            "{} KiB more are resident",
-            grown / 1024
-        );
+        assert!(grown < RESIDENT_GROWTH_BYTES, "{} KiB more are resident", grown / 1024);
     }
 
     fn publish_batch(&mut self) {

@@ -27,9 +27,7 @@ fn a_request_that_drips_is_bounded_by_the_same_deadline() {
     let mut writer = peer.writer();
     let drip = std::thread::spawn(move || {
         use std::io::Write;
-        let endless = b"GET /echo HTTP/1.1\r\nHost: a\r\nX: "
-            .iter()
-            .chain([b'x'].iter().cycle());
+        let endless = b"GET /echo HTTP/1.1\r\nHost: a\r\nX: ".iter().chain([b'x'].iter().cycle());
         for byte in endless.take(1000) {
             if writer.write_all(&[*byte]).is_err() {
                 return;
