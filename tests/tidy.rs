@@ -10,37 +10,22 @@ fn files_are_short_narrow_and_ascii() {
     for source in Source::all() {
         let name = &source.name;
         let lines = source.text.lines().count();
-        assert!(
-            lines <= FILE_LINES_MAX,
-            "{name} has {lines} lines, at most {FILE_LINES_MAX}"
-        );
+        assert!(lines <= FILE_LINES_MAX, "{name} has {lines} lines, at most {FILE_LINES_MAX}");
         for (number, line) in (1..).zip(source.text.lines()) {
             let columns = line.chars().count();
-            assert!(
-                columns <= COLUMNS_MAX,
-                "{name}:{number} has {columns} columns"
-            );
+            assert!(columns <= COLUMNS_MAX, "{name}:{number} has {columns} columns");
             assert!(line.is_ascii(), "{name}:{number} is not ASCII");
         }
-        assert!(
-            source.text.starts_with("//! "),
-            "{name} does not begin by saying why it exists"
-        );
+        assert!(source.text.starts_with("//! "), "{name} does not begin by saying why it exists");
     }
 }
 
 #[test]
 fn unsafe_code_is_allowed_in_the_named_places_alone() {
     for source in Source::all() {
-        let named = UNSAFE_PLACES
-            .iter()
-            .any(|place| source.name.starts_with(place));
+        let named = UNSAFE_PLACES.iter().any(|place| source.name.starts_with(place));
         let allowed = source.text.contains("allow(unsafe_code)");
-        assert!(
-            named || !allowed,
-            "{} allows unsafe code and is not named here",
-            source.name
-        );
+        assert!(named || !allowed, "{} allows unsafe code and is not named here", source.name);
     }
 }
 
@@ -48,11 +33,7 @@ fn unsafe_code_is_allowed_in_the_named_places_alone() {
 fn no_module_is_a_drawer_for_everything() {
     for source in Source::all() {
         for part in source.name.trim_end_matches(".rs").split('/') {
-            assert!(
-                !DRAWERS.contains(&part),
-                "{}: name it after what it does",
-                source.name
-            );
+            assert!(!DRAWERS.contains(&part), "{}: name it after what it does", source.name);
         }
     }
 }
@@ -62,10 +43,7 @@ fn every_file_is_declared_by_its_parent() {
     let sources = Source::all();
     for source in &sources {
         let path = Path::new(&source.name);
-        let stem = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .expect("UTF-8");
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("UTF-8");
         let directory = path.parent().expect("below src");
         let (module, home) = match stem {
             "main" | "lib" if directory == Path::new("") => continue,
@@ -79,15 +57,10 @@ fn every_file_is_declared_by_its_parent() {
                 vec![format!("{home}/mod.rs"), format!("{home}.rs")]
             }
         };
-        let declared = sources
-            .iter()
-            .filter(|parent| parents.contains(&parent.name))
-            .any(|parent| {
+        let declared =
+            sources.iter().filter(|parent| parents.contains(&parent.name)).any(|parent| {
                 let declaration = format!("mod {module};");
-                parent
-                    .text
-                    .lines()
-                    .any(|line| line.trim_end().ends_with(&declaration))
+                parent.text.lines().any(|line| line.trim_end().ends_with(&declaration))
             });
         assert!(declared, "{} is no module of {parents:?}", source.name);
     }
@@ -100,10 +73,7 @@ fn each_module_uses_only_those_below_it() {
             panic!("src has a module {module}: give it its place in MAY_USE");
         };
         for used in uses {
-            assert!(
-                allowed.contains(&used.as_str()),
-                "{module} may not use {used}"
-            );
+            assert!(allowed.contains(&used.as_str()), "{module} may not use {used}");
         }
     }
 }
@@ -119,17 +89,8 @@ fn the_table_of_modules_has_no_cycle() {
             .filter(|(_, uses)| uses.iter().all(|used| settled.contains(used)))
             .map(|(module, _)| *module)
             .collect();
-        let open = || {
-            MAY_USE
-                .iter()
-                .map(|(module, _)| *module)
-                .filter(|m| !settled.contains(m))
-        };
-        assert!(
-            !next.is_empty(),
-            "a cycle among {:?}",
-            open().collect::<Vec<_>>()
-        );
+        let open = || MAY_USE.iter().map(|(module, _)| *module).filter(|m| !settled.contains(m));
+        assert!(!next.is_empty(), "a cycle among {:?}", open().collect::<Vec<_>>());
         settled.extend(next);
     }
 }
@@ -178,18 +139,12 @@ impl Source {
 /// Top-level module -> the other top-level modules that its files name, tests included.
 fn graph() -> BTreeMap<String, BTreeSet<String>> {
     let sources = Source::all();
-    let modules: BTreeSet<_> = sources
-        .iter()
-        .map(|source| source.module().to_owned())
-        .collect();
+    let modules: BTreeSet<_> = sources.iter().map(|source| source.module().to_owned()).collect();
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for source in &sources {
         let uses = graph.entry(source.module().to_owned()).or_default();
         // lib and main declare the modules; what main uses, it uses as `ringwire::`.
-        let code = source
-            .text
-            .lines()
-            .map(|line| line.split("//").next().expect("never empty"));
+        let code = source.text.lines().map(|line| line.split("//").next().expect("never empty"));
         let code = code.collect::<Vec<_>>().join("\n");
         for prefix in ["crate::", "ringwire::"] {
             for (at, _) in code.match_indices(prefix) {
@@ -226,10 +181,7 @@ fn first_names(text: &str) -> Vec<String> {
 }
 
 fn last(directory: &Path) -> &str {
-    directory
-        .file_name()
-        .and_then(|name| name.to_str())
-        .expect("UTF-8")
+    directory.file_name().and_then(|name| name.to_str()).expect("UTF-8")
 }
 
 const FILE_LINES_MAX: usize = 500;
@@ -252,32 +204,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stats", &["config", "wire", "http", "session"]),
     ("hub", &["config", "wire"]),
     ("io", &["config", "limits", "wire"]),
-    (
-        "shard",
-        &[
-            "config", "limits", "stats", "wire", "http", "session", "hub", "io",
-        ],
-    ),
-    (
-        "control",
-        &["config", "limits", "stats", "http", "hub", "io", "shard"],
-    ),
+    ("shard", &["config", "limits", "stats", "wire", "http", "session", "hub", "io"]),
+    ("control", &["config", "limits", "stats", "http", "hub", "io", "shard"]),
     (
         "serve",
-        &[
-            "config", "limits", "stats", "wire", "http", "session", "hub", "io", "control", "shard",
-        ],
+        &["config", "limits", "stats", "wire", "http", "session", "hub", "io", "control", "shard"],
     ),
     ("bench", &["config", "limits", "wire", "io"]),
-    (
-        "cli",
-        &["config", "limits", "settings", "logging", "serve", "bench"],
-    ),
+    ("cli", &["config", "limits", "settings", "logging", "serve", "bench"]),
     ("lib", &[]),
-    (
-        "main",
-        &[
-            "cli", "config", "limits", "settings", "logging", "serve", "bench",
-        ],
-    ),
+    ("main", &["cli", "config", "limits", "settings", "logging", "serve", "bench"]),
 ];

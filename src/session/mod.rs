@@ -69,6 +69,8 @@ pub enum Piece {
     },
     /// A ping or pong, which goes ahead of queued data.
     Control(Vec<u8>),
+    /// A response to a request, which nothing goes ahead of.
+    Response(Vec<u8>),
 }
 
 /// What a session wants done. Reused from call to call: drained by the caller after each.
@@ -211,8 +213,7 @@ impl Session {
         if self.phase == Phase::Request {
             self.phase = Phase::Ended;
             output.refused = Some(Refusal::Timeout);
-            let bytes = crate::http::timeout_response();
-            output.pieces.push(Piece::Owned { bytes, ends_frame: true });
+            output.pieces.push(Piece::Response(crate::http::timeout_response()));
             output.finish = true;
         }
     }
@@ -247,6 +248,12 @@ impl Session {
     /// Whether nothing the peer sends matters any more.
     pub fn is_ended(&self) -> bool {
         self.phase == Phase::Ended
+    }
+
+    /// Whether the peer has sent part of a message: then its end must be let in before the peer can
+    /// be expected to read what is sent to it.
+    pub fn is_mid_message(&self) -> bool {
+        self.remaining > 0 || self.cold.as_ref().is_some_and(|cold| cold.assembly.is_some())
     }
 
     /// Keeps input that waits for room to publish.
@@ -320,12 +327,12 @@ impl Session {
                         Route::Broadcast { .. } => Mode::Broadcast,
                     };
                     output.upgraded = Some(route);
-                    output.pieces.push(Piece::Owned { bytes: response, ends_frame: true });
+                    output.pieces.push(Piece::Response(response));
                 }
                 Answer::Respond { consumed: head, response, keep_alive, refusal } => {
                     consumed += head;
                     output.refused = refusal.or(output.refused);
-                    output.pieces.push(Piece::Owned { bytes: response, ends_frame: true });
+                    output.pieces.push(Piece::Response(response));
                     if !keep_alive {
                         self.phase = Phase::Ended;
                         output.finish = true;

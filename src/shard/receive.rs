@@ -171,6 +171,7 @@ impl<I: Io> Shard<I> {
                     let mid_frame = connection.flags.contains(Flags::MID_FRAME);
                     connection.outbox.push_control(Segment::control(frame), mid_frame);
                 }
+                Piece::Response(bytes) => connection.outbox.push(Segment::control(bytes)),
                 Piece::Owned { bytes, ends_frame } => {
                     connection.outbox.push(Segment::owned(bytes, ends_frame));
                 }
@@ -187,8 +188,13 @@ impl<I: Io> Shard<I> {
                 }
             }
         }
-        let backlog = connection.outbox.bytes();
-        if backlog > self.shared.config.limits.backlog_bytes
+        // A peer may send the whole of a message before it reads the first byte of its echo.
+        let limits = &self.shared.config.limits;
+        let message_bytes = match connection.session.is_mid_message() {
+            true => limits.message_bytes as usize,
+            false => 0,
+        };
+        if connection.outbox.bytes() > limits.backlog_bytes + message_bytes
             && !connection.flags.contains(Flags::PAUSED_BY_BACKLOG)
         {
             connection.flags.insert(Flags::PAUSED_BY_BACKLOG);
