@@ -106,10 +106,8 @@ impl Session {
         let mut reflection = Reflection { start: from, end: from };
         let mut at = from;
         while at < input.len() && self.phase != Phase::Ended {
-            if self.remaining == 0
-                && self.mode == Mode::Broadcast
-                && output.published.len() >= rules.publish_room
-            {
+            if !rules.may_begin && !self.is_mid_message() {
+                reflection.flush(true, output);
                 output.paused = true;
                 return at;
             }
