@@ -412,7 +412,8 @@ fn decode_frame(bytes: &[u8], carried: usize, at: usize) -> Result<Option<Found>
     let Some((header, header_bytes)) = Header::decode(bytes, Role::Server, 0)? else {
         return Ok(None);
     };
-    // A carried part was no complete header, or no complete control frame: it ends before this does.
+    // A carried part was no complete header, or no complete control frame: it ends before this
+    // does.
     let position = |end: usize| at + end - carried;
     if !header.opcode.is_control() {
         let payload = position(header_bytes);

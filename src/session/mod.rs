@@ -37,8 +37,8 @@ pub struct Rules<'a> {
     pub stats: &'a dyn Fn() -> String,
     /// Seconds on any clock, for the rate of control frames; may wrap.
     pub now_s: u16,
-    /// Whether a frame may begin a message, or the session must pause: nothing more can be published,
-    /// or the peer does not read what is queued for it.
+    /// Whether a frame may begin a message, or the session must pause: nothing more can be
+    /// published, or the peer does not read what is queued for it.
     pub may_begin: bool,
 }
 
