@@ -144,6 +144,9 @@ impl Session {
                 self.count_control_frame(rules)?;
                 match opcode {
                     OpCode::Ping if self.phase == Phase::Open => {
+                        // A pong goes ahead of queued data, but not into a frame half sent: its
+                        // rest must be queued before.
+                        reflection.flush(true, output);
                         let pong = control_frame(OpCode::Pong, payload.as_slice());
                         output.pieces.push(Piece::Control(pong));
                     }
