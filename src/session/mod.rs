@@ -363,3 +363,6 @@ impl Session {
 
 /// Pipelined requests answered before the peer has to read some of the answers.
 const ANSWERS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;
