@@ -110,29 +110,29 @@ impl Outbox {
     /// Drops shared messages, oldest first, until at most `bytes` wait; returns how many messages.
     /// With `mid_frame` the first segment has been sent in part and stays.
     pub fn drop_messages(&mut self, bytes: usize, mid_frame: bool) -> u64 {
-        let mut dropped = 0;
-        let Some(rest) = self.rest.as_deref_mut() else {
-            if !mid_frame && self.bytes() > bytes {
-                dropped = self.drop_first();
-            }
-            return dropped;
-        };
-        let first = self.first.as_ref().map_or(0, Segment::len);
-        let mut excess = (first + rest.bytes + rest.in_flight_bytes).saturating_sub(bytes);
-        if excess > 0 && !mid_frame && matches!(self.first, Some(Segment::Shared { .. })) {
-            excess = excess.saturating_sub(first);
-            dropped += self.drop_first();
+        let mut excess = self.bytes().saturating_sub(bytes);
+        if excess == 0 {
+            return 0;
         }
-        let Some(rest) = self.rest.as_deref_mut() else { return dropped };
-        rest.queue.retain(|segment| match segment {
-            Segment::Shared { .. } if excess > 0 => {
+        let mut dropped = 0;
+        let mut gives_way = |segment: &Segment| {
+            let gives_way = excess > 0 && matches!(segment, Segment::Shared { .. });
+            if gives_way {
                 excess = excess.saturating_sub(segment.len());
-                rest.bytes -= segment.len();
                 dropped += messages(segment);
-                false
             }
-            _ => true,
-        });
+            gives_way
+        };
+        if !mid_frame && self.first.as_ref().is_some_and(&mut gives_way) {
+            self.first = None;
+        }
+        if let Some(rest) = self.rest.as_deref_mut() {
+            rest.queue.retain(|segment| {
+                let stays = !gives_way(segment);
+                rest.bytes -= if stays { 0 } else { segment.len() };
+                stays
+            });
+        }
         self.refill();
         dropped
     }
@@ -153,16 +153,6 @@ impl Outbox {
         if let Some(rest) = &mut self.rest {
             rest.queue = std::mem::take(&mut rest.queue).into_iter().map(copy).collect();
         }
-    }
-
-    fn drop_first(&mut self) -> u64 {
-        let dropped = match &self.first {
-            Some(segment @ Segment::Shared { .. }) => messages(segment),
-            _ => return 0,
-        };
-        self.first = None;
-        self.refill();
-        dropped
     }
 
     fn refill(&mut self) {
