@@ -205,3 +205,6 @@ fn messages(segment: &Segment) -> u64 {
 
 /// Segments of one vectored send: enough to make a crossing cheap, far below `IOV_MAX`.
 const VECTORS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;
