@@ -142,6 +142,9 @@ impl Session {
                 self.count_control_frame(rules)?;
                 match opcode {
                     OpCode::Ping if self.phase == Phase::Open => {
+                        // A pong goes ahead of queued data, but not into a frame half sent: its
+                        // rest must be queued before.
+                        reflection.flush(true, output);
                         let pong = control_frame(OpCode::Pong, payload.as_slice());
                         output.pieces.push(Piece::Control(pong));
                     }
@@ -188,8 +191,7 @@ impl Session {
             let code = close.code.unwrap_or(CloseCode::NO_STATUS);
             output.closed = Some((Initiator::Remote, code));
         }
-        self.phase = Phase::Ended;
-        output.finish = true;
+        self.end(output);
     }
 
     fn count_control_frame(&mut self, rules: &Rules<'_>) -> Result<(), Violation> {
@@ -396,6 +398,11 @@ impl Session {
             let bytes = close_frame(code, &violation.to_string());
             output.pieces.push(Piece::Owned { bytes, ends_frame: true });
         }
+        self.end(output);
+    }
+
+    /// Nothing the peer sends matters any more, so nothing of it is kept.
+    fn end(&mut self, output: &mut Output) {
         self.phase = Phase::Ended;
         self.remaining = 0;
         self.cold = None;

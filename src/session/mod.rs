@@ -236,14 +236,15 @@ impl Session {
         self.phase == Phase::Request && self.cold.is_some()
     }
 
-    /// Whether messages flow.
+    /// Whether messages flow, and no close has been asked for.
     pub fn is_open(&self) -> bool {
-        self.phase == Phase::Open
+        self.phase == Phase::Open && !self.has_pending_close()
     }
 
-    /// Whether we wait for the peer's close frame.
+    /// Whether we wait for the peer's close frame, or for the end of a frame of its own that ours
+    /// must not interrupt: either may never come.
     pub fn is_closing(&self) -> bool {
-        self.phase == Phase::Closing
+        self.phase == Phase::Closing || self.has_pending_close()
     }
 
     /// Whether nothing the peer sends matters any more.
@@ -359,6 +360,10 @@ impl Session {
         }
     }
 
+    fn has_pending_close(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| cold.pending_close.is_some())
+    }
+
     fn is_mid_reflection(&self) -> bool {
         self.remaining > 0 && self.treatment == Treatment::Reflect
     }
@@ -366,3 +371,6 @@ impl Session {
 
 /// Pipelined requests answered before the peer has to read some of the answers.
 const ANSWERS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -57,8 +57,6 @@ impl Outbox {
         if mid_frame {
             place = segments().position(Segment::ends_frame).map_or(usize::MAX, |end| end + 1);
         }
-        let is_control =
-            |segment: &&Segment| matches!(segment, Segment::Owned { control: true, .. });
         place = place.saturating_add(segments().skip(place).take_while(is_control).count());
         let first = match (place, self.first.is_none()) {
             (_, true) => return self.push(frame),
@@ -95,12 +93,19 @@ impl Outbox {
         if let Some(rest) = &mut self.rest {
             rest.in_flight_bytes = 0;
         }
-        for segment in leftover.rev() {
+        let mut leftover = leftover.rev().peekable();
+        // Control frames queued meanwhile would be overtaken by later ones if they stayed behind
+        // the data that comes back.
+        let controls = leftover.peek().map(|_| self.take_controls());
+        for segment in leftover {
             if let Some(second) = self.first.replace(segment) {
                 let rest = self.rest.get_or_insert_default();
                 rest.bytes += second.len();
                 rest.queue.push_front(second);
             }
+        }
+        for frame in controls.into_iter().flatten() {
+            self.push_control(frame, true);
         }
         if self.rest.as_ref().is_some_and(|rest| rest.queue.is_empty()) {
             self.rest = None;
@@ -110,26 +115,29 @@ impl Outbox {
     /// Drops shared messages, oldest first, until at most `bytes` wait; returns how many messages.
     /// With `mid_frame` the first segment has been sent in part and stays.
     pub fn drop_messages(&mut self, bytes: usize, mid_frame: bool) -> u64 {
-        let rest = self.rest.get_or_insert_default();
-        if let Some(first) = self.first.take() {
-            rest.bytes += first.len();
-            rest.queue.push_front(first);
+        let mut excess = self.bytes().saturating_sub(bytes);
+        if excess == 0 {
+            return 0;
         }
-        let mut excess = (rest.bytes + rest.in_flight_bytes).saturating_sub(bytes);
-        let mut is_partly_sent = mid_frame;
         let mut dropped = 0;
-        rest.queue.retain(|segment| match segment {
-            Segment::Shared { .. } if !std::mem::take(&mut is_partly_sent) && excess > 0 => {
+        let mut gives_way = |segment: &Segment| {
+            let gives_way = excess > 0 && matches!(segment, Segment::Shared { .. });
+            if gives_way {
                 excess = excess.saturating_sub(segment.len());
-                rest.bytes -= segment.len();
                 dropped += messages(segment);
-                false
             }
-            _ => {
-                is_partly_sent = false;
-                true
-            }
-        });
+            gives_way
+        };
+        if !mid_frame && self.first.as_ref().is_some_and(&mut gives_way) {
+            self.first = None;
+        }
+        if let Some(rest) = self.rest.as_deref_mut() {
+            rest.queue.retain(|segment| {
+                let stays = !gives_way(segment);
+                rest.bytes -= if stays { 0 } else { segment.len() };
+                stays
+            });
+        }
         self.refill();
         dropped
     }
@@ -152,6 +160,25 @@ impl Outbox {
         }
     }
 
+    /// Takes out the control frames: they lie together, in front or behind the first frame's end.
+    fn take_controls(&mut self) -> Vec<Segment> {
+        let mut controls: Vec<_> =
+            self.first.take_if(|first| is_control(&&*first)).into_iter().collect();
+        let Some(rest) = self.rest.as_deref_mut() else { return controls };
+        let start = match &self.first {
+            Some(first) if !first.ends_frame() => {
+                let end = rest.queue.iter().position(Segment::ends_frame);
+                end.map_or(rest.queue.len(), |end| end + 1)
+            }
+            _ => 0,
+        };
+        let count = rest.queue.iter().skip(start).take_while(is_control).count();
+        let queued = rest.queue.drain(start..start + count);
+        controls.extend(queued.inspect(|frame| rest.bytes -= frame.len()));
+        self.refill();
+        controls
+    }
+
     fn refill(&mut self) {
         if self.first.is_none()
             && let Some(rest) = &mut self.rest
@@ -161,6 +188,10 @@ impl Outbox {
             self.first = Some(segment);
         }
     }
+}
+
+fn is_control(segment: &&Segment) -> bool {
+    matches!(segment, Segment::Owned { control: true, .. })
 }
 
 /// Messages in a segment that no policy has touched yet.
@@ -174,3 +205,6 @@ fn messages(segment: &Segment) -> u64 {
 
 /// Segments of one vectored send: enough to make a crossing cheap, far below `IOV_MAX`.
 const VECTORS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

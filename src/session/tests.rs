@@ -1,0 +1,12 @@
+//! Byte scripts through the public interface of a session, against what RFC 6455 says and against
+//! a slow reference that sees everything at once.
+
+mod client;
+mod closing;
+mod cost;
+mod flow;
+mod handshake;
+mod harness;
+mod reference;
+mod rules;
+mod splits;

@@ -1,0 +1,274 @@
+//! A session with what an event loop does around it: input in pieces, a queue that control frames
+//! jump, a stash while there is no room to publish.
+
+use super::super::{Initiator, Output, Piece, Rules, Session};
+use super::client::{RESPONSE, request};
+use crate::config::{Limits, MessageTypes, Root};
+use crate::http::{Policy, Refusal, Route, Serving};
+use crate::wire::close::CloseCode;
+use crate::wire::header::{Header, OpCode, Role};
+
+/// When queued bytes leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// After each input: the peer reads at once.
+    Eager,
+    /// Not before the end: everything is queued together.
+    Lazy,
+}
+
+struct Queued {
+    bytes: Vec<u8>,
+    ends_frame: bool,
+    control: bool,
+}
+
+/// One connection.
+pub(super) struct Harness {
+    pub(super) session: Session,
+    pub(super) limits: Limits,
+    pub(super) message_types: MessageTypes,
+    pub(super) policy: Policy,
+    pub(super) now_s: u16,
+    pub(super) may_begin: bool,
+    pub(super) published: Vec<Vec<u8>>,
+    pub(super) closed: Option<(Initiator, CloseCode)>,
+    pub(super) upgraded: Option<Route>,
+    pub(super) refused: Vec<Refusal>,
+    pub(super) finished: bool,
+    pub(super) paused: bool,
+    pub(super) messages: u32,
+    pub(super) reflected_messages: u32,
+    sending: Sending,
+    queue: Vec<Queued>,
+    mid_frame: bool,
+    sent: Vec<u8>,
+}
+
+impl Harness {
+    /// A connection that has sent nothing yet.
+    pub(super) fn new(sending: Sending) -> Self {
+        Self {
+            session: Session::default(),
+            limits: Limits { request_head_bytes: 1024, ..Limits::default() },
+            message_types: MessageTypes::Any,
+            policy: Policy {
+                root: Root::Echo,
+                allow_origin: Vec::new(),
+                subprotocols: Vec::new(),
+                request_head_bytes: 1024,
+                request_headers: 16,
+            },
+            now_s: 7,
+            may_begin: true,
+            published: Vec::new(),
+            closed: None,
+            upgraded: None,
+            refused: Vec::new(),
+            finished: false,
+            paused: false,
+            messages: 0,
+            reflected_messages: 0,
+            sending,
+            queue: Vec::new(),
+            mid_frame: false,
+            sent: Vec::new(),
+        }
+    }
+
+    /// A connection that was upgraded to `path`; the response is not among what it has sent.
+    pub(super) fn open(path: &str, sending: Sending) -> Self {
+        let mut harness = Self::new(sending);
+        harness.feed(&request(path));
+        harness.leave();
+        assert_eq!(std::mem::take(&mut harness.sent), RESPONSE);
+        assert!(harness.session.is_open());
+        harness
+    }
+
+    /// Receives one input, as an event loop does.
+    pub(super) fn feed(&mut self, input: &[u8]) {
+        let mut input = input.to_vec();
+        loop {
+            if self.session.has_stash() {
+                self.session.stash(&input);
+                return;
+            }
+            let mut output = Output::default();
+            let rules = Rules {
+                limits: &self.limits,
+                message_types: self.message_types,
+                policy: &self.policy,
+                serving: Serving::Open,
+                stats: &|| "{}".to_owned(),
+                now_s: self.now_s,
+                may_begin: self.may_begin,
+            };
+            let consumed = self.session.receive(&mut input, &rules, &mut output);
+            assert!(consumed <= input.len());
+            if output.paused {
+                self.paused = true;
+                self.session.stash(&input[consumed..]);
+            } else {
+                assert!(consumed == input.len() || output.leftover.is_some());
+            }
+            let leftover = output.leftover.take();
+            self.apply(&input, output);
+            match leftover {
+                Some(leftover) => input = leftover,
+                None => break,
+            }
+        }
+        if self.sending == Sending::Eager {
+            self.leave();
+        }
+    }
+
+    /// Goes on with what waited for room.
+    pub(super) fn resume(&mut self) {
+        self.paused = false;
+        let stash = self.session.take_stash();
+        self.feed(&stash);
+    }
+
+    /// Lets the session act on its own.
+    pub(super) fn command(&mut self, act: impl FnOnce(&mut Session, &mut Output)) {
+        let mut output = Output::default();
+        act(&mut self.session, &mut output);
+        self.apply(&[], output);
+        if self.sending == Sending::Eager {
+            self.leave();
+        }
+    }
+
+    /// Everything sent, queued bytes included.
+    pub(super) fn sent(&mut self) -> Vec<u8> {
+        self.leave();
+        self.sent.clone()
+    }
+
+    /// The frames sent; panics unless they are what a server may send.
+    pub(super) fn transcript(&mut self) -> Transcript {
+        Transcript::read(&self.sent())
+    }
+
+    fn apply(&mut self, input: &[u8], output: Output) {
+        let mut end = 0;
+        for piece in output.pieces {
+            match piece {
+                Piece::Reflected { range, ends_frame } => {
+                    assert!(end <= range.start && range.start < range.end, "{end} {range:?}");
+                    end = range.end;
+                    let bytes = input[range].to_vec();
+                    self.queue.push(Queued { bytes, ends_frame, control: false });
+                }
+                Piece::Owned { bytes, ends_frame } => {
+                    assert!(!bytes.is_empty());
+                    self.queue.push(Queued { bytes, ends_frame, control: false });
+                }
+                Piece::Response(bytes) => {
+                    self.queue.push(Queued { bytes, ends_frame: true, control: true });
+                }
+                Piece::Control(bytes) => self.queue_control(bytes),
+            }
+        }
+        if output.closed.is_some() {
+            assert_eq!(self.closed, None, "a connection is closed once");
+            self.closed = output.closed;
+        }
+        assert!(!(self.finished && output.finish) || output.closed.is_none());
+        self.finished |= output.finish;
+        self.upgraded = output.upgraded.or(self.upgraded.take());
+        self.refused.extend(output.refused);
+        self.published.extend(output.published);
+        self.messages += output.messages;
+        self.reflected_messages += output.reflected_messages;
+    }
+
+    /// Ahead of all data, behind other control frames, and never within a frame.
+    fn queue_control(&mut self, bytes: Vec<u8>) {
+        let frame_end = self.queue.iter().position(|queued| queued.ends_frame);
+        let first = match (self.mid_frame, frame_end) {
+            (false, _) => 0,
+            (true, Some(end)) => end + 1,
+            (true, None) => panic!("a control frame within a frame"),
+        };
+        let controls = self.queue[first..].iter().take_while(|queued| queued.control).count();
+        let control = Queued { bytes, ends_frame: true, control: true };
+        self.queue.insert(first + controls, control);
+    }
+
+    fn leave(&mut self) {
+        for queued in self.queue.drain(..) {
+            self.mid_frame = !queued.ends_frame;
+            self.sent.extend(queued.bytes);
+        }
+    }
+}
+
+/// One frame of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) fin: bool,
+    pub(super) opcode: OpCode,
+    pub(super) payload: Vec<u8>,
+}
+
+/// What a peer would have read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Transcript {
+    /// The bytes of data frames, as they came, the part of one at the end included.
+    pub(super) data: Vec<u8>,
+    /// Pongs and pings, as they came: they may overtake data, so a split moves them among it.
+    pub(super) controls: Vec<Frame>,
+    /// All whole data messages.
+    pub(super) messages: Vec<(OpCode, Vec<u8>)>,
+    /// The payload of the close frame.
+    pub(super) close: Option<Vec<u8>>,
+}
+
+impl Transcript {
+    fn read(mut bytes: &[u8]) -> Self {
+        let mut transcript = Self::default();
+        let mut open: Option<(OpCode, Vec<u8>)> = None;
+        while let Some((header, header_bytes)) =
+            Header::decode(bytes, Role::Client, 0).expect("a server's frame")
+        {
+            assert_eq!(transcript.close, None, "a frame after the close frame");
+            let end = header_bytes + header.payload_bytes as usize;
+            let Some(payload) = bytes.get(header_bytes..end) else { break };
+            let (whole, rest) = bytes.split_at(end);
+            let (fin, opcode, payload) = (header.fin, header.opcode, payload.to_vec());
+            bytes = rest;
+            if !opcode.is_control() {
+                transcript.data.extend(whole);
+            }
+            match opcode {
+                OpCode::Ping | OpCode::Pong => {
+                    transcript.controls.push(Frame { fin, opcode, payload });
+                    continue;
+                }
+                OpCode::Close => transcript.close = Some(payload),
+                OpCode::Text | OpCode::Binary => {
+                    assert!(open.is_none(), "a message within a message");
+                    open = Some((opcode, payload));
+                }
+                OpCode::Continuation => {
+                    open.as_mut().expect("a message to continue").1.extend(payload);
+                }
+            }
+            if fin && !opcode.is_control() {
+                transcript.messages.extend(open.take());
+            }
+        }
+        assert!(transcript.close.is_none() || bytes.is_empty(), "bytes after the close frame");
+        transcript.data.extend(bytes);
+        transcript
+    }
+
+    /// The code of the close frame.
+    pub(super) fn close_code(&self) -> Option<CloseCode> {
+        let payload = self.close.as_ref()?;
+        payload.first_chunk().map(|code| CloseCode(u16::from_be_bytes(*code)))
+    }
+}
