@@ -6,6 +6,7 @@
 //! > The tick: reap all completions, act on each, queue requests, submit once with the wait.
 
 mod buffers;
+mod connect;
 pub mod listener;
 pub mod probe;
 mod ring;
