@@ -1,5 +1,6 @@
 //! Ringwire: a WebSocket echo, broadcast and pub/sub server on io_uring.
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod control;

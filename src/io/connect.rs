@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use io_uring::opcode;
 use io_uring::types::Fixed;
-use socket2::SockAddr;
+use socket2::{SockAddr, Socket};
 
 use super::ring::Ring;
 use super::token::{Key, Token, Verb};
@@ -64,6 +65,30 @@ impl Ring {
     pub fn next_connected(&mut self) -> Option<(Key, Result<(), Errno>)> {
         self.connects.completed.pop_front()
     }
+}
+
+/// Gives `socket` a source address, and leaves the choice of its port to the connect, which knows
+/// the whole pair: so the ports of a source are there for each destination again
+/// (`IP_BIND_ADDRESS_NO_PORT`, kernel 4.2).
+///
+/// # Errors
+/// When the address is not one of this machine.
+pub fn bind_source(socket: &Socket, source: Ipv4Addr) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option's value is an integer that lives through the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    socket.bind(&SockAddr::from(SocketAddrV4::new(source, 0)))
 }
 
 #[cfg(test)]

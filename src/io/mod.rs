@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 pub use buffers::BufferSlice;
+pub use connect::bind_source;
 pub use ring::{Ring, RingOptions};
 pub use send::{Outgoing, Segment};
 pub use token::Key;
