@@ -4,23 +4,20 @@
 //! > submits once.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use socket2::{Domain, Socket, Type};
 
 use super::arguments::Close;
 use super::failure::Fault;
 use super::handshake::Handshake;
 use super::links::{Flags, Links, State};
 use super::plan::Plan;
-use super::process::ThreadTime;
+use super::process::{CoreShare, ThreadTime};
 use super::record::Record;
 use super::schedule::{Progress, Schedule, Stage};
 use super::workload::Workload;
-use crate::io::{BufferSlice, Errno, Event, Io, Key, Outgoing, Ring, bind_source};
+use crate::io::{Event, Io, Ring};
 
 /// What all threads of a run share.
 pub struct Shared {
@@ -38,8 +35,8 @@ pub struct Shared {
 pub struct Outcome {
     /// What it measured.
     pub record: Record,
-    /// The share of one core that it used itself while it measured.
-    pub own_share: Option<f64>,
+    /// Its own use of its core while it measured.
+    pub own_share: Option<CoreShare>,
 }
 
 /// One thread's event loop.
@@ -48,7 +45,7 @@ pub struct Lane<W> {
     pub(super) links: Links,
     pub(super) workload: W,
     pub(super) shared: Arc<Shared>,
-    peer: usize,
+    pub(super) peer: usize,
     next_sweep_ns: u64,
     next_action_ns: Option<u64>,
     /// Connections whose receive found no buffer.
@@ -56,7 +53,7 @@ pub struct Lane<W> {
     own_time: ThreadTime,
     has_begun: bool,
     is_done: bool,
-    is_closing: bool,
+    pub(super) is_closing: bool,
 }
 
 impl<W: Workload> Lane<W> {
@@ -173,178 +170,6 @@ impl<W: Workload> Lane<W> {
         }
     }
 
-    fn received(&mut self, key: Key, result: Result<Option<BufferSlice>, Errno>, more: bool) {
-        let Some(connection) = self.links.live(key) else {
-            if let Ok(Some(slice)) = result {
-                self.ring.release(slice);
-            }
-            return;
-        };
-        if !more {
-            connection.flags.remove(Flags::RECEIVING | Flags::CANCELLING);
-        }
-        match result {
-            Ok(Some(slice)) => {
-                let bytes = self.ring.bytes(&slice);
-                let handshake = &self.shared.handshake;
-                let taken = self.links.take(&mut self.workload, handshake, key.index, bytes);
-                if let Err(fault) = taken {
-                    self.links.fault(&self.workload, key.index, &fault);
-                }
-                self.ring.release(slice);
-            }
-            Ok(None) => self.links.end_of_stream(&self.workload, key.index),
-            Err(libc::ENOBUFS) => {
-                self.starved.push(key.index);
-                return;
-            }
-            Err(libc::ECANCELED) => {}
-            Err(errno) => self.links.fault(&self.workload, key.index, &Fault::Io(errno)),
-        }
-        self.adjust(key.index);
-    }
-
-    fn sent(&mut self, key: Key, result: Result<usize, Errno>, mut outgoing: Outgoing) {
-        let Some(connection) = self.links.live(key) else {
-            return self.links.recycle(outgoing);
-        };
-        connection.flags.remove(Flags::SENDING);
-        match result {
-            Ok(bytes) if bytes < outgoing.len() && connection.state != State::Ending => {
-                advance(&mut outgoing, bytes);
-                connection.flags.insert(Flags::SENDING);
-                self.ring.send(key, key.index, outgoing);
-            }
-            Ok(_) => {
-                self.links.recycle(outgoing);
-                self.flush(key.index);
-            }
-            Err(errno) => {
-                self.links.recycle(outgoing);
-                let reads = Flags::RECEIVING | Flags::POLLING;
-                let connection = &self.links.connections[key.index as usize];
-                // What the server said last is still to be received, and tells more.
-                if !connection.flags.intersects(reads) {
-                    self.links.fault(&self.workload, key.index, &Fault::Io(errno));
-                }
-            }
-        }
-        self.wind_up(key.index);
-    }
-
-    fn request_ended(&mut self, key: Key, request: Flags) {
-        if let Some(connection) = self.links.live(key) {
-            connection.flags.remove(request);
-            let is_readable = request == Flags::POLLING;
-            if is_readable && connection.state != State::Ending {
-                connection.flags.insert(Flags::RECEIVING);
-                self.ring.receive(key, key.index);
-            }
-            self.wind_up(key.index);
-        }
-    }
-
-    fn freed(&mut self, key: Key) {
-        let Some(connection) = self.links.live(key) else { return };
-        let settled = connection.flags & Flags::SETTLED;
-        let generation = (connection.generation + 1) % Key::GENERATIONS;
-        *connection = super::links::Connection { generation, flags: settled, ..Default::default() };
-        if !self.is_closing {
-            self.workload.closed(&mut self.links, key.index);
-        }
-    }
-
-    fn connected(&mut self, key: Key, result: Result<(), Errno>) {
-        let Some(connection) = self.links.live(key) else { return };
-        connection.flags.remove(Flags::CONNECTING);
-        match result {
-            _ if connection.state == State::Ending => {}
-            Ok(()) => {
-                // The wait for the handshake goes on: it began with the connect.
-                let since_ns = connection.since_ns;
-                connection.flags.insert(Flags::RECEIVING);
-                self.ring.receive(key, key.index);
-                self.links.set_state(key.index, State::Handshaking);
-                self.links.connections[key.index as usize].since_ns = since_ns;
-                let topic = self.shared.plan.topic(self.links.id(key.index));
-                let request = self.shared.handshake.request(topic);
-                self.links.out(key.index).extend_from_slice(request);
-            }
-            Err(errno) => self.links.fail(key.index, &Fault::Io(errno)),
-        }
-        self.wind_up(key.index);
-    }
-
-    /// Makes a connection's requests what its state and marks want.
-    pub(super) fn adjust(&mut self, index: u32) {
-        let key = self.links.key(index);
-        let connection = &mut self.links.connections[index as usize];
-        let flags = connection.flags;
-        match connection.state {
-            State::Ending => return self.wind_up(index),
-            State::Free | State::Connecting => return,
-            State::Handshaking | State::Open | State::Closing => {}
-        }
-        let is_parked = flags.contains(Flags::PARKED) && connection.state == State::Open;
-        let wants_quiet = is_parked || flags.contains(Flags::PAUSED);
-        if flags.contains(Flags::RECEIVING) {
-            if wants_quiet && !flags.contains(Flags::CANCELLING) {
-                connection.flags.insert(Flags::CANCELLING);
-                self.ring.cancel_receive(key);
-            }
-        } else if flags.contains(Flags::PAUSED) || flags.contains(Flags::POLLING) {
-        } else if is_parked {
-            connection.flags.insert(Flags::POLLING);
-            self.ring.poll(key, index);
-        } else {
-            connection.flags.insert(Flags::RECEIVING);
-            self.ring.receive(key, index);
-        }
-    }
-
-    /// Ends the requests of a connection that was given up, and frees its slot after the last.
-    pub(super) fn wind_up(&mut self, index: u32) {
-        let key = self.links.key(index);
-        let connection = &mut self.links.connections[index as usize];
-        if connection.state != State::Ending || connection.flags.contains(Flags::FREEING) {
-            return;
-        }
-        let flags = connection.flags;
-        if !flags.contains(Flags::WOUND_UP) {
-            connection.flags.insert(Flags::WOUND_UP);
-            if flags.contains(Flags::CONNECTING) {
-                self.ring.cancel_connect(key);
-            }
-            if flags.contains(Flags::RECEIVING) && !flags.contains(Flags::CANCELLING) {
-                self.ring.cancel_receive(key);
-            }
-            if flags.contains(Flags::POLLING) {
-                self.ring.cancel_poll(key);
-            }
-            if flags.contains(Flags::SENDING) {
-                connection.flags.insert(Flags::SHUTTING_DOWN);
-                self.ring.shutdown(key, index, true);
-            }
-        }
-        if !connection.flags.intersects(Flags::REQUESTS) {
-            connection.flags.insert(Flags::FREEING);
-            self.ring.close(key, index);
-        }
-    }
-
-    fn flush(&mut self, index: u32) {
-        let key = self.links.key(index);
-        let connection = &mut self.links.connections[index as usize];
-        if connection.flags.contains(Flags::SENDING) || connection.state == State::Ending {
-            return;
-        }
-        connection.flags.remove(Flags::DIRTY);
-        if let Some(outgoing) = connection.pending.take() {
-            connection.flags.insert(Flags::SENDING);
-            self.ring.send(key, index, outgoing);
-        }
-    }
-
     fn feed_starved(&mut self) {
         for index in std::mem::take(&mut self.starved) {
             self.adjust(index);
@@ -377,25 +202,6 @@ impl<W: Workload> Lane<W> {
     fn may_open(&self) -> bool {
         let at_once = if self.workload.opens_all_at_once() { u32::MAX } else { OPENING_MOST };
         self.links.in_transit < at_once
-    }
-
-    fn open(&mut self, index: u32) {
-        if self.links.connections[index as usize].state != State::Free {
-            return;
-        }
-        self.links.set_state(index, State::Connecting);
-        let key = self.links.key(index);
-        let socket = socket(&self.shared.plan, self.links.id(index));
-        match socket.and_then(|socket| self.ring.adopt(index, socket)) {
-            Ok(()) => {
-                self.links.connections[index as usize].flags.insert(Flags::CONNECTING);
-                self.ring.connect(key, index, self.peer);
-            }
-            Err(error) => {
-                let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                self.links.fail(index, &Fault::Io(errno));
-            }
-        }
     }
 
     /// Gives up what has not been opened or closed in time.
@@ -451,40 +257,6 @@ impl<W: Workload> Lane<W> {
         progress.settled.store(self.links.settled, Ordering::Relaxed);
         progress.failures.store(self.links.record.failures.total(), Ordering::Relaxed);
         progress.is_done.store(self.is_done, Ordering::Relaxed);
-    }
-}
-
-/// A blocking socket: the ring waits by itself, and would not for a non-blocking one.
-fn socket(plan: &Plan, id: u32) -> io::Result<OwnedFd> {
-    let address = &plan.target.address;
-    let socket = Socket::new(address.domain(), Type::STREAM.cloexec(), None)?;
-    if address.domain() == Domain::UNIX {
-        return Ok(socket.into());
-    }
-    socket.set_tcp_nodelay(true)?;
-    if plan.close == Close::Reset {
-        socket.set_linger(Some(Duration::ZERO))?;
-    }
-    if let Some(source) = plan.sources.of(id) {
-        bind_source(&socket, source)?;
-    }
-    Ok(socket.into())
-}
-
-/// Drops the first bytes of what a send took in part.
-fn advance(outgoing: &mut Outgoing, mut sent: usize) {
-    match outgoing {
-        Outgoing::One(segment) => segment.advance(sent),
-        Outgoing::Many(segments) => {
-            let mut whole = 0;
-            while let Some(segment) = segments.get_mut(whole).filter(|_| sent > 0) {
-                let bytes = segment.len().min(sent);
-                segment.advance(bytes);
-                sent -= bytes;
-                whole += usize::from(segment.is_empty());
-            }
-            segments.drain(..whole);
-        }
     }
 }
 

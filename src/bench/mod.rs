@@ -25,6 +25,7 @@ mod reader;
 mod receive;
 mod record;
 mod report;
+mod requests;
 mod run;
 mod schedule;
 mod sources;

@@ -80,58 +80,36 @@ impl Plan {
             Echo | Rate => arguments.connections.unwrap_or(100),
         };
         let burst = arguments.burst.unwrap_or(1);
-        let rates = match (workload, arguments.rate.is_empty()) {
-            (Rate, true) => vec![10_000],
-            (Slow, true) => vec![100],
-            _ => arguments.rate.clone(),
-        };
-        let sources = arguments.source.clone().unwrap_or_else(|| {
-            // Closing leaves ports behind that cannot be used again for a while.
-            let churns = matches!(workload, Connect | Storm);
-            let ports =
-                if churns { connections.saturating_add(PORTS_OF_CHURN) } else { connections };
-            match arguments.url.is_ipv4_loopback() {
-                true => Sources::loopback(ports),
-                false => Sources::default(),
-            }
-        });
-        let sizes = match &arguments.size {
-            Some(sizes) => sizes.clone(),
-            // Less would fit the kernel's buffers, and nobody would notice who does not read.
-            None if workload == Slow => {
-                SizeMix { text: "16KiB".to_owned(), parts: vec![(16 << 10, 1)] }
-            }
-            None => SizeMix { text: "20".to_owned(), parts: vec![(20, 1)] },
-        };
-        let default_duration = match workload {
-            Idle => 10,
-            // The latest moment, not the usual one: it ends when all are back.
-            Storm => 30,
-            _ => 3,
-        };
         let is_at_once = workload == Connect && arguments.close == Some(Close::None);
-        let warmup = arguments.warmup.unwrap_or(Duration::from_millis(500));
-        let default_close = if workload == Storm { Close::Reset } else { Close::Handshake };
+        let warmup = arguments.warmup.unwrap_or(WARMUP);
         let plan = Self {
             workload,
             connections,
             publishers,
             topics: arguments.topics.unwrap_or(1),
             slow_percent: arguments.slow_share.unwrap_or(10),
-            sizes,
+            sizes: sizes(arguments),
             text: arguments.text,
             in_flight: arguments.in_flight.unwrap_or(burst),
             burst,
-            rates,
+            rates: rates(arguments),
             rounds: arguments.rounds.unwrap_or(1),
-            close: arguments.close.unwrap_or(default_close),
+            close: arguments.close.unwrap_or(match workload {
+                Storm => Close::Reset,
+                _ => Close::Handshake,
+            }),
             park: arguments.park || workload == Idle,
-            duration: arguments.duration.unwrap_or(Duration::from_secs(default_duration)),
+            duration: arguments.duration.unwrap_or(match workload {
+                Idle => Duration::from_secs(10),
+                // The latest moment, not the usual one: it ends when all are back.
+                Storm => Duration::from_secs(30),
+                _ => Duration::from_secs(3),
+            }),
             warmup: if is_at_once { Duration::ZERO } else { warmup },
             timeout: arguments.timeout,
             threads: arguments.threads.min(connections),
             cores: arguments.cores.clone(),
-            sources,
+            sources: sources(arguments, connections),
             target: arguments.url.clone(),
         };
         plan.check()?;
@@ -208,6 +186,36 @@ impl Plan {
     }
 }
 
+fn sizes(arguments: &Arguments) -> SizeMix {
+    let (text, bytes) = match arguments.workload {
+        // Less would fit the kernel's buffers, and nobody would notice who does not read.
+        WorkloadName::Slow => ("16KiB", 16 << 10),
+        _ => ("20", 20),
+    };
+    let default = || SizeMix { text: text.to_owned(), parts: vec![(bytes, 1)] };
+    arguments.size.clone().unwrap_or_else(default)
+}
+
+fn rates(arguments: &Arguments) -> Vec<u32> {
+    match arguments.workload {
+        WorkloadName::Rate if arguments.rate.is_empty() => vec![10_000],
+        WorkloadName::Slow if arguments.rate.is_empty() => vec![100],
+        _ => arguments.rate.clone(),
+    }
+}
+
+fn sources(arguments: &Arguments, connections: u32) -> Sources {
+    if let Some(sources) = &arguments.source {
+        return sources.clone();
+    }
+    if !arguments.url.is_ipv4_loopback() {
+        return Sources::default();
+    }
+    // Closing leaves ports behind that cannot be used again for a while.
+    let churns = matches!(arguments.workload, WorkloadName::Connect | WorkloadName::Storm);
+    Sources::loopback(connections.saturating_add(if churns { PORTS_OF_CHURN } else { 0 }))
+}
+
 /// An option is refused where it would have no effect.
 fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
     use WorkloadName::{Broadcast, Connect, Echo, Idle, Rate, Slow, Storm};
@@ -241,6 +249,7 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
     if too_many { Err(PlanError { option: "rate", reason: reason() }) } else { Ok(()) }
 }
 
+const WARMUP: Duration = Duration::from_millis(500);
 /// Intervals that the measured time is cut into, about.
 const INTERVALS: usize = 60;
 const INTERVALS_OF_STEP_LEAST: usize = 10;

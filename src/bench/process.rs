@@ -60,35 +60,58 @@ impl Sample {
     }
 }
 
+/// What a thread had of its core, as shares of the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct CoreShare {
+    /// It ran.
+    pub ran: f64,
+    /// It was ready to run, but the core ran something else.
+    pub waited: f64,
+}
+
 /// The calling thread's processor time in the measured part of a run.
 #[derive(Debug, Default)]
 pub struct ThreadTime {
-    from: Option<(u64, Instant)>,
-    share: Option<f64>,
+    from: Option<(OwnTime, Instant)>,
+    share: Option<CoreShare>,
 }
 
 impl ThreadTime {
     /// Looks at the clocks when a part begins.
     pub fn follow(&mut self, stage: Stage) {
-        match (stage, self.from) {
-            (Stage::Measuring, None) => self.from = Some((own_cpu_ns(), Instant::now())),
-            (Stage::Finished, Some((cpu_ns, start))) if self.share.is_none() => {
-                let wall_ns = start.elapsed().as_nanos().max(1);
-                let used_ns = own_cpu_ns().saturating_sub(cpu_ns);
-                self.share = Some(used_ns as f64 / wall_ns as f64);
+        match (stage, &self.from) {
+            (Stage::Measuring, None) => self.from = Some((OwnTime::now(), Instant::now())),
+            (Stage::Finished, Some((from, start))) if self.share.is_none() => {
+                let wall_ns = start.elapsed().as_nanos().max(1) as f64;
+                let now = OwnTime::now();
+                self.share = Some(CoreShare {
+                    ran: now.ran_ns.saturating_sub(from.ran_ns) as f64 / wall_ns,
+                    waited: now.waited_ns.saturating_sub(from.waited_ns) as f64 / wall_ns,
+                });
             }
             _ => {}
         }
     }
 
-    /// The share of one core that the thread used, once the part is over.
-    pub fn share(&self) -> Option<f64> {
+    /// The shares, once the part is over.
+    pub fn share(&self) -> Option<CoreShare> {
         self.share
     }
 }
 
-fn own_cpu_ns() -> u64 {
-    first_number(&fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default())
+/// The first two numbers of `schedstat`.
+#[derive(Debug)]
+struct OwnTime {
+    ran_ns: u64,
+    waited_ns: u64,
+}
+
+impl OwnTime {
+    fn now() -> Self {
+        let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        let waited = text.split_once(' ').map_or(0, |(_, rest)| first_number(rest));
+        Self { ran_ns: first_number(&text), waited_ns: waited }
+    }
 }
 
 fn first_number(text: &str) -> u64 {

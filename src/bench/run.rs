@@ -13,7 +13,7 @@ use super::handshake::Handshake;
 use super::lane::{Lane, Outcome, Shared};
 use super::links::{Links, connections_of};
 use super::plan::Plan;
-use super::process::Sample;
+use super::process::{CoreShare, Sample};
 use super::record::Record;
 use super::schedule::{Progress, Schedule, Stage, Totals};
 use super::workload::{Broadcast, Connect, Deliveries, Echo, Idle, Rate, Storm};
@@ -75,8 +75,8 @@ pub struct ServerSamples {
 pub struct ThreadShare {
     /// The core it was pinned to.
     pub core: Option<usize>,
-    /// The share of one core that it used while it measured.
-    pub share: Option<f64>,
+    /// What it had of that core while it measured.
+    pub share: Option<CoreShare>,
 }
 
 /// A run that has ended.

@@ -93,6 +93,12 @@ impl SizeMix {
         self.parts.iter().map(|part| part.0).max().unwrap_or(0)
     }
 
+    /// What was asked for, with its unit.
+    pub fn with_unit(&self) -> String {
+        let is_plain = self.text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_plain { format!("{} B", self.text) } else { self.text.clone() }
+    }
+
     /// The sizes in the order in which messages take them, again and again: every part as often as
     /// its weight says, evenly spread (the one that lags behind its share most comes next).
     pub fn cycle(&self) -> Vec<u32> {

@@ -38,7 +38,8 @@ pub fn render(run: &Run, verdict: Verdict, warnings: &[String]) -> Value {
         "server": run.server.map(|server| server_usage(run, &server)),
         "generator_threads": run.threads.iter().map(|thread| json!({
             "core": thread.core,
-            "cpu_share": thread.share,
+            "cpu_share": thread.share.map(|share| share.ran),
+            "waited_share": thread.share.map(|share| share.waited),
         })).collect::<Vec<_>>(),
     })
 }

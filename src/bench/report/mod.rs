@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::arguments::{Arguments, Close, WorkloadName};
+use super::process::CoreShare;
 use super::run::Run;
 
 /// Whether the server did what it should.
@@ -140,21 +141,31 @@ fn verdict(arguments: &Arguments, run: &Run) -> Verdict {
 /// What makes the figures doubtful.
 fn warnings(run: &Run) -> Vec<String> {
     let mut warnings = Vec::new();
-    let mut by_core: Vec<(Option<usize>, f64)> = Vec::new();
+    let mut by_core: Vec<(Option<usize>, CoreShare)> = Vec::new();
     for thread in &run.threads {
-        let share = thread.share.unwrap_or(0.0);
+        let share = thread.share.unwrap_or_default();
         match by_core.iter_mut().find(|(core, _)| *core == thread.core && core.is_some()) {
-            Some((_, sum)) => *sum += share,
+            Some((_, sum)) => {
+                sum.ran += share.ran;
+                // Threads of one core wait for each other.
+                sum.waited = 0.0;
+            }
             None => by_core.push((thread.core, share)),
         }
     }
     for (core, share) in by_core {
-        if share > BUSY_SHARE {
-            let core = core.map_or("a core".to_owned(), |core| format!("core {core}"));
+        let core = core.map_or("its core".to_owned(), |core| format!("core {core}"));
+        if share.ran > BUSY_SHARE {
             warnings.push(format!(
                 "THE GENERATOR IS THE BOTTLENECK: it used {:.0} % of {core}. The server can do more \
                  than these figures show; use more --threads or --cores.",
-                share * 100.0
+                share.ran * 100.0
+            ));
+        } else if share.waited > WAITED_SHARE {
+            warnings.push(format!(
+                "THE GENERATOR WAS KEPT WAITING: for {:.0} % of the time {core} ran something else. \
+                 Latencies include that; use other --cores or a quieter machine.",
+                share.waited * 100.0
             ));
         }
     }
@@ -209,5 +220,7 @@ fn write(
 
 /// Above this share of its core, the generator itself may be what limits.
 const BUSY_SHARE: f64 = 0.9;
+/// Above this share of the time, somebody else's work is part of what was measured.
+const WAITED_SHARE: f64 = 0.1;
 /// A send this late, 1 ms, distorts latencies.
 const LATE_NS: u64 = 1_000_000;

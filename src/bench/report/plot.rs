@@ -47,8 +47,10 @@ fn picture<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, run: &Run) -> Draw
     let plan = &run.plan;
     let name = format!("{:?}", plan.workload).to_lowercase();
     let title = format!(
-        "{name}: {} connections, {} B, {}",
-        plan.connections, plan.sizes.text, plan.target.url
+        "{name}: {} connections, {}, {}",
+        plan.connections,
+        plan.sizes.with_unit(),
+        plan.target.url
     );
     let area = area.titled(&title, (FONT, 24).into_font().color(&INK))?;
     let (left, right) = area.split_horizontally(SIZE.0 / 2);

@@ -59,17 +59,18 @@ impl Table {
     fn title(&mut self, run: &Run) {
         let plan = &run.plan;
         let name = format!("{:?}", plan.workload).to_lowercase();
+        let size = plan.sizes.with_unit();
         let kind = if plan.text { "text" } else { "binary" };
         let load = match plan.workload {
             WorkloadName::Echo => {
-                format!("{} B {kind}, {} in flight", plan.sizes.text, plan.in_flight)
+                format!("{size} {kind}, {} in flight", plan.in_flight)
             }
             WorkloadName::Rate => {
-                format!("{} B {kind}, {:?} messages/s", plan.sizes.text, plan.rates)
+                format!("{size} {kind}, {:?} messages/s", plan.rates)
             }
             WorkloadName::Broadcast | WorkloadName::Slow => format!(
-                "{} publishers, {} topics, {} B {kind}, bursts of {}",
-                plan.publishers, plan.topics, plan.sizes.text, plan.burst
+                "{} publishers, {} topics, {size} {kind}, bursts of {}",
+                plan.publishers, plan.topics, plan.burst
             ),
             WorkloadName::Connect | WorkloadName::Storm => {
                 format!("close: {}", format!("{:?}", plan.close).to_lowercase())
@@ -200,7 +201,7 @@ impl Table {
             .iter()
             .filter_map(|thread| {
                 let core = thread.core.map_or("?".to_owned(), |core| core.to_string());
-                thread.share.map(|share| format!("core {core}: {:.0} %", share * 100.0))
+                thread.share.map(|share| format!("core {core}: {:.0} %", share.ran * 100.0))
             })
             .take(THREADS_SHOWN)
             .collect();
