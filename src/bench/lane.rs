@@ -87,8 +87,7 @@ impl<W: Workload> Lane<W> {
             self.tick()?;
             if self.is_closing {
                 close_until_ns = close_until_ns.min(self.links.now_ns + end_of_close);
-                let has_closed = self.links.connections.iter().all(|c| c.state == State::Free);
-                if has_closed || self.links.now_ns >= close_until_ns {
+                if self.links.occupied == 0 || self.links.now_ns >= close_until_ns {
                     break;
                 }
             }

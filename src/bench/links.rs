@@ -112,6 +112,8 @@ pub struct Links {
     pub moments: Option<Moments>,
     /// Connections open now.
     pub open: u32,
+    /// Slots that are not free.
+    pub occupied: u32,
     /// Connections whose first attempt has ended.
     pub settled: u32,
     /// What throughput counts, in all.
@@ -146,6 +148,7 @@ impl Links {
             now_ns: 0,
             moments: None,
             open: 0,
+            occupied: 0,
             settled: 0,
             messages: 0,
             in_transit: 0,
@@ -322,6 +325,7 @@ impl Links {
             connection.flags.insert(Flags::SETTLED);
             self.settled += 1;
         }
+        self.occupied += u32::from(before == State::Free);
         self.open += u32::from(state == State::Open);
         self.open -= u32::from(before == State::Open);
         self.in_transit += u32::from(state.is_transit());

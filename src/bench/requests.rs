@@ -140,6 +140,7 @@ impl<W: Workload> Lane<W> {
         let settled = connection.flags & Flags::SETTLED;
         let generation = (connection.generation + 1) % Key::GENERATIONS;
         *connection = Connection { generation, flags: settled, ..Default::default() };
+        self.links.occupied -= 1;
         if !self.is_closing {
             self.workload.closed(&mut self.links, key.index);
         }

@@ -82,7 +82,7 @@ mod tests {
     fn loopback_has_addresses_for_millions() {
         assert_eq!(Sources::loopback(20_000), Sources::default());
         assert_eq!(Sources::loopback(20_001).count(), 2);
-        let many = Sources::loopback(3_000_000_00);
+        let many = Sources::loopback(300_000_000);
         let mut seen = std::collections::HashSet::new();
         for id in 0..many.count() as u32 {
             let address = many.of(id).expect("there are addresses");

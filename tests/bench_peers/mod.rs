@@ -35,7 +35,8 @@ impl Server {
     /// A Python server on the package `websockets`, when the tools are there.
     pub fn python() -> Option<Self> {
         let mut command = Command::new(tools()?.join("python/bin/python"));
-        command.arg(peer("websockets_server.py"));
+        // It tells at length of every connection that is reset.
+        command.arg(peer("websockets_server.py")).stderr(Stdio::null());
         Some(Self::start(command))
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
-use hdrhistogram::serialization::V2Serializer;
+use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 
 use crate::bench::run::Run;
@@ -15,7 +15,7 @@ use crate::bench::run::Run;
 pub fn write(out: &mut impl Write, run: &Run) -> io::Result<()> {
     let started = UNIX_EPOCH + Duration::from_millis(run.started_unix_ms);
     let failed = |error: &dyn std::fmt::Debug| io::Error::other(format!("{error:?}"));
-    let mut serializer = V2Serializer::new();
+    let mut serializer = V2DeflateSerializer::new();
     let mut log = IntervalLogWriterBuilder::new()
         .add_comment(&format!("ringwire {} bench {}", crate::VERSION, run.plan.target.url))
         .with_start_time(started)
