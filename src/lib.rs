@@ -85,6 +85,7 @@
 //! timer in the kernel; no unsafe outside the files that talk to the kernel, the mask kernels and
 //! the broadcast ring; no clock below the loop.
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod control;
