@@ -15,8 +15,6 @@ METRICS = {
     "user_bytes": "user memory, bytes per connection",
     "slab_bytes": "kernel slab of both ends, bytes per connection",
 }
-# From this share of its core on, the generator may be what limits a run.
-GENERATOR_SHARE_MOST = 0.9
 # For servers whose answers mean nothing: messages are counted, not compared.
 UNCHECKED = "--unchecked"
 
@@ -35,24 +33,25 @@ class Generator:
                    "--cores", ",".join(map(str, self.cores)), "--server-pid", server_pid]
         return [str(part) for part in command] + ([UNCHECKED] if is_unchecked else [])
 
-    def run(self, command):
-        """Makes a run; returns everything that was reported and the metrics of it."""
+    def run(self, command, watch=lambda pid: None):
+        """Makes a run; returns everything that was reported and the metrics of it.
+
+        `watch` is told the process of the generator.
+        """
         json_file = pathlib.Path(command[command.index("--json") + 1])
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                   text=True)
+        watch(process.pid)
         try:
-            run = subprocess.run(command, capture_output=True, text=True, timeout=self.timeout_s)
-            status, said = run.returncode, run.stderr.strip()
+            said = process.communicate(timeout=self.timeout_s)[1].strip()
         except subprocess.TimeoutExpired:
-            status, said = None, f"no end within {self.timeout_s} s"
-        report = None
-        if json_file.exists() and json_file.stat().st_size:
-            report = json.loads(json_file.read_text())
-        if report is None:
-            return None, {"ok": False, "remarks": [said or f"status {status}, no report"]}
-        metrics = read_metrics(report)
-        metrics["ok"] = status == 0
-        if status != 0:
-            metrics["remarks"].append(said.splitlines()[-1] if said else f"status {status}")
-        return report, metrics
+            process.kill()
+            said = f"no end within {self.timeout_s} s"
+            process.communicate()
+        if not json_file.exists() or not json_file.stat().st_size:
+            return None, {"ok": False, "remarks": [said or f"status {process.returncode}"]}
+        report = json.loads(json_file.read_text())
+        return report, read_metrics(report, process.returncode)
 
 
 def temporary_json():
@@ -60,16 +59,19 @@ def temporary_json():
     return pathlib.Path(tempfile.mkdtemp(prefix="ringwire-")) / "report.json"
 
 
-def read_metrics(report):
+def read_metrics(report, status):
     """The metrics of a report; those that its workload does not have are left out."""
-    found = {metric: find(report, *path) for metric, path in PATHS.items()}
-    metrics = {metric: value for metric, value in found.items() if value is not None}
-    metrics["remarks"] = []
-    shares = [thread.get("share") or 0 for thread in find(report, "generator", "threads") or []]
-    if shares and max(shares) > GENERATOR_SHARE_MOST:
-        metrics["generator_share"] = max(shares)
-        metrics["remarks"].append("the generator's core was full: throughput and latency are its own")
-    return metrics
+    metrics = {}
+    for metric, (path, scale) in PATHS.items():
+        value = find(report, *path)
+        if value is not None:
+            metrics[metric] = value * scale
+    if not find(report, "latency_ns", "count"):
+        metrics = {name: value for name, value in metrics.items() if name not in LATENCIES}
+    remarks = list(report.get("warnings", []))
+    for failure in find(report, "failures", "kinds") or []:
+        remarks.append(f"{failure['phase']}: {failure['error']} ({failure['count']} times)")
+    return {**metrics, "ok": status == 0, "remarks": remarks}
 
 
 def find(report, *path):
@@ -81,13 +83,14 @@ def find(report, *path):
     return report
 
 
-# Where a report has the metrics.
+# Where a report has the metrics, and what they are multiplied by.
 PATHS = {
-    "per_second": ("throughput", "messages_per_second"),
-    "cpu_us": ("server", "cpu_us_per_message"),
-    "p50_us": ("latency_us", "p50"),
-    "p99_us": ("latency_us", "p99"),
-    "p999_us": ("latency_us", "p99.9"),
-    "user_bytes": ("server", "resident_bytes_per_connection"),
-    "slab_bytes": ("server", "system_slab_bytes_per_connection"),
+    "per_second": (("throughput", "per_second"), 1),
+    "cpu_us": (("server", "cpu_us_per_message"), 1),
+    "p50_us": (("latency_ns", "p50"), 1e-3),
+    "p99_us": (("latency_ns", "p99"), 1e-3),
+    "p999_us": (("latency_ns", "p999"), 1e-3),
+    "user_bytes": (("server", "resident_bytes_per_connection"), 1),
+    "slab_bytes": (("server", "system_slab_bytes_per_connection"), 1),
 }
+LATENCIES = ("p50_us", "p99_us", "p999_us")

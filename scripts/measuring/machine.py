@@ -4,6 +4,7 @@ import os
 import pathlib
 import platform
 import re
+import shutil
 import subprocess
 import sys
 
@@ -40,8 +41,14 @@ def meminfo():
     return {found[1]: int(found[2]) << 10 for found in parsed if found}
 
 
+def resident_bytes(pid):
+    """Resident memory of a process, nothing when it has ended."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", read(f"/proc/{pid}/status") or "")
+    return int(found[1]) << 10 if found else None
+
+
 def slab_bytes():
-    """Bytes of each kernel slab cache; empty where /proc/slabinfo may not be read (it takes root)."""
+    """Bytes of each kernel slab cache; nothing where /proc/slabinfo may not be read."""
     try:
         lines = pathlib.Path("/proc/slabinfo").read_text().splitlines()[2:]
     except PermissionError:
@@ -106,8 +113,7 @@ def output(*command):
 
 def require_tool(name, package):
     """Installs a Debian package unless the tool is there."""
-    from shutil import which
-    if which(name):
+    if shutil.which(name):
         return
     if os.geteuid() != 0:
         sys.exit(f"error: {name} is missing; install the package {package}")

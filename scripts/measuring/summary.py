@@ -39,7 +39,8 @@ class Comparison:
         return "\n".join(parts)
 
     def targets_table(self, workloads):
-        lines = ["## Targets\n", "| workload | figure | of | against | at most | measured | reached |",
+        lines = ["## Targets\n",
+                 "| workload | figure | of | against | at most | measured | reached |",
                  "|---|---|---|---|---|---|---|"]
         for workload in workloads:
             for target in workload.targets:

@@ -58,8 +58,9 @@ class Workload:
 def broadcast(size, burst):
     size_name = f"{size} B" if size < KIB else f"{size // KIB} KiB"
     how = "one at a time" if burst == 1 else f"bursts of {burst}"
+    title = f"broadcast, 1 publisher, 1,000 subscribers, {size_name}, {how}"
     return Workload(
-        f"broadcast-{size}x{burst}", f"broadcast, 1 publisher, 1,000 subscribers, {size_name}, {how}",
+        f"broadcast-{size}x{burst}", title,
         "broadcast", ("--publishers", "1", "--burst", str(burst)), size=size,
         targets=(at_most("floor", 1.08), BUN), plots=burst == 1 and size == 20)
 
