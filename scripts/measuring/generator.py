@@ -15,8 +15,11 @@ METRICS = {
     "user_bytes": "user memory, bytes per connection",
     "slab_bytes": "kernel slab of both ends, bytes per connection",
 }
-# For servers whose answers mean nothing: messages are counted, not compared.
-UNCHECKED = "--unchecked"
+# Means something only where connections do nothing else.
+MEMORY = ("user_bytes", "slab_bytes")
+# For servers whose answers mean nothing: messages are counted, not compared, and nobody waits for
+# the answer to a close frame.
+UNCHECKED = ("--unchecked", "--close", "reset")
 
 
 class Generator:
@@ -31,7 +34,7 @@ class Generator:
         """The exact command of a run."""
         command = [self.program, "bench", url, *arguments, "--json", json_file,
                    "--cores", ",".join(map(str, self.cores)), "--server-pid", server_pid]
-        return [str(part) for part in command] + ([UNCHECKED] if is_unchecked else [])
+        return [str(part) for part in command] + (list(UNCHECKED) if is_unchecked else [])
 
     def run(self, command, watch=lambda pid: None):
         """Makes a run; returns everything that was reported and the metrics of it.
@@ -49,7 +52,8 @@ class Generator:
             said = f"no end within {self.timeout_s} s"
             process.communicate()
         if not json_file.exists() or not json_file.stat().st_size:
-            return None, {"ok": False, "remarks": [said or f"status {process.returncode}"]}
+            lines = said.splitlines() or [f"status {process.returncode}, no report"]
+            return None, {"ok": False, "remarks": lines[:1]}
         report = json.loads(json_file.read_text())
         return report, read_metrics(report, process.returncode)
 

@@ -2,7 +2,7 @@
 
 from statistics import median
 
-from measuring.generator import METRICS
+from measuring.generator import MEMORY, METRICS
 
 
 class Comparison:
@@ -54,7 +54,8 @@ class Comparison:
 
     def workload_table(self, workload):
         servers = self.results.get(workload.name, {})
-        metrics = [metric for metric in METRICS if any(
+        is_idle = workload.kind == "idle"
+        metrics = [metric for metric in METRICS if (metric in MEMORY) == is_idle and any(
             self.median(workload.name, server, metric) is not None for server in servers)]
         heads = " | ".join(METRICS[metric] for metric in metrics)
         lines = [f"## {workload.title}\n", f"| server | {heads} | ringwire's CPU | rounds |",
