@@ -16,7 +16,7 @@ METRICS = {
     "slab_bytes": "kernel slab of both ends, bytes per connection",
 }
 # Means something only where connections do nothing else.
-MEMORY = ("user_bytes", "slab_bytes")
+MEMORY = {"user_bytes": "resident_bytes", "slab_bytes": "system_slab_bytes"}
 # For servers whose answers mean nothing: messages are counted, not compared, and nobody waits for
 # the answer to a close frame.
 UNCHECKED = ("--unchecked", "--close", "reset")
@@ -70,12 +70,23 @@ def read_metrics(report, status):
         value = find(report, *path)
         if value is not None:
             metrics[metric] = value * scale
+    metrics.update(read_memory(report))
     if not find(report, "latency_ns", "count"):
         metrics = {name: value for name, value in metrics.items() if name not in LATENCIES}
     remarks = list(report.get("warnings", []))
     for failure in find(report, "failures", "kinds") or []:
         remarks.append(f"{failure['phase']}: {failure['error']} ({failure['count']} times)")
     return {**metrics, "ok": status == 0, "remarks": remarks}
+
+
+def read_memory(report):
+    """Memory per connection at the end, when servers have put quiet connections to rest."""
+    before, until = (find(report, "server", "samples", when) for when in ("before", "until"))
+    opened = find(report, "connect", "connections_open")
+    if not opened or not before:
+        return {}
+    grown = {metric: until[key] - before[key] for metric, key in MEMORY.items()}
+    return {metric: size / opened for metric, size in grown.items()}
 
 
 def find(report, *path):
@@ -94,7 +105,5 @@ PATHS = {
     "p50_us": (("latency_ns", "p50"), 1e-3),
     "p99_us": (("latency_ns", "p99"), 1e-3),
     "p999_us": (("latency_ns", "p999"), 1e-3),
-    "user_bytes": (("server", "resident_bytes_per_connection"), 1),
-    "slab_bytes": (("server", "system_slab_bytes_per_connection"), 1),
 }
 LATENCIES = ("p50_us", "p99_us", "p999_us")
