@@ -1,7 +1,7 @@
 //! Local addresses that connections start from.
 //!
 //! A pair of source and destination has about 28,000 ephemeral ports, so very many connections to
-//! one server need several source addresses. On loopback all of 127.0.0.0/8 is there for the taking.
+//! one server need several source addresses. On loopback all of 127.0.0.0/8 is ours to take.
 
 use std::net::Ipv4Addr;
 
