@@ -5,8 +5,8 @@
 //! messages hold as much of the stamp as fits, the low bits of the sequence first.
 //!
 //! Frames are masked with one fixed key per run. RFC 6455 section 5.3 wants keys that a script in a
-//! browser cannot foresee; no proxy is to be protected from a load generator, and a fixed key allows
-//! the pattern to be masked once.
+//! browser cannot foresee; no proxy is to be protected from a load generator, and a fixed key lets
+//! the pattern be masked once.
 
 use std::rc::Rc;
 use std::sync::Arc;

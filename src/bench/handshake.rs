@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn an_upgrade_is_complete_with_its_last_byte() {
         let head = format!(
-            "HTTP/1.1 101 x\r\nconnection: keep-alive, upgrade\r\nUPGRADE: WebSocket\r\n{ACCEPT}\r\n"
+            "HTTP/1.1 101 x\r\nconnection: close, upgrade\r\nUPGRADE: WebSocket\r\n{ACCEPT}\r\n"
         );
         for cut in 0..head.len() {
             assert_eq!(check(&head[..cut]), Ok(None), "{cut}");

@@ -7,9 +7,9 @@
 //! > workload that says what they do; a schedule tells all of them what time it is in the run; what
 //! > they recorded is summed up and reported.
 //!
-//! Threads are pinned and hold as many connections as a ring's table of registered files takes; when
-//! there are more connections, there are more threads than were asked for. Sockets go straight into
-//! that table, so a million of them need no privilege.
+//! Threads are pinned and hold as many connections as a ring's table of registered files takes;
+//! when there are more connections, there are more threads than were asked for. Sockets go straight
+//! into that table, so a million of them need no privilege.
 
 pub mod arguments;
 mod content;

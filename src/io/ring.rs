@@ -112,7 +112,7 @@ impl Ring {
     pub(super) fn push(&mut self, entry: squeue::Entry) {
         loop {
             // SAFETY: whatever an entry points to lives until its completion: receive buffers and
-            // in-flight sends and peers as long as the ring, and constants for ever.
+            // in-flight sends and peers as long as the ring, constants for ever.
             let pushed = unsafe { self.ring.submission().push(&entry) };
             if pushed.is_ok() {
                 return;

@@ -22,6 +22,8 @@ impl Server {
     pub fn ringwire(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--pin", "false"]).args(arguments);
+        // The server takes every variable of this prefix for a setting.
+        command.env_remove(TOOLS);
         Self::start(command)
     }
 
@@ -189,9 +191,11 @@ fn spoil(fault: Fault, now: bool, message: Message, held: &mut Option<Message>) 
 
 /// A directory with `node/node_modules/ws` and a Python environment with `websockets`.
 fn tools() -> Option<PathBuf> {
-    std::env::var_os("RINGWIRE_TEST_TOOLS").map(PathBuf::from)
+    std::env::var_os(TOOLS).map(PathBuf::from)
 }
 
 fn peer(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/bench_peers").join(file)
 }
+
+const TOOLS: &str = "RINGWIRE_TEST_TOOLS";

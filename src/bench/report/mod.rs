@@ -157,14 +157,14 @@ fn warnings(run: &Run) -> Vec<String> {
         let core = core.map_or("its core".to_owned(), |core| format!("core {core}"));
         if share.ran > BUSY_SHARE {
             warnings.push(format!(
-                "THE GENERATOR IS THE BOTTLENECK: it used {:.0} % of {core}. The server can do more \
-                 than these figures show; use more --threads or --cores.",
+                "THE GENERATOR IS THE BOTTLENECK: it used {:.0} % of {core}. The server can do \
+                 more than these figures show; use more --threads or --cores.",
                 share.ran * 100.0
             ));
         } else if share.waited > WAITED_SHARE {
             warnings.push(format!(
-                "THE GENERATOR WAS KEPT WAITING: for {:.0} % of the time {core} ran something else. \
-                 Latencies include that; use other --cores or a quieter machine.",
+                "THE GENERATOR WAS KEPT WAITING: for {:.0} % of the time {core} ran something \
+                 else. Latencies include that; use other --cores or a quieter machine.",
                 share.waited * 100.0
             ));
         }

@@ -44,6 +44,7 @@ type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorTy
 
 fn picture<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, run: &Run) -> Drawn<DB> {
     area.fill(&BACKGROUND)?;
+    let area = area.margin(MARGIN, 0, 0, MARGIN);
     let plan = &run.plan;
     let name = format!("{:?}", plan.workload).to_lowercase();
     let title = format!(

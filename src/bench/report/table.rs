@@ -186,8 +186,8 @@ impl Table {
         );
         self.row("server CPU", &cpu);
         let memory = format!(
-            "{} bytes resident per connection, {:.1} MiB in all; kernel slab of this machine {} bytes \
-             per connection",
+            "{} bytes resident per connection, {:.1} MiB in all; kernel slab of this machine {} \
+             bytes per connection",
             or_none(usage.resident_bytes_per_connection, 0),
             samples.until.resident_bytes as f64 / f64::from(1 << 20),
             or_none(usage.system_slab_bytes_per_connection, 0)
