@@ -35,8 +35,8 @@ pub const PARK_AFTER: Bound<Duration, Option<Duration>> =
     Bound { default: Some(seconds(5)), least: milliseconds(10), most: days(1) };
 
 /// Names of the optional kernel abilities that `disable` takes.
-pub const DISABLEABLE_ABILITIES: [&str; 3] =
-    ["no-sqarray", "incremental-buffers", "registered-ring"];
+pub const DISABLEABLE_ABILITIES: [&str; 5] =
+    ["registered-ring", "no-sqarray", "socket-options", "incremental-buffers", "min-wait"];
 
 /// Open connections of the whole process.
 pub const CONNECTIONS: Bound<usize, Option<usize>> =

@@ -24,8 +24,8 @@ impl Control {
         Self { endpoint, waker, shared }
     }
 
-    /// Answers signals until the process ends: SIGTERM and SIGINT drain it, and a second one ends it
-    /// at once; SIGUSR1 prints the counters on standard output.
+    /// Answers signals until the process ends: SIGTERM and SIGINT drain it, and a second one ends
+    /// it at once; SIGUSR1 prints the counters on standard output.
     ///
     /// # Errors
     /// When the signals cannot be caught.

@@ -109,9 +109,9 @@ impl<T: Send + Sync> Endpoint<T> {
     ///
     /// # Errors
     /// Hands `message` back when the slowest endpoint is a whole ring behind, or so far behind that
-    /// the messages it has not read hold [`OUTSTANDING_BYTES_MAX`]; `bytes` is what this one holds. From then on this
-    /// endpoint counts as waiting for room, and is woken when there is some, until a message fits
-    /// or `prepare_sleep` reports room.
+    /// the messages it has not read hold [`OUTSTANDING_BYTES_MAX`]; `bytes` is what this one
+    /// holds. From then on this endpoint counts as waiting for room, and is woken when there is
+    /// some, until a message fits or `prepare_sleep` reports room.
     pub fn publish(&mut self, message: T, bytes: usize) -> Result<Published, T> {
         if self.outstanding.is_full() {
             self.reclaim();
@@ -283,8 +283,8 @@ impl Outstanding {
     }
 }
 
-/// Bytes in the unread messages of one endpoint at which it must wait: room for a few of the largest
-/// default messages, and little against the memory of a machine with many shards.
+/// Bytes in the unread messages of one endpoint at which it must wait: room for a few of the
+/// largest default messages, and little against the memory of a machine with many shards.
 pub const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
 
 struct Peer<T> {
@@ -399,7 +399,8 @@ mod tests {
     }
 }
 
-/// Run by `RUSTFLAGS="--cfg ringwire_loom" cargo test --release --lib ring`. A lost wake-up is a deadlock.
+/// Run by `RUSTFLAGS="--cfg ringwire_loom" cargo test --release --lib ring`. A lost wake-up is a
+/// deadlock.
 #[cfg(all(test, ringwire_loom))]
 mod loom_tests {
     use super::*;

@@ -1,9 +1,9 @@
 //! Receive buffers that the kernel chooses from: a provided-buffer ring.
 //!
 //! With incremental consumption (kernel 6.12) the kernel fills one large buffer piece by piece, so
-//! small messages lie densely packed in a few warm cache lines and large ones arrive in large pieces.
-//! Without it, every receive takes a whole buffer. Either way a buffer returns to the kernel when it
-//! is finished and every slice of it has been released.
+//! small messages lie densely packed in a few warm cache lines and large ones arrive in large
+//! pieces. Without it, every receive takes a whole buffer. Either way a buffer returns to the
+//! kernel when it is finished and every slice of it has been released.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -84,7 +84,8 @@ impl ReceiveBuffers {
     /// Allocates `count` buffers (a power of two up to 32,768) and registers them.
     ///
     /// # Errors
-    /// What `IORING_REGISTER_PBUF_RING` (kernel 5.19) answers; `EINVAL` for `incremental` before 6.12.
+    /// What `IORING_REGISTER_PBUF_RING` (kernel 5.19) answers; `EINVAL` for `incremental` before
+    /// 6.12.
     pub(super) fn register(
         submitter: &Submitter<'_>,
         count: u16,
@@ -114,7 +115,8 @@ impl ReceiveBuffers {
         Ok(buffers)
     }
 
-    /// Takes note of `len` bytes that the kernel put into `buffer`; `more` when it will go on there.
+    /// Takes note of `len` bytes that the kernel put into `buffer`; `more` when it will go on
+    /// there.
     pub(super) fn lend(&mut self, buffer: u16, len: u32, more: bool) -> BufferSlice {
         let lending = &mut self.lending[usize::from(buffer)];
         let slice = BufferSlice { buffer, start: lending.filled, len };

@@ -59,17 +59,16 @@ impl Listener {
     }
 
     fn bind_tcp(mut address: SocketAddr, shards: usize) -> io::Result<Self> {
-        // A first socket without SO_REUSEPORT finds out whether anybody else listens there: with
-        // it, another server of the same user would silently share the port.
-        if address.port() != 0 {
-            let probe = tcp_socket(address)?;
-            probe.bind(&address.into())?;
-        }
         let mut sockets = Vec::with_capacity(shards);
-        for _ in 0..shards {
+        for shard in 0..shards {
             let socket = tcp_socket(address)?;
-            socket.set_reuse_port(true)?;
+            // With SO_REUSEPORT another server of the same user would silently share the port, or
+            // the kernel would choose one that is shared. So the first socket is bound without.
+            if shard > 0 {
+                socket.set_reuse_port(true)?;
+            }
             socket.bind(&address.into())?;
+            socket.set_reuse_port(true)?;
             if let Some(bound) = socket.local_addr()?.as_socket() {
                 address = bound;
             }
@@ -112,7 +111,8 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_reuse_address(true)?;
+    // A port in TIME_WAIT may be bound again; one that the kernel chooses must be free.
+    socket.set_reuse_address(address.port() != 0)?;
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
     Ok(socket)

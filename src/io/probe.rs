@@ -12,7 +12,8 @@ pub enum Ability {
     RegisteredRing,
     /// No indirection array in the submission queue (kernel 6.6).
     NoSqArray,
-    /// `setsockopt` through the ring, which resets a peer that does not finish closing (kernel 6.7).
+    /// `setsockopt` through the ring, which resets a peer that does not finish closing (kernel
+    /// 6.7).
     SocketOptions,
     /// Receive buffers that are filled piece by piece (kernel 6.12).
     IncrementalBuffers,
@@ -139,13 +140,13 @@ pub enum Refusal {
     #[error(
         "io_uring is forbidden here ({0}): set the sysctl kernel.io_uring_disabled to 0, or, in a \
          container, use a seccomp profile that allows io_uring_setup, io_uring_enter and \
-         io_uring_register (docker run --security-opt seccomp=unconfined)"
+         io_uring_register (docker run --security-opt seccomp=...)"
     )]
     Forbidden(io::Error),
     /// The kernel does not know the ring's set-up flags.
     #[error(
-        "this kernel's io_uring is too old ({0}): SINGLE_ISSUER and DEFER_TASKRUN exist since Linux \
-         6.1; upgrade the kernel"
+        "this kernel's io_uring is too old ({0}): SINGLE_ISSUER and DEFER_TASKRUN exist since \
+         Linux 6.1; upgrade the kernel"
     )]
     TooOld(io::Error),
     /// The kernel lacks an operation.

@@ -110,7 +110,8 @@ impl Ring {
             if pushed.is_ok() {
                 return;
             }
-            // A full queue is submitted without waiting. Errors show again at the tick's own submit.
+            // A full queue is submitted without waiting. Errors show again at the tick's own
+            // submit.
             self.buffers.publish();
             let _ = self.ring.submitter().submit();
         }

@@ -106,10 +106,8 @@ impl Session {
         let mut reflection = Reflection { start: from, end: from };
         let mut at = from;
         while at < input.len() && self.phase != Phase::Ended {
-            if self.remaining == 0
-                && self.mode == Mode::Broadcast
-                && output.published.len() >= rules.publish_room
-            {
+            if !rules.may_begin && !self.is_mid_message() {
+                reflection.flush(true, output);
                 output.paused = true;
                 return at;
             }
@@ -421,7 +419,8 @@ fn decode_frame(bytes: &[u8], carried: usize, at: usize) -> Result<Option<Found>
     let Some((header, header_bytes)) = Header::decode(bytes, Role::Server, 0)? else {
         return Ok(None);
     };
-    // A carried part was no complete header, or no complete control frame: it ends before this does.
+    // A carried part was no complete header, or no complete control frame: it ends before this
+    // does.
     let position = |end: usize| at + end - carried;
     if !header.opcode.is_control() {
         let payload = position(header_bytes);

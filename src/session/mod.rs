@@ -37,8 +37,9 @@ pub struct Rules<'a> {
     pub stats: &'a dyn Fn() -> String,
     /// Seconds on any clock, for the rate of control frames; may wrap.
     pub now_s: u16,
-    /// Messages that may be published before the session must pause.
-    pub publish_room: usize,
+    /// Whether a frame may begin a message, or the session must pause: nothing more can be
+    /// published, or the peer does not read what is queued for it.
+    pub may_begin: bool,
 }
 
 /// Who ended a connection.
@@ -69,6 +70,8 @@ pub enum Piece {
     },
     /// A ping or pong, which goes ahead of queued data.
     Control(Vec<u8>),
+    /// A response to a request, which nothing goes ahead of.
+    Response(Vec<u8>),
 }
 
 /// What a session wants done. Reused from call to call: drained by the caller after each.
@@ -88,7 +91,7 @@ pub struct Output {
     pub finish: bool,
     /// Input to be received next, instead of what follows `consumed`.
     pub leftover: Option<Vec<u8>>,
-    /// No room to publish: what follows `consumed` is to be received again later.
+    /// Nothing may begin now: what follows `consumed` is to be received again later.
     pub paused: bool,
     /// Data messages completed by the input.
     pub messages: u32,
@@ -145,7 +148,7 @@ struct Cold {
     carry: Vec<u8>,
     /// The fragmented or straddling message in progress.
     assembly: Option<Assembly>,
-    /// Input that waits for room to publish.
+    /// Input that has to wait.
     stash: Vec<u8>,
     /// A close that waits for the end of the frame being sent.
     pending_close: Option<CloseCode>,
@@ -211,8 +214,7 @@ impl Session {
         if self.phase == Phase::Request {
             self.phase = Phase::Ended;
             output.refused = Some(Refusal::Timeout);
-            let bytes = crate::http::timeout_response();
-            output.pieces.push(Piece::Owned { bytes, ends_frame: true });
+            output.pieces.push(Piece::Response(crate::http::timeout_response()));
             output.finish = true;
         }
     }
@@ -250,17 +252,23 @@ impl Session {
         self.phase == Phase::Ended
     }
 
-    /// Keeps input that waits for room to publish.
+    /// Whether the peer has sent part of a message: its end is let in whatever is queued, because a
+    /// peer may send the whole of a message before it reads the first byte of its echo.
+    fn is_mid_message(&self) -> bool {
+        self.remaining > 0 || self.cold.as_ref().is_some_and(|cold| cold.assembly.is_some())
+    }
+
+    /// Keeps input that has to wait.
     pub fn stash(&mut self, input: &[u8]) {
         self.cold().stash.extend_from_slice(input);
     }
 
-    /// Whether input waits for room to publish.
+    /// Whether input waits.
     pub fn has_stash(&self) -> bool {
         self.cold.as_ref().is_some_and(|cold| !cold.stash.is_empty())
     }
 
-    /// Takes back what waited for room to publish.
+    /// Takes back the input that waited.
     pub fn take_stash(&mut self) -> Vec<u8> {
         let stash = self.cold.as_mut().map(|cold| std::mem::take(&mut cold.stash));
         self.release_cold();
@@ -321,12 +329,12 @@ impl Session {
                         Route::Broadcast { .. } => Mode::Broadcast,
                     };
                     output.upgraded = Some(route);
-                    output.pieces.push(Piece::Owned { bytes: response, ends_frame: true });
+                    output.pieces.push(Piece::Response(response));
                 }
                 Answer::Respond { consumed: head, response, keep_alive, refusal } => {
                     consumed += head;
                     output.refused = refusal.or(output.refused);
-                    output.pieces.push(Piece::Owned { bytes: response, ends_frame: true });
+                    output.pieces.push(Piece::Response(response));
                     if !keep_alive {
                         self.phase = Phase::Ended;
                         output.finish = true;

@@ -41,12 +41,8 @@ bitflags! {
         const PEER_FINISHED = 1 << 12;
         /// To be closed as soon as nothing is under way.
         const DOOMED = 1 << 13;
-        /// Receiving pauses until the peer has read what is queued for it.
-        const PAUSED_BY_BACKLOG = 1 << 14;
-        /// Receiving pauses until there is room to publish or to answer.
-        const PAUSED_BY_ROOM = 1 << 15;
-        /// Any reason not to receive.
-        const PAUSED = 0b11 << 14;
+        /// Receiving pauses until there is room to publish, or the peer has read what is queued.
+        const PAUSED = 1 << 14;
         /// Waits, or is about to wait, on a poll instead of a receive.
         const PARKED = 1 << 16;
         /// A ping has been sent since the peer was last heard of.

@@ -24,17 +24,20 @@ impl<I: Io> Shard<I> {
         self.drain_overflow();
     }
 
-    /// Messages that a session may publish now: a full ring holds publishers back.
-    pub(super) fn publish_room(&self) -> usize {
-        if self.overflow.is_empty() { usize::MAX } else { 0 }
+    /// Whether publishers must wait until other shards have read more.
+    pub(super) fn is_ring_full(&self) -> bool {
+        !self.overflow.is_empty()
     }
 
-    /// Notes that a session paused: for the ring, or for its peer to read earlier answers.
+    /// Notes that a session paused: for the ring, or for its peer to read what is queued.
     pub(super) fn wait_for_room(&mut self, key: Key) {
+        let is_ring_full = self.is_ring_full();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !connection.session.is_request() {
+        if is_ring_full && connection.flags.contains(Flags::SUBSCRIBED) {
             self.publishers_waiting.push(key);
             self.stats().ring_full.add(1);
+        } else {
+            self.stats().receives_paused.add(1);
         }
     }
 

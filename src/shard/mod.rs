@@ -233,7 +233,7 @@ fn with_rules<R>(
     shared: &Shared,
     serving: Serving,
     now: Tick,
-    publish_room: usize,
+    may_begin: bool,
     receive: impl FnOnce(&Rules<'_>) -> R,
 ) -> R {
     receive(&Rules {
@@ -243,7 +243,7 @@ fn with_rules<R>(
         serving,
         stats: &|| shared.stats.to_json().to_string(),
         now_s: (u64::from(now) * TICK_MS / 1000) as u16,
-        publish_room,
+        may_begin,
     })
 }
 

@@ -61,10 +61,13 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Receives again what a session could not take for lack of room.
+    /// Receives again what a session could not take.
     pub(super) fn resume(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.flags.remove(Flags::PAUSED_BY_ROOM);
+        if connection.flags.contains(Flags::DOOMED) {
+            return self.settle(key);
+        }
+        connection.flags.remove(Flags::PAUSED);
         let stash = connection.session.take_stash();
         if !stash.is_empty() {
             self.feed(key, Input::Owned(stash));
@@ -77,8 +80,10 @@ impl<I: Io> Shard<I> {
         let mut output = std::mem::take(&mut self.output);
         loop {
             let serving = self.serving_if_asked(key);
-            let room = self.publish_room();
+            let ring_is_full = self.is_ring_full();
             let Some(connection) = self.connections.get_mut(key) else { break };
+            let may_begin = connection.outbox.bytes() <= self.shared.config.limits.backlog_bytes
+                && !(ring_is_full && connection.flags.contains(Flags::SUBSCRIBED));
             let bytes = match &mut input {
                 Input::Buffer(slice) => self.io.bytes(slice),
                 Input::Owned(bytes) => bytes,
@@ -88,12 +93,12 @@ impl<I: Io> Shard<I> {
                 connection.session.stash(bytes);
                 break;
             }
-            let consumed = with_rules(&self.shared, serving, self.now, room, |rules| {
+            let consumed = with_rules(&self.shared, serving, self.now, may_begin, |rules| {
                 connection.session.receive(bytes, rules, &mut output)
             });
             if output.paused {
                 connection.session.stash(&bytes[consumed..]);
-                connection.flags.insert(Flags::PAUSED_BY_ROOM);
+                connection.flags.insert(Flags::PAUSED);
             }
             self.apply(key, &input, &mut output);
             match output.leftover.take() {
@@ -171,6 +176,7 @@ impl<I: Io> Shard<I> {
                     let mid_frame = connection.flags.contains(Flags::MID_FRAME);
                     connection.outbox.push_control(Segment::control(frame), mid_frame);
                 }
+                Piece::Response(bytes) => connection.outbox.push(Segment::control(bytes)),
                 Piece::Owned { bytes, ends_frame } => {
                     connection.outbox.push(Segment::owned(bytes, ends_frame));
                 }
@@ -186,13 +192,6 @@ impl<I: Io> Shard<I> {
                     connection.outbox.push(segment);
                 }
             }
-        }
-        let backlog = connection.outbox.bytes();
-        if backlog > self.shared.config.limits.backlog_bytes
-            && !connection.flags.contains(Flags::PAUSED_BY_BACKLOG)
-        {
-            connection.flags.insert(Flags::PAUSED_BY_BACKLOG);
-            self.shared.stats.shard(self.number).receives_paused.add(1);
         }
         self.mark_dirty(key);
     }

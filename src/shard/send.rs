@@ -29,7 +29,7 @@ impl<I: Io> Shard<I> {
                     connection.flags.insert(Flags::SENDING);
                     connection.flags.set(Flags::MID_FRAME, !outgoing.ends_frame());
                     self.io.send(key, connection.slot, outgoing);
-                    if connection.flags.intersects(Flags::PAUSED) {
+                    if connection.flags.contains(Flags::PAUSED) {
                         self.settle(key);
                     }
                 }
@@ -100,15 +100,15 @@ impl<I: Io> Shard<I> {
     /// After a completed send: the next one, and whatever waited for the backlog to shrink.
     fn continue_sending(&mut self, key: Key) {
         let low_water = self.shared.config.limits.backlog_bytes / 2;
+        let is_ring_full = self.is_ring_full();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.outbox.bytes() <= low_water {
-            connection.flags.remove(Flags::PAUSED_BY_BACKLOG);
-        }
+        let resumes = connection.flags.contains(Flags::PAUSED)
+            && !(is_ring_full && connection.flags.contains(Flags::SUBSCRIBED))
+            && connection.outbox.bytes() <= low_water;
         if !connection.outbox.is_empty() {
-            return self.mark_dirty(key);
+            self.mark_dirty(key);
         }
-        let answers_wait = connection.session.is_request();
-        if answers_wait && connection.flags.contains(Flags::PAUSED_BY_ROOM) {
+        if resumes {
             return self.resume(key);
         }
         self.settle(key);

@@ -1,8 +1,9 @@
 //! A coarse timer wheel: one deadline for each connection, O(1) to set, move and cancel.
 //!
-//! A deadline lies in the bucket of its tick modulo the wheel's size; one beyond the wheel's horizon
-//! is met again on every turn until it is due. Buckets are doubly linked through one array of nodes
-//! that the connections' indices name, so that a connection costs 12 bytes and no allocation.
+//! A deadline lies in the bucket of its tick modulo the wheel's size; one beyond the wheel's
+//! horizon is met again on every turn until it is due. Buckets are doubly linked through one array
+//! of nodes that the connections' indices name, so that a connection costs 12 bytes and no
+//! allocation.
 
 /// Time in ticks of [`TICK_MS`] since the shard's start.
 pub type Tick = u32;

@@ -16,7 +16,7 @@ fn every_valid_code_of_the_peer_is_echoed_and_then_the_connection_ends() {
             peer.expect_end();
         }
     }
-    assert_eq!(server.stats().closes("remote", 4999), 3);
+    assert_eq!(server.stats().closes("remote", 1003), 3);
     server.stop();
 }
 

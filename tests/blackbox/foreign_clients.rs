@@ -1,5 +1,5 @@
-//! Clients nobody here wrote: Node `ws`, Python `websockets` and headless Chromium, each driven by a
-//! program in tests/clients that checks content, order and close codes.
+//! Clients nobody here wrote: Node `ws`, Python `websockets` and headless Chromium, each driven by
+//! a program in tests/clients that checks content, order and close codes.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

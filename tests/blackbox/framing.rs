@@ -95,8 +95,12 @@ fn what_looks_unusual_but_is_right_is_served() {
     }
     peer.send(&frame(FIN | CONTINUATION, &euro[2..]));
     peer.expect(TEXT, euro);
+    // A binary message keeps its fragments on the way back.
     peer.send(&[frame(BINARY, b""), frame(CONTINUATION, b""), frame(FIN, b"")].concat());
-    peer.expect(BINARY, b"");
+    for (fin, opcode) in [(false, BINARY), (false, CONTINUATION), (true, CONTINUATION)] {
+        let part = peer.read_frame();
+        assert_eq!((part.fin, part.opcode, &part.payload[..]), (fin, opcode, &b""[..]));
+    }
     peer.send_frame(PONG, b"nobody asked");
     peer.send_frame(BINARY, b"\xff is fine here");
     peer.expect(BINARY, b"\xff is fine here");

@@ -1,4 +1,4 @@
-//! Black-box tests: the real binary over real sockets, driven by clients that share no code with it.
+//! Black-box tests: the real binary over real sockets, and clients that share no code with it.
 //!
 //! One crate for all of them, so that one build and one link serve every behaviour. Deadlines here
 //! only keep a hang from lasting for ever; no test depends on how fast the machine is.

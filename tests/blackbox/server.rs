@@ -179,7 +179,7 @@ impl Stats {
         self.count(&["dropped", policy])
     }
 
-    /// Closing handshakes begun by `local` or `remote` with this code; none yet is 0.
+    /// Closing handshakes begun by `local` or `remote` with this registered code; none yet is 0.
     pub fn closes(&self, initiator: &str, code: u16) -> u64 {
         self.0["closes"][initiator][code.to_string()].as_u64().unwrap_or(0)
     }

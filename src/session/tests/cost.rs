@@ -1,6 +1,7 @@
 //! What a connection costs: memory follows the bytes received, the bytes moved are linear in them,
 //! and a connection in the middle of nothing owns nothing.
 
+use super::super::Piece;
 use allocation_counter::measure;
 
 use super::super::{Output, Rules, Session};
@@ -43,14 +44,14 @@ impl Bare {
             serving: Serving::Open,
             stats: &String::new,
             now_s: 0,
-            publish_room: usize::MAX,
+            may_begin: true,
         };
         let consumed = self.session.receive(input, &rules, &mut self.output);
         assert_eq!(consumed, input.len());
         for piece in self.output.pieces.drain(..) {
             self.out_bytes += match piece {
-                super::super::Piece::Reflected { range, .. } => range.len(),
-                super::super::Piece::Owned { bytes, .. } | super::super::Piece::Control(bytes) => {
+                Piece::Reflected { range, .. } => range.len(),
+                Piece::Owned { bytes, .. } | Piece::Control(bytes) | Piece::Response(bytes) => {
                     bytes.len()
                 }
             };

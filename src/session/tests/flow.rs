@@ -73,7 +73,7 @@ fn a_burst_goes_back_as_one_piece() {
             serving: crate::http::Serving::Open,
             stats: &String::new,
             now_s: 0,
-            publish_room: 0,
+            may_begin: true,
         };
         session.receive(&mut burst.clone(), &rules, output);
         pieces = std::mem::take(&mut output.pieces).len();
@@ -86,14 +86,14 @@ fn a_publisher_pauses_between_frames_alone() {
     let mut harness = Harness::open("/broadcast/t", Sending::Eager);
     let frame = message(OpCode::Text, b"one frame");
     harness.feed(&frame[..8]);
-    harness.publish_room = 0;
+    harness.may_begin = false;
     harness.feed(&[&frame[8..], &frame].concat());
     assert!(harness.paused && harness.session.has_stash());
     assert_eq!(harness.published.len(), 1);
     harness.feed(&frame[..7]);
     harness.resume();
     assert!(harness.paused && harness.published.len() == 1);
-    harness.publish_room = usize::MAX;
+    harness.may_begin = true;
     harness.resume();
     harness.feed(&frame[7..]);
     assert_eq!(harness.published, vec![served(true, OpCode::Text, b"one frame"); 3]);
@@ -106,7 +106,7 @@ proptest! {
         payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..150), 1..20),
         fragments in any::<u32>(),
         cuts in prop::collection::vec(any::<Index>(), 0..10),
-        rooms in prop::collection::vec(0_usize..4, 0..20),
+        rooms in prop::collection::vec(any::<bool>(), 0..20),
     ) {
         let mut script = Vec::new();
         for (place, payload) in payloads.iter().enumerate() {
@@ -125,15 +125,15 @@ proptest! {
         cuts.push(script.len());
         let (mut from, mut rooms) = (0, rooms.into_iter());
         for cut in cuts {
-            harness.publish_room = rooms.next().unwrap_or(usize::MAX);
+            harness.may_begin = rooms.next().unwrap_or(true);
             harness.feed(&script[from..cut]);
             from = cut;
             if let Some(room) = rooms.next() {
-                harness.publish_room = room;
+                harness.may_begin = room;
                 harness.resume();
             }
         }
-        harness.publish_room = usize::MAX;
+        harness.may_begin = true;
         harness.resume();
         let expected: Vec<_> =
             payloads.iter().map(|payload| served(true, OpCode::Binary, payload)).collect();

@@ -30,7 +30,7 @@ pub(super) struct Harness {
     pub(super) message_types: MessageTypes,
     pub(super) policy: Policy,
     pub(super) now_s: u16,
-    pub(super) publish_room: usize,
+    pub(super) may_begin: bool,
     pub(super) published: Vec<Vec<u8>>,
     pub(super) closed: Option<(Initiator, CloseCode)>,
     pub(super) upgraded: Option<Route>,
@@ -60,7 +60,7 @@ impl Harness {
                 request_headers: 16,
             },
             now_s: 7,
-            publish_room: usize::MAX,
+            may_begin: true,
             published: Vec::new(),
             closed: None,
             upgraded: None,
@@ -102,7 +102,7 @@ impl Harness {
                 serving: Serving::Open,
                 stats: &|| "{}".to_owned(),
                 now_s: self.now_s,
-                publish_room: self.publish_room,
+                may_begin: self.may_begin,
             };
             let consumed = self.session.receive(&mut input, &rules, &mut output);
             assert!(consumed <= input.len());
@@ -165,6 +165,9 @@ impl Harness {
                 Piece::Owned { bytes, ends_frame } => {
                     assert!(!bytes.is_empty());
                     self.queue.push(Queued { bytes, ends_frame, control: false });
+                }
+                Piece::Response(bytes) => {
+                    self.queue.push(Queued { bytes, ends_frame: true, control: true });
                 }
                 Piece::Control(bytes) => self.queue_control(bytes),
             }
