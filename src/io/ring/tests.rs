@@ -137,11 +137,14 @@ impl Rig {
         end.expect("the loop waited for it")
     }
 
-    /// Queues a send, which fills what room there is; false when the kernel keeps it.
-    fn fill(&mut self, to: &Connection, bytes: &[u8]) -> bool {
+    /// Sends, and tells how much found room; `None` when the kernel keeps the send.
+    fn fill(&mut self, to: &Connection, bytes: &[u8]) -> Option<usize> {
         self.ring.send(to.key, to.slot, Outgoing::One(owned(bytes)));
         self.ring.submit(Some(Duration::from_millis(50))).unwrap();
-        self.ring.next_event().is_some()
+        match self.ring.next_event()? {
+            Event::Sent { key, result, .. } if key == to.key => Some(result.unwrap()),
+            event => panic!("unexpected {event:?}"),
+        }
     }
 }
 

@@ -43,7 +43,7 @@ fn a_shutdown_ends_what_is_under_way() {
         // A send that waits for the peer ends, too.
         let full = rig.connect();
         let large = vec![0; 32 << 20];
-        while rig.fill(&full, &large) {}
+        while rig.fill(&full, &large).is_some() {}
         rig.ring.shutdown(full.key, full.slot, true);
         let mut ends = 0;
         while ends < 2 {
