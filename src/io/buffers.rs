@@ -17,7 +17,7 @@ use io_uring::types::BufRingEntry;
 
 /// Bytes that the kernel received: a part of one receive buffer, held until it is released.
 ///
-/// Not `Clone`: each slice counts once, and [`ReceiveBuffers::release`] takes it back.
+/// Not `Clone`: each slice counts once, and [`Io::release`](super::Io::release) takes it back.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "an unreleased slice keeps its buffer from the kernel for ever"]
 pub struct BufferSlice {

@@ -3,6 +3,7 @@
 //! One crate for all of them, so that one build and one link serve every behaviour. Deadlines here
 //! only keep a hang from lasting for ever; no test depends on how fast the machine is.
 
+mod abilities;
 mod broadcast;
 mod client;
 mod closing;
