@@ -377,3 +377,6 @@ const COMPLETION_ENTRIES: u32 = 8192;
 pub(super) const MESSAGE: u32 = 1;
 /// `IORING_ENTER_GETEVENTS`.
 const GETEVENTS: u32 = 1;
+
+#[cfg(test)]
+mod tests;
