@@ -102,14 +102,19 @@ impl<I: Io> Shard<I> {
         let low_water = self.shared.config.limits.backlog_bytes / 2;
         let is_ring_full = self.is_ring_full();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let resumes = connection.flags.contains(Flags::PAUSED)
-            && !(is_ring_full && connection.flags.contains(Flags::SUBSCRIBED))
-            && connection.outbox.bytes() <= low_water;
+        let has_room = connection.outbox.bytes() <= low_water;
+        let resumes = connection.flags.contains(Flags::PAUSED) && has_room;
+        let waits_for_ring = is_ring_full && connection.flags.contains(Flags::SUBSCRIBED);
         if !connection.outbox.is_empty() {
             self.mark_dirty(key);
         }
-        if resumes {
-            return self.resume(key);
+        match (resumes, waits_for_ring) {
+            // Paused for its backlog, it must now wait for the ring instead.
+            (true, true) if !self.publishers_waiting.contains(&key) => {
+                self.publishers_waiting.push(key);
+            }
+            (true, false) => return self.resume(key),
+            _ => {}
         }
         self.settle(key);
     }
