@@ -46,8 +46,7 @@
 //!   the rest of the program does can free memory that the kernel reads.
 //! * A send that holds a receive buffer never waits for the peer (`MSG_DONTWAIT`): what the socket
 //!   does not take at once is copied out. So receive buffers are bound for one tick at the most,
-//! and
-//!   slow readers cannot exhaust them.
+//!   and slow readers cannot exhaust them.
 //!
 //! # Echo in place
 //!
@@ -68,8 +67,7 @@
 //! # Modules, in the order of the data
 //!
 //! * [`cli`], [`settings`], [`config`], [`limits`], [`logging`]: from flags, environment and file
-//! to
-//!   one effective configuration, each default and range in one place.
+//!   to one effective configuration, each default and range in one place.
 //! * [`io`]: the only place that names io_uring. Trait [`io::Io`] is the seam: production plugs in
 //!   the ring, tests plug in a simulated kernel.
 //! * [`wire`]: RFC 6455 as functions over bytes: headers, masks, UTF-8, close codes, frames.
