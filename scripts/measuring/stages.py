@@ -32,7 +32,7 @@ KERNEL_MARK = "_[k]"
 
 
 def read_folded(lines):
-    """Stacks, outermost frame first without the program's name, and their samples."""
+    """Stacks, outermost frame first without the program's name, and their weights."""
     for line in lines:
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")[1:]
@@ -73,7 +73,7 @@ def table(stacks):
         functions[frames[-1]] = functions.get(frames[-1], 0) + count
     if total == 0:
         return "no sample was taken: was the server busy?\n"
-    lines = [f"{total} samples: kernel {kernel / total:.1%}, user {1 - kernel / total:.1%}\n",
+    lines = [f"kernel {kernel / total:.1%}, user {1 - kernel / total:.1%}\n",
              "| stage | share |", "|---|---|"]
     lines += [f"| {stage} | {count / total:.1%} |" for stage, count in by_count(stages)]
     lines += ["", "| function (_[k]: kernel) | share |", "|---|---|"]
