@@ -26,6 +26,10 @@ impl<I: Io> Shard<I> {
             }
             match connection.outbox.take() {
                 Some(outgoing) => {
+                    if !outgoing.holds_buffer() {
+                        // It may wait for the peer, and so may what did not fit into it.
+                        connection.outbox.detach(|segment| detached(&mut self.io, segment));
+                    }
                     connection.flags.insert(Flags::SENDING);
                     connection.flags.set(Flags::MID_FRAME, !outgoing.ends_frame());
                     self.io.send(key, connection.slot, outgoing);
@@ -51,9 +55,10 @@ impl<I: Io> Shard<I> {
                 self.release_outgoing(outgoing);
                 if let Some(connection) = self.connections.get_mut(key) {
                     connection.flags.remove(Flags::SENDING);
-                    self.doom(key, false);
                 }
-                return;
+                self.doom(key, false);
+                // Should it have been given up before, this send may have been what it waited for.
+                return self.settle(key);
             }
         };
         self.stats().bytes_out.add(sent as u64);
@@ -63,7 +68,9 @@ impl<I: Io> Shard<I> {
         connection.flags.remove(Flags::SENDING);
         if connection.flags.contains(Flags::DOOMED) {
             self.release_outgoing(outgoing);
-        } else if sent == outgoing.len() {
+            return self.settle(key);
+        }
+        if sent == outgoing.len() {
             connection.outbox.complete(std::iter::empty());
             self.release_outgoing(outgoing);
         } else {
