@@ -130,11 +130,14 @@ impl Connections {
 
     /// The keys of all connections.
     pub fn keys(&self) -> Vec<Key> {
-        let key = |(index, connection): (usize, &Connection)| Key {
-            index: index as u32,
-            generation: connection.generation,
-        };
-        self.slab.iter().map(key).collect()
+        self.iter().map(|(key, _)| key).collect()
+    }
+
+    /// All connections, with their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &Connection)> {
+        self.slab.iter().map(|(index, connection)| {
+            (Key { index: index as u32, generation: connection.generation }, connection)
+        })
     }
 
     /// Connections that hold a slot.

@@ -129,22 +129,29 @@ impl<I: Io> Shard<I> {
     /// # Errors
     /// When the kernel refuses to go on.
     pub fn run(mut self, clock: impl Fn() -> Duration) -> std::io::Result<()> {
-        while self.tick(&clock)? {}
-        for participant in self.endpoint.leave() {
-            self.io.wake(participant);
+        loop {
+            self.submit(clock())?;
+            if !self.turn(clock()) {
+                return self.leave();
+            }
         }
-        self.io.submit(Some(Duration::ZERO))
     }
 
-    /// One turn of the loop; false when there is nothing left to do.
+    /// The first half of a tick: starts what the last one queued, and waits for completions, a
+    /// wake-up or a deadline.
     ///
     /// # Errors
     /// When the kernel refuses to go on.
-    pub fn tick(&mut self, clock: &impl Fn() -> Duration) -> std::io::Result<bool> {
-        let wait = self.wait(clock());
-        self.io.submit(wait)?;
+    pub fn submit(&mut self, now: Duration) -> std::io::Result<()> {
+        let wait = self.wait(now);
+        self.io.submit(wait)
+    }
+
+    /// The second half: acts on everything that has happened; false when there is nothing left to
+    /// do.
+    pub fn turn(&mut self, now: Duration) -> bool {
         self.endpoint.awake();
-        self.now = tick_of(clock());
+        self.now = tick_of(now);
         let mut completions = 0;
         self.feed_starved();
         while let Some(event) = self.io.next_event() {
@@ -162,12 +169,28 @@ impl<I: Io> Shard<I> {
         }
         self.stats().ticks.add(1);
         self.stats().completions.add(completions);
-        Ok(self.stage != Stage::Stopped)
+        self.stage != Stage::Stopped
+    }
+
+    /// Leaves the mesh and wakes those who wait for it.
+    ///
+    /// # Errors
+    /// When the kernel refuses to go on.
+    pub fn leave(mut self) -> std::io::Result<()> {
+        for participant in self.endpoint.leave() {
+            self.io.wake(participant);
+        }
+        self.io.submit(Some(Duration::ZERO))
     }
 
     /// The counters of this shard.
     pub fn stats(&self) -> &ShardStats {
         self.shared.stats.shard(self.number)
+    }
+
+    /// The connections that hold a slot.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// The simulated or real kernel below.

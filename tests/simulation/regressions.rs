@@ -1,0 +1,144 @@
+//! Failures that seeds have found, each as the shortest story that shows it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use ringwire::config::{Config, Engine, Limits};
+use ringwire::http::Policy;
+use ringwire::hub::Message;
+use ringwire::hub::mesh::{Endpoint, Mesh};
+use ringwire::shard::{Shard, Shared};
+use ringwire::stats::Stats;
+
+use crate::contract::Kind;
+use crate::decoder::{Decoder, Item};
+use crate::frames::{self, BINARY, CLOSE, PING, PONG, TEXT};
+use crate::invariants;
+use crate::kernel::{Chaos, Kernel};
+use crate::network::{Network, Read, SocketId};
+
+/// Shards on kernels that do everything at once, and peers that do what the story says.
+struct Story {
+    network: Rc<RefCell<Network>>,
+    shared: Arc<Shared>,
+    shards: Vec<Shard<Kernel>>,
+    control: Endpoint<Message>,
+    rng: Rng,
+}
+
+impl Story {
+    fn new(shards: usize, change: impl FnOnce(&mut Config, &mut Chaos)) -> Self {
+        let mut config = Config {
+            engine: Engine { shards, broadcast_ring_slots: 2, park_after: None, ..Engine::default() },
+            limits: Limits { backlog_bytes: 4096, ..Limits::default() },
+            ..Config::default()
+        };
+        let mut chaos = Chaos {
+            ready: 100,
+            short: 0,
+            end: 0,
+            again: 0,
+            no_buffers: 0,
+            no_memory: 0,
+            early: 0,
+            socket_options: true,
+            incremental: false,
+            buffers: 32,
+            buffer_bytes: 4096,
+            slots: 32,
+        };
+        change(&mut config, &mut chaos);
+        let network = Rc::new(RefCell::new(Network::new(shards)));
+        let policy = Policy::new(&config).expect("a policy");
+        let (stats, slots) = (Stats::new(shards), chaos.slots);
+        let shared = Arc::new(Shared { config, policy, stats, slots });
+        let mut endpoints = Mesh::new(shards + 1, 2);
+        let mut control = endpoints.pop().expect("one more");
+        control.stop_reading();
+        let shard = |(number, endpoint)| {
+            let rng = Rng::with_seed(1);
+            let kernel = Kernel::new(number, network.clone(), chaos.clone(), rng);
+            Shard::new(kernel, number, 1, endpoint, shared.clone())
+        };
+        let shards = endpoints.into_iter().enumerate().map(shard).collect();
+        Self { network, shared, shards, control, rng: Rng::with_seed(2) }
+    }
+
+    /// One tick of one shard; whether it goes on.
+    fn tick(&mut self, shard: usize) -> bool {
+        let now = Duration::from_millis(self.network.borrow().now_ms);
+        let shard = &mut self.shards[shard];
+        shard.submit(now).expect("never fails");
+        shard.io().progress();
+        let goes_on = shard.turn(now);
+        invariants::check(shard, &self.shared.config);
+        goes_on
+    }
+
+    /// Ticks until nothing happens by itself any more.
+    fn settle(&mut self, shard: usize) {
+        for _ in 0..100 {
+            self.tick(shard);
+        }
+    }
+
+    /// Lets time pass, with a tick for each step of the timers.
+    fn pass(&mut self, time: Duration) {
+        for _ in 0..time.as_millis() / 100 {
+            self.network.borrow_mut().now_ms += 100;
+            (0..self.shards.len()).for_each(|shard| drop(self.tick(shard)));
+        }
+    }
+
+    fn connect(&mut self, shard: usize) -> SocketId {
+        self.network.borrow_mut().connect(shard, (1 << 20, 4096))
+    }
+
+    fn write(&mut self, socket: SocketId, bytes: &[u8]) {
+        let written = self.network.borrow_mut().sockets[socket].client_write(bytes);
+        assert_eq!(written, bytes.len(), "there is room");
+    }
+
+    fn send(&mut self, socket: SocketId, opcode: u8, payload: &[u8]) {
+        let frame = frames::frame(&mut self.rng, true, opcode, payload);
+        self.write(socket, &frame);
+    }
+
+    /// A connection that has been upgraded.
+    fn open(&mut self, shard: usize, path: &str) -> (SocketId, Decoder) {
+        let (socket, mut decoder) = (self.connect(shard), Decoder::default());
+        let upgrade = frames::upgrade(&mut self.rng, path);
+        self.write(socket, &upgrade);
+        self.settle(shard);
+        let items = self.read(socket, &mut decoder);
+        assert_eq!(items, [Item::Response { status: 101, closes: false }]);
+        (socket, decoder)
+    }
+
+    fn read(&mut self, socket: SocketId, decoder: &mut Decoder) -> Vec<Item> {
+        let read = self.network.borrow_mut().sockets[socket].client_read(usize::MAX);
+        if let Read::Bytes(bytes) = read {
+            decoder.push(&bytes);
+        }
+        std::iter::from_fn(|| decoder.next()).collect()
+    }
+
+    fn reset(&mut self, socket: SocketId) {
+        self.network.borrow_mut().sockets[socket].client_reset(false);
+    }
+
+    fn drain(&mut self) {
+        assert!(self.control.publish(Message::Drain, 0).is_ok());
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        self.shared.stats.to_json()[name].as_u64().expect("a counter")
+    }
+}
+
+fn message(opcode: u8, payload: &[u8]) -> Item {
+    Item::Message { opcode, payload: payload.to_vec() }
+}
