@@ -51,9 +51,10 @@ impl<I: Io> Shard<I> {
                 self.release_outgoing(outgoing);
                 if let Some(connection) = self.connections.get_mut(key) {
                     connection.flags.remove(Flags::SENDING);
-                    self.doom(key, false);
                 }
-                return;
+                self.doom(key, false);
+                // Should it have been given up before, this send may have been what it waited for.
+                return self.settle(key);
             }
         };
         self.stats().bytes_out.add(sent as u64);

@@ -14,6 +14,7 @@ mod kernel;
 mod network;
 mod plan;
 mod progress;
+mod regressions;
 mod settings;
 mod trace;
 mod verdict;

@@ -142,3 +142,18 @@ impl Story {
 fn message(opcode: u8, payload: &[u8]) -> Item {
     Item::Message { opcode, payload: payload.to_vec() }
 }
+
+/// The send in flight was the last request of a connection that had been given up: nobody closed it.
+#[test]
+fn a_send_that_fails_last_frees_the_slot() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, _) = story.open(0, "/echo");
+    story.shards[0].io().hold(Kind::Send);
+    story.send(socket, BINARY, b"x");
+    story.settle(0);
+    story.reset(socket);
+    story.settle(0);
+    story.shards[0].io().let_go();
+    story.settle(0);
+    assert_eq!(story.counter("connections_open"), 0);
+}
