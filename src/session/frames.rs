@@ -144,6 +144,8 @@ impl Session {
                 self.count_control_frame(rules)?;
                 match opcode {
                     OpCode::Ping if self.phase == Phase::Open => {
+                        // It may hold the end of a frame whose start has been sent.
+                        reflection.flush(true, output);
                         let pong = control_frame(OpCode::Pong, payload.as_slice());
                         output.pieces.push(Piece::Control(pong));
                     }

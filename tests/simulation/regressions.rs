@@ -157,3 +157,18 @@ fn a_send_that_fails_last_frees_the_slot() {
     story.settle(0);
     assert_eq!(story.counter("connections_open"), 0);
 }
+
+/// A pong went into the middle of a frame whose first part had been reflected.
+#[test]
+fn a_pong_waits_for_the_end_of_a_reflected_frame() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, mut decoder) = story.open(0, "/echo");
+    let frame = frames::frame(&mut story.rng, true, BINARY, b"in two parts");
+    story.write(socket, &frame[..10]);
+    story.settle(0);
+    let ping = frames::frame(&mut story.rng, true, PING, b"?");
+    story.write(socket, &[&frame[10..], &ping].concat());
+    story.settle(0);
+    let pong = Item::Control { opcode: PONG, payload: b"?".to_vec() };
+    assert_eq!(story.read(socket, &mut decoder), [message(BINARY, b"in two parts"), pong]);
+}
