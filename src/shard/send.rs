@@ -26,6 +26,10 @@ impl<I: Io> Shard<I> {
             }
             match connection.outbox.take() {
                 Some(outgoing) => {
+                    if !outgoing.holds_buffer() {
+                        // It may wait for the peer, and so may what did not fit into it.
+                        connection.outbox.detach(|segment| detached(&mut self.io, segment));
+                    }
                     connection.flags.insert(Flags::SENDING);
                     connection.flags.set(Flags::MID_FRAME, !outgoing.ends_frame());
                     self.io.send(key, connection.slot, outgoing);

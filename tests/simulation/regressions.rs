@@ -172,3 +172,24 @@ fn a_pong_waits_for_the_end_of_a_reflected_frame() {
     let pong = Item::Control { opcode: PONG, payload: b"?".to_vec() };
     assert_eq!(story.read(socket, &mut decoder), [message(BINARY, b"in two parts"), pong]);
 }
+
+/// A receive buffer was queued behind more segments than one send takes, and waited for a peer that
+/// does not read.
+#[test]
+fn no_receive_buffer_waits_for_a_peer() {
+    let mut story = Story::new(1, |config, chaos| {
+        config.limits.backlog_bytes = 1 << 20;
+        chaos.buffer_bytes = 64;
+    });
+    let (socket, _) = story.open(0, "/echo");
+    story.shards[0].io().hold(Kind::Send);
+    for _ in 0..100 {
+        story.send(socket, TEXT, &[b'x'; 50]);
+        story.settle(0);
+    }
+    let io = story.shards[0].io();
+    io.let_go();
+    io.progress();
+    story.send(socket, TEXT, b"last");
+    story.settle(0);
+}
