@@ -29,6 +29,8 @@ pub struct Chaos {
     pub no_buffers: u8,
     /// That an accept fails for lack of memory.
     pub no_memory: u8,
+    /// That the event of a request comes long after its effect.
+    pub late: u8,
     /// That a request starts before the submit, as if the queue were full.
     pub early: u8,
     /// Whether the kernel has the socket option that resets a peer.
@@ -51,6 +53,8 @@ pub struct Kernel {
     /// The accept of the one listener.
     pub(crate) accept: Accept,
     pub(crate) completions: VecDeque<Event>,
+    /// Events of requests that have completed, but are not told of yet.
+    pub(crate) late: Vec<Event>,
     /// Kinds that do not complete until they are let go on.
     pub(crate) held: Vec<Kind>,
     pub(crate) contract: Contract,
@@ -111,6 +115,7 @@ impl Kernel {
             accept: Accept::Idle,
             queued: VecDeque::new(),
             completions: VecDeque::new(),
+            late: Vec::new(),
             held: Vec::new(),
             contract: Contract::default(),
             participants,
@@ -186,7 +191,7 @@ impl Kernel {
 
     /// Slices that the shard holds: neither waiting to be handed over nor given back with a send.
     fn slices_held(&self) -> usize {
-        let waiting = self.completions.iter().map(|event| match event {
+        let waiting = self.completions.iter().chain(&self.late).map(|event| match event {
             Event::Received { result: Ok(Some(_)), .. } => 1,
             Event::Sent { outgoing, .. } => lent_segments(outgoing),
             _ => 0,
@@ -208,7 +213,7 @@ impl Kernel {
             .iter()
             .flatten()
             .any(|tenant| tenant.send.as_ref().is_some_and(Outgoing::holds_buffer));
-        let completed = self.completions.iter().any(|event| match event {
+        let completed = self.completions.iter().chain(&self.late).any(|event| match event {
             Event::Sent { outgoing, .. } => outgoing.holds_buffer(),
             _ => false,
         });

@@ -11,6 +11,12 @@ use crate::network::End;
 impl Kernel {
     /// Completes some of the requests that can complete.
     pub fn progress(&mut self) {
+        for place in (0..self.late.len()).rev() {
+            if self.likely(self.chaos.ready) {
+                let event = self.late.swap_remove(place);
+                self.completions.push_back(event);
+            }
+        }
         let mut order: Vec<usize> = (0..self.slots.len()).collect();
         self.rng.shuffle(&mut order);
         for slot in order {
@@ -40,6 +46,7 @@ impl Kernel {
     pub fn is_idle(&self) -> bool {
         let can_complete = |slot| Kind::ALL.iter().any(|&kind| self.can_complete(slot, kind));
         !self.has_event()
+            && self.late.is_empty()
             && !self.is_woken()
             && !self.can_accept()
             && !(0..self.slots.len()).any(can_complete)
@@ -113,7 +120,12 @@ impl Kernel {
             }
         };
         self.slots[slot] = Some(tenant);
-        self.completions.push_back(event);
+        // What a socket delivers stays in order, and so does the end of its slot.
+        if kind != Kind::Receive && self.likely(self.chaos.late) {
+            self.late.push(event);
+        } else {
+            self.completions.push_back(event);
+        }
     }
 
     fn complete_receive(&mut self, tenant: &mut Tenant, key: Key) -> Event {
@@ -123,7 +135,8 @@ impl Kernel {
         let is_cancelled = tenant.receive.take().is_some_and(|of| of.cancelled);
         let readable = socket.readable();
         let failed = |errno| Event::Received { key, result: Err(errno), more: false };
-        if is_cancelled && (readable == 0 || self.rng.bool()) {
+        let is_readable = readable > 0 || socket.read_end().is_some();
+        if is_cancelled && (!is_readable || self.rng.bool()) {
             return failed(libc::ECANCELED);
         }
         if readable == 0 {

@@ -32,7 +32,12 @@ struct Story {
 impl Story {
     fn new(shards: usize, change: impl FnOnce(&mut Config, &mut Chaos)) -> Self {
         let mut config = Config {
-            engine: Engine { shards, broadcast_ring_slots: 2, park_after: None, ..Engine::default() },
+            engine: Engine {
+                shards,
+                broadcast_ring_slots: 2,
+                park_after: None,
+                ..Engine::default()
+            },
             limits: Limits { backlog_bytes: 4096, ..Limits::default() },
             ..Config::default()
         };
@@ -43,6 +48,7 @@ impl Story {
             again: 0,
             no_buffers: 0,
             no_memory: 0,
+            late: 0,
             early: 0,
             socket_options: true,
             incremental: false,
@@ -76,6 +82,11 @@ impl Story {
         let goes_on = shard.turn(now);
         invariants::check(shard, &self.shared.config);
         goes_on
+    }
+
+    /// Lets the kernel of a shard go on while that does not.
+    fn progress(&mut self, shard: usize, times: u8) {
+        (0..times).for_each(|_| self.shards[shard].io().progress());
     }
 
     /// Ticks until nothing happens by itself any more.

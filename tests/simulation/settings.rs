@@ -86,6 +86,7 @@ fn config(rng: &mut Rng) -> Config {
 fn chaos(rng: &mut Rng, slots: u32) -> Chaos {
     let mut sometimes = |most: u8| if rng.bool() { rng.u8(..most) } else { 0 };
     let (short, end, again) = (sometimes(100), sometimes(40), sometimes(40));
+    let late = sometimes(60);
     let (no_buffers, no_memory, early) = (sometimes(20), sometimes(30), sometimes(30));
     Chaos {
         ready: rng.u8(20..=100),
@@ -94,6 +95,7 @@ fn chaos(rng: &mut Rng, slots: u32) -> Chaos {
         again,
         no_buffers,
         no_memory,
+        late,
         early,
         socket_options: rng.u8(..4) > 0,
         incremental: rng.bool(),
