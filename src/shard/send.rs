@@ -110,7 +110,8 @@ impl<I: Io> Shard<I> {
             connection.flags.remove(Flags::PAUSED_BY_BACKLOG);
         }
         if !connection.outbox.is_empty() {
-            return self.mark_dirty(key);
+            self.mark_dirty(key);
+            return self.settle(key);
         }
         let answers_wait = connection.session.is_request();
         if answers_wait && connection.flags.contains(Flags::PAUSED_BY_ROOM) {

@@ -204,3 +204,20 @@ fn no_receive_buffer_waits_for_a_peer() {
     story.send(socket, TEXT, b"last");
     story.settle(0);
 }
+
+/// A peer that read again was received from only when everything for it had left.
+#[test]
+fn a_paused_peer_is_received_from_as_soon_as_it_has_read_enough() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, mut decoder) = story.open(0, "/echo");
+    for _ in 0..10 {
+        story.send(socket, TEXT, &[b'x'; 1000]);
+        story.settle(0);
+    }
+    assert_eq!(story.counter("receives_paused"), 1);
+    for _ in 0..10 {
+        story.read(socket, &mut decoder);
+        story.settle(0);
+    }
+    assert_eq!(story.counter("messages_in"), 10);
+}
