@@ -61,6 +61,8 @@ bitflags! {
         const CLOSE_COUNTED = 1 << 21;
         /// Listed among those that wait for a receive buffer.
         const STARVED = 1 << 22;
+        /// Both directions have been, or are being, shut down.
+        const SHUT_DOWN = 1 << 23;
     }
 }
 

@@ -39,11 +39,7 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (slot, flags) = (connection.slot, connection.flags);
         if flags.contains(Flags::DOOMED) {
-            if !flags.intersects(Flags::UNDER_WAY) {
-                connection.flags.insert(Flags::CLOSING_SLOT);
-                self.io.close(key, slot);
-            }
-            return;
+            return self.settle_doomed(key);
         }
         let is_drained = connection.outbox.is_empty() && !flags.contains(Flags::SENDING);
         if flags.contains(Flags::FINISHING) && is_drained {
@@ -57,6 +53,20 @@ impl<I: Io> Shard<I> {
             }
         }
         self.settle_receive(key);
+    }
+
+    /// Ends the requests that wait for the peer, then closes the slot.
+    fn settle_doomed(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let (slot, flags) = (connection.slot, connection.flags);
+        let waits_for_peer = flags.intersects(Flags::RECEIVING | Flags::POLLING | Flags::SENDING);
+        if !flags.intersects(Flags::UNDER_WAY) {
+            connection.flags.insert(Flags::CLOSING_SLOT);
+            self.io.close(key, slot);
+        } else if waits_for_peer && !flags.intersects(Flags::SHUTTING_DOWN | Flags::SHUT_DOWN) {
+            connection.flags.insert(Flags::SHUTTING_DOWN | Flags::SHUT_DOWN);
+            self.io.shutdown(key, slot, true);
+        }
     }
 
     fn settle_receive(&mut self, key: Key) {
@@ -102,10 +112,6 @@ impl<I: Io> Shard<I> {
         connection.outbox.clear(|slice| io.release(slice));
         if reset && io.arm_reset(key, slot) {
             connection.flags.insert(Flags::ARMING_RESET);
-        }
-        if flags.intersects(Flags::RECEIVING | Flags::POLLING | Flags::SENDING) {
-            connection.flags.insert(Flags::SHUTTING_DOWN);
-            self.io.shutdown(key, slot, true);
         }
         self.wheel.cancel(key.index);
         if flags.contains(Flags::WEBSOCKET) {

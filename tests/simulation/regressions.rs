@@ -221,3 +221,17 @@ fn a_paused_peer_is_received_from_as_soon_as_it_has_read_enough() {
     }
     assert_eq!(story.counter("messages_in"), 10);
 }
+
+/// Giving up on a connection whose FIN was being sent shut it down twice at once.
+#[test]
+fn shutdowns_do_not_overlap() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, _) = story.open(0, "/echo");
+    story.shards[0].io().hold(Kind::Shutdown);
+    story.send(socket, CLOSE, b"");
+    story.settle(0);
+    story.pass(story.shared.config.limits.close_timeout * 2);
+    story.shards[0].io().let_go();
+    story.settle(0);
+    assert_eq!(story.counter("connections_open"), 0);
+}
