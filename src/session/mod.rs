@@ -244,6 +244,11 @@ impl Session {
         self.phase == Phase::Closing
     }
 
+    /// Whether our close frame waits for the end of a frame that the peer has begun.
+    pub fn has_pending_close(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| cold.pending_close.is_some())
+    }
+
     /// Whether nothing the peer sends matters any more.
     pub fn is_ended(&self) -> bool {
         self.phase == Phase::Ended

@@ -207,8 +207,9 @@ impl<I: Io> Shard<I> {
     fn deadline_passed(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let flags = connection.flags;
-        if flags.intersects(Flags::FINISHING | Flags::DOOMED) {
-            // The peer neither reads what is left for it nor ends its side.
+        let is_stuck = connection.session.has_pending_close();
+        if is_stuck || flags.intersects(Flags::FINISHING | Flags::DOOMED) {
+            // The peer neither reads what is left for it nor ends its frame or its side.
             self.doom(key, true);
         } else if connection.session.is_closing() {
             // No close frame came back: our FIN, and a last chance.

@@ -235,3 +235,17 @@ fn shutdowns_do_not_overlap() {
     story.settle(0);
     assert_eq!(story.counter("connections_open"), 0);
 }
+
+/// The close frame waits for the end of a reflected frame: for ever, when that did not come.
+#[test]
+fn a_peer_silent_within_a_frame_is_cut_off() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, _) = story.open(0, "/echo");
+    let frame = frames::frame(&mut story.rng, true, BINARY, b"never ends");
+    story.write(socket, &frame[..9]);
+    story.settle(0);
+    let limits = &story.shared.config.limits;
+    let time = limits.idle_timeout.expect("by default") + limits.close_timeout * 3;
+    story.pass(time);
+    assert_eq!(story.counter("connections_open"), 0);
+}
