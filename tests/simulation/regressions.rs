@@ -249,3 +249,28 @@ fn a_peer_silent_within_a_frame_is_cut_off() {
     story.pass(time);
     assert_eq!(story.counter("connections_open"), 0);
 }
+
+/// What a publisher had sent before its FIN was lost while the broadcast ring was full.
+#[test]
+fn a_fin_does_not_overtake_publications_that_wait_for_room() {
+    let mut story = Story::new(2, |_, _| {});
+    let (publisher, _) = story.open(0, "/broadcast/a");
+    let (subscriber, mut decoder) = story.open(1, "/broadcast/a");
+    let numbers = [&b"1"[..], b"2", b"3", b"4", b"5", b"6"];
+    for number in &numbers[..4] {
+        story.send(publisher, TEXT, number);
+    }
+    story.settle(0);
+    for number in &numbers[4..] {
+        story.send(publisher, TEXT, number);
+    }
+    story.network.borrow_mut().sockets[publisher].client_finish();
+    story.progress(0, 2);
+    for _ in 0..10 {
+        story.settle(0);
+        story.settle(1);
+    }
+    let expected = numbers.map(|number| message(TEXT, number));
+    assert_eq!(story.read(subscriber, &mut decoder), expected);
+    assert_eq!(story.counter("connections_open"), 1);
+}
