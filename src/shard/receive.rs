@@ -64,6 +64,9 @@ impl<I: Io> Shard<I> {
     /// Receives again what a session could not take for lack of room.
     pub(super) fn resume(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.flags.contains(Flags::DOOMED) {
+            return;
+        }
         connection.flags.remove(Flags::PAUSED_BY_ROOM);
         let stash = connection.session.take_stash();
         if !stash.is_empty() {

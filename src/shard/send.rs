@@ -68,7 +68,9 @@ impl<I: Io> Shard<I> {
         connection.flags.remove(Flags::SENDING);
         if connection.flags.contains(Flags::DOOMED) {
             self.release_outgoing(outgoing);
-        } else if sent == outgoing.len() {
+            return self.settle(key);
+        }
+        if sent == outgoing.len() {
             connection.outbox.complete(std::iter::empty());
             self.release_outgoing(outgoing);
         } else {

@@ -274,3 +274,25 @@ fn a_fin_does_not_overtake_publications_that_wait_for_room() {
     assert_eq!(story.read(subscriber, &mut decoder), expected);
     assert_eq!(story.counter("connections_open"), 1);
 }
+
+/// Pipelined requests were answered on a connection that had been given up, and upgraded it.
+#[test]
+fn a_given_up_connection_answers_no_more_requests() {
+    let mut story = Story::new(1, |_, chaos| chaos.late = 100);
+    let socket = story.connect(0);
+    let upgrade = frames::upgrade(&mut story.rng, "/echo");
+    let request = frames::REQUESTS[2].0;
+    story.write(socket, request.as_bytes());
+    while story.shards[0].io().late.is_empty() {
+        story.tick(0);
+    }
+    let late = std::mem::take(&mut story.shards[0].io().late);
+    story.write(socket, &[request.repeat(20).as_bytes(), &upgrade].concat());
+    story.reset(socket);
+    story.progress(0, 2);
+    story.tick(0);
+    story.shards[0].io().late.extend(late);
+    story.settle(0);
+    assert_eq!(story.counter("upgrades"), 0);
+    assert_eq!(story.counter("connections_open"), 0);
+}
