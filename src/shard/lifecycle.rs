@@ -23,7 +23,7 @@ impl<I: Io> Shard<I> {
             Err(libc::ECANCELED) => {}
             Err(_) => self.stats().accepts_failed.add(1),
         }
-        if more || self.stage == Stage::Stopped {
+        if more || matches!(self.stage, Stage::Ending | Stage::Stopped) {
             return;
         }
         match result {
@@ -191,8 +191,10 @@ impl<I: Io> Shard<I> {
         if !self.listeners_waiting.is_empty() {
             self.accept_again();
         }
-        if let Stage::Draining { deadline } = self.stage {
-            self.check_drained(deadline);
+        match self.stage {
+            Stage::Draining { deadline } => self.check_drained(deadline),
+            Stage::Ending => self.end_connections(),
+            Stage::Serving | Stage::Stopped => {}
         }
         let mut expired = std::mem::take(&mut self.expired);
         self.wheel.advance(self.now, &mut expired);

@@ -296,3 +296,21 @@ fn a_given_up_connection_answers_no_more_requests() {
     assert_eq!(story.counter("upgrades"), 0);
     assert_eq!(story.counter("connections_open"), 0);
 }
+
+/// A shard that accepted while it ended always had one more connection to close.
+#[test]
+fn a_flood_of_connections_does_not_keep_a_shard_from_ending() {
+    let mut story = Story::new(1, |_, _| {});
+    story.settle(0);
+    story.drain();
+    let mut turns = 0;
+    loop {
+        story.connect(0);
+        if !story.tick(0) {
+            break;
+        }
+        turns += 1;
+        assert!(turns < 100, "still accepting");
+    }
+    assert_eq!(story.counter("connections_open"), 0);
+}
