@@ -67,7 +67,7 @@ pub enum Piece {
         /// Whether a frame ends with the last byte.
         ends_frame: bool,
     },
-    /// A ping or pong, which goes ahead of queued data.
+    /// A ping, a pong or an HTTP response: behind others of its kind and ahead of queued data.
     Control(Vec<u8>),
 }
 
@@ -211,8 +211,7 @@ impl Session {
         if self.phase == Phase::Request {
             self.phase = Phase::Ended;
             output.refused = Some(Refusal::Timeout);
-            let bytes = crate::http::timeout_response();
-            output.pieces.push(Piece::Owned { bytes, ends_frame: true });
+            output.pieces.push(Piece::Control(crate::http::timeout_response()));
             output.finish = true;
         }
     }
@@ -325,12 +324,12 @@ impl Session {
                         Route::Broadcast { .. } => Mode::Broadcast,
                     };
                     output.upgraded = Some(route);
-                    output.pieces.push(Piece::Owned { bytes: response, ends_frame: true });
+                    output.pieces.push(Piece::Control(response));
                 }
                 Answer::Respond { consumed: head, response, keep_alive, refusal } => {
                     consumed += head;
                     output.refused = refusal.or(output.refused);
-                    output.pieces.push(Piece::Owned { bytes: response, ends_frame: true });
+                    output.pieces.push(Piece::Control(response));
                     if !keep_alive {
                         self.phase = Phase::Ended;
                         output.finish = true;

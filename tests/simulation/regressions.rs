@@ -314,3 +314,18 @@ fn a_flood_of_connections_does_not_keep_a_shard_from_ending() {
     }
     assert_eq!(story.counter("connections_open"), 0);
 }
+
+/// A pong went ahead of the response that had not left yet, and so ahead of the upgrade.
+#[test]
+fn a_pong_does_not_overtake_the_upgrade() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, mut decoder) = (story.connect(0), Decoder::default());
+    let requests = [frames::REQUESTS[2].0.as_bytes(), &frames::upgrade(&mut story.rng, "/echo")];
+    let ping = frames::frame(&mut story.rng, true, PING, b"early");
+    story.write(socket, &[&requests.concat(), &ping[..]].concat());
+    story.settle(0);
+    let responses = [200, 101].map(|status| Item::Response { status, closes: false });
+    let pong = Item::Control { opcode: PONG, payload: b"early".to_vec() };
+    let [first, second] = responses;
+    assert_eq!(story.read(socket, &mut decoder), [first, second, pong]);
+}
