@@ -57,9 +57,8 @@ impl Outbox {
         if mid_frame {
             place = segments().position(Segment::ends_frame).map_or(usize::MAX, |end| end + 1);
         }
-        let is_control =
-            |segment: &&Segment| matches!(segment, Segment::Owned { control: true, .. });
-        place = place.saturating_add(segments().skip(place).take_while(is_control).count());
+        let control = segments().skip(place).take_while(|segment| is_control(segment));
+        place = place.saturating_add(control.count());
         let first = match (place, self.first.is_none()) {
             (_, true) => return self.push(frame),
             (0, _) => self.first.replace(frame),
@@ -90,21 +89,49 @@ impl Outbox {
         Some(Outgoing::Many(segments))
     }
 
-    /// Takes note that the send in flight completed; what it left over is put back in front.
+    /// Takes note that the send in flight completed; what it left over is put back in front, with
+    /// its first segment sent in part.
     pub fn complete(&mut self, leftover: impl DoubleEndedIterator<Item = Segment>) {
         if let Some(rest) = &mut self.rest {
             rest.in_flight_bytes = 0;
         }
-        for segment in leftover.rev() {
+        let mut leftover = leftover.rev().peekable();
+        // Control frames keep their place ahead of data, and with it their order.
+        let waiting = if leftover.peek().is_some() { self.take_control() } else { Vec::new() };
+        for segment in leftover {
             if let Some(second) = self.first.replace(segment) {
                 let rest = self.rest.get_or_insert_default();
                 rest.bytes += second.len();
                 rest.queue.push_front(second);
             }
         }
+        for frame in waiting {
+            self.push_control(frame, true);
+        }
         if self.rest.as_ref().is_some_and(|rest| rest.queue.is_empty()) {
             self.rest = None;
         }
+    }
+
+    /// Takes out the control frames that wait.
+    fn take_control(&mut self) -> Vec<Segment> {
+        let mut taken = Vec::new();
+        if let Some(rest) = &mut self.rest {
+            let queue = std::mem::take(&mut rest.queue);
+            for segment in queue {
+                match is_control(&segment) {
+                    true => taken.push(segment),
+                    false => rest.queue.push_back(segment),
+                }
+            }
+            rest.bytes -= taken.iter().map(Segment::len).sum::<usize>();
+        }
+        if self.first.as_ref().is_some_and(is_control) {
+            taken.extend(self.first.take());
+            taken.rotate_right(1);
+            self.refill();
+        }
+        taken
     }
 
     /// Drops shared messages, oldest first, until at most `bytes` wait; returns how many messages.
@@ -177,6 +204,10 @@ impl Outbox {
             self.first = Some(segment);
         }
     }
+}
+
+fn is_control(segment: &Segment) -> bool {
+    matches!(segment, Segment::Owned { control: true, .. })
 }
 
 /// Messages in a segment that no policy has touched yet.

@@ -329,3 +329,41 @@ fn a_pong_does_not_overtake_the_upgrade() {
     let [first, second] = responses;
     assert_eq!(story.read(socket, &mut decoder), [first, second, pong]);
 }
+
+/// Behind a short send, a pong overtook the pong before it.
+#[test]
+fn pongs_keep_their_order_behind_a_short_send() {
+    let mut story = Story::new(1, |config, _| config.limits.backlog_bytes = 1 << 20);
+    let (socket, mut decoder) = story.open(0, "/echo");
+    let io = story.shards[0].io();
+    io.hold(Kind::Send);
+    story.send(socket, TEXT, &[b'a'; 10]);
+    story.settle(0);
+    for _ in 0..3 {
+        story.send(socket, TEXT, &[b'b'; 3000]);
+        story.settle(0);
+    }
+    // The first send leaves; the second, of three messages, is in flight.
+    story.shards[0].io().let_go();
+    story.progress(0, 1);
+    story.shards[0].io().hold(Kind::Send);
+    story.settle(0);
+    story.send(socket, PING, b"1");
+    story.settle(0);
+    // It finds room for one of the three.
+    story.shards[0].io().let_go();
+    story.progress(0, 1);
+    story.shards[0].io().hold(Kind::Send);
+    story.send(socket, PING, b"2");
+    story.settle(0);
+    story.shards[0].io().let_go();
+    let mut pongs = Vec::new();
+    for _ in 0..5 {
+        let items = story.read(socket, &mut decoder).into_iter();
+        pongs.extend(items.filter(|item| matches!(item, Item::Control { .. })));
+        story.settle(0);
+    }
+    let expected =
+        [b"1", b"2"].map(|payload| Item::Control { opcode: PONG, payload: payload.to_vec() });
+    assert_eq!(pongs, expected);
+}
