@@ -230,10 +230,10 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_idle =
             connection.flags.contains(Flags::ANSWERED) && !connection.session.has_partial_request();
-        if is_idle {
-            return self.finish(key);
-        }
-        self.command(key, |connection, output| connection.session.time_out_request(output));
+        self.command(key, |connection, output| match is_idle {
+            true => connection.session.close(CloseCode::GOING_AWAY, "", output),
+            false => connection.session.time_out_request(output),
+        });
     }
 
     fn open_deadline_passed(&mut self, key: Key) {

@@ -367,3 +367,18 @@ fn pongs_keep_their_order_behind_a_short_send() {
         [b"1", b"2"].map(|payload| Item::Control { opcode: PONG, payload: payload.to_vec() });
     assert_eq!(pongs, expected);
 }
+
+/// An idle connection was told the end, and then upgraded.
+#[test]
+fn a_request_after_the_idle_deadline_is_not_answered() {
+    let mut story = Story::new(1, |_, _| {});
+    let socket = story.connect(0);
+    story.write(socket, frames::REQUESTS[2].0.as_bytes());
+    story.settle(0);
+    story.shards[0].io().hold(Kind::Shutdown);
+    story.pass(story.shared.config.limits.handshake_timeout);
+    let upgrade = frames::upgrade(&mut story.rng, "/echo");
+    story.write(socket, &upgrade);
+    story.settle(0);
+    assert_eq!(story.counter("upgrades"), 0);
+}
