@@ -116,7 +116,9 @@ impl Outbox {
     /// Takes out the control frames that wait.
     fn take_control(&mut self) -> Vec<Segment> {
         let mut taken = Vec::new();
-        if let Some(rest) = &mut self.rest {
+        if let Some(rest) = &mut self.rest
+            && rest.queue.iter().any(is_control)
+        {
             let queue = std::mem::take(&mut rest.queue);
             for segment in queue {
                 match is_control(&segment) {
