@@ -139,29 +139,26 @@ impl Outbox {
     /// Drops shared messages, oldest first, until at most `bytes` wait; returns how many messages.
     /// With `mid_frame` the first segment has been sent in part and stays.
     pub fn drop_messages(&mut self, bytes: usize, mid_frame: bool) -> u64 {
+        let mut excess = self.bytes().saturating_sub(bytes);
         let mut dropped = 0;
-        let Some(rest) = self.rest.as_deref_mut() else {
-            if !mid_frame && self.bytes() > bytes {
-                dropped = self.drop_first();
-            }
-            return dropped;
-        };
-        let first = self.first.as_ref().map_or(0, Segment::len);
-        let mut excess = (first + rest.bytes + rest.in_flight_bytes).saturating_sub(bytes);
-        if excess > 0 && !mid_frame && matches!(self.first, Some(Segment::Shared { .. })) {
-            excess = excess.saturating_sub(first);
-            dropped += self.drop_first();
-        }
-        let Some(rest) = self.rest.as_deref_mut() else { return dropped };
-        rest.queue.retain(|segment| match segment {
-            Segment::Shared { .. } if excess > 0 => {
+        let mut drops = |segment: &Segment| {
+            let drops = excess > 0 && matches!(segment, Segment::Shared { .. });
+            if drops {
                 excess = excess.saturating_sub(segment.len());
-                rest.bytes -= segment.len();
                 dropped += messages(segment);
-                false
             }
-            _ => true,
-        });
+            drops
+        };
+        if !mid_frame && self.first.as_ref().is_some_and(&mut drops) {
+            self.first = None;
+        }
+        if let Some(Rest { queue, bytes, .. }) = self.rest.as_deref_mut() {
+            queue.retain(|segment| {
+                let drops = drops(segment);
+                *bytes -= if drops { segment.len() } else { 0 };
+                !drops
+            });
+        }
         self.refill();
         dropped
     }
@@ -185,16 +182,6 @@ impl Outbox {
                 *segment = copy(lent);
             }
         }
-    }
-
-    fn drop_first(&mut self) -> u64 {
-        let dropped = match &self.first {
-            Some(segment @ Segment::Shared { .. }) => messages(segment),
-            _ => return 0,
-        };
-        self.first = None;
-        self.refill();
-        dropped
     }
 
     fn refill(&mut self) {
@@ -223,3 +210,53 @@ fn messages(segment: &Segment) -> u64 {
 
 /// Segments of one vectored send: enough to make a crossing cheap, far below `IOV_MAX`.
 const VECTORS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frames::Frames;
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    fn shared(byte: u8) -> Segment {
+        let frames = Rc::new(Frames::one(Arc::new(vec![byte; 10])));
+        Segment::Shared { frames, offset: 0 }
+    }
+
+    /// The first byte of each segment, in order.
+    fn content(outbox: &mut Outbox) -> Vec<u8> {
+        let segments = match outbox.take() {
+            None => Vec::new(),
+            Some(Outgoing::One(segment)) => vec![segment],
+            Some(Outgoing::Many(segments)) => segments,
+        };
+        let first_byte = |segment: &Segment| match segment {
+            Segment::Shared { frames, .. } => frames.bytes()[0],
+            Segment::Owned { bytes, .. } => bytes[0],
+            Segment::Buffer { .. } => 0,
+        };
+        segments.iter().map(first_byte).collect()
+    }
+
+    #[test]
+    fn the_oldest_messages_are_dropped_first() {
+        for (room, expected) in [(30, &[1, 2, 3][..]), (29, &[2, 3]), (10, &[3]), (9, &[])] {
+            let mut outbox = Outbox::default();
+            (1..=3).for_each(|byte| outbox.push(shared(byte)));
+            assert_eq!(outbox.drop_messages(room, false), 3 - expected.len() as u64);
+            assert_eq!(outbox.bytes(), 10 * expected.len());
+            assert_eq!(content(&mut outbox), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_half_sent_or_no_message_is_not_dropped() {
+        let mut outbox = Outbox::default();
+        outbox.push(shared(1));
+        outbox.push(Segment::owned(vec![2], true));
+        outbox.push(shared(3));
+        outbox.push_control(Segment::control(vec![4]), true);
+        assert_eq!(outbox.drop_messages(0, true), 1);
+        assert_eq!(content(&mut outbox), [1, 4, 2]);
+    }
+}
