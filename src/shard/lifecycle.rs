@@ -23,7 +23,7 @@ impl<I: Io> Shard<I> {
             Err(libc::ECANCELED) => {}
             Err(_) => self.stats().accepts_failed.add(1),
         }
-        if more || self.stage == Stage::Stopped {
+        if more || matches!(self.stage, Stage::Ending | Stage::Stopped) {
             return;
         }
         match result {
@@ -191,8 +191,10 @@ impl<I: Io> Shard<I> {
         if !self.listeners_waiting.is_empty() {
             self.accept_again();
         }
-        if let Stage::Draining { deadline } = self.stage {
-            self.check_drained(deadline);
+        match self.stage {
+            Stage::Draining { deadline } => self.check_drained(deadline),
+            Stage::Ending => self.end_connections(),
+            Stage::Serving | Stage::Stopped => {}
         }
         let mut expired = std::mem::take(&mut self.expired);
         self.wheel.advance(self.now, &mut expired);
@@ -228,10 +230,10 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_idle =
             connection.flags.contains(Flags::ANSWERED) && !connection.session.has_partial_request();
-        if is_idle {
-            return self.finish(key);
-        }
-        self.command(key, |connection, output| connection.session.time_out_request(output));
+        self.command(key, |connection, output| match is_idle {
+            true => connection.session.close(CloseCode::GOING_AWAY, "", output),
+            false => connection.session.time_out_request(output),
+        });
     }
 
     fn open_deadline_passed(&mut self, key: Key) {

@@ -59,7 +59,11 @@ fn slots_for_refusals(slots: u32) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Serving,
-    Draining { deadline: Tick },
+    Draining {
+        deadline: Tick,
+    },
+    /// No WebSocket is left, or none may stay: accepting ends, and so does every connection.
+    Ending,
     Stopped,
 }
 
@@ -67,6 +71,7 @@ enum Stage {
 pub struct Shard<I: Io> {
     io: I,
     number: usize,
+    listeners: u32,
     shared: Arc<Shared>,
     endpoint: Endpoint<Message>,
     connections: Connections,
@@ -106,6 +111,7 @@ impl<I: Io> Shard<I> {
         Self {
             io,
             number,
+            listeners,
             endpoint,
             connections: Connections::new(slots),
             wheel: Wheel::new(slots),

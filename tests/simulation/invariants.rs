@@ -24,27 +24,29 @@ pub fn check(shard: &mut Shard<Kernel>, config: &Config) {
 /// The flags say what is under way.
 fn check_requests(connection: &Connection, under_way: Flags) {
     let flags = connection.flags & Flags::UNDER_WAY;
-    assert_eq!(flags, under_way & Flags::UNDER_WAY, "flags and requests: {connection:?}");
+    assert_eq!(flags, under_way & Flags::UNDER_WAY, "flags and requests: {}", summary(connection));
 }
 
 /// Something will happen next, whatever the peer does.
 fn check_progress(connection: &Connection) {
     let flags = connection.flags;
     let waits_for_peer = flags.intersects(Flags::RECEIVING | Flags::POLLING | Flags::STARVED);
-    assert!(!flags.contains(Flags::DIRTY), "not flushed: {connection:?}");
+    assert!(!flags.contains(Flags::DIRTY), "not flushed: {}", summary(connection));
     if flags.contains(Flags::DOOMED) {
-        assert!(flags.intersects(Flags::UNDER_WAY), "never closed: {connection:?}");
+        assert!(flags.intersects(Flags::UNDER_WAY), "never closed: {}", summary(connection));
         return;
     }
     let is_sending = flags.contains(Flags::SENDING);
-    assert!(is_sending || connection.outbox.is_empty(), "not sent: {connection:?}");
+    assert!(is_sending || connection.outbox.is_empty(), "not sent: {}", summary(connection));
     assert!(
         waits_for_peer || flags.intersects(Flags::PAUSED | Flags::PEER_FINISHED),
-        "not received from: {connection:?}"
+        "not received from: {}",
+        summary(connection)
     );
     assert!(
         is_sending || !flags.contains(Flags::PAUSED) || flags.contains(Flags::SUBSCRIBED),
-        "paused for nothing: {connection:?}"
+        "paused for nothing: {}",
+        summary(connection)
     );
 }
 
@@ -56,7 +58,14 @@ fn check_memory(connection: &Connection, buffers: usize, config: &Config) {
         most += PAGES_BYTES;
     }
     let bytes = connection.outbox.bytes();
-    assert!(bytes <= most, "{bytes} bytes wait, at most {most}: {connection:?}");
+    assert!(bytes <= most, "{bytes} bytes wait, at most {most}: {}", summary(connection));
+}
+
+/// What tells a connection's state, without the bytes that it holds.
+fn summary(connection: &Connection) -> String {
+    let Connection { slot, generation, flags, outbox, session, .. } = connection;
+    let (bytes, has_stash) = (outbox.bytes(), session.has_stash());
+    format!("slot {slot}.{generation}, {flags:?}, {bytes} bytes queued, stash: {has_stash}")
 }
 
 /// Control frames and headers.

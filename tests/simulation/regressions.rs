@@ -296,3 +296,89 @@ fn a_given_up_connection_answers_no_more_requests() {
     assert_eq!(story.counter("upgrades"), 0);
     assert_eq!(story.counter("connections_open"), 0);
 }
+
+/// A shard that accepted while it ended always had one more connection to close.
+#[test]
+fn a_flood_of_connections_does_not_keep_a_shard_from_ending() {
+    let mut story = Story::new(1, |_, _| {});
+    story.settle(0);
+    story.drain();
+    let mut turns = 0;
+    loop {
+        story.connect(0);
+        if !story.tick(0) {
+            break;
+        }
+        turns += 1;
+        assert!(turns < 100, "still accepting");
+    }
+    assert_eq!(story.counter("connections_open"), 0);
+}
+
+/// A pong went ahead of the response that had not left yet, and so ahead of the upgrade.
+#[test]
+fn a_pong_does_not_overtake_the_upgrade() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, mut decoder) = (story.connect(0), Decoder::default());
+    let requests = [frames::REQUESTS[2].0.as_bytes(), &frames::upgrade(&mut story.rng, "/echo")];
+    let ping = frames::frame(&mut story.rng, true, PING, b"early");
+    story.write(socket, &[&requests.concat(), &ping[..]].concat());
+    story.settle(0);
+    let responses = [200, 101].map(|status| Item::Response { status, closes: false });
+    let pong = Item::Control { opcode: PONG, payload: b"early".to_vec() };
+    let [first, second] = responses;
+    assert_eq!(story.read(socket, &mut decoder), [first, second, pong]);
+}
+
+/// Behind a short send, a pong overtook the pong before it.
+#[test]
+fn pongs_keep_their_order_behind_a_short_send() {
+    let mut story = Story::new(1, |config, _| config.limits.backlog_bytes = 1 << 20);
+    let (socket, mut decoder) = story.open(0, "/echo");
+    let io = story.shards[0].io();
+    io.hold(Kind::Send);
+    story.send(socket, TEXT, &[b'a'; 10]);
+    story.settle(0);
+    for _ in 0..3 {
+        story.send(socket, TEXT, &[b'b'; 3000]);
+        story.settle(0);
+    }
+    // The first send leaves; the second, of three messages, is in flight.
+    story.shards[0].io().let_go();
+    story.progress(0, 1);
+    story.shards[0].io().hold(Kind::Send);
+    story.settle(0);
+    story.send(socket, PING, b"1");
+    story.settle(0);
+    // It finds room for one of the three.
+    story.shards[0].io().let_go();
+    story.progress(0, 1);
+    story.shards[0].io().hold(Kind::Send);
+    story.send(socket, PING, b"2");
+    story.settle(0);
+    story.shards[0].io().let_go();
+    let mut pongs = Vec::new();
+    for _ in 0..5 {
+        let items = story.read(socket, &mut decoder).into_iter();
+        pongs.extend(items.filter(|item| matches!(item, Item::Control { .. })));
+        story.settle(0);
+    }
+    let expected =
+        [b"1", b"2"].map(|payload| Item::Control { opcode: PONG, payload: payload.to_vec() });
+    assert_eq!(pongs, expected);
+}
+
+/// An idle connection was told the end, and then upgraded.
+#[test]
+fn a_request_after_the_idle_deadline_is_not_answered() {
+    let mut story = Story::new(1, |_, _| {});
+    let socket = story.connect(0);
+    story.write(socket, frames::REQUESTS[2].0.as_bytes());
+    story.settle(0);
+    story.shards[0].io().hold(Kind::Shutdown);
+    story.pass(story.shared.config.limits.handshake_timeout);
+    let upgrade = frames::upgrade(&mut story.rng, "/echo");
+    story.write(socket, &upgrade);
+    story.settle(0);
+    assert_eq!(story.counter("upgrades"), 0);
+}

@@ -60,7 +60,8 @@ impl Client {
         trace!("client {}: response {status}", self.number);
         let expected = self.statuses.pop_front();
         let handshake_ms = context.shared.config.limits.handshake_timeout.as_millis() as u64;
-        let is_overdue = context.has_jumped || context.now_ms >= self.connected_ms + handshake_ms;
+        let is_overdue =
+            context.has_jumped || context.now_ms + TICK_MS >= self.connected_ms + handshake_ms;
         let is_draining = context.draining_since.is_some();
         let is_understood = match (status, expected) {
             (status, Some(expected)) if status == expected => true,
