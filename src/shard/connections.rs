@@ -43,6 +43,8 @@ bitflags! {
         const DOOMED = 1 << 13;
         /// Receiving pauses until there is room to publish, or the peer has read what is queued.
         const PAUSED = 1 << 14;
+        /// Listed among those that wait for room in the broadcast ring.
+        const AWAITS_ROOM = 1 << 15;
         /// Waits, or is about to wait, on a poll instead of a receive.
         const PARKED = 1 << 16;
         /// A ping has been sent since the peer was last heard of.

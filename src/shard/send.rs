@@ -109,14 +109,17 @@ impl<I: Io> Shard<I> {
         let low_water = self.shared.config.limits.backlog_bytes / 2;
         let is_ring_full = self.is_ring_full();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let resumes = connection.flags.contains(Flags::PAUSED)
-            && !(is_ring_full && connection.flags.contains(Flags::SUBSCRIBED))
-            && connection.outbox.bytes() <= low_water;
+        let has_read_enough =
+            connection.flags.contains(Flags::PAUSED) && connection.outbox.bytes() <= low_water;
+        let must_await_room = is_ring_full && connection.flags.contains(Flags::SUBSCRIBED);
         if !connection.outbox.is_empty() {
             self.mark_dirty(key);
         }
-        if resumes {
-            return self.resume(key);
+        match (has_read_enough, must_await_room) {
+            (true, false) => return self.resume(key),
+            // It paused for its peer; no send may be left that could bring it here again.
+            (true, true) => self.wait_for_room(key),
+            (false, _) => {}
         }
         self.settle(key);
     }

@@ -85,6 +85,6 @@ fn seeds() -> Range<u64> {
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 3000;
 /// Failures that are worth a line each.
-const FAILURES_SHOWN: usize = 10;
+const FAILURES_SHOWN: usize = 100;
 /// Characters of a cause that are worth showing.
 const CAUSE_CHARACTERS: usize = 300;

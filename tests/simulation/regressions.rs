@@ -137,6 +137,16 @@ impl Story {
         std::iter::from_fn(|| decoder.next()).collect()
     }
 
+    /// Reads all that a shard has for a peer.
+    fn read_all(&mut self, shard: usize, socket: SocketId, decoder: &mut Decoder) -> Vec<Item> {
+        let mut items = Vec::new();
+        for _ in 0..10 {
+            self.settle(shard);
+            items.extend(self.read(socket, decoder));
+        }
+        items
+    }
+
     fn reset(&mut self, socket: SocketId) {
         self.network.borrow_mut().sockets[socket].client_reset(false);
     }
@@ -210,7 +220,7 @@ fn no_receive_buffer_waits_for_a_peer() {
 fn a_paused_peer_is_received_from_as_soon_as_it_has_read_enough() {
     let mut story = Story::new(1, |_, _| {});
     let (socket, mut decoder) = story.open(0, "/echo");
-    for _ in 0..10 {
+    for _ in 0..11 {
         story.send(socket, TEXT, &[b'x'; 1000]);
         story.settle(0);
     }
@@ -219,7 +229,7 @@ fn a_paused_peer_is_received_from_as_soon_as_it_has_read_enough() {
         story.read(socket, &mut decoder);
         story.settle(0);
     }
-    assert_eq!(story.counter("messages_in"), 10);
+    assert_eq!(story.counter("messages_in"), 11);
 }
 
 /// Giving up on a connection whose FIN was being sent shut it down twice at once.
@@ -381,4 +391,58 @@ fn a_request_after_the_idle_deadline_is_not_answered() {
     story.write(socket, &upgrade);
     story.settle(0);
     assert_eq!(story.counter("upgrades"), 0);
+}
+
+/// A publisher that had paused for its peer was forgotten when the peer read while the ring was
+/// full.
+#[test]
+fn a_publisher_that_reads_while_the_ring_is_full_goes_on() {
+    let mut story = Story::new(2, |_, chaos| chaos.buffer_bytes = 1 << 14);
+    let (publisher, mut decoder) = story.open(0, "/broadcast/a");
+    let (other, _) = story.open(0, "/broadcast/b");
+    let (subscriber, mut received) = story.open(1, "/broadcast/a");
+    let large = [b'x'; 10_000];
+    story.shards[0].io().hold(Kind::Send);
+    story.send(publisher, TEXT, &large);
+    story.settle(0);
+    let mut items = story.read_all(1, subscriber, &mut received);
+    // What the short send leaves is more than may wait, so the next message must.
+    story.shards[0].io().let_go();
+    story.progress(0, 1);
+    story.shards[0].io().hold(Kind::Send);
+    story.send(publisher, TEXT, b"waits");
+    story.progress(0, 1);
+    story.tick(0);
+    assert_eq!(story.counter("receives_paused"), 1);
+    (0..4).for_each(|_| story.send(other, TEXT, b"fills the ring"));
+    story.settle(0);
+    story.shards[0].io().let_go();
+    story.read_all(0, publisher, &mut decoder);
+    for _ in 0..10 {
+        items.extend(story.read_all(1, subscriber, &mut received));
+        story.settle(0);
+    }
+    assert_eq!(items, [message(TEXT, &large), message(TEXT, b"waits")]);
+}
+
+/// A publisher paused for the full ring, but had made room itself by the end of its message.
+#[test]
+fn a_publisher_that_empties_the_overflow_itself_goes_on() {
+    let mut story = Story::new(2, |_, _| {});
+    let (publisher, _) = story.open(0, "/broadcast/a");
+    let (other, _) = story.open(0, "/broadcast/b");
+    let (subscriber, mut received) = story.open(1, "/broadcast/a");
+    let fragment =
+        |fin, opcode, payload: &[u8]| frames::frame(&mut Rng::with_seed(3), fin, opcode, payload);
+    story.write(publisher, &fragment(false, TEXT, b"one "));
+    story.settle(0);
+    (0..3).for_each(|_| story.send(other, TEXT, b"fills the ring"));
+    story.settle(0);
+    story.settle(1);
+    let rest = [fragment(true, 0, b"message"), fragment(true, TEXT, b"next")].concat();
+    story.write(publisher, &rest);
+    story.progress(0, 1);
+    story.settle(0);
+    let items = story.read_all(1, subscriber, &mut received);
+    assert_eq!(items, [message(TEXT, b"one message"), message(TEXT, b"next")]);
 }
