@@ -52,7 +52,7 @@ fn check_progress(connection: &Connection) {
 fn check_memory(connection: &Connection, buffers: usize, config: &Config) {
     let limits = &config.limits;
     let mut most = limits.backlog_bytes + limits.message_bytes as usize + buffers + SMALL_BYTES;
-    if !connection.flags.contains(Flags::WEBSOCKET) {
+    if connection.flags.contains(Flags::ANSWERED) {
         most += PAGES_BYTES;
     }
     let bytes = connection.outbox.bytes();
