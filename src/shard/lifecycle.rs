@@ -28,8 +28,11 @@ impl<I: Io> Shard<I> {
         }
         match result {
             Ok(_) => self.io.accept(listener),
-            // Out of something: again when a slot is free, or with the next tick.
-            Err(_) => self.listeners_waiting.push(listener),
+            // Out of something: again when a slot is free, or a little later.
+            Err(_) => {
+                self.listeners_waiting.push(listener);
+                self.accept_again_at = self.now + 1;
+            }
         }
     }
 
@@ -188,7 +191,7 @@ impl<I: Io> Shard<I> {
 
     /// Acts on every deadline that has passed.
     pub(super) fn advance_timers(&mut self) {
-        if !self.listeners_waiting.is_empty() {
+        if self.now >= self.accept_again_at {
             self.accept_again();
         }
         match self.stage {

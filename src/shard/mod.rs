@@ -90,6 +90,8 @@ pub struct Shard<I: Io> {
     overflow: VecDeque<Publication>,
     /// Listeners to accept on again when a slot is free.
     listeners_waiting: Vec<u32>,
+    /// When to do so at the latest.
+    accept_again_at: Tick,
     /// Scratch, kept for its capacity.
     output: Output,
     expired: Vec<u32>,
@@ -124,6 +126,7 @@ impl<I: Io> Shard<I> {
             publishers_waiting: Vec::new(),
             overflow: VecDeque::new(),
             listeners_waiting: Vec::new(),
+            accept_again_at: 0,
             output: Output::default(),
             expired: Vec::new(),
             shared,

@@ -226,7 +226,7 @@ impl Client {
     fn read(&mut self, network: &mut Network, socket: SocketId, context: &Context) -> bool {
         let most = match self.plan.reading {
             Reading::Prompt => 1 << self.rng.u8(4..15),
-            Reading::Slow => self.rng.usize(1..48),
+            Reading::Slow => self.rng.usize(1..300),
             Reading::Never => return false,
         };
         match network.sockets[socket].client_read(most) {
@@ -322,7 +322,6 @@ impl Client {
         if !is_done || !may_end || waits || self.is_refused {
             return false;
         }
-        trace!("client {}: {ending:?}", self.number);
         match ending {
             Ending::Close if is_web_socket => {
                 let code = *self.rng.choice(&CLOSE_CODES).expect("there are some");
@@ -348,6 +347,7 @@ impl Client {
             }
             Ending::Noise | Ending::Stay | Ending::Reset | Ending::Vanish => return false,
         }
+        trace!("client {}: {ending:?}", self.number);
         true
     }
 }

@@ -314,7 +314,7 @@ impl Io for Kernel {
 
     fn next_event(&mut self) -> Option<Event> {
         let event = self.completions.pop_front()?;
-        trace!("  shard {}: {event:?}", self.number);
+        trace!("  shard {}: {}", self.number, brief(&event));
         match &event {
             Event::Received { key, more: false, .. } => self.contract.end(*key, Kind::Receive),
             Event::Readable { key } => self.contract.end(*key, Kind::Poll),
@@ -325,6 +325,16 @@ impl Io for Kernel {
             Event::Received { .. } | Event::Accepted { .. } | Event::Woken => {}
         }
         Some(event)
+    }
+}
+
+/// An event without the bytes.
+fn brief(event: &Event) -> String {
+    match event {
+        Event::Sent { key, result, outgoing } => {
+            format!("Sent {key:?} {result:?} of {}", outgoing.len())
+        }
+        event => format!("{event:?}"),
     }
 }
 

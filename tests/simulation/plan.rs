@@ -100,6 +100,8 @@ impl Plan {
             Service::Echo if rng.u8(..5) == 0 => rng.u32(1..40),
             _ => 0,
         };
+        let write_bytes_max = 1 << rng.u8(0..13);
+        let is_quick = write_bytes_max > 64 && reading != Reading::Slow;
         Self {
             shard: rng.usize(..shards),
             start: rng.u32(..30),
@@ -108,12 +110,12 @@ impl Plan {
             ending,
             messages: rng.u32(..30),
             bursts: rng.u32(..3),
-            bytes_max: if rng.u8(..3) == 0 { bytes_max } else { bytes_max.min(300) },
+            bytes_max: if is_quick && rng.u8(..3) == 0 { bytes_max } else { bytes_max.min(300) },
             fragments_max: if rng.bool() { 1 } else { rng.usize(1..6) },
             pings: if rng.bool() { 0 } else { rng.u8(..60) },
             pipelined: rng.bool(),
             requests,
-            write_bytes_max: 1 << rng.u8(0..13),
+            write_bytes_max,
         }
     }
 

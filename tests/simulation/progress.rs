@@ -188,6 +188,12 @@ impl Kernel {
             return failed(self, libc::ECANCELED);
         }
         let Some(slot) = self.slots.iter().position(Option::is_none) else {
+            // The connection is accepted before there turns out to be no slot for it, and is lost.
+            let network = self.network.clone();
+            let mut network = network.borrow_mut();
+            if let Some(socket) = network.backlogs[self.number].pop_front() {
+                network.sockets[socket].server_close(true);
+            }
             return failed(self, libc::ENFILE);
         };
         if self.likely(self.chaos.no_memory) {

@@ -100,7 +100,9 @@ impl Story {
     fn pass(&mut self, time: Duration) {
         for _ in 0..time.as_millis() / 100 {
             self.network.borrow_mut().now_ms += 100;
-            (0..self.shards.len()).for_each(|shard| drop(self.tick(shard)));
+            (0..self.shards.len()).for_each(|shard| {
+                self.tick(shard);
+            });
         }
     }
 
@@ -445,4 +447,16 @@ fn a_publisher_that_empties_the_overflow_itself_goes_on() {
     story.settle(0);
     let items = story.read_all(1, subscriber, &mut received);
     assert_eq!(items, [message(TEXT, b"one message"), message(TEXT, b"next")]);
+}
+
+/// With its table full, a shard accepted again at once, over and over, and lost each connection.
+#[test]
+fn a_full_shard_does_not_spin_on_accepts() {
+    let mut story = Story::new(1, |_, chaos| chaos.slots = 2);
+    let sockets: Vec<_> = (0..6).map(|_| story.connect(0)).collect();
+    story.settle(0);
+    assert_eq!(story.counter("accepts_failed"), 1);
+    story.reset(sockets[0]);
+    story.settle(0);
+    assert_eq!(story.counter("connections_accepted"), 3);
 }

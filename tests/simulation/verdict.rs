@@ -111,6 +111,8 @@ impl Client {
         let is_understood = match code {
             Some(1001) => {
                 let has_lifetime = config.limits.lifetime.is_some();
+                // A peer that reads slowly is not always received from.
+                let is_idle = is_idle || idle_ms.is_some() && self.plan.reading == Reading::Slow;
                 has_lifetime || is_idle || context.has_jumped || context.draining_since.is_some()
             }
             Some(1013) => config.slow_consumer == SlowConsumer::Disconnect && self.plan.is_member(),
@@ -145,7 +147,17 @@ impl Client {
         let handshake_ms = limits.handshake_timeout.as_millis() as u64;
         let is_late = !self.upgraded && now_ms >= self.connected_ms + handshake_ms;
         let is_slow = self.plan.reading == Reading::Slow;
-        if is_overdue || drained || is_late || is_slow || context.has_jumped {
+        let had_no_room = context.may_be_full && !self.upgraded;
+        let lifetime_ms = limits.lifetime.map(|lifetime| lifetime.as_millis() as u64 + close_ms);
+        let is_old = lifetime_ms.is_some_and(|ms| now_ms >= self.connected_ms + ms);
+        if is_overdue
+            || drained
+            || is_late
+            || is_slow
+            || had_no_room
+            || is_old
+            || context.has_jumped
+        {
             return;
         }
         let number = self.number;
