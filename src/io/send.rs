@@ -36,7 +36,7 @@ pub enum Segment {
         offset: u32,
         /// Whether a frame ends with the last byte.
         ends_frame: bool,
-        /// Whether this is a control frame, which no policy may drop.
+        /// Whether this is a control frame or a response, which no policy may drop.
         control: bool,
     },
 }
@@ -49,7 +49,7 @@ impl Segment {
         Self::Owned { bytes: Box::new(bytes), offset: 0, ends_frame, control: false }
     }
 
-    /// A control frame.
+    /// A control frame, or a response.
     pub fn control(frame: Vec<u8>) -> Self {
         Self::Owned { bytes: Box::new(frame), offset: 0, ends_frame: true, control: true }
     }

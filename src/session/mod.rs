@@ -247,6 +247,11 @@ impl Session {
         self.phase == Phase::Closing || self.has_pending_close()
     }
 
+    /// Whether our close frame waits for the end of a frame that the peer has begun.
+    pub fn has_pending_close(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| cold.pending_close.is_some())
+    }
+
     /// Whether nothing the peer sends matters any more.
     pub fn is_ended(&self) -> bool {
         self.phase == Phase::Ended
@@ -312,7 +317,7 @@ impl Session {
     ) -> usize {
         let mut consumed = 0;
         while consumed < input.len() && self.phase == Phase::Request {
-            if output.pieces.len() >= ANSWERS_MAX {
+            if output.pieces.len() >= ANSWERS_MAX || !rules.may_begin {
                 output.paused = true;
                 break;
             }
@@ -358,10 +363,6 @@ impl Session {
         {
             self.cold = None;
         }
-    }
-
-    fn has_pending_close(&self) -> bool {
-        self.cold.as_ref().is_some_and(|cold| cold.pending_close.is_some())
     }
 
     fn is_mid_reflection(&self) -> bool {

@@ -43,6 +43,8 @@ bitflags! {
         const DOOMED = 1 << 13;
         /// Receiving pauses until there is room to publish, or the peer has read what is queued.
         const PAUSED = 1 << 14;
+        /// Listed among those that wait for room in the broadcast ring.
+        const AWAITS_ROOM = 1 << 15;
         /// Waits, or is about to wait, on a poll instead of a receive.
         const PARKED = 1 << 16;
         /// A ping has been sent since the peer was last heard of.
@@ -57,6 +59,8 @@ bitflags! {
         const CLOSE_COUNTED = 1 << 21;
         /// Listed among those that wait for a receive buffer.
         const STARVED = 1 << 22;
+        /// Both directions have been, or are being, shut down.
+        const SHUT_DOWN = 1 << 23;
     }
 }
 
@@ -126,11 +130,14 @@ impl Connections {
 
     /// The keys of all connections.
     pub fn keys(&self) -> Vec<Key> {
-        let key = |(index, connection): (usize, &Connection)| Key {
-            index: index as u32,
-            generation: connection.generation,
-        };
-        self.slab.iter().map(key).collect()
+        self.iter().map(|(key, _)| key).collect()
+    }
+
+    /// All connections, with their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &Connection)> {
+        self.slab.iter().map(|(index, connection)| {
+            (Key { index: index as u32, generation: connection.generation }, connection)
+        })
     }
 
     /// Connections that hold a slot.

@@ -33,11 +33,16 @@ impl<I: Io> Shard<I> {
     pub(super) fn wait_for_room(&mut self, key: Key) {
         let is_ring_full = self.is_ring_full();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if is_ring_full && connection.flags.contains(Flags::SUBSCRIBED) {
+        let is_sending = connection.flags.contains(Flags::SENDING) || !connection.outbox.is_empty();
+        let awaits_room = is_ring_full && connection.flags.contains(Flags::SUBSCRIBED);
+        // The ring may have taken everything since the session paused for it; without a send that
+        // ends, only the list brings it back.
+        if !awaits_room && is_sending {
+            self.stats().receives_paused.add(1);
+        } else if !connection.flags.contains(Flags::AWAITS_ROOM) {
+            connection.flags.insert(Flags::AWAITS_ROOM);
             self.publishers_waiting.push(key);
             self.stats().ring_full.add(1);
-        } else {
-            self.stats().receives_paused.add(1);
         }
     }
 
@@ -49,6 +54,9 @@ impl<I: Io> Shard<I> {
         }
         // Whoever finds the ring full again waits again, behind the others.
         for key in std::mem::take(&mut self.publishers_waiting) {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.flags.remove(Flags::AWAITS_ROOM);
+            }
             self.resume(key);
         }
     }

@@ -32,13 +32,23 @@ impl<I: Io> Shard<I> {
         if self.stats().websockets_open.value() > 0 && self.now < deadline {
             return;
         }
-        let is_overdue = self.stats().websockets_open.value() > 0;
+        self.stage = Stage::Ending;
+        self.listeners_waiting.clear();
+        for listener in 0..self.listeners {
+            self.io.cancel_accept(listener);
+        }
+        self.end_connections();
+    }
+
+    /// Gives up on all connections, those that were accepted meanwhile included; stops when the last
+    /// slot is free and the others have, or cannot want, all that was published here.
+    pub(super) fn end_connections(&mut self) {
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            let reset = is_overdue && connection.flags.contains(Flags::WEBSOCKET);
+            let reset = connection.flags.contains(Flags::WEBSOCKET);
             self.doom(key, reset);
         }
-        if self.connections.is_empty() {
+        if self.connections.is_empty() && self.overflow.is_empty() {
             self.stage = Stage::Stopped;
         }
     }

@@ -23,13 +23,16 @@ impl<I: Io> Shard<I> {
             Err(libc::ECANCELED) => {}
             Err(_) => self.stats().accepts_failed.add(1),
         }
-        if more || self.stage == Stage::Stopped {
+        if more || matches!(self.stage, Stage::Ending | Stage::Stopped) {
             return;
         }
         match result {
             Ok(_) => self.io.accept(listener),
-            // Out of something: again when a slot is free, or with the next tick.
-            Err(_) => self.listeners_waiting.push(listener),
+            // Out of something: again when a slot is free, or a little later.
+            Err(_) => {
+                self.listeners_waiting.push(listener);
+                self.accept_again_at = self.now + 1;
+            }
         }
     }
 
@@ -39,11 +42,7 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (slot, flags) = (connection.slot, connection.flags);
         if flags.contains(Flags::DOOMED) {
-            if !flags.intersects(Flags::UNDER_WAY) {
-                connection.flags.insert(Flags::CLOSING_SLOT);
-                self.io.close(key, slot);
-            }
-            return;
+            return self.settle_doomed(key);
         }
         let is_drained = connection.outbox.is_empty() && !flags.contains(Flags::SENDING);
         if flags.contains(Flags::FINISHING) && is_drained {
@@ -57,6 +56,20 @@ impl<I: Io> Shard<I> {
             }
         }
         self.settle_receive(key);
+    }
+
+    /// Ends the requests that wait for the peer, then closes the slot.
+    fn settle_doomed(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let (slot, flags) = (connection.slot, connection.flags);
+        let waits_for_peer = flags.intersects(Flags::RECEIVING | Flags::POLLING | Flags::SENDING);
+        if !flags.intersects(Flags::UNDER_WAY) {
+            connection.flags.insert(Flags::CLOSING_SLOT);
+            self.io.close(key, slot);
+        } else if waits_for_peer && !flags.intersects(Flags::SHUTTING_DOWN | Flags::SHUT_DOWN) {
+            connection.flags.insert(Flags::SHUTTING_DOWN | Flags::SHUT_DOWN);
+            self.io.shutdown(key, slot, true);
+        }
     }
 
     fn settle_receive(&mut self, key: Key) {
@@ -102,10 +115,6 @@ impl<I: Io> Shard<I> {
         connection.outbox.clear(|slice| io.release(slice));
         if reset && io.arm_reset(key, slot) {
             connection.flags.insert(Flags::ARMING_RESET);
-        }
-        if flags.intersects(Flags::RECEIVING | Flags::POLLING | Flags::SENDING) {
-            connection.flags.insert(Flags::SHUTTING_DOWN);
-            self.io.shutdown(key, slot, true);
         }
         self.wheel.cancel(key.index);
         if flags.contains(Flags::WEBSOCKET) {
@@ -182,11 +191,13 @@ impl<I: Io> Shard<I> {
 
     /// Acts on every deadline that has passed.
     pub(super) fn advance_timers(&mut self) {
-        if !self.listeners_waiting.is_empty() {
+        if self.now >= self.accept_again_at {
             self.accept_again();
         }
-        if let Stage::Draining { deadline } = self.stage {
-            self.check_drained(deadline);
+        match self.stage {
+            Stage::Draining { deadline } => self.check_drained(deadline),
+            Stage::Ending => self.end_connections(),
+            Stage::Serving | Stage::Stopped => {}
         }
         let mut expired = std::mem::take(&mut self.expired);
         self.wheel.advance(self.now, &mut expired);
@@ -201,8 +212,9 @@ impl<I: Io> Shard<I> {
     fn deadline_passed(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let flags = connection.flags;
-        if flags.intersects(Flags::FINISHING | Flags::DOOMED) {
-            // The peer neither reads what is left for it nor ends its side.
+        let is_stuck = connection.session.has_pending_close();
+        if is_stuck || flags.intersects(Flags::FINISHING | Flags::DOOMED) {
+            // The peer neither reads what is left for it nor ends its frame or its side.
             self.doom(key, true);
         } else if connection.session.is_closing() {
             // No close frame came back: our FIN, and a last chance.
@@ -221,10 +233,10 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_idle =
             connection.flags.contains(Flags::ANSWERED) && !connection.session.has_partial_request();
-        if is_idle {
-            return self.finish(key);
-        }
-        self.command(key, |connection, output| connection.session.time_out_request(output));
+        self.command(key, |connection, output| match is_idle {
+            true => connection.session.close(CloseCode::GOING_AWAY, "", output),
+            false => connection.session.time_out_request(output),
+        });
     }
 
     fn open_deadline_passed(&mut self, key: Key) {

@@ -59,7 +59,11 @@ fn slots_for_refusals(slots: u32) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Serving,
-    Draining { deadline: Tick },
+    Draining {
+        deadline: Tick,
+    },
+    /// No WebSocket is left, or none may stay: accepting ends, and so does every connection.
+    Ending,
     Stopped,
 }
 
@@ -67,6 +71,7 @@ enum Stage {
 pub struct Shard<I: Io> {
     io: I,
     number: usize,
+    listeners: u32,
     shared: Arc<Shared>,
     endpoint: Endpoint<Message>,
     connections: Connections,
@@ -85,6 +90,8 @@ pub struct Shard<I: Io> {
     overflow: VecDeque<Publication>,
     /// Listeners to accept on again when a slot is free.
     listeners_waiting: Vec<u32>,
+    /// When to do so at the latest.
+    accept_again_at: Tick,
     /// Scratch, kept for its capacity.
     output: Output,
     expired: Vec<u32>,
@@ -106,6 +113,7 @@ impl<I: Io> Shard<I> {
         Self {
             io,
             number,
+            listeners,
             endpoint,
             connections: Connections::new(slots),
             wheel: Wheel::new(slots),
@@ -118,6 +126,7 @@ impl<I: Io> Shard<I> {
             publishers_waiting: Vec::new(),
             overflow: VecDeque::new(),
             listeners_waiting: Vec::new(),
+            accept_again_at: 0,
             output: Output::default(),
             expired: Vec::new(),
             shared,
@@ -129,22 +138,29 @@ impl<I: Io> Shard<I> {
     /// # Errors
     /// When the kernel refuses to go on.
     pub fn run(mut self, clock: impl Fn() -> Duration) -> std::io::Result<()> {
-        while self.tick(&clock)? {}
-        for participant in self.endpoint.leave() {
-            self.io.wake(participant);
+        loop {
+            self.submit(clock())?;
+            if !self.turn(clock()) {
+                return self.leave();
+            }
         }
-        self.io.submit(Some(Duration::ZERO))
     }
 
-    /// One turn of the loop; false when there is nothing left to do.
+    /// The first half of a tick: starts what the last one queued, and waits for completions, a
+    /// wake-up or a deadline.
     ///
     /// # Errors
     /// When the kernel refuses to go on.
-    pub fn tick(&mut self, clock: &impl Fn() -> Duration) -> std::io::Result<bool> {
-        let wait = self.wait(clock());
-        self.io.submit(wait)?;
+    pub fn submit(&mut self, now: Duration) -> std::io::Result<()> {
+        let wait = self.wait(now);
+        self.io.submit(wait)
+    }
+
+    /// The second half: acts on everything that has happened; false when there is nothing left to
+    /// do.
+    pub fn turn(&mut self, now: Duration) -> bool {
         self.endpoint.awake();
-        self.now = tick_of(clock());
+        self.now = tick_of(now);
         let mut completions = 0;
         self.feed_starved();
         while let Some(event) = self.io.next_event() {
@@ -162,12 +178,28 @@ impl<I: Io> Shard<I> {
         }
         self.stats().ticks.add(1);
         self.stats().completions.add(completions);
-        Ok(self.stage != Stage::Stopped)
+        self.stage != Stage::Stopped
+    }
+
+    /// Leaves the mesh and wakes those who wait for it.
+    ///
+    /// # Errors
+    /// When the kernel refuses to go on.
+    pub fn leave(mut self) -> std::io::Result<()> {
+        for participant in self.endpoint.leave() {
+            self.io.wake(participant);
+        }
+        self.io.submit(Some(Duration::ZERO))
     }
 
     /// The counters of this shard.
     pub fn stats(&self) -> &ShardStats {
         self.shared.stats.shard(self.number)
+    }
+
+    /// The connections that hold a slot.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// The simulated or real kernel below.

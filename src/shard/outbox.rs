@@ -164,9 +164,12 @@ impl Outbox {
 
     /// Replaces receive buffers by copies, which may wait for the peer as long as it takes.
     pub fn detach(&mut self, mut copy: impl FnMut(Segment) -> Segment) {
-        self.first = self.first.take().map(&mut copy);
-        if let Some(rest) = &mut self.rest {
-            rest.queue = std::mem::take(&mut rest.queue).into_iter().map(copy).collect();
+        let rest = self.rest.iter_mut().flat_map(|rest| &mut rest.queue);
+        for segment in self.first.iter_mut().chain(rest) {
+            if matches!(segment, Segment::Buffer { .. }) {
+                let lent = std::mem::replace(segment, Segment::owned(Vec::new(), true));
+                *segment = copy(lent);
+            }
         }
     }
 

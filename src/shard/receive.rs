@@ -71,6 +71,7 @@ impl<I: Io> Shard<I> {
         let stash = connection.session.take_stash();
         if !stash.is_empty() {
             self.feed(key, Input::Owned(stash));
+            self.end_of_input(key);
         }
         self.settle(key);
     }
@@ -227,8 +228,18 @@ impl<I: Io> Shard<I> {
     fn peer_finished(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.insert(Flags::PEER_FINISHED);
-        self.count_close(key, Initiator::Remote, CloseCode::ABNORMAL);
-        self.finish(key);
+        self.end_of_input(key);
+    }
+
+    /// Ends our side as well, once the session has taken everything that came before the FIN.
+    fn end_of_input(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && connection.flags.contains(Flags::PEER_FINISHED)
+            && !connection.session.has_stash()
+        {
+            self.count_close(key, Initiator::Remote, CloseCode::ABNORMAL);
+            self.finish(key);
+        }
     }
 
     /// No receive buffer was free: the receive starts again after the next sends have completed.

@@ -26,6 +26,10 @@ impl<I: Io> Shard<I> {
             }
             match connection.outbox.take() {
                 Some(outgoing) => {
+                    if !outgoing.holds_buffer() {
+                        // It may wait for the peer, and so may what did not fit into it.
+                        connection.outbox.detach(|segment| detached(&mut self.io, segment));
+                    }
                     connection.flags.insert(Flags::SENDING);
                     connection.flags.set(Flags::MID_FRAME, !outgoing.ends_frame());
                     self.io.send(key, connection.slot, outgoing);
@@ -51,9 +55,10 @@ impl<I: Io> Shard<I> {
                 self.release_outgoing(outgoing);
                 if let Some(connection) = self.connections.get_mut(key) {
                     connection.flags.remove(Flags::SENDING);
-                    self.doom(key, false);
                 }
-                return;
+                self.doom(key, false);
+                // Should it have been given up before, this send may have been what it waited for.
+                return self.settle(key);
             }
         };
         self.stats().bytes_out.add(sent as u64);
@@ -63,7 +68,9 @@ impl<I: Io> Shard<I> {
         connection.flags.remove(Flags::SENDING);
         if connection.flags.contains(Flags::DOOMED) {
             self.release_outgoing(outgoing);
-        } else if sent == outgoing.len() {
+            return self.settle(key);
+        }
+        if sent == outgoing.len() {
             connection.outbox.complete(std::iter::empty());
             self.release_outgoing(outgoing);
         } else {
@@ -102,19 +109,17 @@ impl<I: Io> Shard<I> {
         let low_water = self.shared.config.limits.backlog_bytes / 2;
         let is_ring_full = self.is_ring_full();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let has_room = connection.outbox.bytes() <= low_water;
-        let resumes = connection.flags.contains(Flags::PAUSED) && has_room;
-        let waits_for_ring = is_ring_full && connection.flags.contains(Flags::SUBSCRIBED);
+        let has_read_enough =
+            connection.flags.contains(Flags::PAUSED) && connection.outbox.bytes() <= low_water;
+        let must_await_room = is_ring_full && connection.flags.contains(Flags::SUBSCRIBED);
         if !connection.outbox.is_empty() {
             self.mark_dirty(key);
         }
-        match (resumes, waits_for_ring) {
-            // Paused for its backlog, it must now wait for the ring instead.
-            (true, true) if !self.publishers_waiting.contains(&key) => {
-                self.publishers_waiting.push(key);
-            }
+        match (has_read_enough, must_await_room) {
             (true, false) => return self.resume(key),
-            _ => {}
+            // It paused for its peer; no send may be left that could bring it here again.
+            (true, true) => self.wait_for_room(key),
+            (false, _) => {}
         }
         self.settle(key);
     }

@@ -1,0 +1,100 @@
+//! A small obvious decoder of what the server sends: HTTP responses, and frames after a 101.
+//! It shares no code with the server, and panics at whatever a server must not send.
+
+use std::collections::VecDeque;
+
+/// Something whole that the server sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Item {
+    Response { status: u16, closes: bool },
+    Message { opcode: u8, payload: Vec<u8> },
+    Control { opcode: u8, payload: Vec<u8> },
+}
+
+/// Bytes from the server, as far as they have arrived.
+#[derive(Default)]
+pub struct Decoder {
+    bytes: Vec<u8>,
+    /// Whether frames follow.
+    upgraded: bool,
+    /// For each request under way, whether it was a HEAD: its answer has no body.
+    heads: VecDeque<bool>,
+    /// The fragmented message under way.
+    partial: Option<(u8, Vec<u8>)>,
+}
+
+impl Decoder {
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Takes note of a request, whose answer comes after those before.
+    pub fn expect_response(&mut self, head: bool) {
+        self.heads.push_back(head);
+    }
+
+    pub fn next(&mut self) -> Option<Item> {
+        if !self.upgraded {
+            return self.response();
+        }
+        loop {
+            let (fin, opcode, payload) = self.frame()?;
+            if opcode >= 8 {
+                assert!(fin && payload.len() <= 125, "a control frame too long or fragmented");
+                return Some(Item::Control { opcode, payload });
+            }
+            if opcode == 0 {
+                let (_, partial) = self.partial.as_mut().expect("a continuation has a start");
+                partial.extend(payload);
+            } else {
+                let former = self.partial.replace((opcode, payload));
+                assert!(former.is_none(), "a message within a message");
+            }
+            if fin && let Some((opcode, payload)) = self.partial.take() {
+                let is_text = opcode == 1;
+                assert!(!is_text || std::str::from_utf8(&payload).is_ok(), "text is UTF-8");
+                return Some(Item::Message { opcode, payload });
+            }
+        }
+    }
+
+    fn response(&mut self) -> Option<Item> {
+        let end = self.bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+        let head = std::str::from_utf8(&self.bytes[..end]).expect("a head is ASCII");
+        let field = |name: &str| {
+            let line = head.lines().find(|line| line.starts_with(name))?;
+            line.split_once(": ").map(|(_, value)| value)
+        };
+        let status: u16 = head["HTTP/1.1 ".len()..][..3].parse().expect("a status");
+        let closes = field("Connection").is_some_and(|value| value.ends_with("close"));
+        let length = field("Content-Length").map_or(0, |value| value.parse().expect("a number"));
+        // A refusal of a peer that made no whole request answers none that is expected.
+        let is_head = self.heads.front().copied().unwrap_or(false);
+        let body: usize = if is_head || status == 101 { 0 } else { length };
+        if self.bytes.len() < end + body {
+            return None;
+        }
+        self.heads.pop_front();
+        self.bytes.drain(..end + body);
+        self.upgraded = status == 101;
+        Some(Item::Response { status, closes })
+    }
+
+    fn frame(&mut self) -> Option<(bool, u8, Vec<u8>)> {
+        let [first, second, ..] = self.bytes[..] else { return None };
+        assert_eq!(first & 0x70, 0, "reserved bits are set: {first:#x}");
+        assert!(matches!(first & 0xf, 0..=2 | 8..=10), "opcode {}", first & 0xf);
+        assert_eq!(second & 0x80, 0, "a server does not mask");
+        let (start, length) = match second {
+            126 => (4, u64::from(u16::from_be_bytes(self.bytes.get(2..4)?.try_into().ok()?))),
+            127 => (10, u64::from_be_bytes(self.bytes.get(2..10)?.try_into().ok()?)),
+            short => (2, u64::from(short)),
+        };
+        let least = [(2, 0), (4, 126), (10, 65536)].into_iter().find(|(bytes, _)| *bytes == start);
+        assert!(least.is_some_and(|(_, least)| length >= least), "length is not minimal");
+        let end = start + length as usize;
+        let payload = self.bytes.get(start..end)?.to_vec();
+        self.bytes.drain(..end);
+        Some((first & 0x80 != 0, first & 0xf, payload))
+    }
+}

@@ -1,0 +1,75 @@
+//! What must hold for every connection after every turn of the event loop.
+
+use ringwire::config::Config;
+use ringwire::shard::Shard;
+use ringwire::shard::connections::{Connection, Flags};
+
+use crate::kernel::Kernel;
+
+/// Checks all connections of a shard.
+pub fn check(shard: &mut Shard<Kernel>, config: &Config) {
+    let connections: Vec<_> = shard.connections().iter().map(|(key, _)| key).collect();
+    for key in connections {
+        let under_way = shard.io().contract.flags(key);
+        let chaos = &shard.io().chaos;
+        let buffers = usize::from(chaos.buffers) * chaos.buffer_bytes as usize;
+        let connection = shard.connections().iter().find(|(other, _)| *other == key);
+        let (_, connection) = connection.expect("listed above");
+        check_requests(connection, under_way);
+        check_progress(connection);
+        check_memory(connection, buffers, config);
+    }
+}
+
+/// The flags say what is under way.
+fn check_requests(connection: &Connection, under_way: Flags) {
+    let flags = connection.flags & Flags::UNDER_WAY;
+    assert_eq!(flags, under_way & Flags::UNDER_WAY, "flags and requests: {}", summary(connection));
+}
+
+/// Something will happen next, whatever the peer does.
+fn check_progress(connection: &Connection) {
+    let flags = connection.flags;
+    let waits_for_peer = flags.intersects(Flags::RECEIVING | Flags::POLLING | Flags::STARVED);
+    assert!(!flags.contains(Flags::DIRTY), "not flushed: {}", summary(connection));
+    if flags.contains(Flags::DOOMED) {
+        assert!(flags.intersects(Flags::UNDER_WAY), "never closed: {}", summary(connection));
+        return;
+    }
+    let is_sending = flags.contains(Flags::SENDING);
+    assert!(is_sending || connection.outbox.is_empty(), "not sent: {}", summary(connection));
+    assert!(
+        waits_for_peer || flags.intersects(Flags::PAUSED | Flags::PEER_FINISHED),
+        "not received from: {}",
+        summary(connection)
+    );
+    assert!(
+        is_sending || !flags.contains(Flags::PAUSED) || flags.contains(Flags::AWAITS_ROOM),
+        "paused for nothing: {}",
+        summary(connection)
+    );
+}
+
+/// What waits for a peer is bounded.
+fn check_memory(connection: &Connection, buffers: usize, config: &Config) {
+    let limits = &config.limits;
+    // Beyond the backlog a message in progress gets to its end, and what had arrived is answered.
+    let mut most = limits.backlog_bytes + limits.message_bytes as usize + buffers + SMALL_BYTES;
+    if connection.flags.contains(Flags::ANSWERED) {
+        most += PAGES_BYTES;
+    }
+    let bytes = connection.outbox.bytes();
+    assert!(bytes <= most, "{bytes} bytes wait, at most {most}: {}", summary(connection));
+}
+
+/// What tells a connection's state, without the bytes that it holds.
+fn summary(connection: &Connection) -> String {
+    let Connection { slot, generation, flags, outbox, session, .. } = connection;
+    let (bytes, has_stash) = (outbox.bytes(), session.has_stash());
+    format!("slot {slot}.{generation}, {flags:?}, {bytes} bytes queued, stash: {has_stash}")
+}
+
+/// Control frames and headers.
+const SMALL_BYTES: usize = 4096;
+/// Answers to the pipelined requests of one receive.
+const PAGES_BYTES: usize = 17 * 16 * 1024;

@@ -1,0 +1,348 @@
+//! A simulated kernel: the requests of one shard. What becomes of them, and when, the dice decide.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use ringwire::io::{BufferSlice, Event, Io, Key, Outgoing, Segment, Slot};
+
+use crate::buffers::Buffers;
+use crate::contract::{Contract, Kind};
+use crate::network::{Network, SocketId};
+use crate::trace::trace;
+
+/// How badly a kernel behaves; all likelihoods in percent.
+#[derive(Clone, Debug)]
+pub struct Chaos {
+    /// That a request completes when it could.
+    pub ready: u8,
+    /// That a send or a receive takes less than it could.
+    pub short: u8,
+    /// That a multishot request ends, though nothing is wrong.
+    pub end: u8,
+    /// That a send which must not wait fails with `EAGAIN`, though there is room.
+    pub again: u8,
+    /// That a receive fails with `ENOBUFS`, though there is a buffer.
+    pub no_buffers: u8,
+    /// That an accept fails for lack of memory.
+    pub no_memory: u8,
+    /// That the event of a request comes long after its effect.
+    pub late: u8,
+    /// That a request starts before the submit, as if the queue were full.
+    pub early: u8,
+    /// Whether the kernel has the socket option that resets a peer.
+    pub socket_options: bool,
+    /// Whether buffers are filled piece by piece.
+    pub incremental: bool,
+    pub buffers: u16,
+    pub buffer_bytes: u32,
+    pub slots: u32,
+}
+
+/// The kernel below one shard.
+pub struct Kernel {
+    pub(crate) number: usize,
+    pub(crate) network: Rc<RefCell<Network>>,
+    pub(crate) rng: Rng,
+    pub(crate) chaos: Chaos,
+    pub(crate) buffers: Buffers,
+    pub(crate) slots: Vec<Option<Tenant>>,
+    /// The accept of the one listener.
+    pub(crate) accept: Accept,
+    pub(crate) completions: VecDeque<Event>,
+    /// Events of requests that have completed, but are not told of yet.
+    pub(crate) late: Vec<Event>,
+    /// Kinds that do not complete until they are let go on.
+    pub(crate) held: Vec<Kind>,
+    pub(crate) contract: Contract,
+    queued: VecDeque<Request>,
+    participants: usize,
+    /// The wait of the last submit.
+    wait: Option<Duration>,
+    /// Connections accepted.
+    pub accepted: u64,
+}
+
+/// Whether connections are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    Idle,
+    Armed,
+    Cancelled,
+}
+
+/// A multishot or one-shot request that waits for the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Armed {
+    pub cancelled: bool,
+}
+
+/// What holds a slot, and what has been started on it.
+pub struct Tenant {
+    pub socket: SocketId,
+    pub key: Option<Key>,
+    pub receive: Option<Armed>,
+    pub poll: Option<Armed>,
+    pub send: Option<Outgoing>,
+    pub shutdown: Option<bool>,
+    pub reset: bool,
+    pub close: bool,
+}
+
+enum Request {
+    Accept,
+    CancelAccept,
+    CancelReceive(Key),
+    CancelPoll(Key),
+    Send(Key, Slot, Outgoing),
+    Shutdown(Key, Slot, bool),
+    Other(Kind, Key, Slot),
+    Wake(usize),
+}
+
+impl Kernel {
+    pub fn new(number: usize, network: Rc<RefCell<Network>>, chaos: Chaos, rng: Rng) -> Self {
+        let participants = network.borrow().wakes.len();
+        Self {
+            number,
+            network,
+            rng,
+            buffers: Buffers::new(chaos.buffers, chaos.buffer_bytes, chaos.incremental),
+            slots: (0..chaos.slots).map(|_| None).collect(),
+            accept: Accept::Idle,
+            queued: VecDeque::new(),
+            completions: VecDeque::new(),
+            late: Vec::new(),
+            held: Vec::new(),
+            contract: Contract::default(),
+            participants,
+            wait: Some(Duration::ZERO),
+            accepted: 0,
+            chaos,
+        }
+    }
+
+    /// How long the shard's last submit waits for an event.
+    pub fn wait(&self) -> Option<Duration> {
+        self.wait
+    }
+
+    /// Requests of this kind complete no more until [`Kernel::let_go`].
+    pub fn hold(&mut self, kind: Kind) {
+        self.held.push(kind);
+    }
+
+    /// Requests of all kinds complete again.
+    pub fn let_go(&mut self) {
+        self.held.clear();
+    }
+
+    fn queue(&mut self, request: Request) {
+        self.queued.push_back(request);
+        if self.rng.u8(..100) < self.chaos.early {
+            self.start();
+        }
+    }
+
+    fn start(&mut self) {
+        self.buffers.publish();
+        while let Some(request) = self.queued.pop_front() {
+            match request {
+                Request::Accept => {
+                    assert_eq!(self.accept, Accept::Idle, "accept while another is under way");
+                    self.accept = Accept::Armed;
+                }
+                Request::CancelAccept if self.accept == Accept::Armed => {
+                    self.accept = Accept::Cancelled;
+                }
+                Request::CancelAccept => {}
+                Request::CancelReceive(key) => {
+                    if let Some(receive) = self.of(key).and_then(|of| of.receive.as_mut()) {
+                        receive.cancelled = true;
+                    }
+                }
+                Request::CancelPoll(key) => {
+                    if let Some(poll) = self.of(key).and_then(|of| of.poll.as_mut()) {
+                        poll.cancelled = true;
+                    }
+                }
+                Request::Send(key, slot, outgoing) => self.tenant(key, slot).send = Some(outgoing),
+                Request::Shutdown(key, slot, both) => {
+                    self.tenant(key, slot).shutdown = Some(both);
+                }
+                Request::Other(kind, key, slot) => self.tenant(key, slot).arm(kind),
+                Request::Wake(participant) => self.network.borrow_mut().wakes[participant] += 1,
+            }
+        }
+    }
+
+    fn of(&mut self, key: Key) -> Option<&mut Tenant> {
+        self.slots.iter_mut().flatten().find(|tenant| tenant.key == Some(key))
+    }
+
+    fn tenant(&mut self, key: Key, slot: Slot) -> &mut Tenant {
+        let tenant = self.slots[slot as usize].as_mut().expect("a request names a used slot");
+        assert_eq!(*tenant.key.get_or_insert(key), key, "a request names its own slot");
+        tenant
+    }
+
+    /// Slices that the shard holds: neither waiting to be handed over nor given back with a send.
+    fn slices_held(&self) -> usize {
+        let waiting = self.completions.iter().chain(&self.late).map(|event| match event {
+            Event::Received { result: Ok(Some(_)), .. } => 1,
+            Event::Sent { outgoing, .. } => lent_segments(outgoing),
+            _ => 0,
+        });
+        let queued = self.queued.iter().map(|request| match request {
+            Request::Send(_, _, outgoing) => lent_segments(outgoing),
+            _ => 0,
+        });
+        let sends = self.slots.iter().flatten().filter_map(|tenant| tenant.send.as_ref());
+        let elsewhere: usize = waiting.chain(queued).chain(sends.map(lent_segments)).sum();
+        self.buffers.live_slices() - elsewhere
+    }
+
+    /// A receive buffer must not depend on whether a peer reads: it lies in a send that cannot wait,
+    /// or waits for one.
+    fn check_lending(&self) {
+        let sends_lent = self
+            .slots
+            .iter()
+            .flatten()
+            .any(|tenant| tenant.send.as_ref().is_some_and(Outgoing::holds_buffer));
+        let completed = self.completions.iter().chain(&self.late).any(|event| match event {
+            Event::Sent { outgoing, .. } => outgoing.holds_buffer(),
+            _ => false,
+        });
+        let held = self.slices_held();
+        assert!(held == 0 || sends_lent || completed, "{held} slices wait for a peer");
+    }
+}
+
+impl Tenant {
+    fn arm(&mut self, kind: Kind) {
+        let armed = Some(Armed { cancelled: false });
+        match kind {
+            Kind::Receive => self.receive = armed,
+            Kind::Poll => self.poll = armed,
+            Kind::Reset => self.reset = true,
+            Kind::Close => self.close = true,
+            Kind::Send | Kind::Shutdown => unreachable!("requests of their own"),
+        }
+    }
+}
+
+impl Io for Kernel {
+    fn accept(&mut self, listener: u32) {
+        assert_eq!(listener, 0, "there is one listener");
+        self.queue(Request::Accept);
+    }
+
+    fn cancel_accept(&mut self, listener: u32) {
+        assert_eq!(listener, 0, "there is one listener");
+        self.queue(Request::CancelAccept);
+    }
+
+    fn receive(&mut self, key: Key, slot: Slot) {
+        self.contract.begin(key, Kind::Receive);
+        self.queue(Request::Other(Kind::Receive, key, slot));
+    }
+
+    fn cancel_receive(&mut self, key: Key) {
+        self.queue(Request::CancelReceive(key));
+    }
+
+    fn poll(&mut self, key: Key, slot: Slot) {
+        self.contract.begin(key, Kind::Poll);
+        self.queue(Request::Other(Kind::Poll, key, slot));
+    }
+
+    fn cancel_poll(&mut self, key: Key) {
+        self.queue(Request::CancelPoll(key));
+    }
+
+    fn send(&mut self, key: Key, slot: Slot, outgoing: Outgoing) {
+        assert!(!outgoing.is_empty(), "an empty send");
+        self.contract.begin(key, Kind::Send);
+        self.queue(Request::Send(key, slot, outgoing));
+    }
+
+    fn shutdown(&mut self, key: Key, slot: Slot, both: bool) {
+        self.contract.begin(key, Kind::Shutdown);
+        self.queue(Request::Shutdown(key, slot, both));
+    }
+
+    fn arm_reset(&mut self, key: Key, slot: Slot) -> bool {
+        if self.chaos.socket_options {
+            self.contract.begin(key, Kind::Reset);
+            self.queue(Request::Other(Kind::Reset, key, slot));
+        }
+        self.chaos.socket_options
+    }
+
+    fn close(&mut self, key: Key, slot: Slot) {
+        self.contract.begin(key, Kind::Close);
+        self.queue(Request::Other(Kind::Close, key, slot));
+    }
+
+    fn wake(&mut self, participant: usize) {
+        assert!(participant < self.participants, "nobody to wake at {participant}");
+        self.queue(Request::Wake(participant));
+    }
+
+    fn bytes(&mut self, slice: &BufferSlice) -> &mut [u8] {
+        self.buffers.bytes(slice)
+    }
+
+    fn split(&mut self, slice: &BufferSlice, range: Range<usize>) -> BufferSlice {
+        self.buffers.split(slice, range)
+    }
+
+    fn release(&mut self, slice: BufferSlice) {
+        self.buffers.release(&slice);
+    }
+
+    fn submit(&mut self, wait: Option<Duration>) -> std::io::Result<()> {
+        self.start();
+        self.check_lending();
+        self.wait = wait;
+        Ok(())
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
+        let event = self.completions.pop_front()?;
+        trace!("  shard {}: {}", self.number, brief(&event));
+        match &event {
+            Event::Received { key, more: false, .. } => self.contract.end(*key, Kind::Receive),
+            Event::Readable { key } => self.contract.end(*key, Kind::Poll),
+            Event::Sent { key, .. } => self.contract.end(*key, Kind::Send),
+            Event::ShutDown { key } => self.contract.end(*key, Kind::Shutdown),
+            Event::ResetArmed { key } => self.contract.end(*key, Kind::Reset),
+            Event::Closed { key } => self.contract.end(*key, Kind::Close),
+            Event::Received { .. } | Event::Accepted { .. } | Event::Woken => {}
+        }
+        Some(event)
+    }
+}
+
+/// An event without the bytes.
+fn brief(event: &Event) -> String {
+    match event {
+        Event::Sent { key, result, outgoing } => {
+            format!("Sent {key:?} {result:?} of {}", outgoing.len())
+        }
+        event => format!("{event:?}"),
+    }
+}
+
+/// Segments of a send that hold a receive buffer.
+fn lent_segments(outgoing: &Outgoing) -> usize {
+    let is_lent = |segment: &&Segment| matches!(segment, Segment::Buffer { .. });
+    match outgoing {
+        Outgoing::One(segment) => usize::from(is_lent(&segment)),
+        Outgoing::Many(segments) => segments.iter().filter(is_lent).count(),
+    }
+}

@@ -1,0 +1,90 @@
+//! The unchanged event loop on a simulated kernel, with clients of every kind, from a seed.
+//!
+//! `cargo test --test simulation` runs a few thousand seeds; `RINGWIRE_SEED=N` replays one with a
+//! trace, `RINGWIRE_SEEDS=FIRST..END` chooses others. `scripts/simulate` goes on until it is told
+//! to stop.
+
+mod buffers;
+mod client;
+mod contract;
+mod decoder;
+mod frames;
+mod invariants;
+mod kernel;
+mod network;
+mod plan;
+mod progress;
+mod regressions;
+mod settings;
+mod trace;
+mod verdict;
+mod world;
+
+use std::env;
+use std::ops::Range;
+use std::panic;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use world::World;
+
+#[test]
+fn every_seed_holds_the_invariants() {
+    if let Ok(seed) = env::var("RINGWIRE_SEED") {
+        trace::enable(true);
+        return World::new(seed.parse().expect("RINGWIRE_SEED is a number")).run();
+    }
+    let failures = failures(seeds());
+    for (seed, cause) in failures.iter().take(FAILURES_SHOWN) {
+        eprintln!(
+            "seed {seed} fails: {}",
+            cause.chars().take(CAUSE_CHARACTERS).collect::<String>()
+        );
+    }
+    assert!(failures.is_empty(), "{} seeds fail", failures.len());
+}
+
+/// Runs all seeds, on all cores, and returns those that fail with the causes.
+fn failures(seeds: Range<u64>) -> Vec<(u64, String)> {
+    let next = AtomicU64::new(seeds.start);
+    let failures = Mutex::new(Vec::new());
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    panic::set_hook(Box::new(|_| {}));
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    if let Err(cause) = panic::catch_unwind(|| World::new(seed).run()) {
+                        let cause = cause.downcast_ref::<String>().cloned().unwrap_or_else(|| {
+                            (*cause.downcast_ref::<&str>().unwrap_or(&"")).to_owned()
+                        });
+                        failures.lock().expect("no panic here").push((seed, cause));
+                    }
+                }
+            });
+        }
+    });
+    drop(panic::take_hook());
+    let mut failures = failures.into_inner().expect("no panic here");
+    failures.sort();
+    failures
+}
+
+fn seeds() -> Range<u64> {
+    let Ok(range) = env::var("RINGWIRE_SEEDS") else { return 0..SEEDS };
+    let (first, end) = range.split_once("..").expect("RINGWIRE_SEEDS is FIRST..END");
+    let number = |text: &str| text.parse().expect("RINGWIRE_SEEDS is FIRST..END");
+    number(first)..number(end)
+}
+
+/// Seeds of an ordinary test run.
+const SEEDS: u64 = 3000;
+/// Failures that are worth a line each.
+const FAILURES_SHOWN: usize = 100;
+/// Characters of a cause that are worth showing.
+const CAUSE_CHARACTERS: usize = 300;

@@ -1,0 +1,216 @@
+//! The network between model clients and simulated kernels: bounded queues of bytes in both
+//! directions, and the ends that TCP knows.
+
+use std::collections::VecDeque;
+
+/// A connection, by its place in the network.
+pub type SocketId = usize;
+
+/// Everything between clients and kernels.
+#[derive(Default)]
+pub struct Network {
+    pub sockets: Vec<Socket>,
+    /// Connections that wait to be accepted, for each shard.
+    pub backlogs: Vec<VecDeque<SocketId>>,
+    /// Wake-ups on their way to each shard.
+    pub wakes: Vec<u32>,
+    /// Milliseconds since the start.
+    pub now_ms: u64,
+}
+
+/// How one end of a connection ends its sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// FIN, after all that was sent.
+    Finished,
+    /// RST.
+    Reset,
+}
+
+/// What a client gets when it reads.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Read {
+    Bytes(Vec<u8>),
+    Nothing,
+    End(End),
+}
+
+/// One connection, both ends.
+pub struct Socket {
+    to_server: VecDeque<u8>,
+    to_client: VecDeque<u8>,
+    /// Bytes that fit on the way to the server.
+    to_server_capacity: usize,
+    /// Bytes that fit on the way to the client.
+    to_client_capacity: usize,
+    client_end: Option<End>,
+    server_end: Option<End>,
+    /// Whether the server asked not to receive any more.
+    server_reads_no_more: bool,
+    /// Whether the server's descriptor is closed.
+    server_closed: bool,
+    /// Whether the reset was reported: errors of a socket are told once.
+    reset_reported: bool,
+    /// Whether closing resets the peer.
+    pub lingers_not: bool,
+    /// Bytes that the server has received.
+    pub consumed: u64,
+    /// Bytes that the server has sent.
+    pub produced: u64,
+}
+
+impl Network {
+    /// A network of `shards` servers that listen at one address.
+    pub fn new(shards: usize) -> Self {
+        Self { backlogs: vec![VecDeque::new(); shards], wakes: vec![0; shards], ..Self::default() }
+    }
+
+    /// Connects a client to a shard.
+    pub fn connect(&mut self, shard: usize, capacities: (usize, usize)) -> SocketId {
+        self.sockets.push(Socket {
+            to_server: VecDeque::new(),
+            to_client: VecDeque::new(),
+            to_server_capacity: capacities.0,
+            to_client_capacity: capacities.1,
+            client_end: None,
+            server_end: None,
+            server_reads_no_more: false,
+            server_closed: false,
+            reset_reported: false,
+            lingers_not: false,
+            consumed: 0,
+            produced: 0,
+        });
+        let socket = self.sockets.len() - 1;
+        self.backlogs[shard].push_back(socket);
+        socket
+    }
+
+    /// A listener is gone: whoever waited for it is reset.
+    pub fn close_listener(&mut self, shard: usize) {
+        for socket in std::mem::take(&mut self.backlogs[shard]) {
+            self.sockets[socket].server_end = Some(End::Reset);
+            self.sockets[socket].server_closed = true;
+        }
+    }
+}
+
+/// The client's side.
+impl Socket {
+    /// Sends as much of `bytes` as fits.
+    pub fn client_write(&mut self, bytes: &[u8]) -> usize {
+        if self.server_closed {
+            // The answer to data for a closed socket is RST.
+            self.server_end = Some(End::Reset);
+            return bytes.len();
+        }
+        let room = self.to_server_capacity.saturating_sub(self.to_server.len());
+        let count = bytes.len().min(room);
+        self.to_server.extend(&bytes[..count]);
+        count
+    }
+
+    /// Receives at most `count` bytes.
+    pub fn client_read(&mut self, count: usize) -> Read {
+        if !self.to_client.is_empty() {
+            let count = count.min(self.to_client.len());
+            return Read::Bytes(self.to_client.drain(..count).collect());
+        }
+        self.server_end.map_or(Read::Nothing, Read::End)
+    }
+
+    /// Sends FIN.
+    pub fn client_finish(&mut self) {
+        self.client_end.get_or_insert(End::Finished);
+    }
+
+    /// Sends RST, which may overtake what is on its way.
+    pub fn client_reset(&mut self, overtakes: bool) {
+        self.client_end = Some(End::Reset);
+        if overtakes {
+            self.to_server.clear();
+        }
+    }
+}
+
+/// The server's side.
+impl Socket {
+    /// Bytes to receive.
+    pub fn readable(&self) -> usize {
+        self.to_server.len()
+    }
+
+    /// What ends the stream behind the readable bytes.
+    pub fn read_end(&self) -> Option<End> {
+        match self.client_end {
+            Some(End::Reset) if !self.reset_reported => Some(End::Reset),
+            Some(_) => Some(End::Finished),
+            None if self.server_reads_no_more => Some(End::Finished),
+            None => None,
+        }
+    }
+
+    /// Receives into `bytes`, all of which are readable.
+    pub fn receive(&mut self, bytes: &mut [u8]) {
+        let count = bytes.len();
+        for (to, from) in bytes.iter_mut().zip(self.to_server.drain(..count)) {
+            *to = from;
+        }
+        self.consumed += count as u64;
+    }
+
+    /// Takes note that the reset has been reported.
+    pub fn report_reset(&mut self) {
+        self.reset_reported = true;
+    }
+
+    /// Bytes that may be sent now.
+    pub fn writable(&self) -> usize {
+        self.to_client_capacity.saturating_sub(self.to_client.len())
+    }
+
+    /// What a send fails with.
+    pub fn write_error(&mut self) -> Option<i32> {
+        if self.server_end.is_some() {
+            return Some(libc::EPIPE);
+        }
+        match self.client_end {
+            Some(End::Reset) if !std::mem::replace(&mut self.reset_reported, true) => {
+                Some(libc::ECONNRESET)
+            }
+            Some(End::Reset) => Some(libc::EPIPE),
+            _ => None,
+        }
+    }
+
+    /// Whether a send would fail.
+    pub fn is_broken(&self) -> bool {
+        self.server_end.is_some() || self.client_end == Some(End::Reset)
+    }
+
+    /// Sends bytes, all of which fit.
+    pub fn send(&mut self, bytes: impl Iterator<Item = u8>) {
+        let before = self.to_client.len();
+        self.to_client.extend(bytes);
+        self.produced += (self.to_client.len() - before) as u64;
+    }
+
+    /// Shuts down the sending side, or both.
+    pub fn shut_down(&mut self, both: bool) {
+        self.server_end.get_or_insert(End::Finished);
+        self.server_reads_no_more |= both;
+    }
+
+    /// Closes the descriptor; with `overtakes`, an RST loses what is on its way to the client.
+    pub fn server_close(&mut self, overtakes: bool) {
+        self.server_closed = true;
+        if !self.lingers_not && self.to_server.is_empty() {
+            self.server_end.get_or_insert(End::Finished);
+            return;
+        }
+        self.server_end = Some(End::Reset);
+        if overtakes {
+            self.to_client.clear();
+        }
+    }
+}

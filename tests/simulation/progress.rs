@@ -1,0 +1,249 @@
+//! What a simulated kernel does with its requests when it gets a chance.
+
+use fastrand::Rng;
+use ringwire::io::{Event, Key, Outgoing, Segment};
+
+use crate::buffers::Buffers;
+use crate::contract::Kind;
+use crate::kernel::{Accept, Kernel, Tenant};
+use crate::network::End;
+
+impl Kernel {
+    /// Completes some of the requests that can complete.
+    pub fn progress(&mut self) {
+        for place in (0..self.late.len()).rev() {
+            if self.likely(self.chaos.ready) {
+                let event = self.late.swap_remove(place);
+                self.completions.push_back(event);
+            }
+        }
+        let mut order: Vec<usize> = (0..self.slots.len()).collect();
+        self.rng.shuffle(&mut order);
+        for slot in order {
+            let mut kinds = Kind::ALL;
+            self.rng.shuffle(&mut kinds);
+            for kind in kinds {
+                if self.can_complete(slot, kind) && self.likely(self.chaos.ready) {
+                    self.complete(slot, kind);
+                }
+            }
+        }
+        if self.can_accept() && self.likely(self.chaos.ready) {
+            self.complete_accept();
+        }
+        if self.is_woken() && self.likely(self.chaos.ready) {
+            self.network.borrow_mut().wakes[self.number] -= 1;
+            self.completions.push_back(Event::Woken);
+        }
+    }
+
+    /// Whether there is an event for the shard.
+    pub fn has_event(&self) -> bool {
+        !self.completions.is_empty()
+    }
+
+    /// Whether nothing happens until a peer or the shard does something.
+    pub fn is_idle(&self) -> bool {
+        let can_complete = |slot| Kind::ALL.iter().any(|&kind| self.can_complete(slot, kind));
+        !self.has_event()
+            && self.late.is_empty()
+            && !self.is_woken()
+            && !self.can_accept()
+            && !(0..self.slots.len()).any(can_complete)
+    }
+
+    /// What must hold when all connections are gone.
+    pub fn check_end(&self) {
+        assert!(self.slots.iter().all(Option::is_none), "a slot leaks");
+        assert!(self.contract.is_empty(), "a request leaks");
+        assert!(self.buffers.are_all_back(), "a receive buffer leaks");
+    }
+
+    fn likely(&mut self, percent: u8) -> bool {
+        self.rng.u8(..100) < percent
+    }
+
+    fn is_woken(&self) -> bool {
+        self.network.borrow().wakes[self.number] > 0
+    }
+
+    fn can_accept(&self) -> bool {
+        let waits = || !self.network.borrow().backlogs[self.number].is_empty();
+        self.accept == Accept::Cancelled || self.accept == Accept::Armed && waits()
+    }
+
+    fn can_complete(&self, slot: usize, kind: Kind) -> bool {
+        let Some(tenant) = &self.slots[slot] else { return false };
+        if self.held.contains(&kind) {
+            return false;
+        }
+        let network = self.network.borrow();
+        let socket = &network.sockets[tenant.socket];
+        let is_readable = socket.readable() > 0 || socket.read_end().is_some();
+        match kind {
+            Kind::Receive => tenant.receive.is_some_and(|of| of.cancelled || is_readable),
+            Kind::Poll => tenant.poll.is_some_and(|of| of.cancelled || is_readable),
+            Kind::Send => tenant.send.as_ref().is_some_and(|outgoing| {
+                outgoing.holds_buffer() || socket.writable() > 0 || socket.is_broken()
+            }),
+            Kind::Shutdown => tenant.shutdown.is_some(),
+            Kind::Reset => tenant.reset,
+            Kind::Close => tenant.close,
+        }
+    }
+
+    fn complete(&mut self, slot: usize, kind: Kind) {
+        let Some(mut tenant) = self.slots[slot].take() else { return };
+        let Some(key) = tenant.key else { unreachable!("a request names its connection") };
+        let event = match kind {
+            Kind::Receive => self.complete_receive(&mut tenant, key),
+            Kind::Poll => {
+                tenant.poll = None;
+                Event::Readable { key }
+            }
+            Kind::Send => self.complete_send(&mut tenant, key),
+            Kind::Shutdown => {
+                let both = tenant.shutdown.take().unwrap_or(false);
+                self.network.borrow_mut().sockets[tenant.socket].shut_down(both);
+                Event::ShutDown { key }
+            }
+            Kind::Reset => {
+                tenant.reset = false;
+                self.network.borrow_mut().sockets[tenant.socket].lingers_not = true;
+                Event::ResetArmed { key }
+            }
+            Kind::Close => {
+                let overtakes = self.rng.bool();
+                self.network.borrow_mut().sockets[tenant.socket].server_close(overtakes);
+                self.completions.push_back(Event::Closed { key });
+                return;
+            }
+        };
+        self.slots[slot] = Some(tenant);
+        // What a socket delivers stays in order, and so does the end of its slot.
+        if kind != Kind::Receive && self.likely(self.chaos.late) {
+            self.late.push(event);
+        } else {
+            self.completions.push_back(event);
+        }
+    }
+
+    fn complete_receive(&mut self, tenant: &mut Tenant, key: Key) -> Event {
+        let network = self.network.clone();
+        let mut network = network.borrow_mut();
+        let socket = &mut network.sockets[tenant.socket];
+        let is_cancelled = tenant.receive.take().is_some_and(|of| of.cancelled);
+        let readable = socket.readable();
+        let failed = |errno| Event::Received { key, result: Err(errno), more: false };
+        let is_readable = readable > 0 || socket.read_end().is_some();
+        if is_cancelled && (!is_readable || self.rng.bool()) {
+            return failed(libc::ECANCELED);
+        }
+        if readable == 0 {
+            if socket.read_end() == Some(End::Reset) {
+                socket.report_reset();
+                return failed(libc::ECONNRESET);
+            }
+            return Event::Received { key, result: Ok(None), more: false };
+        }
+        if self.buffers.is_empty() || self.likely(self.chaos.no_buffers) {
+            return failed(libc::ENOBUFS);
+        }
+        let count = shortened(&mut self.rng, readable, self.chaos.short);
+        let slice = self.buffers.lend(count, |bytes| socket.receive(bytes));
+        let more = !self.likely(self.chaos.end);
+        if more {
+            tenant.receive = Some(crate::kernel::Armed { cancelled: is_cancelled });
+        }
+        Event::Received { key, result: Ok(slice), more }
+    }
+
+    fn complete_send(&mut self, tenant: &mut Tenant, key: Key) -> Event {
+        let Some(outgoing) = tenant.send.take() else { unreachable!("a send completes") };
+        let network = self.network.clone();
+        let mut network = network.borrow_mut();
+        let socket = &mut network.sockets[tenant.socket];
+        if let Some(errno) = socket.write_error() {
+            return Event::Sent { key, result: Err(errno), outgoing };
+        }
+        let room = socket.writable();
+        let refuses = room == 0 || self.likely(self.chaos.again);
+        if outgoing.holds_buffer() && refuses {
+            return Event::Sent { key, result: Err(libc::EAGAIN), outgoing };
+        }
+        let count = outgoing.len().min(room);
+        let count = shortened(&mut self.rng, count, self.chaos.short);
+        let bytes = contents(&mut self.buffers, &outgoing);
+        socket.send(bytes.into_iter().take(count));
+        Event::Sent { key, result: Ok(count), outgoing }
+    }
+
+    fn complete_accept(&mut self) {
+        let failed = |kernel: &mut Self, errno| {
+            kernel.accept = Accept::Idle;
+            let event = Event::Accepted { listener: 0, result: Err(errno), more: false };
+            kernel.completions.push_back(event);
+        };
+        if self.accept == Accept::Cancelled {
+            return failed(self, libc::ECANCELED);
+        }
+        let Some(slot) = self.slots.iter().position(Option::is_none) else {
+            // The connection is accepted before there turns out to be no slot for it, and is lost.
+            let network = self.network.clone();
+            let mut network = network.borrow_mut();
+            if let Some(socket) = network.backlogs[self.number].pop_front() {
+                network.sockets[socket].server_close(true);
+            }
+            return failed(self, libc::ENFILE);
+        };
+        if self.likely(self.chaos.no_memory) {
+            return failed(self, libc::ENOMEM);
+        }
+        let Some(socket) = self.network.borrow_mut().backlogs[self.number].pop_front() else {
+            return;
+        };
+        self.slots[slot] = Some(Tenant {
+            socket,
+            key: None,
+            receive: None,
+            poll: None,
+            send: None,
+            shutdown: None,
+            reset: false,
+            close: false,
+        });
+        self.accepted += 1;
+        let more = !self.likely(self.chaos.end);
+        if !more {
+            self.accept = Accept::Idle;
+        }
+        let event = Event::Accepted { listener: 0, result: Ok(slot as u32), more };
+        self.completions.push_back(event);
+    }
+}
+
+/// All of `count`, or by chance less, but something.
+fn shortened(rng: &mut Rng, count: usize, percent: u8) -> usize {
+    if rng.u8(..100) < percent { rng.usize(1..=count) } else { count }
+}
+
+/// The bytes of a send as they are now.
+fn contents(buffers: &mut Buffers, outgoing: &Outgoing) -> Vec<u8> {
+    let segments = match outgoing {
+        Outgoing::One(segment) => std::slice::from_ref(segment),
+        Outgoing::Many(segments) => segments,
+    };
+    let mut bytes = Vec::with_capacity(outgoing.len());
+    for segment in segments {
+        match segment {
+            Segment::Buffer { slice, .. } => bytes.extend_from_slice(buffers.bytes(slice)),
+            Segment::Shared { frames, offset } => {
+                bytes.extend_from_slice(&frames.bytes()[*offset as usize..]);
+            }
+            Segment::Owned { bytes: owned, offset, .. } => {
+                bytes.extend_from_slice(&owned[*offset as usize..]);
+            }
+        }
+    }
+    bytes
+}

@@ -1,0 +1,462 @@
+//! Failures that seeds have found, each as the shortest story that shows it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use ringwire::config::{Config, Engine, Limits};
+use ringwire::http::Policy;
+use ringwire::hub::Message;
+use ringwire::hub::mesh::{Endpoint, Mesh};
+use ringwire::shard::{Shard, Shared};
+use ringwire::stats::Stats;
+
+use crate::contract::Kind;
+use crate::decoder::{Decoder, Item};
+use crate::frames::{self, BINARY, CLOSE, PING, PONG, TEXT};
+use crate::invariants;
+use crate::kernel::{Chaos, Kernel};
+use crate::network::{Network, Read, SocketId};
+
+/// Shards on kernels that do everything at once, and peers that do what the story says.
+struct Story {
+    network: Rc<RefCell<Network>>,
+    shared: Arc<Shared>,
+    shards: Vec<Shard<Kernel>>,
+    control: Endpoint<Message>,
+    rng: Rng,
+}
+
+impl Story {
+    fn new(shards: usize, change: impl FnOnce(&mut Config, &mut Chaos)) -> Self {
+        let mut config = Config {
+            engine: Engine {
+                shards,
+                broadcast_ring_slots: 2,
+                park_after: None,
+                ..Engine::default()
+            },
+            limits: Limits { backlog_bytes: 4096, ..Limits::default() },
+            ..Config::default()
+        };
+        let mut chaos = Chaos {
+            ready: 100,
+            short: 0,
+            end: 0,
+            again: 0,
+            no_buffers: 0,
+            no_memory: 0,
+            late: 0,
+            early: 0,
+            socket_options: true,
+            incremental: false,
+            buffers: 32,
+            buffer_bytes: 4096,
+            slots: 32,
+        };
+        change(&mut config, &mut chaos);
+        let network = Rc::new(RefCell::new(Network::new(shards)));
+        let policy = Policy::new(&config).expect("a policy");
+        let (stats, slots) = (Stats::new(shards), chaos.slots);
+        let shared = Arc::new(Shared { config, policy, stats, slots });
+        let mut endpoints = Mesh::new(shards + 1, 2);
+        let mut control = endpoints.pop().expect("one more");
+        control.stop_reading();
+        let shard = |(number, endpoint)| {
+            let rng = Rng::with_seed(1);
+            let kernel = Kernel::new(number, network.clone(), chaos.clone(), rng);
+            Shard::new(kernel, number, 1, endpoint, shared.clone())
+        };
+        let shards = endpoints.into_iter().enumerate().map(shard).collect();
+        Self { network, shared, shards, control, rng: Rng::with_seed(2) }
+    }
+
+    /// One tick of one shard; whether it goes on.
+    fn tick(&mut self, shard: usize) -> bool {
+        let now = Duration::from_millis(self.network.borrow().now_ms);
+        let shard = &mut self.shards[shard];
+        shard.submit(now).expect("never fails");
+        shard.io().progress();
+        let goes_on = shard.turn(now);
+        invariants::check(shard, &self.shared.config);
+        goes_on
+    }
+
+    /// Lets the kernel of a shard go on while that does not.
+    fn progress(&mut self, shard: usize, times: u8) {
+        (0..times).for_each(|_| self.shards[shard].io().progress());
+    }
+
+    /// Ticks until nothing happens by itself any more.
+    fn settle(&mut self, shard: usize) {
+        for _ in 0..100 {
+            self.tick(shard);
+        }
+    }
+
+    /// Lets time pass, with a tick for each step of the timers.
+    fn pass(&mut self, time: Duration) {
+        for _ in 0..time.as_millis() / 100 {
+            self.network.borrow_mut().now_ms += 100;
+            (0..self.shards.len()).for_each(|shard| {
+                self.tick(shard);
+            });
+        }
+    }
+
+    fn connect(&mut self, shard: usize) -> SocketId {
+        self.network.borrow_mut().connect(shard, (1 << 20, 4096))
+    }
+
+    fn write(&mut self, socket: SocketId, bytes: &[u8]) {
+        let written = self.network.borrow_mut().sockets[socket].client_write(bytes);
+        assert_eq!(written, bytes.len(), "there is room");
+    }
+
+    fn send(&mut self, socket: SocketId, opcode: u8, payload: &[u8]) {
+        let frame = frames::frame(&mut self.rng, true, opcode, payload);
+        self.write(socket, &frame);
+    }
+
+    /// A connection that has been upgraded.
+    fn open(&mut self, shard: usize, path: &str) -> (SocketId, Decoder) {
+        let (socket, mut decoder) = (self.connect(shard), Decoder::default());
+        let upgrade = frames::upgrade(&mut self.rng, path);
+        self.write(socket, &upgrade);
+        self.settle(shard);
+        let items = self.read(socket, &mut decoder);
+        assert_eq!(items, [Item::Response { status: 101, closes: false }]);
+        (socket, decoder)
+    }
+
+    fn read(&mut self, socket: SocketId, decoder: &mut Decoder) -> Vec<Item> {
+        let read = self.network.borrow_mut().sockets[socket].client_read(usize::MAX);
+        if let Read::Bytes(bytes) = read {
+            decoder.push(&bytes);
+        }
+        std::iter::from_fn(|| decoder.next()).collect()
+    }
+
+    /// Reads all that a shard has for a peer.
+    fn read_all(&mut self, shard: usize, socket: SocketId, decoder: &mut Decoder) -> Vec<Item> {
+        let mut items = Vec::new();
+        for _ in 0..10 {
+            self.settle(shard);
+            items.extend(self.read(socket, decoder));
+        }
+        items
+    }
+
+    fn reset(&mut self, socket: SocketId) {
+        self.network.borrow_mut().sockets[socket].client_reset(false);
+    }
+
+    fn drain(&mut self) {
+        assert!(self.control.publish(Message::Drain, 0).is_ok());
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        self.shared.stats.to_json()[name].as_u64().expect("a counter")
+    }
+}
+
+fn message(opcode: u8, payload: &[u8]) -> Item {
+    Item::Message { opcode, payload: payload.to_vec() }
+}
+
+/// The send in flight was the last request of a connection that had been given up: nobody closed it.
+#[test]
+fn a_send_that_fails_last_frees_the_slot() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, _) = story.open(0, "/echo");
+    story.shards[0].io().hold(Kind::Send);
+    story.send(socket, BINARY, b"x");
+    story.settle(0);
+    story.reset(socket);
+    story.settle(0);
+    story.shards[0].io().let_go();
+    story.settle(0);
+    assert_eq!(story.counter("connections_open"), 0);
+}
+
+/// A pong went into the middle of a frame whose first part had been reflected.
+#[test]
+fn a_pong_waits_for_the_end_of_a_reflected_frame() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, mut decoder) = story.open(0, "/echo");
+    let frame = frames::frame(&mut story.rng, true, BINARY, b"in two parts");
+    story.write(socket, &frame[..10]);
+    story.settle(0);
+    let ping = frames::frame(&mut story.rng, true, PING, b"?");
+    story.write(socket, &[&frame[10..], &ping].concat());
+    story.settle(0);
+    let pong = Item::Control { opcode: PONG, payload: b"?".to_vec() };
+    assert_eq!(story.read(socket, &mut decoder), [message(BINARY, b"in two parts"), pong]);
+}
+
+/// A receive buffer was queued behind more segments than one send takes, and waited for a peer that
+/// does not read.
+#[test]
+fn no_receive_buffer_waits_for_a_peer() {
+    let mut story = Story::new(1, |config, chaos| {
+        config.limits.backlog_bytes = 1 << 20;
+        chaos.buffer_bytes = 64;
+    });
+    let (socket, _) = story.open(0, "/echo");
+    story.shards[0].io().hold(Kind::Send);
+    for _ in 0..100 {
+        story.send(socket, TEXT, &[b'x'; 50]);
+        story.settle(0);
+    }
+    let io = story.shards[0].io();
+    io.let_go();
+    io.progress();
+    story.send(socket, TEXT, b"last");
+    story.settle(0);
+}
+
+/// A peer that read again was received from only when everything for it had left.
+#[test]
+fn a_paused_peer_is_received_from_as_soon_as_it_has_read_enough() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, mut decoder) = story.open(0, "/echo");
+    for _ in 0..11 {
+        story.send(socket, TEXT, &[b'x'; 1000]);
+        story.settle(0);
+    }
+    assert_eq!(story.counter("receives_paused"), 1);
+    for _ in 0..10 {
+        story.read(socket, &mut decoder);
+        story.settle(0);
+    }
+    assert_eq!(story.counter("messages_in"), 11);
+}
+
+/// Giving up on a connection whose FIN was being sent shut it down twice at once.
+#[test]
+fn shutdowns_do_not_overlap() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, _) = story.open(0, "/echo");
+    story.shards[0].io().hold(Kind::Shutdown);
+    story.send(socket, CLOSE, b"");
+    story.settle(0);
+    story.pass(story.shared.config.limits.close_timeout * 2);
+    story.shards[0].io().let_go();
+    story.settle(0);
+    assert_eq!(story.counter("connections_open"), 0);
+}
+
+/// The close frame waits for the end of a reflected frame: for ever, when that did not come.
+#[test]
+fn a_peer_silent_within_a_frame_is_cut_off() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, _) = story.open(0, "/echo");
+    let frame = frames::frame(&mut story.rng, true, BINARY, b"never ends");
+    story.write(socket, &frame[..9]);
+    story.settle(0);
+    let limits = &story.shared.config.limits;
+    let time = limits.idle_timeout.expect("by default") + limits.close_timeout * 3;
+    story.pass(time);
+    assert_eq!(story.counter("connections_open"), 0);
+}
+
+/// What a publisher had sent before its FIN was lost while the broadcast ring was full.
+#[test]
+fn a_fin_does_not_overtake_publications_that_wait_for_room() {
+    let mut story = Story::new(2, |_, _| {});
+    let (publisher, _) = story.open(0, "/broadcast/a");
+    let (subscriber, mut decoder) = story.open(1, "/broadcast/a");
+    let numbers = [&b"1"[..], b"2", b"3", b"4", b"5", b"6"];
+    for number in &numbers[..4] {
+        story.send(publisher, TEXT, number);
+    }
+    story.settle(0);
+    for number in &numbers[4..] {
+        story.send(publisher, TEXT, number);
+    }
+    story.network.borrow_mut().sockets[publisher].client_finish();
+    story.progress(0, 2);
+    for _ in 0..10 {
+        story.settle(0);
+        story.settle(1);
+    }
+    let expected = numbers.map(|number| message(TEXT, number));
+    assert_eq!(story.read(subscriber, &mut decoder), expected);
+    assert_eq!(story.counter("connections_open"), 1);
+}
+
+/// Pipelined requests were answered on a connection that had been given up, and upgraded it.
+#[test]
+fn a_given_up_connection_answers_no_more_requests() {
+    let mut story = Story::new(1, |_, chaos| chaos.late = 100);
+    let socket = story.connect(0);
+    let upgrade = frames::upgrade(&mut story.rng, "/echo");
+    let request = frames::REQUESTS[2].0;
+    story.write(socket, request.as_bytes());
+    while story.shards[0].io().late.is_empty() {
+        story.tick(0);
+    }
+    let late = std::mem::take(&mut story.shards[0].io().late);
+    story.write(socket, &[request.repeat(20).as_bytes(), &upgrade].concat());
+    story.reset(socket);
+    story.progress(0, 2);
+    story.tick(0);
+    story.shards[0].io().late.extend(late);
+    story.settle(0);
+    assert_eq!(story.counter("upgrades"), 0);
+    assert_eq!(story.counter("connections_open"), 0);
+}
+
+/// A shard that accepted while it ended always had one more connection to close.
+#[test]
+fn a_flood_of_connections_does_not_keep_a_shard_from_ending() {
+    let mut story = Story::new(1, |_, _| {});
+    story.settle(0);
+    story.drain();
+    let mut turns = 0;
+    loop {
+        story.connect(0);
+        if !story.tick(0) {
+            break;
+        }
+        turns += 1;
+        assert!(turns < 100, "still accepting");
+    }
+    assert_eq!(story.counter("connections_open"), 0);
+}
+
+/// A pong went ahead of the response that had not left yet, and so ahead of the upgrade.
+#[test]
+fn a_pong_does_not_overtake_the_upgrade() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, mut decoder) = (story.connect(0), Decoder::default());
+    let requests = [frames::REQUESTS[2].0.as_bytes(), &frames::upgrade(&mut story.rng, "/echo")];
+    let ping = frames::frame(&mut story.rng, true, PING, b"early");
+    story.write(socket, &[&requests.concat(), &ping[..]].concat());
+    story.settle(0);
+    let responses = [200, 101].map(|status| Item::Response { status, closes: false });
+    let pong = Item::Control { opcode: PONG, payload: b"early".to_vec() };
+    let [first, second] = responses;
+    assert_eq!(story.read(socket, &mut decoder), [first, second, pong]);
+}
+
+/// Behind a short send, a pong overtook the pong before it.
+#[test]
+fn pongs_keep_their_order_behind_a_short_send() {
+    let mut story = Story::new(1, |config, _| config.limits.backlog_bytes = 1 << 20);
+    let (socket, mut decoder) = story.open(0, "/echo");
+    let io = story.shards[0].io();
+    io.hold(Kind::Send);
+    story.send(socket, TEXT, &[b'a'; 10]);
+    story.settle(0);
+    for _ in 0..3 {
+        story.send(socket, TEXT, &[b'b'; 3000]);
+        story.settle(0);
+    }
+    // The first send leaves; the second, of three messages, is in flight.
+    story.shards[0].io().let_go();
+    story.progress(0, 1);
+    story.shards[0].io().hold(Kind::Send);
+    story.settle(0);
+    story.send(socket, PING, b"1");
+    story.settle(0);
+    // It finds room for one of the three.
+    story.shards[0].io().let_go();
+    story.progress(0, 1);
+    story.shards[0].io().hold(Kind::Send);
+    story.send(socket, PING, b"2");
+    story.settle(0);
+    story.shards[0].io().let_go();
+    let mut pongs = Vec::new();
+    for _ in 0..5 {
+        let items = story.read(socket, &mut decoder).into_iter();
+        pongs.extend(items.filter(|item| matches!(item, Item::Control { .. })));
+        story.settle(0);
+    }
+    let expected =
+        [b"1", b"2"].map(|payload| Item::Control { opcode: PONG, payload: payload.to_vec() });
+    assert_eq!(pongs, expected);
+}
+
+/// An idle connection was told the end, and then upgraded.
+#[test]
+fn a_request_after_the_idle_deadline_is_not_answered() {
+    let mut story = Story::new(1, |_, _| {});
+    let socket = story.connect(0);
+    story.write(socket, frames::REQUESTS[2].0.as_bytes());
+    story.settle(0);
+    story.shards[0].io().hold(Kind::Shutdown);
+    story.pass(story.shared.config.limits.handshake_timeout);
+    let upgrade = frames::upgrade(&mut story.rng, "/echo");
+    story.write(socket, &upgrade);
+    story.settle(0);
+    assert_eq!(story.counter("upgrades"), 0);
+}
+
+/// A publisher that had paused for its peer was forgotten when the peer read while the ring was
+/// full.
+#[test]
+fn a_publisher_that_reads_while_the_ring_is_full_goes_on() {
+    let mut story = Story::new(2, |_, chaos| chaos.buffer_bytes = 1 << 14);
+    let (publisher, mut decoder) = story.open(0, "/broadcast/a");
+    let (other, _) = story.open(0, "/broadcast/b");
+    let (subscriber, mut received) = story.open(1, "/broadcast/a");
+    let large = [b'x'; 10_000];
+    story.shards[0].io().hold(Kind::Send);
+    story.send(publisher, TEXT, &large);
+    story.settle(0);
+    let mut items = story.read_all(1, subscriber, &mut received);
+    // What the short send leaves is more than may wait, so the next message must.
+    story.shards[0].io().let_go();
+    story.progress(0, 1);
+    story.shards[0].io().hold(Kind::Send);
+    story.send(publisher, TEXT, b"waits");
+    story.progress(0, 1);
+    story.tick(0);
+    assert_eq!(story.counter("receives_paused"), 1);
+    (0..4).for_each(|_| story.send(other, TEXT, b"fills the ring"));
+    story.settle(0);
+    story.shards[0].io().let_go();
+    story.read_all(0, publisher, &mut decoder);
+    for _ in 0..10 {
+        items.extend(story.read_all(1, subscriber, &mut received));
+        story.settle(0);
+    }
+    assert_eq!(items, [message(TEXT, &large), message(TEXT, b"waits")]);
+}
+
+/// A publisher paused for the full ring, but had made room itself by the end of its message.
+#[test]
+fn a_publisher_that_empties_the_overflow_itself_goes_on() {
+    let mut story = Story::new(2, |_, _| {});
+    let (publisher, _) = story.open(0, "/broadcast/a");
+    let (other, _) = story.open(0, "/broadcast/b");
+    let (subscriber, mut received) = story.open(1, "/broadcast/a");
+    let fragment =
+        |fin, opcode, payload: &[u8]| frames::frame(&mut Rng::with_seed(3), fin, opcode, payload);
+    story.write(publisher, &fragment(false, TEXT, b"one "));
+    story.settle(0);
+    (0..3).for_each(|_| story.send(other, TEXT, b"fills the ring"));
+    story.settle(0);
+    story.settle(1);
+    let rest = [fragment(true, 0, b"message"), fragment(true, TEXT, b"next")].concat();
+    story.write(publisher, &rest);
+    story.progress(0, 1);
+    story.settle(0);
+    let items = story.read_all(1, subscriber, &mut received);
+    assert_eq!(items, [message(TEXT, b"one message"), message(TEXT, b"next")]);
+}
+
+/// With its table full, a shard accepted again at once, over and over, and lost each connection.
+#[test]
+fn a_full_shard_does_not_spin_on_accepts() {
+    let mut story = Story::new(1, |_, chaos| chaos.slots = 2);
+    let sockets: Vec<_> = (0..6).map(|_| story.connect(0)).collect();
+    story.settle(0);
+    assert_eq!(story.counter("accepts_failed"), 1);
+    story.reset(sockets[0]);
+    story.settle(0);
+    assert_eq!(story.counter("connections_accepted"), 3);
+}

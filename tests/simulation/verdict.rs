@@ -1,0 +1,196 @@
+//! What a client has to say about the server: everything it gets is what it was owed, every end has
+//! its reason, and at rest nothing is owed.
+
+use ringwire::config::SlowConsumer;
+
+use crate::client::{Client, Context};
+use crate::decoder::Item;
+use crate::frames::{self, CLOSE, PING, PONG};
+use crate::network::{End, Network};
+use crate::plan::{Reading, Service};
+use crate::trace::trace;
+
+impl Client {
+    /// Takes something whole from the server.
+    pub fn take(&mut self, item: Item, context: &Context) {
+        let number = self.number;
+        let is_web_socket = !matches!(item, Item::Response { .. });
+        assert!(
+            !is_web_socket || self.close_received.is_none(),
+            "client {number}: {item:?} after close"
+        );
+        match item {
+            Item::Response { status, closes } => self.take_response(status, closes, context),
+            Item::Message { opcode, payload } if self.plan.is_member() => {
+                self.take_publication(opcode, &payload, context);
+            }
+            Item::Message { opcode, payload } => {
+                let echo = self.echoes.pop_front();
+                let same = echo.as_ref().is_some_and(|echo| *echo == (opcode, payload.clone()));
+                let got = (opcode, payload.len());
+                let owed = echo.map(|(opcode, payload)| (opcode, payload.len()));
+                assert!(
+                    same || self.violation == Some(0),
+                    "client {number}: got {got:?}, not {owed:?}"
+                );
+            }
+            Item::Control { opcode: PING, payload } => {
+                let is_closing = self.close_sent.is_some() || self.violation.is_some();
+                if !is_closing && !self.has_finished {
+                    let pong = frames::frame(&mut self.rng, true, PONG, &payload);
+                    self.queue(&pong);
+                }
+            }
+            Item::Control { opcode: PONG, payload } => {
+                let pong = self.pongs.pop_front();
+                let same = pong.is_some_and(|pong| pong == payload);
+                assert!(
+                    same || self.violation == Some(0),
+                    "client {number}: a pong without its ping"
+                );
+            }
+            Item::Control { opcode, payload } => {
+                assert_eq!(opcode, CLOSE, "the decoder passes no other");
+                self.take_close(payload, context);
+            }
+        }
+    }
+
+    fn take_response(&mut self, status: u16, closes: bool, context: &Context) {
+        trace!("client {}: response {status}", self.number);
+        let expected = self.statuses.pop_front();
+        let handshake_ms = context.shared.config.limits.handshake_timeout.as_millis() as u64;
+        let is_overdue =
+            context.has_jumped || context.now_ms + TICK_MS >= self.connected_ms + handshake_ms;
+        let is_draining = context.draining_since.is_some();
+        let is_understood = match (status, expected) {
+            (status, Some(expected)) if status == expected => true,
+            (503, Some(101)) => is_draining || context.may_be_full,
+            (503, Some(200)) => is_draining,
+            (408, _) => is_overdue,
+            _ => {
+                self.violation.is_some()
+                    || matches!(self.plan.service, Service::Noise | Service::Loris)
+            }
+        };
+        assert!(is_understood, "client {}: {status} for {expected:?}", self.number);
+        self.upgraded = status == 101;
+        if closes {
+            self.is_refused = true;
+            self.statuses.clear();
+        }
+    }
+
+    fn take_publication(&mut self, opcode: u8, payload: &[u8], context: &Context) {
+        let (publisher, number) = frames::origin(payload);
+        let types = context.shared.config.message_types;
+        let most = context.bytes_max[publisher];
+        let owed = frames::publication(publisher, number, types, most);
+        assert!(owed == (opcode, payload.to_vec()), "client {}: altered message", self.number);
+        let Service::Topic { topic, exclude_self } = self.plan.service else { return };
+        assert_eq!(context.topics[publisher], Some(topic), "client {}: not its topic", self.number);
+        assert!(!exclude_self || publisher != self.number, "client {}: its own", self.number);
+        let (count, latest) = self.received.entry(publisher).or_insert((0, number));
+        assert!(*count == 0 || *latest < number, "client {}: {number} after {latest}", self.number);
+        (*count, *latest) = (*count + 1, number);
+    }
+
+    fn take_close(&mut self, payload: Vec<u8>, context: &Context) {
+        trace!("client {}: close {payload:?}", self.number);
+        let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+        let is_answer =
+            self.close_sent.as_ref().is_some_and(|sent| sent.get(..2) == payload.get(..2));
+        let is_verdict = self.violation.is_some_and(|owed| owed == 0 || Some(owed) == code);
+        if is_answer || is_verdict && self.violation != Some(0) {
+            // The server had to deal with all that came before.
+            self.check_nothing_is_owed();
+        }
+        let config = &context.shared.config;
+        let idle_ms = config.limits.idle_timeout.map(|timeout| timeout.as_millis() as u64);
+        let is_idle = idle_ms.is_some_and(|ms| context.now_ms + TICK_MS >= self.written_ms + ms);
+        let is_understood = match code {
+            Some(1001) => {
+                let has_lifetime = config.limits.lifetime.is_some();
+                // A peer that reads slowly is not always received from.
+                let is_idle = is_idle || idle_ms.is_some() && self.plan.reading == Reading::Slow;
+                has_lifetime || is_idle || context.has_jumped || context.draining_since.is_some()
+            }
+            Some(1013) => config.slow_consumer == SlowConsumer::Disconnect && self.plan.is_member(),
+            _ => false,
+        };
+        assert!(
+            is_answer || is_verdict || is_understood,
+            "client {}: close {code:?} after {:?} and {:?}",
+            self.number,
+            self.close_sent,
+            self.violation,
+        );
+        self.was_closed = !is_answer && !is_verdict;
+        self.close_received = Some(payload.clone());
+        if self.close_sent.is_none() && self.violation.is_none() && !self.has_finished {
+            self.close(payload, context.now_ms);
+        }
+    }
+
+    /// The connection has ended: rightly so?
+    pub fn judge(&mut self, end: End, context: &Context) {
+        if !self.plan.is_well_behaved() {
+            return;
+        }
+        let limits = &context.shared.config.limits;
+        let now_ms = context.now_ms + TICK_MS;
+        let close_ms = limits.close_timeout.as_millis() as u64;
+        let is_overdue = self.ending_ms.is_some_and(|since| now_ms >= since + close_ms);
+        let window_ms = context.shared.config.drain.as_millis() as u64;
+        let drained = context.draining_since.is_some_and(|since| now_ms >= since + window_ms)
+            || context.draining_since.is_some() && !self.upgraded;
+        let handshake_ms = limits.handshake_timeout.as_millis() as u64;
+        let is_late = !self.upgraded && now_ms >= self.connected_ms + handshake_ms;
+        let is_slow = self.plan.reading == Reading::Slow;
+        let had_no_room = context.may_be_full && !self.upgraded;
+        let lifetime_ms = limits.lifetime.map(|lifetime| lifetime.as_millis() as u64 + close_ms);
+        let is_old = lifetime_ms.is_some_and(|ms| now_ms >= self.connected_ms + ms);
+        if is_overdue
+            || drained
+            || is_late
+            || is_slow
+            || had_no_room
+            || is_old
+            || context.has_jumped
+        {
+            return;
+        }
+        let number = self.number;
+        assert_eq!(end, End::Finished, "client {number}: reset for no reason");
+        if self.close_received.is_none() && !self.is_refused {
+            assert!(self.has_finished, "client {number}: no close frame");
+            self.check_nothing_is_owed();
+        }
+    }
+
+    /// Everything has come to rest: nothing that needs no timer may be outstanding.
+    pub fn check_rest(&self, network: &Network) {
+        let Some(socket) = self.socket else { return };
+        let was_accepted = network.sockets[socket].consumed > 0;
+        if self.is_gone() || !self.plan.is_well_behaved() || !was_accepted {
+            return;
+        }
+        let number = self.number;
+        assert!(self.out.is_empty(), "client {number}: {} bytes are not read", self.out.len());
+        assert!(!self.has_finished, "client {number}: no answer to its FIN");
+        assert!(self.close_sent.is_none(), "client {number}: no end after its close");
+        assert!(self.violation.is_none(), "client {number}: no end after its violation");
+        assert!(!self.is_refused, "client {number}: no end after its refusal");
+        self.check_nothing_is_owed();
+    }
+
+    fn check_nothing_is_owed(&self) {
+        let number = self.number;
+        assert!(self.statuses.is_empty(), "client {number}: {:?} do not come", self.statuses);
+        assert!(self.echoes.is_empty(), "client {number}: {} echoes are lost", self.echoes.len());
+        assert!(self.pongs.is_empty(), "client {number}: {} pongs are lost", self.pongs.len());
+    }
+}
+
+/// Deadlines have this resolution.
+const TICK_MS: u64 = 100;

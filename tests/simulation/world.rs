@@ -1,0 +1,356 @@
+//! One run of the whole: shards on simulated kernels, clients, and a scheduler that lets them go on
+//! in any order; what is drawn from the seed decides everything.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use ringwire::config::SlowConsumer;
+use ringwire::http::Policy;
+use ringwire::hub::Message;
+use ringwire::hub::mesh::{Endpoint, Mesh};
+use ringwire::shard::{Shard, Shared};
+use ringwire::stats::Stats;
+
+use crate::client::{Client, Context};
+use crate::invariants;
+use crate::kernel::Kernel;
+use crate::network::Network;
+use crate::plan::{Plan, Reading, Service};
+use crate::settings::Settings;
+use crate::trace::trace;
+
+/// Everything of one run.
+pub struct World {
+    rng: Rng,
+    network: Rc<RefCell<Network>>,
+    nodes: Vec<Node>,
+    control: Endpoint<Message>,
+    clients: Vec<Client>,
+    context: Context,
+    settings: Settings,
+    round: u32,
+    /// Connections that all kernels accepted.
+    accepted: u64,
+}
+
+/// One shard and when it goes on.
+struct Node {
+    shard: Option<Shard<Kernel>>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Has queued requests.
+    Awake,
+    /// Waits for an event, or until then.
+    Asleep(Option<u64>),
+}
+
+impl World {
+    /// Draws a world.
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let settings = Settings::draw(&mut rng);
+        let shards = settings.config.engine.shards;
+        let network = Rc::new(RefCell::new(Network::new(shards)));
+        let shared = Arc::new(Shared {
+            policy: Policy::new(&settings.config).expect("no origins, no subprotocols"),
+            stats: Stats::new(shards),
+            slots: settings.chaos.slots,
+            config: settings.config.clone(),
+        });
+        let ring_slots = settings.config.engine.broadcast_ring_slots;
+        let mut endpoints = Mesh::new(shards + 1, ring_slots);
+        let mut control = endpoints.pop().expect("one more than shards");
+        control.stop_reading();
+        let nodes = endpoints.into_iter().enumerate().map(|(number, endpoint)| {
+            let kernel = Kernel::new(number, network.clone(), settings.chaos.clone(), rng.fork());
+            let shard = Shard::new(kernel, number, 1, endpoint, shared.clone());
+            Node { shard: Some(shard), state: State::Awake }
+        });
+        let nodes = nodes.collect();
+        let bytes_max = settings.config.limits.message_bytes as usize - PREFIX_BYTES_MAX;
+        let clients: Vec<_> = (0..settings.clients)
+            .map(|number| {
+                let plan = Plan::draw(&mut rng, shards, bytes_max);
+                trace!("client {number}: {plan:?}");
+                Client::new(number, plan, rng.fork())
+            })
+            .collect();
+        let room = shared.config.limits.connections.unwrap_or(usize::MAX).min(shared.capacity());
+        let context = Context {
+            may_be_full: clients.len() > room,
+            bytes_max: clients.iter().map(|client| client.plan.bytes_max).collect(),
+            topics: clients.iter().map(|client| topic(&client.plan)).collect(),
+            shared,
+            now_ms: 0,
+            may_publish: false,
+            shall_leave: false,
+            draining_since: None,
+            has_jumped: false,
+        };
+        trace!("{settings:?}");
+        Self { rng, network, nodes, control, clients, context, settings, round: 0, accepted: 0 }
+    }
+
+    /// Runs to the end; panics when an invariant does not hold.
+    pub fn run(mut self) {
+        while self.nodes.iter().any(|node| node.shard.is_some()) {
+            self.round += 1;
+            assert!(self.round < ROUNDS_MAX, "no end");
+            if self.round == self.settings.drain_in_round {
+                self.drain();
+            }
+            if self.round == self.settings.jump_in_round {
+                self.context.has_jumped = true;
+                self.advance(self.settings.jump_ms);
+            }
+            if self.go_on() {
+                self.rest();
+            }
+        }
+        self.check_end();
+    }
+
+    /// One round; true when everything has come to rest.
+    fn go_on(&mut self) -> bool {
+        let everybody = self.rng.u8(..4) == 0;
+        let ms = self.rng.u64(..3);
+        self.advance(ms);
+        let mut is_idle = true;
+        let mut order: Vec<usize> = (0..self.clients.len()).collect();
+        self.rng.shuffle(&mut order);
+        for number in order {
+            is_idle &= (everybody || self.rng.bool()) && !self.step_client(number);
+        }
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        self.rng.shuffle(&mut order);
+        for number in order {
+            is_idle &= !self.step_node(number, everybody);
+        }
+        let is_waiting = |client: &Client| {
+            client.plan.is_member() && !client.upgraded && !client.is_refused && !client.is_gone()
+        };
+        self.context.may_publish |= !self.clients.iter().any(is_waiting);
+        is_idle
+    }
+
+    fn advance(&mut self, ms: u64) {
+        self.context.now_ms += ms;
+        self.network.borrow_mut().now_ms = self.context.now_ms;
+    }
+
+    /// Whether the client did something or will.
+    fn step_client(&mut self, number: usize) -> bool {
+        let client = &mut self.clients[number];
+        let mut network = self.network.borrow_mut();
+        if client.socket.is_some() {
+            return client.step(&mut network, &self.context);
+        }
+        if client.plan.start > self.round {
+            return true;
+        }
+        if self.nodes[client.plan.shard].shard.is_none() {
+            client.has_vanished = true;
+            return false;
+        }
+        let capacities = (self.settings.to_server_bytes, self.settings.to_client_bytes);
+        client.connect(&mut network, capacities, self.context.now_ms);
+        true
+    }
+
+    /// Whether the shard or its kernel did something or could.
+    fn step_node(&mut self, number: usize, surely: bool) -> bool {
+        let now = Duration::from_millis(self.context.now_ms);
+        let node = &mut self.nodes[number];
+        let Some(shard) = &mut node.shard else { return false };
+        if node.state == State::Awake {
+            shard.submit(now).expect("the simulated kernel never refuses");
+            let wait = shard.io().wait();
+            node.state = State::Asleep(wait.map(|wait| (now + wait).as_millis() as u64));
+            return true;
+        }
+        shard.io().progress();
+        let State::Asleep(until) = node.state else { return true };
+        let is_due = until.is_some_and(|until| until <= self.context.now_ms);
+        if !is_due && !shard.io().has_event() {
+            return !shard.io().is_idle();
+        }
+        if surely || self.rng.bool() {
+            trace!("{now:?}: shard {number} wakes");
+            let goes_on = shard.turn(now);
+            node.state = State::Awake;
+            invariants::check(shard, &self.settings.config);
+            if !goes_on {
+                self.stop(number);
+            }
+        }
+        true
+    }
+
+    fn stop(&mut self, number: usize) {
+        trace!("shard {number} stops");
+        let Some(mut shard) = self.nodes[number].shard.take() else { return };
+        shard.io().check_end();
+        self.accepted += shard.io().accepted;
+        shard.leave().expect("the simulated kernel never refuses");
+        self.network.borrow_mut().close_listener(number);
+    }
+
+    /// All is quiet: checks that nothing is owed, and begins what comes next.
+    fn rest(&mut self) {
+        trace!("{} ms: at rest", self.context.now_ms);
+        for client in &self.clients {
+            client.check_rest(&self.network.borrow());
+        }
+        self.check_deliveries();
+        if !self.context.may_publish {
+            self.context.may_publish = true;
+            return;
+        }
+        let is_draining = self.context.draining_since.is_some();
+        if self.settings.rests > 0 && !is_draining {
+            self.settings.rests -= 1;
+            self.skip_to_deadline();
+            return;
+        }
+        let bursts = self.clients.iter_mut().map(Client::begin_burst);
+        if bursts.fold(false, |any, burst| any | burst) {
+            self.settings.rests = self.rng.u8(..3);
+            return;
+        }
+        if !self.context.shall_leave {
+            self.context.shall_leave = true;
+            self.clients.iter_mut().for_each(|client| client.plan.bursts = 0);
+            if self.settings.drains_early && !is_draining {
+                self.drain();
+            }
+            return;
+        }
+        if !self.skip_to_deadline() {
+            assert!(!is_draining, "stuck in the drain");
+            let open = self.total("connections_open");
+            let must_end = self.settings.config.limits.idle_timeout.is_some();
+            assert!(open == 0 || !must_end, "{open} connections stay for ever");
+            self.drain();
+        }
+    }
+
+    /// Lets the time pass until a shard has something to do; false when none ever will.
+    fn skip_to_deadline(&mut self) -> bool {
+        let deadlines = self.nodes.iter().filter_map(|node| match node.state {
+            State::Asleep(until) if node.shard.is_some() => until,
+            _ => None,
+        });
+        let Some(next) = deadlines.min() else { return false };
+        self.advance(next.saturating_sub(self.context.now_ms));
+        true
+    }
+
+    fn drain(&mut self) {
+        if self.context.draining_since.is_some() {
+            return;
+        }
+        trace!("{} ms: drain", self.context.now_ms);
+        self.context.draining_since = Some(self.context.now_ms);
+        assert!(self.control.publish(Message::Drain, 0).is_ok(), "no room for one message");
+        for participant in self.control.take_wakeups() {
+            self.network.borrow_mut().wakes[participant] += 1;
+        }
+    }
+
+    /// Every member has got every message of its topic, unless a policy dropped and counted it.
+    fn check_deliveries(&self) {
+        let policy = self.settings.config.slow_consumer;
+        let mut missing = 0;
+        for member in self.clients.iter().filter(|client| is_reliable(client)) {
+            let Service::Topic { topic, exclude_self } = member.plan.service else { continue };
+            for publisher in &self.clients {
+                let is_own = publisher.number == member.number;
+                let is_other_topic = self.context.topics[publisher.number] != Some(topic);
+                if is_other_topic || is_own && exclude_self {
+                    continue;
+                }
+                let Some(owed) = self.published(publisher) else { continue };
+                let got = member.received.get(&publisher.number).map_or(0, |(count, _)| *count);
+                assert!(
+                    owed == got || owed > got && policy != SlowConsumer::Disconnect,
+                    "client {}: {got} of {owed} messages of {}",
+                    member.number,
+                    publisher.number,
+                );
+                missing += u64::from(owed - got);
+            }
+        }
+        let stats = self.context.shared.stats.to_json();
+        let dropped: u64 = stats["dropped"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, n)| n.as_u64())
+            .sum();
+        assert!(missing <= dropped, "{missing} messages are missing, {dropped} dropped");
+    }
+
+    /// Messages of a client that the server must have published, where that is certain.
+    fn published(&self, publisher: &Client) -> Option<u32> {
+        let may_be_closed = self.settings.config.slow_consumer == SlowConsumer::Disconnect;
+        let never_looks = publisher.plan.reading == Reading::Never || publisher.has_vanished;
+        let is_uncertain = publisher.was_closed
+            || publisher.end == Some(None)
+            || never_looks && (may_be_closed || self.context.draining_since.is_some())
+            || self.context.has_jumped
+            || !publisher.upgraded && !never_looks;
+        if is_uncertain {
+            return None;
+        }
+        let consumed = self.network.borrow().sockets[publisher.socket?].consumed;
+        let ends = publisher.publication_ends.iter();
+        Some(ends.filter(|end| **end <= consumed).count() as u32)
+    }
+
+    fn total(&self, counter: &str) -> u64 {
+        self.context.shared.stats.to_json()[counter].as_u64().expect("a counter")
+    }
+
+    /// What must hold when all shards have stopped.
+    fn check_end(&self) {
+        assert_eq!(self.total("connections_open"), 0, "connections leak");
+        assert_eq!(self.total("websockets_open"), 0, "WebSockets leak");
+        assert_eq!(self.total("connections_accepted"), self.accepted, "accepts");
+        let stats = self.context.shared.stats.to_json();
+        let closes = stats["closes"].as_object().expect("by initiator").values();
+        let closes = closes.flat_map(|codes| codes.as_object().expect("by code").values());
+        let closes: u64 = closes.filter_map(|count| count.as_u64()).sum();
+        assert_eq!(closes, self.total("upgrades"), "every WebSocket ends once");
+        let network = self.network.borrow();
+        let consumed: u64 = network.sockets.iter().map(|socket| socket.consumed).sum();
+        assert_eq!(self.total("bytes_in"), consumed, "bytes received");
+        let produced: u64 = network.sockets.iter().map(|socket| socket.produced).sum();
+        assert_eq!(self.total("bytes_out"), produced, "bytes sent");
+    }
+}
+
+/// Whether everything published reaches this client, and it tells.
+fn is_reliable(client: &Client) -> bool {
+    client.is_full_member
+        && client.is_open()
+        && !client.is_gone()
+        && client.plan.reading != Reading::Never
+}
+
+fn topic(plan: &Plan) -> Option<u8> {
+    match plan.service {
+        Service::Topic { topic, .. } => Some(topic),
+        _ => None,
+    }
+}
+
+/// What the content of a publication takes besides its filler.
+const PREFIX_BYTES_MAX: usize = 16;
+/// Far more than any run needs.
+const ROUNDS_MAX: u32 = 300_000;
