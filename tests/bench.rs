@@ -154,6 +154,15 @@ fn wrong_echoes_fail_the_run() {
 }
 
 #[test]
+fn wrong_content_passes_only_unchecked_and_a_wrong_length_never() {
+    let line = format!("echo --connections 1 --unchecked {SHORT}");
+    let (code, json) = measure(&broken(Fault::ChangedByte), &line);
+    assert_eq!(code, Some(0), "{json:#}");
+    let (code, _) = measure(&broken(Fault::ShortEcho), &line);
+    assert_eq!(code, Some(1));
+}
+
+#[test]
 fn a_missing_answer_fails_the_run_unless_allowed() {
     let line = format!("echo --connections 1 --timeout 300ms {SHORT}");
     let (code, json) = measure(&broken(Fault::NoEcho), &line);

@@ -36,6 +36,8 @@ pub struct Plan {
     pub sizes: SizeMix,
     /// Text instead of binary.
     pub text: bool,
+    /// Whether the content of answers is taken as it is.
+    pub unchecked: bool,
     /// Messages on their way per connection.
     pub in_flight: u32,
     /// Messages sent together.
@@ -90,6 +92,7 @@ impl Plan {
             slow_percent: arguments.slow_share.unwrap_or(10),
             sizes: sizes(arguments),
             text: arguments.text,
+            unchecked: arguments.unchecked,
             in_flight: arguments.in_flight.unwrap_or(burst),
             burst,
             rates: rates(arguments),
@@ -173,6 +176,9 @@ impl Plan {
             let reason = format!("at least {needed}, or loss could not be told");
             return refused("size", reason);
         }
+        if self.unchecked && self.publishers > 1 {
+            return refused("unchecked", "only one publisher, or whose is whose?".to_owned());
+        }
         if self.close == Close::None && self.workload != WorkloadName::Connect {
             return refused("close", "none is for the workload connect".to_owned());
         }
@@ -222,7 +228,7 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
     let all_but_broadcasts: &[_] = &[Echo, Rate, Connect, Storm, Idle];
     let messages: &[_] = &[Echo, Rate, Broadcast, Slow];
     let broadcasts: &[_] = &[Broadcast, Slow];
-    let table: [(&'static str, bool, &[WorkloadName]); 13] = [
+    let table: [(&'static str, bool, &[WorkloadName]); 14] = [
         ("connections", arguments.connections.is_some(), all_but_broadcasts),
         ("size", arguments.size.is_some(), messages),
         ("text", arguments.text, messages),
@@ -235,6 +241,7 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
         ("slow-share", arguments.slow_share.is_some(), &[Slow]),
         ("rounds", arguments.rounds.is_some(), &[Storm]),
         ("park", arguments.park, &[Broadcast, Idle]),
+        ("unchecked", arguments.unchecked, &[Echo, Rate, Broadcast]),
         ("allow-loss", arguments.allow_loss, broadcasts),
     ];
     for (option, is_given, workloads) in table {

@@ -40,8 +40,8 @@ impl<I: Io> Shard<I> {
         self.end_connections();
     }
 
-    /// Gives up on all connections, those that were accepted meanwhile included; stops when the last
-    /// slot is free and the others have, or cannot want, all that was published here.
+    /// Gives up on all connections, those that were accepted meanwhile included; stops when the
+    /// last slot is free and the others have, or cannot want, all that was published here.
     pub(super) fn end_connections(&mut self) {
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get_mut(key) else { continue };

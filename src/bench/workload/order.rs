@@ -29,6 +29,11 @@ struct Missing {
 }
 
 impl Order {
+    /// The sequence that would arrive in order.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Takes note of message `sequence`.
     pub fn arrived(&mut self, sequence: u64) -> Arrival {
         if sequence >= self.next {
