@@ -444,8 +444,12 @@ fn a_publisher_that_empties_the_overflow_itself_goes_on() {
     let rest = [fragment(true, 0, b"message"), fragment(true, TEXT, b"next")].concat();
     story.write(publisher, &rest);
     story.progress(0, 1);
-    story.settle(0);
-    let items = story.read_all(1, subscriber, &mut received);
+    story.tick(0);
+    let mut items = Vec::new();
+    for _ in 0..3 {
+        items.extend(story.read_all(1, subscriber, &mut received));
+        story.settle(0);
+    }
     assert_eq!(items, [message(TEXT, b"one message"), message(TEXT, b"next")]);
 }
 
@@ -459,4 +463,19 @@ fn a_full_shard_does_not_spin_on_accepts() {
     story.reset(sockets[0]);
     story.settle(0);
     assert_eq!(story.counter("connections_accepted"), 3);
+}
+
+/// A peer was cut off as idle while it took a large message, slowly.
+#[test]
+fn a_peer_that_takes_what_waits_for_it_is_not_idle() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, mut decoder) = story.open(0, "/echo");
+    let large = [b'x'; 60_000];
+    story.send(socket, BINARY, &large);
+    let mut items = Vec::new();
+    for _ in 0..16 {
+        story.pass(Duration::from_secs(10));
+        items.extend(story.read(socket, &mut decoder));
+    }
+    assert_eq!(items, [message(BINARY, &large)]);
 }

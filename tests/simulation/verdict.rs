@@ -111,8 +111,6 @@ impl Client {
         let is_understood = match code {
             Some(1001) => {
                 let has_lifetime = config.limits.lifetime.is_some();
-                // A peer that reads slowly is not always received from.
-                let is_idle = is_idle || idle_ms.is_some() && self.plan.reading == Reading::Slow;
                 has_lifetime || is_idle || context.has_jumped || context.draining_since.is_some()
             }
             Some(1013) => config.slow_consumer == SlowConsumer::Disconnect && self.plan.is_member(),

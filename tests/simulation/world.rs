@@ -298,13 +298,13 @@ impl World {
 
     /// Messages of a client that the server must have published, where that is certain.
     fn published(&self, publisher: &Client) -> Option<u32> {
-        let may_be_closed = self.settings.config.slow_consumer == SlowConsumer::Disconnect;
+        // Who does not read is paused, with messages received that are published later or never.
         let never_looks = publisher.plan.reading == Reading::Never || publisher.has_vanished;
         let is_uncertain = publisher.was_closed
             || publisher.end == Some(None)
-            || never_looks && (may_be_closed || self.context.draining_since.is_some())
+            || never_looks
             || self.context.has_jumped
-            || !publisher.upgraded && !never_looks;
+            || !publisher.upgraded;
         if is_uncertain {
             return None;
         }
