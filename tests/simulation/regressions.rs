@@ -80,7 +80,7 @@ impl Story {
         shard.submit(now).expect("never fails");
         shard.io().progress();
         let goes_on = shard.turn(now);
-        invariants::check(shard, &self.shared.config);
+        invariants::check(shard, &self.shared.config, true);
         goes_on
     }
 

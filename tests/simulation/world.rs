@@ -184,7 +184,8 @@ impl World {
             trace!("{now:?}: shard {number} wakes");
             let goes_on = shard.turn(now);
             node.state = State::Awake;
-            invariants::check(shard, &self.settings.config);
+            let asks = self.clients.iter().any(|client| client.plan.requests > 0);
+            invariants::check(shard, &self.settings.config, asks);
             if !goes_on {
                 self.stop(number);
             }
@@ -298,7 +299,12 @@ impl World {
 
     /// Messages of a client that the server must have published, where that is certain.
     fn published(&self, publisher: &Client) -> Option<u32> {
-        let may_be_closed = self.settings.config.slow_consumer == SlowConsumer::Disconnect;
+        let disconnects = self.settings.config.slow_consumer == SlowConsumer::Disconnect;
+        let limits = &self.settings.config.limits;
+        let deadlines = [limits.idle_timeout, limits.lifetime].into_iter().flatten();
+        let may_have_passed =
+            deadlines.min().is_some_and(|time| time.as_millis() as u64 <= self.context.now_ms);
+        let may_be_closed = disconnects || self.context.may_be_full || may_have_passed;
         let never_looks = publisher.plan.reading == Reading::Never || publisher.has_vanished;
         let is_uncertain = publisher.was_closed
             || publisher.end == Some(None)
