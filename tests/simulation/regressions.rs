@@ -396,3 +396,19 @@ fn a_full_shard_does_not_spin_on_accepts() {
     story.settle(0);
     assert_eq!(story.counter("connections_accepted"), 3);
 }
+
+/// A peer that had finished and was still reading its echoes was reset when the drain began.
+#[test]
+fn a_drain_leaves_a_finishing_peer_its_time() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, mut decoder) = story.open(0, "/echo");
+    story.shards[0].io().hold(Kind::Send);
+    story.send(socket, TEXT, b"last words");
+    story.network.borrow_mut().sockets[socket].client_finish();
+    story.settle(0);
+    story.drain();
+    story.pass(Duration::from_millis(500));
+    story.shards[0].io().let_go();
+    story.settle(0);
+    assert_eq!(story.read(socket, &mut decoder), [message(TEXT, b"last words")]);
+}
