@@ -412,3 +412,20 @@ fn a_drain_leaves_a_finishing_peer_its_time() {
     story.settle(0);
     assert_eq!(story.read(socket, &mut decoder), [message(TEXT, b"last words")]);
 }
+
+/// A peer that does not read kept its shard waking with every tick of the timers.
+#[test]
+fn a_paused_peer_lets_its_shard_sleep() {
+    let mut story = Story::new(1, |config, _| {
+        config.engine.park_after = Some(Duration::from_secs(5));
+        config.limits.idle_timeout = None;
+    });
+    let (socket, _) = story.open(0, "/echo");
+    for _ in 0..10 {
+        story.send(socket, TEXT, &[b'x'; 1000]);
+        story.settle(0);
+    }
+    story.pass(Duration::from_secs(6));
+    let wait = story.shards[0].io().wait().expect("a deadline");
+    assert!(wait > Duration::from_secs(1), "{wait:?}");
+}

@@ -113,8 +113,7 @@ impl Client {
             Some(1001) => {
                 let has_lifetime = limits.lifetime.is_some();
                 // It sends nothing while it takes a large message, or cannot while it reads slowly.
-                let is_busy = limits.message_bytes > 10_000 || self.plan.reading == Reading::Slow;
-                let is_idle = is_idle || idle_ms.is_some() && is_busy;
+                let is_idle = is_idle || idle_ms.is_some() && self.is_busy(context);
                 has_lifetime || is_idle || context.has_jumped || context.draining_since.is_some()
             }
             Some(1013) => config.slow_consumer == SlowConsumer::Disconnect && self.plan.is_member(),
@@ -151,6 +150,7 @@ impl Client {
         let is_slow = self.plan.reading == Reading::Slow;
         let had_no_room = context.may_be_full && !self.upgraded;
         let lifetime_ms = limits.lifetime.map(|lifetime| lifetime.as_millis() as u64 + close_ms);
+        let is_idle = limits.idle_timeout.is_some() && self.is_busy(context);
         let is_old = lifetime_ms.is_some_and(|ms| now_ms >= self.connected_ms + ms);
         if is_overdue
             || drained
@@ -158,6 +158,7 @@ impl Client {
             || is_slow
             || had_no_room
             || is_old
+            || is_idle
             || context.has_jumped
         {
             return;
@@ -168,6 +169,12 @@ impl Client {
             assert!(self.has_finished, "client {number}: no close frame");
             self.check_nothing_is_owed();
         }
+    }
+
+    /// Whether so much is on its way that the server may not hear of the client for long.
+    fn is_busy(&self, context: &Context) -> bool {
+        let is_large = context.shared.config.limits.message_bytes > 10_000;
+        is_large || self.plan.requests > 0 || self.plan.reading == Reading::Slow
     }
 
     /// Everything has come to rest: nothing that needs no timer may be outstanding.
