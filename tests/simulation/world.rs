@@ -321,8 +321,11 @@ impl World {
             deadlines.min().is_some_and(|time| time.as_millis() as u64 <= self.context.now_ms);
         let may_be_closed = disconnects || self.context.may_be_full || may_have_passed;
         let never_looks = publisher.plan.reading == Reading::Never || publisher.has_vanished;
+        let was_cut_off = publisher.end.is_some()
+            && publisher.close_received.is_none()
+            && !publisher.has_finished;
         let is_uncertain = publisher.was_closed
-            || publisher.end == Some(None)
+            || was_cut_off
             || never_looks && (may_be_closed || self.context.draining_since.is_some())
             || self.context.has_jumped
             || !publisher.upgraded && !never_looks;
