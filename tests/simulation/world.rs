@@ -316,8 +316,11 @@ impl World {
     fn published(&self, publisher: &Client) -> Option<u32> {
         // Who does not read is paused, with messages received that are published later or never.
         let never_looks = publisher.plan.reading == Reading::Never || publisher.has_vanished;
+        let was_cut_off = publisher.end.is_some()
+            && publisher.close_received.is_none()
+            && !publisher.has_finished;
         let is_uncertain = publisher.was_closed
-            || publisher.end == Some(None)
+            || was_cut_off
             || never_looks
             || self.context.has_jumped
             || !publisher.upgraded;
