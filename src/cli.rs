@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint, value_parser};
 use clap_complete::Shell;
 
+use crate::bench::Arguments;
 use crate::config::Config;
 use crate::settings::{FILE_KEY, Flags, Setting, SettingError, Settings, declarations};
 
@@ -15,6 +16,8 @@ use crate::settings::{FILE_KEY, Flags, Setting, SettingError, Settings, declarat
 pub enum Action {
     /// Run the server.
     Serve(Box<Config>),
+    /// Measure a server.
+    Bench(Box<Arguments>),
     /// Print this text to standard output.
     Print(Vec<u8>),
 }
@@ -34,6 +37,10 @@ impl Action {
                 let settings = Settings::load(flags(matches), environment)?;
                 settings.resolve()?;
                 Ok(Self::Print(settings.to_toml().into_bytes()))
+            }
+            Some((BENCH, matches)) => {
+                let arguments = Arguments::from_arg_matches(matches);
+                Ok(Self::Bench(Box::new(arguments.unwrap_or_else(|error| error.exit()))))
             }
             Some((COMPLETIONS, matches)) => Ok(Self::Print(completions(matches))),
             Some((MAN, _)) => Ok(Self::Print(manual())),
@@ -61,6 +68,9 @@ pub fn command() -> Command {
     let completions = Command::new(COMPLETIONS)
         .about("Print the completions of a shell to standard output")
         .arg(Arg::new(SHELL).required(true).value_parser(value_parser!(Shell)));
+    let bench = Arguments::augment_args(Command::new(BENCH))
+        .about("Measure a WebSocket server: this one, or any other")
+        .after_help(BENCH_AFTER_HELP);
     let man = Command::new(MAN).about("Print the manual page to standard output");
     with_settings(Command::new(NAME))
         .version(crate::VERSION)
@@ -71,6 +81,7 @@ pub fn command() -> Command {
         .disable_help_subcommand(true)
         .subcommand(with_settings(serve).after_help(AFTER_HELP))
         .subcommand(with_settings(config).after_help(AFTER_HELP))
+        .subcommand(bench)
         .subcommand(completions)
         .subcommand(man)
 }
@@ -137,6 +148,7 @@ fn manual() -> Vec<u8> {
 const NAME: &str = "ringwire";
 const SERVE: &str = "serve";
 const CONFIG: &str = "config";
+const BENCH: &str = "bench";
 const COMPLETIONS: &str = "completions";
 const MAN: &str = "man";
 const SHELL: &str = "shell";
@@ -148,6 +160,11 @@ environment over the file. Lists are repeated or separated by commas; in the fil
 Sizes are bytes or have a unit (64KiB, 1MiB, 1GiB), times always have one (250ms, 10s, 2m, 1h).
 
 Exit status: 0 after a stop by signal, 1 when the server fails, 2 when a setting is refused.";
+const BENCH_AFTER_HELP: &str = "\
+Sizes are bytes or have a unit (20, 1KiB, 16MiB), times always have one (250ms, 10s, 2m, 1h).
+
+Exit status: 0 when the server did all it should, 1 when connections failed, content was wrong or \
+messages were lost, 2 when an option is refused or the run could not be made.";
 
 #[cfg(test)]
 mod tests {
@@ -162,7 +179,7 @@ mod tests {
         let matches = command().try_get_matches_from(line.split_whitespace()).expect("accepted");
         match Action::from_matches(&matches, []) {
             Ok(Action::Serve(config)) => *config,
-            Ok(Action::Print(_)) => panic!("{line}: prints"),
+            Ok(_) => panic!("{line}: does not serve"),
             Err(error) => panic!("{line}: {error}"),
         }
     }

@@ -45,8 +45,8 @@
 //! * A send hands its [`io::Outgoing`] to the ring and gets it back with the completion. Nothing
 //!   the rest of the program does can free memory that the kernel reads.
 //! * A send that holds a receive buffer never waits for the peer (`MSG_DONTWAIT`): what the socket
-//!   does not take at once is copied out. So receive buffers are bound for one tick at the most, and
-//!   slow readers cannot exhaust them.
+//!   does not take at once is copied out. So receive buffers are bound for one tick at the most,
+//!   and slow readers cannot exhaust them.
 //!
 //! # Echo in place
 //!
@@ -59,15 +59,15 @@
 //! # Broadcast
 //!
 //! A message is encoded once. On its own shard it is joined with whatever else was published to the
-//! topic in the same tick; other shards read it from the publisher's broadcast ring, each at its own
-//! cursor ([`hub::ring`]), and are woken by `MSG_RING` if they sleep ([`hub::mesh`]). A full ring,
-//! in messages or in bytes, pauses publishers and drops nothing. What a subscriber does not read
-//! queues in its outbox up to a bound, and then the policy for slow consumers decides.
+//! topic in the same tick; other shards read it from the publisher's broadcast ring, each at its
+//! own cursor ([`hub::ring`]), and are woken by `MSG_RING` if they sleep ([`hub::mesh`]). A full
+//! ring, in messages or in bytes, pauses publishers and drops nothing. What a subscriber does not
+//! read queues in its outbox up to a bound, and then the policy for slow consumers decides.
 //!
 //! # Modules, in the order of the data
 //!
-//! * [`cli`], [`settings`], [`config`], [`limits`], [`logging`]: from flags, environment and file to
-//!   one effective configuration, each default and range in one place.
+//! * [`cli`], [`settings`], [`config`], [`limits`], [`logging`]: from flags, environment and file
+//!   to one effective configuration, each default and range in one place.
 //! * [`io`]: the only place that names io_uring. Trait [`io::Io`] is the seam: production plugs in
 //!   the ring, tests plug in a simulated kernel.
 //! * [`wire`]: RFC 6455 as functions over bytes: headers, masks, UTF-8, close codes, frames.
@@ -85,6 +85,7 @@
 //! timer in the kernel; no unsafe outside the files that talk to the kernel, the mask kernels and
 //! the broadcast ring; no clock below the loop.
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -57,8 +57,7 @@ pub const MESSAGE_BYTES: Bound<u32> =
 pub const MESSAGE_FRAGMENTS: Bound<u32> = Bound { default: 131_072, least: 1, most: 1 << 30 };
 
 /// Control frames in one second.
-pub const CONTROL_FRAMES_PER_SECOND: Bound<u32> =
-    Bound { default: 1000, least: 1, most: 1_000_000 };
+pub const CONTROL_FRAMES_PER_SECOND: Bound<u32> = Bound { default: 1000, least: 1, most: 60_000 };
 
 /// From accept to the complete request head.
 pub const HANDSHAKE_TIMEOUT: Bound<Duration> =

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
+use ringwire::bench::{self, Arguments, Verdict};
 use ringwire::cli::{self, Action};
 use ringwire::config::Config;
 use ringwire::logging;
@@ -14,6 +15,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     match Action::from_matches(&cli::command().get_matches(), std::env::vars_os()) {
         Ok(Action::Serve(config)) => serve(*config),
+        Ok(Action::Bench(arguments)) => bench(&arguments),
         Ok(Action::Print(text)) => print(&text),
         Err(error) => {
             eprintln!("error: {error}");
@@ -29,6 +31,17 @@ fn serve(config: Config) -> ExitCode {
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(arguments: &Arguments) -> ExitCode {
+    match bench::run(arguments) {
+        Ok(Verdict::Passed) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(REFUSED)
         }
     }
 }

@@ -6,6 +6,7 @@
 //! > The tick: reap all completions, act on each, queue requests, submit once with the wait.
 
 mod buffers;
+mod connect;
 pub mod listener;
 pub mod probe;
 mod ring;
@@ -17,6 +18,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 pub use buffers::BufferSlice;
+pub use connect::bind_source;
 pub use ring::{Ring, RingOptions};
 pub use send::{Outgoing, Segment};
 pub use token::Key;

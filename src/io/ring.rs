@@ -7,9 +7,10 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::{IoUring, Submitter, cqueue, opcode, squeue};
 
 use super::buffers::{BufferSlice, ReceiveBuffers};
+use super::connect::Connects;
 use super::probe::{Abilities, Ability, Refusal};
 use super::send::{InFlight, Outgoing, Segment, Sending};
 use super::token::{Key, Token, Verb};
@@ -34,6 +35,7 @@ pub struct Ring {
     ring: IoUring,
     buffers: ReceiveBuffers,
     in_flight: InFlight,
+    pub(super) connects: Connects,
     listeners: Vec<OwnedFd>,
     /// The rings of the mesh's participants, for wake-ups.
     participants: Vec<RawFd>,
@@ -73,6 +75,7 @@ impl Ring {
             ring,
             buffers,
             in_flight: InFlight::default(),
+            connects: Connects::default(),
             listeners: Vec::new(),
             participants: Vec::new(),
             reaped: Vec::with_capacity(COMPLETION_ENTRIES as usize),
@@ -101,11 +104,15 @@ impl Ring {
         self.in_flight.len()
     }
 
+    pub(super) fn submitter(&self) -> Submitter<'_> {
+        self.ring.submitter()
+    }
+
     /// Queues one request, making room first when the queue is full.
-    fn push(&mut self, entry: squeue::Entry) {
+    pub(super) fn push(&mut self, entry: squeue::Entry) {
         loop {
             // SAFETY: whatever an entry points to lives until its completion: receive buffers and
-            // in-flight sends as long as the ring, and constants for ever.
+            // in-flight sends and peers as long as the ring, constants for ever.
             let pushed = unsafe { self.ring.submission().push(&entry) };
             if pushed.is_ok() {
                 return;
@@ -117,7 +124,7 @@ impl Ring {
         }
     }
 
-    fn cancel(&mut self, token: Token) {
+    pub(super) fn cancel(&mut self, token: Token) {
         let builder = CancelBuilder::user_data(token.to_bits());
         let cancel = Token::indexed(Verb::Cancel, 0).to_bits();
         self.push(
@@ -170,7 +177,11 @@ impl Ring {
                 }
                 return None;
             }
-            Verb::Cancel | Verb::Connect => return None,
+            Verb::Connect => {
+                self.connects.complete(key, check(result).map(|_| ()));
+                return None;
+            }
+            Verb::Cancel => return None,
         })
     }
 
@@ -366,3 +377,6 @@ const COMPLETION_ENTRIES: u32 = 8192;
 pub(super) const MESSAGE: u32 = 1;
 /// `IORING_ENTER_GETEVENTS`.
 const GETEVENTS: u32 = 1;
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::io::{BufferSlice, Outgoing, Segment};
+use crate::wire::header::OpCode;
 
 /// The segments that wait for the send in flight.
 ///
@@ -51,13 +52,21 @@ impl Outbox {
 
     /// Inserts a control frame ahead of queued data, but behind other control frames and never
     /// within a frame: `mid_frame` tells whether what was taken before ends within one.
+    ///
+    /// When very many wait, a pong takes the place of the one before it: only the most recent ping
+    /// has to be answered (RFC 6455 section 5.5.3), and a peer that does not read must not fill
+    /// memory with pings.
     pub fn push_control(&mut self, frame: Segment, mid_frame: bool) {
         let mut place = 0;
         let segments = || self.first.iter().chain(self.rest.iter().flat_map(|rest| &rest.queue));
         if mid_frame {
             place = segments().position(Segment::ends_frame).map_or(usize::MAX, |end| end + 1);
         }
-        place = place.saturating_add(segments().skip(place).take_while(is_control).count());
+        let controls = segments().skip(place).take_while(is_control).count();
+        place = place.saturating_add(controls);
+        if controls >= CONTROLS_MAX && is_pong(&frame) && self.is_pong_at(place - 1) {
+            return self.replace(place - 1, frame);
+        }
         let first = match (place, self.first.is_none()) {
             (_, true) => return self.push(frame),
             (0, _) => self.first.replace(frame),
@@ -96,7 +105,8 @@ impl Outbox {
         let mut leftover = leftover.rev().peekable();
         // Control frames queued meanwhile would be overtaken by later ones if they stayed behind
         // the data that comes back.
-        let controls = leftover.peek().map(|_| self.take_controls());
+        let comes_between = leftover.peek().is_some_and(|last| !is_control(&last));
+        let controls = if comes_between { self.take_controls() } else { Vec::new() };
         for segment in leftover {
             if let Some(second) = self.first.replace(segment) {
                 let rest = self.rest.get_or_insert_default();
@@ -104,7 +114,7 @@ impl Outbox {
                 rest.queue.push_front(second);
             }
         }
-        for frame in controls.into_iter().flatten() {
+        for frame in controls {
             self.push_control(frame, true);
         }
         if self.rest.as_ref().is_some_and(|rest| rest.queue.is_empty()) {
@@ -182,6 +192,27 @@ impl Outbox {
         controls
     }
 
+    fn is_pong_at(&self, place: usize) -> bool {
+        match place.checked_sub(1) {
+            None => self.first.as_ref().is_some_and(is_pong),
+            Some(place) => {
+                self.rest.as_ref().and_then(|rest| rest.queue.get(place)).is_some_and(is_pong)
+            }
+        }
+    }
+
+    fn replace(&mut self, place: usize, segment: Segment) {
+        let Some(place) = place.checked_sub(1) else {
+            self.first = Some(segment);
+            return;
+        };
+        let rest = self.rest.get_or_insert_default();
+        if let Some(replaced) = rest.queue.get_mut(place) {
+            rest.bytes = rest.bytes - replaced.len() + segment.len();
+            *replaced = segment;
+        }
+    }
+
     fn refill(&mut self) {
         if self.first.is_none()
             && let Some(rest) = &mut self.rest
@@ -197,6 +228,13 @@ fn is_control(segment: &&Segment) -> bool {
     matches!(segment, Segment::Owned { control: true, .. })
 }
 
+/// Whether a segment is a pong of which nothing has been sent.
+fn is_pong(segment: &Segment) -> bool {
+    const FIRST_BYTE: u8 = 0x80 | OpCode::Pong as u8;
+    matches!(segment, Segment::Owned { bytes, offset: 0, control: true, .. }
+        if bytes.first() == Some(&FIRST_BYTE))
+}
+
 /// Messages in a segment that no policy has touched yet.
 fn messages(segment: &Segment) -> u64 {
     match segment {
@@ -208,6 +246,8 @@ fn messages(segment: &Segment) -> u64 {
 
 /// Segments of one vectored send: enough to make a crossing cheap, far below `IOV_MAX`.
 const VECTORS_MAX: usize = 64;
+/// Control frames that wait before pongs replace each other: more than come in one second.
+const CONTROLS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,9 @@
 //! What a connection costs: memory follows the bytes received, the bytes moved are linear in them,
 //! and a connection in the middle of nothing owns nothing.
 
-use super::super::Piece;
 use allocation_counter::measure;
 
-use super::super::{Output, Rules, Session};
+use super::super::{Output, Piece, Rules, Session};
 use super::client::{KEY, frame_with, message, open, request};
 use super::harness::{Harness, Sending};
 use crate::config::{Config, Limits, MessageTypes};

@@ -66,6 +66,34 @@ fn publications_may_come_with_the_upgrade() {
 }
 
 #[test]
+fn nothing_goes_ahead_of_the_response() {
+    let frames = [message(OpCode::Text, b"early"), message(OpCode::Ping, b"p")].concat();
+    let input = [HEALTH, &request("/echo"), &frames].concat();
+    for sending in [Sending::Eager, Sending::Lazy] {
+        for split in 0..=input.len() {
+            let mut harness = Harness::new(sending);
+            harness.feed(&input[..split]);
+            harness.feed(&input[split..]);
+            harness.command(|session, output| session.ping(output));
+            let sent = harness.sent();
+            assert!(sent.starts_with(b"HTTP/1.1 200 OK\r\n"), "{split}");
+            let upgraded = sent.windows(RESPONSE.len()).position(|window| window == RESPONSE);
+            let frames = &sent[upgraded.expect("the response is whole") + RESPONSE.len()..];
+            let mut expected = [
+                served(true, OpCode::Text, b"early"),
+                served(true, OpCode::Pong, b"p"),
+                served(true, OpCode::Ping, b""),
+            ]
+            .concat();
+            let mut actual = frames.to_vec();
+            expected.sort_unstable();
+            actual.sort_unstable();
+            assert_eq!(actual, expected, "{split}");
+        }
+    }
+}
+
+#[test]
 fn plain_requests_may_come_before_the_upgrade_and_together() {
     let (upgrade, expected) = upgrade_with_frames();
     let mut once = Harness::new(Sending::Eager);

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wire::frames::Frames;
+use crate::wire::header::control_frame;
 
 /// A segment as the plain queue sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -355,7 +356,7 @@ impl Driver {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn the_outbox_is_a_queue(steps in steps()) {
@@ -406,4 +407,34 @@ fn the_oldest_messages_go_first_and_all_of_them_when_none_may_wait() {
         assert_eq!(outbox.drop_messages(bytes, mid_frame), 4 - left.len() as u64);
         assert_eq!(ids(&mut outbox), left, "{bytes} {mid_frame}");
     }
+}
+
+#[test]
+fn pongs_to_a_peer_that_does_not_read_replace_each_other_at_last() {
+    let pong = |id: u32| control_frame(OpCode::Pong, &id.to_be_bytes());
+    let mut outbox = Outbox::default();
+    outbox.push(Segment::owned(vec![0; 50], true));
+    for id in 0..3 * CONTROLS_MAX as u32 {
+        outbox.push_control(Segment::control(pong(id)), true);
+    }
+    let ping = control_frame(OpCode::Ping, b"");
+    outbox.push_control(Segment::control(ping.clone()), true);
+    outbox.push_control(Segment::control(pong(7)), true);
+    let last = 3 * CONTROLS_MAX as u32 - 1;
+    let kept = (0..CONTROLS_MAX as u32 - 1).chain([last]).map(pong).chain([ping, pong(7)]);
+    let expected: Vec<u8> = std::iter::once(vec![0; 50]).chain(kept).flatten().collect();
+    assert_eq!(outbox.bytes(), expected.len());
+    let mut left = Vec::new();
+    while let Some(outgoing) = outbox.take() {
+        let segments = match outgoing {
+            Outgoing::One(segment) => vec![segment],
+            Outgoing::Many(segments) => segments,
+        };
+        for segment in segments {
+            let Segment::Owned { bytes, .. } = segment else { panic!("all of them are owned") };
+            left.extend(*bytes);
+        }
+        outbox.complete(std::iter::empty());
+    }
+    assert!(left == expected);
 }

@@ -45,6 +45,9 @@ async fn echo(stream: Rc<TcpStream>) -> Ended {
             result?;
             buffer = slice.into_inner();
         }
+        if rewritten.is_closed {
+            return Ok(());
+        }
         buffer.copy_within(rewritten.consumed..filled, 0);
         filled -= rewritten.consumed;
         // Room for the rest of a frame that is larger than the buffer.
@@ -85,11 +88,13 @@ struct Rewritten {
     consumed: usize,
     /// Bytes of the frame that goes on.
     wanted: usize,
+    /// Whether the last frame is a close frame, whose echo is the answer to it.
+    is_closed: bool,
 }
 
 /// Turns the client's frames into the server's.
 fn rewrite(buffer: &mut [u8]) -> Rewritten {
-    let mut done = Rewritten { end: 0, consumed: 0, wanted: 0 };
+    let mut done = Rewritten { end: 0, consumed: 0, wanted: 0, is_closed: false };
     while let Some((header_bytes, payload_bytes)) = lengths(&buffer[done.consumed..]) {
         let payload = done.consumed + header_bytes;
         if payload + payload_bytes > buffer.len() {
@@ -101,6 +106,7 @@ fn rewrite(buffer: &mut [u8]) -> Rewritten {
         for (index, byte) in buffer[payload..payload + payload_bytes].iter_mut().enumerate() {
             *byte ^= key[index % 4];
         }
+        done.is_closed = buffer[done.consumed] & 0x0f == 8;
         buffer[done.consumed + 1] &= 0x7f;
         buffer.copy_within(done.consumed..payload - 4, done.end);
         done.end += header_bytes - 4;

@@ -1,0 +1,107 @@
+"""The workloads that a comparison runs, and the figures they are to reach."""
+
+from dataclasses import dataclass
+
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure of one server that is to be at most so many times another's."""
+
+    subject: str
+    other: str
+    most: float
+    # A metric of measuring.generator.METRICS.
+    metric: str = "cpu_us"
+
+
+def at_most(other, most, metric="cpu_us"):
+    return Target("ringwire", other, most, metric)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One run of the load generator."""
+
+    name: str
+    title: str
+    # What `ringwire bench` is asked for, besides size and connections.
+    kind: str
+    options: tuple = ()
+    size: int = 20
+    # Connections, or subscribers of a broadcast.
+    connections: int = 1000
+    targets: tuple = ()
+    plots: bool = False
+    # Whether the server needs all cores that the generator leaves.
+    all_cores: bool = False
+
+    @property
+    def is_broadcast(self):
+        return self.kind == "broadcast"
+
+    @property
+    def path(self):
+        return "/broadcast" if self.is_broadcast else "/echo"
+
+    def arguments(self, shrink=1):
+        """Arguments of `ringwire bench`; a trial divides the connections by `shrink`."""
+        count = max(self.connections // shrink, 4)
+        arguments = [self.kind, *self.options]
+        if self.is_broadcast:
+            return [*arguments, "--subscribers", str(count), "--size", str(self.size)]
+        arguments += ["--connections", str(count)]
+        return arguments + (["--size", str(self.size)] if self.kind in ("echo", "rate") else [])
+
+
+def broadcast(size, burst):
+    size_name = f"{size} B" if size < KIB else f"{size // KIB} KiB"
+    how = "one at a time" if burst == 1 else f"bursts of {burst}"
+    title = f"broadcast, 1 publisher, 1,000 subscribers, {size_name}, {how}"
+    return Workload(
+        f"broadcast-{size}x{burst}", title,
+        "broadcast", ("--publishers", "1", "--burst", str(burst)), size=size,
+        targets=(at_most("floor", 1.08), BUN), plots=burst == 1 and size == 20)
+
+
+# Against Bun: ahead, and at the same rate with a shorter tail.
+BUN = at_most("bun", 1.0)
+BUN_TAIL = tuple(at_most("bun", 1.0, metric) for metric in ("p50_us", "p99_us", "p999_us"))
+
+ALL = (
+    Workload("echo-1000x1", "echo, 1,000 connections, 20 B, 1 in flight", "echo",
+             targets=(at_most("floor", 1.04), BUN), plots=True),
+    Workload("echo-200x32", "echo, 200 connections, 20 B, bursts of 32", "echo",
+             ("--burst", "32"), connections=200, targets=(at_most("floor", 1.08), BUN)),
+    Workload("echo-64KiB", "echo, 20 connections, 64 KiB", "echo", size=64 * KIB, connections=20,
+             targets=(at_most("floor", 1.15), at_most("floor-received", 1.15), BUN)),
+    Workload("echo-1MiB", "echo, 20 connections, 1 MiB", "echo", size=KIB * KIB, connections=20,
+             targets=(at_most("floor", 1.15), at_most("floor-received", 1.15), BUN)),
+    Workload("echo-1KiBx32", "echo, 20 connections, 1 KiB, bursts of 32", "echo",
+             ("--burst", "32"), size=KIB, connections=20,
+             targets=(at_most("floor", 1.15), at_most("floor-received", 1.15), BUN)),
+    broadcast(20, 1),
+    broadcast(20, 16),
+    broadcast(KIB, 1),
+    broadcast(KIB, 16),
+    Workload("rate-20000", "echo at 20,000 messages a second over 1,000 connections", "rate",
+             ("--rate", "20000"), targets=(BUN, *BUN_TAIL), plots=True),
+    Workload("rate-60000", "echo at 60,000 messages a second over 1,000 connections", "rate",
+             ("--rate", "60000"), targets=(BUN, *BUN_TAIL), plots=True),
+    Workload("two-shards", "echo, 1,000 connections, 20 B, 1 in flight, servers on all cores",
+             "echo", targets=(Target("ringwire-2-shards", "ringwire", 1.05),), all_cores=True),
+    Workload("handshakes", "handshakes, closed at once", "connect", connections=100,
+             targets=(at_most("bun", 1 / 1.3),)),
+    Workload("idle", "10,000 idle connections, 6 s after the first", "idle", connections=10_000,
+             targets=(at_most("bun", 1.0, "user_bytes"),)),
+)
+
+
+def of_names(names):
+    """The workloads of these names, all when there are none."""
+    known = {workload.name: workload for workload in ALL}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SystemExit(f"error: no workload {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in names] if names else list(ALL)

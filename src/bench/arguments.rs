@@ -1,0 +1,174 @@
+//! The command line of `ringwire bench`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum, ValueHint};
+
+use super::sources::Sources;
+use super::target::Target;
+use super::values::{SizeMix, parse_duration, parse_percent};
+
+/// What the connections do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WorkloadName {
+    /// Send, wait for the echo, send again
+    Echo,
+    /// Send at a fixed or stepped rate, whether echoes come or not
+    Rate,
+    /// Publish to topics and check what each subscriber gets
+    Broadcast,
+    /// Open and close connections
+    Connect,
+    /// Drop all connections at once and reconnect them
+    Storm,
+    /// Hold connections and answer pings
+    Idle,
+    /// Broadcast, then let some subscribers stop reading
+    Slow,
+}
+
+/// How connections are ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Close {
+    /// Close frames in both directions, then the end of the stream
+    Handshake,
+    /// Reset, without a close frame
+    Reset,
+    /// Stay open until the run ends (workload connect only)
+    None,
+}
+
+/// The arguments of `ringwire bench`.
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// Server: ws://host:port/path or ws+unix:PATH:/route; {topic} in the path stands for the
+    /// number of a topic
+    #[arg(value_name = "URL", value_hint = ValueHint::Url)]
+    pub url: Target,
+
+    /// What the connections do
+    #[arg(value_enum, default_value = "echo")]
+    pub workload: WorkloadName,
+
+    /// Connections [default: 100; connect 32, storm and idle 1000]
+    #[arg(long, value_name = "N", help_heading = LOAD,
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub connections: Option<u32>,
+
+    /// Payload bytes of a message, or sizes with weights: 20:70,1KiB:30 [default: 20;
+    /// slow 16KiB]
+    #[arg(long, value_name = "SIZES", help_heading = LOAD, value_parser = SizeMix::parse)]
+    pub size: Option<SizeMix>,
+
+    /// Send text instead of binary messages
+    #[arg(long, help_heading = LOAD)]
+    pub text: bool,
+
+    /// Messages on their way per connection (echo) [default: 1, or the burst]
+    #[arg(long, value_name = "N", help_heading = LOAD,
+        value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub in_flight: Option<u32>,
+
+    /// Messages sent together (echo, broadcast, slow) [default: 1]
+    #[arg(long, value_name = "N", help_heading = LOAD,
+        value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub burst: Option<u32>,
+
+    /// Messages per second of all connections together, or several steps of the same duration
+    /// each: 10000,20000 [default: rate 10000, slow 100, broadcast as fast as they are delivered]
+    #[arg(long, value_name = "RATES", help_heading = LOAD, value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub rate: Vec<u32>,
+
+    /// Connections that publish (broadcast, slow) [default: 1]
+    #[arg(long, value_name = "N", help_heading = LOAD,
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub publishers: Option<u32>,
+
+    /// Connections that subscribe (broadcast, slow) [default: 100]
+    #[arg(long, value_name = "N", help_heading = LOAD,
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub subscribers: Option<u32>,
+
+    /// Topics that publishers and subscribers are spread over; more than one needs {topic} in the
+    /// URL (broadcast, slow) [default: 1]
+    #[arg(long, value_name = "N", help_heading = LOAD,
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub topics: Option<u32>,
+
+    /// Share of the subscribers that stop reading in the second half (slow) [default: 10%]
+    #[arg(long, value_name = "PERCENT", help_heading = LOAD, value_parser = parse_percent)]
+    pub slow_share: Option<u32>,
+
+    /// Times that all connections drop (storm) [default: 1]
+    #[arg(long, value_name = "N", help_heading = LOAD,
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: Option<u32>,
+
+    /// How connections are ended [default: handshake; storm reset]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = LOAD)]
+    pub close: Option<Close>,
+
+    /// Let quiet connections wait on a poll instead of a receive, which costs the kernel less
+    /// memory and each message more time (broadcast); idle connections always do
+    #[arg(long, help_heading = LOAD)]
+    pub park: bool,
+
+    /// Time that is measured, of each step where there are several [default: 3s; idle 10s;
+    /// storm, at most, 30s]
+    #[arg(long, value_name = "TIME", help_heading = RUN, value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Time before it that does not count [default: 500ms]
+    #[arg(long, value_name = "TIME", help_heading = RUN, value_parser = parse_duration)]
+    pub warmup: Option<Duration>,
+
+    /// Longest wait for a handshake, an answer, a delivery or a close
+    #[arg(long, value_name = "TIME", help_heading = RUN, default_value = "10s",
+        value_parser = parse_duration)]
+    pub timeout: Duration,
+
+    /// Threads; more are started when the connections need more descriptor tables
+    #[arg(long, value_name = "N", help_heading = RUN, default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: u32,
+
+    /// Cores that the threads are pinned to, in turn [default: the last ones]
+    #[arg(long, value_name = "CORES", help_heading = RUN, value_delimiter = ',')]
+    pub cores: Vec<usize>,
+
+    /// Source addresses, which connections take in turn: 127.0.0.1-127.0.0.9,10.0.0.7 [default:
+    /// the kernel's choice, and on loopback as many as the connections need]
+    #[arg(long, value_name = "ADDRESSES", help_heading = RUN, value_parser = Sources::parse)]
+    pub source: Option<Sources>,
+
+    /// Process of the server on this machine, to sample its processor time and memory
+    #[arg(long, value_name = "PID", help_heading = RUN)]
+    pub server_pid: Option<u32>,
+
+    /// Succeed although messages were lost, duplicated or reordered (broadcast, slow)
+    #[arg(long, help_heading = RUN)]
+    pub allow_loss: bool,
+
+    /// Succeed although connections failed
+    #[arg(long, help_heading = RUN)]
+    pub allow_failures: bool,
+
+    /// Write everything as one JSON object, to standard output instead of the table without FILE
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT, num_args = 0..=1,
+        default_missing_value = "-", value_hint = ValueHint::FilePath)]
+    pub json: Option<PathBuf>,
+
+    /// Write the latencies of each interval as an HdrHistogram log
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]
+    pub hdr: Option<PathBuf>,
+
+    /// Draw latency percentiles and throughput over time: FILE.svg or FILE.png
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]
+    pub plot: Option<PathBuf>,
+}
+
+const LOAD: &str = "Load";
+const RUN: &str = "Run";
+const OUTPUT: &str = "Output";

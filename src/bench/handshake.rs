@@ -1,0 +1,146 @@
+//! The opening handshake from the client's side (RFC 6455 section 4.1).
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+
+use super::failure::Fault;
+use super::target::Target;
+
+/// The requests of a run and the answer that each must get.
+///
+/// All connections send the same key. RFC 6455 wants a new one for each, so that no cache answers;
+/// none is between a load generator and its server.
+pub struct Handshake {
+    requests: Vec<Vec<u8>>,
+    accept: String,
+}
+
+impl Handshake {
+    /// Requests for each of the target's topics, with a key made of `seed`.
+    pub fn new(target: &Target, topics: u32, seed: u128) -> Self {
+        let key = STANDARD.encode(seed.to_le_bytes());
+        let accept = STANDARD.encode(Sha1::new().chain_update(&key).chain_update(GUID).finalize());
+        let request = |topic| {
+            let (path, host) = (target.path_of(topic), &target.host);
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n\
+                 Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n\
+                 Sec-WebSocket-Version: 13\r\n\r\n"
+            );
+            request.into_bytes()
+        };
+        Self { requests: (0..topics.max(1)).map(request).collect(), accept }
+    }
+
+    /// The request for a topic.
+    pub fn request(&self, topic: u32) -> &[u8] {
+        self.requests.get(topic as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Checks the response at the start of `bytes` and returns its length; `None` when it is not
+    /// complete yet.
+    ///
+    /// # Errors
+    /// Why this response opens no WebSocket.
+    pub fn check(&self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+        let refused = |text: String| Err(Fault::Handshake(text));
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MOST];
+        let mut response = httparse::Response::new(&mut fields);
+        let length = match response.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if bytes.len() > HEAD_BYTES_MOST => {
+                return refused(format!("a response head of more than {HEAD_BYTES_MOST} bytes"));
+            }
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(error) => return refused(format!("the response is no HTTP: {error}")),
+        };
+        let status = response.code.unwrap_or(0);
+        if status != 101 {
+            let body = String::from_utf8_lossy(&bytes[length..]);
+            let line = body.lines().next().unwrap_or_default();
+            let line: String = line.chars().take(BODY_CHARACTERS).collect();
+            let reason = response.reason.unwrap_or_default();
+            let separator = if line.is_empty() { "" } else { ": " };
+            return refused(format!("refused with status {status} {reason}{separator}{line}"));
+        }
+        let field = |name: &str| {
+            let mut found = response.headers.iter().filter(|f| f.name.eq_ignore_ascii_case(name));
+            found.next().map(|field| String::from_utf8_lossy(field.value))
+        };
+        let has_token = |name: &str, token: &str| {
+            let value = field(name).unwrap_or_default();
+            value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
+        };
+        if !has_token("Upgrade", "websocket") || !has_token("Connection", "Upgrade") {
+            return refused("status 101 without an upgrade to websocket".to_owned());
+        }
+        match field("Sec-WebSocket-Accept") {
+            Some(accept) if accept.trim() == self.accept => {}
+            Some(_) => return refused("the Sec-WebSocket-Accept field is wrong".to_owned()),
+            None => return refused("the Sec-WebSocket-Accept field is missing".to_owned()),
+        }
+        for unasked in ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"] {
+            if field(unasked).is_some_and(|value| !value.is_empty()) {
+                return refused(format!("an answer to no {unasked} field of ours"));
+            }
+        }
+        Ok(Some(length))
+    }
+}
+
+/// RFC 6455 section 1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+const FIELDS_MOST: usize = 64;
+const HEAD_BYTES_MOST: usize = 16 << 10;
+/// Of a refusal's body, what is told.
+const BODY_CHARACTERS: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The key of RFC 6455 section 1.3 and its answer.
+    const SEED: &[u8; 16] = b"the sample nonce";
+    const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+
+    fn check(response: &str) -> Result<Option<usize>, String> {
+        let target: Target = "ws://127.0.0.1:1/a{topic}".parse().expect("a URL");
+        let handshake = Handshake::new(&target, 2, u128::from_le_bytes(*SEED));
+        let request = str::from_utf8(handshake.request(1)).expect("ASCII");
+        assert!(request.starts_with("GET /a1 HTTP/1.1\r\nHost: 127.0.0.1:1\r\n"), "{request}");
+        assert!(request.contains("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), "{request}");
+        handshake.check(response.as_bytes()).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn an_upgrade_is_complete_with_its_last_byte() {
+        let head = format!(
+            "HTTP/1.1 101 x\r\nconnection: close, upgrade\r\nUPGRADE: WebSocket\r\n{ACCEPT}\r\n"
+        );
+        for cut in 0..head.len() {
+            assert_eq!(check(&head[..cut]), Ok(None), "{cut}");
+        }
+        assert_eq!(check(&format!("{head}more")), Ok(Some(head.len())));
+    }
+
+    #[test]
+    fn whatever_else_is_refused_says_why() {
+        let upgrade = "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+        for (response, part) in [
+            (
+                "HTTP/1.1 503 Busy\r\n\r\nfull, come back\nlater".into(),
+                "status 503 Busy: full, come",
+            ),
+            ("SSH-2.0-OpenSSH_9\r\n\r\n".to_owned(), "no HTTP"),
+            ("HTTP/1.1 101 x\r\n\r\n".into(), "without an upgrade"),
+            (format!("{upgrade}\r\n"), "missing"),
+            (format!("{upgrade}Sec-WebSocket-Accept: x\r\n\r\n"), "wrong"),
+            (format!("{upgrade}{ACCEPT}Sec-WebSocket-Extensions: a\r\n\r\n"), "Extensions"),
+            (format!("HTTP/1.1 101 {}", "x".repeat(HEAD_BYTES_MOST)), "more than"),
+        ] {
+            let fault = check(&response).expect_err(&response);
+            assert!(fault.contains(part), "{fault}");
+        }
+    }
+}

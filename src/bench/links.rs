@@ -1,0 +1,362 @@
+//! The connections of one thread, as its workload sees them: whom to open, send to and close.
+//!
+//! Nothing here touches the ring. What a workload asks for is queued, and the lane carries it out
+//! when the tick's events have been handled, so a burst leaves as one send.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bitflags::bitflags;
+
+use super::arguments::Close;
+use super::content::control_frame;
+use super::failure::{Fault, Phase};
+use super::plan::Plan;
+use super::reader::Partial;
+use super::record::Record;
+use super::schedule::{Moments, Stage};
+use crate::io::{Key, Outgoing, Segment};
+use crate::wire::frames::Frames;
+use crate::wire::header::OpCode;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// There is none.
+    #[default]
+    Free,
+    /// The kernel connects it.
+    Connecting,
+    /// The request is sent, the response has not come.
+    Handshaking,
+    /// Messages go both ways.
+    Open,
+    /// A close frame is sent.
+    Closing,
+    /// Given up; requests are being ended so that the slot can be freed.
+    Ending,
+}
+
+bitflags! {
+    /// Requests under way, and what else is true of a connection.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Flags: u16 {
+        /// A connect is under way.
+        const CONNECTING = 1;
+        /// A receive is armed.
+        const RECEIVING = 1 << 1;
+        /// A poll is armed.
+        const POLLING = 1 << 2;
+        /// A send is under way.
+        const SENDING = 1 << 3;
+        /// A shutdown is under way.
+        const SHUTTING_DOWN = 1 << 4;
+        /// The slot is being freed.
+        const FREEING = 1 << 5;
+        /// The armed receive is being cancelled.
+        const CANCELLING = 1 << 6;
+        /// All requests have been told to end.
+        const WOUND_UP = 1 << 7;
+        /// Waits on a poll while it is quiet.
+        const PARKED = 1 << 8;
+        /// Is not read from.
+        const PAUSED = 1 << 9;
+        /// Listed as having something to send.
+        const DIRTY = 1 << 10;
+        /// The server's close frame has come.
+        const CLOSE_RECEIVED = 1 << 11;
+        /// Its first attempt has ended, well or not.
+        const SETTLED = 1 << 12;
+    }
+}
+
+impl Flags {
+    /// Requests that must end before the slot is freed.
+    pub const REQUESTS: Self = Self::CONNECTING
+        .union(Self::RECEIVING)
+        .union(Self::POLLING)
+        .union(Self::SENDING)
+        .union(Self::SHUTTING_DOWN);
+}
+
+/// One connection.
+#[derive(Debug, Default)]
+pub struct Connection {
+    /// When its state began, in nanoseconds of the run.
+    pub since_ns: u64,
+    /// What is to be sent and has not been handed to the kernel.
+    pub pending: Option<Outgoing>,
+    /// What is there of a frame that is not whole.
+    pub partial: Option<Box<Partial>>,
+    /// Tenants of this place before.
+    pub generation: u32,
+    /// Requests and marks.
+    pub flags: Flags,
+    /// How far it has come.
+    pub state: State,
+}
+
+const _: () = assert!(size_of::<Connection>() <= 56);
+
+/// The connections of one thread, its record and its time.
+pub struct Links {
+    /// By their number in this thread, which is also their slot.
+    pub connections: Vec<Connection>,
+    /// What is measured.
+    pub record: Record,
+    /// The present tick's time in nanoseconds of the run. It is read once a tick, after the wait:
+    /// a latency is too long by the time that the tick's earlier work takes, never too short.
+    pub now_ns: u64,
+    /// The moments of the run, once they are fixed.
+    pub moments: Option<Moments>,
+    /// Connections open now.
+    pub open: u32,
+    /// Slots that are not free.
+    pub occupied: u32,
+    /// Connections whose first attempt has ended.
+    pub settled: u32,
+    /// What throughput counts, in all.
+    pub messages: u64,
+    /// Connections that are being opened or closed and have a deadline.
+    pub in_transit: u32,
+    /// To be opened, in this order.
+    pub to_open: VecDeque<u32>,
+    /// To be given up.
+    pub to_end: Vec<u32>,
+    /// With something to send.
+    pub dirty: Vec<u32>,
+    /// To read from again, or not any more.
+    pub to_adjust: Vec<u32>,
+    /// Other threads to wake.
+    pub wakeups: Vec<usize>,
+    plan: Arc<Plan>,
+    lane: u32,
+    lanes: u32,
+    /// Buffers for what is to be sent.
+    #[expect(clippy::vec_box, reason = "a segment takes the box")]
+    spare: Vec<Box<Vec<u8>>>,
+}
+
+impl Links {
+    /// The connections of thread `lane` of `lanes`, all to be opened.
+    pub fn new(plan: Arc<Plan>, lane: u32, lanes: u32) -> Self {
+        let count = connections_of(&plan, lane, lanes);
+        Self {
+            connections: (0..count).map(|_| Connection::default()).collect(),
+            record: Record::new(plan.intervals()),
+            now_ns: 0,
+            moments: None,
+            open: 0,
+            occupied: 0,
+            settled: 0,
+            messages: 0,
+            in_transit: 0,
+            to_open: if plan.connects_while_measured() {
+                VecDeque::new()
+            } else {
+                (0..count).collect()
+            },
+            to_end: Vec::new(),
+            dirty: Vec::new(),
+            to_adjust: Vec::new(),
+            wakeups: Vec::new(),
+            spare: Vec::new(),
+            plan,
+            lane,
+            lanes,
+        }
+    }
+
+    /// The run's plan.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// The number of this thread.
+    pub fn lane(&self) -> u32 {
+        self.lane
+    }
+
+    /// The threads of the run.
+    pub fn lanes(&self) -> u32 {
+        self.lanes
+    }
+
+    /// Connections of this thread.
+    pub fn count(&self) -> u32 {
+        self.connections.len() as u32
+    }
+
+    /// The number of a connection in the whole run.
+    pub fn id(&self, index: u32) -> u32 {
+        index * self.lanes + self.lane
+    }
+
+    /// The part of the run that the present tick lies in.
+    pub fn stage(&self) -> Stage {
+        self.moments.map_or(Stage::Connecting, |moments| moments.stage(self.now_ns))
+    }
+
+    /// Whether messages can be sent.
+    pub fn is_open(&self, index: u32) -> bool {
+        self.connections[index as usize].state == State::Open
+    }
+
+    /// The key of a connection's present tenant.
+    pub fn key(&self, index: u32) -> Key {
+        Key { index, generation: self.connections[index as usize].generation }
+    }
+
+    /// The connection that `key` means, unless its place has another tenant.
+    pub fn live(&mut self, key: Key) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(key.index as usize)?;
+        (connection.generation == key.generation).then_some(connection)
+    }
+
+    /// Where to append frames for a connection; they leave at the end of the tick.
+    pub fn out(&mut self, index: u32) -> &mut Vec<u8> {
+        let connection = &mut self.connections[index as usize];
+        if !connection.flags.contains(Flags::DIRTY) {
+            connection.flags.insert(Flags::DIRTY);
+            self.dirty.push(index);
+        }
+        let mut fresh = || Segment::Owned {
+            bytes: self.spare.pop().unwrap_or_default(),
+            offset: 0,
+            ends_frame: true,
+            control: false,
+        };
+        let pending = connection.pending.get_or_insert_with(|| Outgoing::One(fresh()));
+        let last = match pending {
+            Outgoing::One(segment) => segment,
+            Outgoing::Many(segments) => {
+                if !matches!(segments.last(), Some(Segment::Owned { .. })) {
+                    segments.push(fresh());
+                }
+                segments.last_mut().expect("one has just been pushed")
+            }
+        };
+        match last {
+            Segment::Owned { bytes, .. } => bytes,
+            _ => unreachable!("a single segment is made above, and is an owned one"),
+        }
+    }
+
+    /// Sends `frames` after what [`Links::out`] has.
+    pub fn out_shared(&mut self, index: u32, frames: Rc<Frames>) {
+        let connection = &mut self.connections[index as usize];
+        let shared = Segment::Shared { frames, offset: 0 };
+        connection.pending = Some(match connection.pending.take() {
+            None => Outgoing::Many(vec![shared]),
+            Some(Outgoing::One(first)) => Outgoing::Many(vec![first, shared]),
+            Some(Outgoing::Many(mut segments)) => {
+                segments.push(shared);
+                Outgoing::Many(segments)
+            }
+        });
+    }
+
+    /// Takes back what has been sent.
+    pub fn recycle(&mut self, outgoing: Outgoing) {
+        let segments = match outgoing {
+            Outgoing::One(segment) => return self.recycle_segment(segment),
+            Outgoing::Many(segments) => segments,
+        };
+        for segment in segments {
+            self.recycle_segment(segment);
+        }
+    }
+
+    /// Ends a connection as the plan says, with a close frame or without.
+    pub fn close(&mut self, index: u32) {
+        match self.plan.close {
+            Close::Reset => self.drop_connection(index),
+            Close::Handshake | Close::None => {
+                if self.is_open(index) {
+                    control_frame(self.out(index), OpCode::Close, &NORMAL);
+                    self.set_state(index, State::Closing);
+                }
+            }
+        }
+    }
+
+    /// Notes a failure and gives the connection up.
+    pub fn fail(&mut self, index: u32, fault: &Fault) {
+        let phase = match self.connections[index as usize].state {
+            State::Free | State::Connecting => Phase::Connect,
+            State::Handshaking => Phase::Handshake,
+            State::Open => Phase::Open,
+            State::Closing | State::Ending => Phase::Close,
+        };
+        self.record.failures.add(self.id(index), phase, fault);
+        self.drop_connection(index);
+    }
+
+    /// Gives a connection up without a word.
+    pub fn drop_connection(&mut self, index: u32) {
+        if !matches!(self.connections[index as usize].state, State::Free | State::Ending) {
+            self.set_state(index, State::Ending);
+            self.to_end.push(index);
+        }
+    }
+
+    /// Stops or resumes reading from a connection.
+    pub fn pause(&mut self, index: u32, paused: bool) {
+        self.connections[index as usize].flags.set(Flags::PAUSED, paused);
+        self.to_adjust.push(index);
+    }
+
+    /// Lets a connection wait on a poll while it is quiet.
+    pub fn park(&mut self, index: u32) {
+        self.connections[index as usize].flags.insert(Flags::PARKED);
+        self.to_adjust.push(index);
+    }
+
+    /// Moves a connection on, and keeps the counts of all.
+    pub fn set_state(&mut self, index: u32, state: State) {
+        let now_ns = self.now_ns;
+        let connection = &mut self.connections[index as usize];
+        let before = std::mem::replace(&mut connection.state, state);
+        connection.since_ns = now_ns;
+        if matches!(state, State::Open | State::Ending)
+            && !connection.flags.contains(Flags::SETTLED)
+        {
+            connection.flags.insert(Flags::SETTLED);
+            self.settled += 1;
+        }
+        self.occupied += u32::from(before == State::Free);
+        self.open += u32::from(state == State::Open);
+        self.open -= u32::from(before == State::Open);
+        self.in_transit += u32::from(state.is_transit());
+        self.in_transit -= u32::from(before.is_transit());
+    }
+
+    fn recycle_segment(&mut self, segment: Segment) {
+        if let Segment::Owned { mut bytes, .. } = segment
+            && self.spare.len() < SPARE_MOST
+            && bytes.capacity() <= SPARE_BYTES_MOST
+        {
+            bytes.clear();
+            self.spare.push(bytes);
+        }
+    }
+}
+
+impl State {
+    /// Whether it must end within the plan's timeout.
+    pub fn is_transit(self) -> bool {
+        matches!(self, Self::Connecting | Self::Handshaking | Self::Closing)
+    }
+}
+
+/// Connections that thread `lane` of `lanes` holds: they are dealt out one by one.
+pub fn connections_of(plan: &Plan, lane: u32, lanes: u32) -> u32 {
+    plan.connections / lanes + u32::from(lane < plan.connections % lanes)
+}
+
+/// The payload of a close frame with code 1000.
+const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
+/// Buffers kept, and how large they may be.
+const SPARE_MOST: usize = 8192;
+const SPARE_BYTES_MOST: usize = 64 << 10;

@@ -1,0 +1,81 @@
+//! The load generator: `ringwire bench`.
+//!
+//! It is a client of any RFC 6455 server. It uses the frame codec and the ring as the server does,
+//! but nothing of the server above them.
+//!
+//! > Arguments become a plan; each thread runs a lane, which is a ring with connections and a
+//! > workload that says what they do; a schedule tells all of them what time it is in the run; what
+//! > they recorded is summed up and reported.
+//!
+//! Threads are pinned and hold as many connections as a ring's table of registered files takes;
+//! when there are more connections, there are more threads than were asked for. Sockets go straight
+//! into that table, so a million of them need no privilege.
+
+pub mod arguments;
+mod content;
+mod environment;
+mod failure;
+mod handshake;
+mod lane;
+mod links;
+mod plan;
+mod process;
+mod progress;
+mod reader;
+mod receive;
+mod record;
+mod report;
+mod requests;
+mod run;
+mod schedule;
+mod sources;
+mod target;
+mod values;
+mod workload;
+
+use std::path::Path;
+
+pub use arguments::Arguments;
+pub use plan::PlanError;
+pub use report::{OutputError, Verdict};
+pub use run::RunError;
+
+use plan::Plan;
+use progress::ProgressLine;
+use report::Report;
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The options make no run.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The run could not be made.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The result could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+/// Runs what `arguments` ask for and writes the results.
+///
+/// # Errors
+/// A [`BenchError`]; that the server failed the run is no error but a [`Verdict`].
+pub fn run(arguments: &Arguments) -> Result<Verdict, BenchError> {
+    let plan = Plan::new(arguments)?;
+    report::check_outputs(arguments)?;
+    let mut line = ProgressLine::new(&plan);
+    let run =
+        run::execute(plan, arguments.server_pid, &mut |stage, totals| line.show(stage, totals))?;
+    line.clear();
+    let report = Report::new(arguments, &run);
+    if arguments.json.as_deref() == Some(Path::new("-")) {
+        report.print_json()?;
+        report.print_warnings();
+    } else {
+        report.print_table()?;
+    }
+    report.write_files(arguments, &run)?;
+    Ok(report.verdict())
+}

@@ -1,0 +1,317 @@
+//! What a run does, checked and with every default filled in.
+
+use std::time::Duration;
+
+use super::arguments::{Arguments, Close, WorkloadName};
+use super::content;
+use super::sources::Sources;
+use super::target::Target;
+use super::values::SizeMix;
+use crate::wire::header::OpCode;
+
+/// Why a combination of options makes no run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("--{option}: {reason}")]
+pub struct PlanError {
+    option: &'static str,
+    reason: String,
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The server.
+    pub target: Target,
+    /// What connections do.
+    pub workload: WorkloadName,
+    /// All connections.
+    pub connections: u32,
+    /// Of these, the first ones that publish; the others subscribe.
+    pub publishers: u32,
+    /// Topics.
+    pub topics: u32,
+    /// Percent of the subscribers that stop reading.
+    pub slow_percent: u32,
+    /// Payload sizes.
+    pub sizes: SizeMix,
+    /// Text instead of binary.
+    pub text: bool,
+    /// Messages on their way per connection.
+    pub in_flight: u32,
+    /// Messages sent together.
+    pub burst: u32,
+    /// Messages per second, step by step; empty is as fast as answers come.
+    pub rates: Vec<u32>,
+    /// Times that all connections drop.
+    pub rounds: u32,
+    /// How connections end.
+    pub close: Close,
+    /// Whether quiet connections wait on a poll.
+    pub park: bool,
+    /// Measured time of each step.
+    pub duration: Duration,
+    /// Time before it that does not count.
+    pub warmup: Duration,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+    /// Threads asked for.
+    pub threads: u32,
+    /// Cores asked for.
+    pub cores: Vec<usize>,
+    /// Source addresses.
+    pub sources: Sources,
+}
+
+impl Plan {
+    /// Fills in the defaults of the workload.
+    ///
+    /// # Errors
+    /// Options that the workload does not have, or that contradict each other.
+    pub fn new(arguments: &Arguments) -> Result<Self, PlanError> {
+        use WorkloadName::{Broadcast, Connect, Echo, Idle, Rate, Slow, Storm};
+        let workload = arguments.workload;
+        refuse_foreign_options(arguments)?;
+        let is_broadcast = matches!(workload, Broadcast | Slow);
+        let publishers = if is_broadcast { arguments.publishers.unwrap_or(1) } else { 0 };
+        let connections = match workload {
+            Broadcast | Slow => publishers + arguments.subscribers.unwrap_or(100),
+            Connect => arguments.connections.unwrap_or(32),
+            Storm | Idle => arguments.connections.unwrap_or(1000),
+            Echo | Rate => arguments.connections.unwrap_or(100),
+        };
+        let burst = arguments.burst.unwrap_or(1);
+        let is_at_once = workload == Connect && arguments.close == Some(Close::None);
+        let warmup = arguments.warmup.unwrap_or(WARMUP);
+        let plan = Self {
+            workload,
+            connections,
+            publishers,
+            topics: arguments.topics.unwrap_or(1),
+            slow_percent: arguments.slow_share.unwrap_or(10),
+            sizes: sizes(arguments),
+            text: arguments.text,
+            in_flight: arguments.in_flight.unwrap_or(burst),
+            burst,
+            rates: rates(arguments),
+            rounds: arguments.rounds.unwrap_or(1),
+            close: arguments.close.unwrap_or(match workload {
+                Storm => Close::Reset,
+                _ => Close::Handshake,
+            }),
+            park: arguments.park || workload == Idle,
+            duration: arguments.duration.unwrap_or(match workload {
+                Idle => Duration::from_secs(10),
+                // The latest moment, not the usual one: it ends when all are back.
+                Storm => Duration::from_secs(30),
+                _ => Duration::from_secs(3),
+            }),
+            warmup: if is_at_once { Duration::ZERO } else { warmup },
+            timeout: arguments.timeout,
+            threads: arguments.threads.min(connections),
+            cores: arguments.cores.clone(),
+            sources: sources(arguments, connections),
+            target: arguments.url.clone(),
+        };
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// Measured parts of the same duration: steps of the rate, or without and with slow readers.
+    pub fn steps(&self) -> usize {
+        if self.workload == WorkloadName::Slow { 2 } else { self.rates.len().max(1) }
+    }
+
+    /// The whole measured time.
+    pub fn measured(&self) -> Duration {
+        self.duration.saturating_mul(self.steps() as u32)
+    }
+
+    /// Intervals of the measured time, the same number for each step.
+    pub fn intervals(&self) -> usize {
+        self.steps() * INTERVALS.div_ceil(self.steps()).max(INTERVALS_OF_STEP_LEAST)
+    }
+
+    /// Whether the connections open one by one as part of the workload, not before it.
+    pub fn connects_while_measured(&self) -> bool {
+        self.workload == WorkloadName::Connect
+    }
+
+    /// The topic of a connection; publishers and subscribers are each spread evenly.
+    pub fn topic(&self, id: u32) -> u32 {
+        id.checked_sub(self.publishers).unwrap_or(id) % self.topics
+    }
+
+    /// The publishers of a topic, by their place among them.
+    pub fn publishers_of(&self, topic: u32) -> impl Iterator<Item = u32> + use<> {
+        (topic..self.publishers).step_by(self.topics as usize)
+    }
+
+    /// Whether this connection is a subscriber that will stop reading.
+    pub fn is_slow(&self, id: u32) -> bool {
+        if self.workload != WorkloadName::Slow {
+            return false;
+        }
+        let Some(place) = id.checked_sub(self.publishers).map(u64::from) else { return false };
+        let share = u64::from(self.slow_percent);
+        (place + 1) * share / 100 != place * share / 100
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        let refused = |option, reason: String| Err(PlanError { option, reason });
+        if self.in_flight < self.burst {
+            return refused("in-flight", format!("at least the burst of {}", self.burst));
+        }
+        if self.topics > 1 && !self.target.names_topic() {
+            return refused("topics", "more than one needs {topic} in the URL's path".to_owned());
+        }
+        if self.publishers > 0 && (self.topics > self.publishers) {
+            return refused("topics", format!("at most the {} publishers", self.publishers));
+        }
+        let opcode = if self.text { OpCode::Text } else { OpCode::Binary };
+        let needed = content::stamp_bytes(opcode);
+        if self.publishers > 0 && self.sizes.least() < needed {
+            let reason = format!("at least {needed}, or loss could not be told");
+            return refused("size", reason);
+        }
+        if self.close == Close::None && self.workload != WorkloadName::Connect {
+            return refused("close", "none is for the workload connect".to_owned());
+        }
+        if self.duration.is_zero() || self.timeout.is_zero() {
+            return refused("duration", "more than nothing, like --timeout".to_owned());
+        }
+        if self.sources.count() > 0 && self.target.address.as_socket_ipv4().is_none() {
+            return refused("source", "only for servers with an IPv4 address".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn sizes(arguments: &Arguments) -> SizeMix {
+    let (text, bytes) = match arguments.workload {
+        // Less would fit the kernel's buffers, and nobody would notice who does not read.
+        WorkloadName::Slow => ("16KiB", 16 << 10),
+        _ => ("20", 20),
+    };
+    let default = || SizeMix { text: text.to_owned(), parts: vec![(bytes, 1)] };
+    arguments.size.clone().unwrap_or_else(default)
+}
+
+fn rates(arguments: &Arguments) -> Vec<u32> {
+    match arguments.workload {
+        WorkloadName::Rate if arguments.rate.is_empty() => vec![10_000],
+        WorkloadName::Slow if arguments.rate.is_empty() => vec![100],
+        _ => arguments.rate.clone(),
+    }
+}
+
+fn sources(arguments: &Arguments, connections: u32) -> Sources {
+    if let Some(sources) = &arguments.source {
+        return sources.clone();
+    }
+    if !arguments.url.is_ipv4_loopback() {
+        return Sources::default();
+    }
+    // Closing leaves ports behind that cannot be used again for a while.
+    let churns = matches!(arguments.workload, WorkloadName::Connect | WorkloadName::Storm);
+    Sources::loopback(connections.saturating_add(if churns { PORTS_OF_CHURN } else { 0 }))
+}
+
+/// An option is refused where it would have no effect.
+fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
+    use WorkloadName::{Broadcast, Connect, Echo, Idle, Rate, Slow, Storm};
+    let all_but_broadcasts: &[_] = &[Echo, Rate, Connect, Storm, Idle];
+    let messages: &[_] = &[Echo, Rate, Broadcast, Slow];
+    let broadcasts: &[_] = &[Broadcast, Slow];
+    let table: [(&'static str, bool, &[WorkloadName]); 13] = [
+        ("connections", arguments.connections.is_some(), all_but_broadcasts),
+        ("size", arguments.size.is_some(), messages),
+        ("text", arguments.text, messages),
+        ("in-flight", arguments.in_flight.is_some(), &[Echo]),
+        ("burst", arguments.burst.is_some(), &[Echo, Broadcast, Slow]),
+        ("rate", !arguments.rate.is_empty(), &[Rate, Broadcast, Slow]),
+        ("publishers", arguments.publishers.is_some(), broadcasts),
+        ("subscribers", arguments.subscribers.is_some(), broadcasts),
+        ("topics", arguments.topics.is_some(), broadcasts),
+        ("slow-share", arguments.slow_share.is_some(), &[Slow]),
+        ("rounds", arguments.rounds.is_some(), &[Storm]),
+        ("park", arguments.park, &[Broadcast, Idle]),
+        ("allow-loss", arguments.allow_loss, broadcasts),
+    ];
+    for (option, is_given, workloads) in table {
+        if is_given && !workloads.contains(&arguments.workload) {
+            let names = workloads.iter().map(|name| format!("{name:?}").to_lowercase());
+            let reason = format!("only for {}", names.collect::<Vec<_>>().join(", "));
+            return Err(PlanError { option, reason });
+        }
+    }
+    let too_many = arguments.workload == Slow && arguments.rate.len() > 1;
+    let reason = || "one rate, because there are two parts already".to_owned();
+    if too_many { Err(PlanError { option: "rate", reason: reason() }) } else { Ok(()) }
+}
+
+const WARMUP: Duration = Duration::from_millis(500);
+/// Intervals that the measured time is cut into, about.
+const INTERVALS: usize = 60;
+const INTERVALS_OF_STEP_LEAST: usize = 10;
+/// Further ports that closed connections keep for a while.
+const PORTS_OF_CHURN: u32 = 300_000;
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
+    use super::*;
+
+    fn plan(line: &str) -> Result<Plan, String> {
+        let command = Arguments::augment_args(Command::new("bench"));
+        let matches = command
+            .try_get_matches_from(format!("bench {line}").split_whitespace())
+            .map_err(|error| error.to_string())?;
+        let arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.to_string())?;
+        Plan::new(&arguments).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_url_alone_is_the_canonical_workload() {
+        let plan = plan("ws://127.0.0.1:7071/").expect("valid");
+        assert_eq!((plan.workload, plan.connections, plan.threads), (WorkloadName::Echo, 100, 1));
+        assert_eq!((plan.sizes.cycle(), plan.text, plan.in_flight), (vec![20], false, 1));
+        assert_eq!((plan.steps(), plan.intervals()), (1, 60));
+    }
+
+    #[test]
+    fn steps_have_the_same_intervals() {
+        let plan = plan("ws://127.0.0.1:1 rate --rate 10,20,30,40,50,60,70").expect("valid");
+        assert_eq!((plan.steps(), plan.intervals() % plan.steps()), (7, 0));
+    }
+
+    #[test]
+    fn roles_are_spread_over_topics() {
+        let line = "ws://127.0.0.1:1/{topic} slow --publishers 4 --subscribers 100 --topics 2";
+        let plan = plan(&format!("{line} --slow-share 25%")).expect("valid");
+        assert_eq!(plan.publishers_of(1).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!([plan.topic(3), plan.topic(4), plan.topic(5)], [1, 0, 1]);
+        assert_eq!((0..plan.connections).filter(|&id| plan.is_slow(id)).count(), 25);
+        assert_eq!((0..4).filter(|&id| plan.is_slow(id)).count(), 0);
+    }
+
+    #[test]
+    fn options_without_effect_are_refused() {
+        for (line, part) in [
+            ("echo --rate 5", "--rate: only for rate, broadcast, slow"),
+            ("echo --in-flight 2 --burst 3", "--in-flight: at least the burst of 3"),
+            ("broadcast --connections 5", "--connections: only for echo"),
+            ("broadcast --size 14", "--size: at least 15"),
+            ("broadcast --size 19 --text", "--size: at least 20"),
+            ("broadcast --topics 2 --publishers 2", "--topics: more than one needs {topic}"),
+            ("echo --close none", "--close: none is for"),
+            ("slow --rate 1,2", "--rate: one rate"),
+            ("echo --duration 0s", "--duration"),
+        ] {
+            let said = plan(&format!("ws://127.0.0.1:1/ {line}")).expect_err(line);
+            assert!(said.contains(part), "{line}: {said}");
+        }
+        let said = plan("ws+unix:/a:/ echo --source 127.0.0.1").expect_err("no IPv4");
+        assert!(said.contains("--source"), "{said}");
+    }
+}

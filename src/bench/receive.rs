@@ -1,0 +1,130 @@
+//! Bytes from the server: to the handshake, to frames, to the workload.
+
+use super::content::control_frame;
+use super::failure::Fault;
+use super::handshake::Handshake;
+use super::links::{Flags, Links, State};
+use super::reader::{self, Incoming, Partial};
+use super::workload::Workload;
+use crate::wire::close::ClosePayload;
+use crate::wire::header::OpCode;
+
+impl Links {
+    /// Takes bytes that a connection received.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn take<W: Workload>(
+        &mut self,
+        workload: &mut W,
+        handshake: &Handshake,
+        index: u32,
+        input: &[u8],
+    ) -> Result<(), Fault> {
+        let connection = &mut self.connections[index as usize];
+        let mut partial = connection.partial.take();
+        let mut begun;
+        let mut input = input;
+        if connection.state == State::Handshaking {
+            if let Some(head) = partial.take() {
+                begun = head.bytes;
+                begun.extend_from_slice(input);
+                input = &begun;
+            }
+            let Some(length) = handshake.check(input)? else {
+                let begun = Partial::starting_with(input);
+                self.connections[index as usize].partial = Some(Box::new(begun));
+                return Ok(());
+            };
+            input = &input[length..];
+            self.record.counters.handshakes += 1;
+            self.set_opened(workload, index);
+        }
+        reader::read(input, &mut partial, |incoming| self.incoming(workload, index, incoming))?;
+        self.connections[index as usize].partial = partial;
+        Ok(())
+    }
+
+    /// Takes the end of the stream.
+    pub fn end_of_stream<W: Workload>(&mut self, workload: &W, index: u32) {
+        let connection = &self.connections[index as usize];
+        let is_answered = connection.flags.contains(Flags::CLOSE_RECEIVED);
+        match connection.state {
+            State::Closing if is_answered => {
+                self.record.counters.closed_cleanly += 1;
+                self.drop_connection(index);
+            }
+            State::Handshaking => {
+                let begun = connection.partial.as_ref().map_or(0, |partial| partial.bytes.len());
+                let text = format!("the stream ended after {begun} bytes of the response");
+                self.fail(index, &Fault::Handshake(text));
+            }
+            State::Closing | State::Open => self.fault(workload, index, &Fault::EndOfStream),
+            State::Free | State::Connecting | State::Ending => {}
+        }
+    }
+
+    /// Takes a fault of the server, or one that was to be expected.
+    pub fn fault<W: Workload>(&mut self, workload: &W, index: u32, fault: &Fault) {
+        match self.connections[index as usize].state {
+            State::Free | State::Ending => {}
+            _ if workload.forgives(self, index) => {
+                self.record.counters.slow_cut += 1;
+                self.drop_connection(index);
+            }
+            State::Closing => {
+                self.record.counters.closed_otherwise += 1;
+                self.fail(index, fault);
+            }
+            _ => self.fail(index, fault),
+        }
+    }
+
+    /// The workload sees the connect's beginning as the state's.
+    fn set_opened<W: Workload>(&mut self, workload: &mut W, index: u32) {
+        let since_ns = self.connections[index as usize].since_ns;
+        self.set_state(index, State::Open);
+        self.connections[index as usize].since_ns = since_ns;
+        workload.opened(self, index);
+    }
+
+    fn incoming<W: Workload>(
+        &mut self,
+        workload: &mut W,
+        index: u32,
+        incoming: Incoming<'_>,
+    ) -> Result<(), Fault> {
+        let state = self.connections[index as usize].state;
+        match incoming {
+            _ if !matches!(state, State::Open | State::Closing) => Ok(()),
+            Incoming::Message(opcode, payload) => {
+                let counters = &mut self.record.counters;
+                counters.messages_received += 1;
+                counters.bytes_received += payload.len() as u64;
+                // What was on its way when we closed says nothing any more.
+                if state == State::Closing {
+                    return Ok(());
+                }
+                workload.message(self, index, opcode, payload)
+            }
+            Incoming::Ping(payload) => {
+                if state == State::Open {
+                    control_frame(self.out(index), OpCode::Pong, payload);
+                    self.record.counters.pings_answered += 1;
+                }
+                Ok(())
+            }
+            Incoming::Pong => Ok(()),
+            Incoming::Close(payload) => {
+                let close = ClosePayload::parse(payload)?;
+                if state == State::Closing {
+                    let connection = &mut self.connections[index as usize];
+                    connection.flags.insert(Flags::CLOSE_RECEIVED);
+                    return Ok(());
+                }
+                let code = close.code.map(|code| code.0);
+                Err(Fault::Closed { code, reason: close.reason.to_owned() })
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What one thread measured, and the sum of all of them.
+//!
+//! The measured time is cut into intervals, each with its own histogram: the total is their sum, a
+//! step of a stepped rate is the sum of some of them, and the log and the plot show them all.
+
+use std::ops::{AddAssign, Range};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::failure::Failures;
+use super::schedule::Moments;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts of the whole run, warm-up included.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl AddAssign for Counters {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Handshakes completed.
+    handshakes,
+    /// Data messages queued for sending.
+    messages_sent,
+    /// Data messages received, by publishers too.
+    messages_received,
+    /// Their payload bytes.
+    bytes_received,
+    /// Data messages that came back to connections that publish.
+    messages_to_publishers,
+    /// Messages that were to be delivered, to subscribers that were to read them.
+    deliveries_expected,
+    /// Messages that never came.
+    lost,
+    /// Messages that came again.
+    duplicated,
+    /// Messages that came after a later one of the same publisher.
+    reordered,
+    /// Bursts that were not delivered to all subscribers in time.
+    bursts_stalled,
+    /// Messages without an answer at the end.
+    unanswered,
+    /// Pings of the server answered.
+    pings_answered,
+    /// Connections open when the measurement ended.
+    open_at_end,
+    /// Connections that the server had cut when they stopped reading.
+    slow_cut,
+    /// Connections closed with a close frame in both directions and the end of the stream.
+    closed_cleanly,
+    /// Connections that were reset, or did not finish closing in time.
+    closed_otherwise,
+}
+
+/// What one part of the measured time saw.
+#[derive(Clone, Debug)]
+pub struct Interval {
+    /// What throughput counts.
+    pub messages: u64,
+    /// Payload bytes of these.
+    pub bytes: u64,
+    /// Nanoseconds.
+    pub latency: Histogram<u64>,
+}
+
+impl Interval {
+    fn new() -> Self {
+        Self { messages: 0, bytes: 0, latency: histogram() }
+    }
+
+    /// Adds another's.
+    pub fn merge(&mut self, other: &Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+        // Histograms that resize take whatever another one holds.
+        let _ = self.latency.add(&other.latency);
+    }
+}
+
+/// What one thread, or all of them, measured.
+#[derive(Clone, Debug)]
+pub struct Record {
+    from_ns: u64,
+    until_ns: u64,
+    interval_ns: u64,
+    /// The measured time in equal parts.
+    pub intervals: Vec<Interval>,
+    /// Counts.
+    pub counters: Counters,
+    /// How late the generator itself sent, in nanoseconds; open loop only.
+    pub lateness: Histogram<u64>,
+    /// Failures.
+    pub failures: Failures,
+    /// When the last event was counted, in nanoseconds of the run.
+    pub last_ns: u64,
+}
+
+impl Record {
+    /// A record of this many intervals; nothing is counted before [`Record::start`].
+    pub fn new(intervals: usize) -> Self {
+        Self {
+            from_ns: u64::MAX,
+            until_ns: u64::MAX,
+            interval_ns: 1,
+            intervals: (0..intervals).map(|_| Interval::new()).collect(),
+            counters: Counters::default(),
+            lateness: histogram(),
+            failures: Failures::default(),
+            last_ns: 0,
+        }
+    }
+
+    /// Says which time counts.
+    pub fn start(&mut self, moments: Moments) {
+        self.from_ns = moments.from_ns;
+        self.until_ns = moments.until_ns;
+        let measured_ns = moments.until_ns.saturating_sub(moments.from_ns);
+        self.interval_ns = measured_ns.div_ceil(self.intervals.len().max(1) as u64).max(1);
+    }
+
+    /// Nanoseconds of one interval.
+    pub fn interval_ns(&self) -> u64 {
+        self.interval_ns
+    }
+
+    /// Counts a message at `at_ns` that took `latency_ns`.
+    pub fn message(&mut self, at_ns: u64, latency_ns: u64, bytes: usize) {
+        self.count(at_ns, bytes);
+        self.latency(at_ns, latency_ns);
+    }
+
+    /// Counts a message at `at_ns`.
+    pub fn count(&mut self, at_ns: u64, bytes: usize) {
+        if let Some(interval) = self.interval(at_ns) {
+            interval.messages += 1;
+            interval.bytes += bytes as u64;
+            self.last_ns = self.last_ns.max(at_ns);
+        }
+    }
+
+    /// Counts a latency in the interval of `at_ns`, when the message was due.
+    pub fn latency(&mut self, at_ns: u64, latency_ns: u64) {
+        if let Some(interval) = self.interval(at_ns) {
+            // A histogram that grows takes every value.
+            let _ = interval.latency.record(latency_ns);
+        }
+    }
+
+    /// Counts how late a message was sent that was due at `at_ns`.
+    pub fn lateness(&mut self, at_ns: u64, late_ns: u64) {
+        if (self.from_ns..self.until_ns).contains(&at_ns) {
+            let _ = self.lateness.record(late_ns);
+        }
+    }
+
+    /// Adds another thread's.
+    pub fn merge(&mut self, other: Self) {
+        self.from_ns = self.from_ns.min(other.from_ns);
+        self.until_ns = self.until_ns.min(other.until_ns);
+        self.interval_ns = self.interval_ns.max(other.interval_ns);
+        for (own, other) in self.intervals.iter_mut().zip(&other.intervals) {
+            own.merge(other);
+        }
+        self.counters += other.counters;
+        let _ = self.lateness.add(&other.lateness);
+        self.failures.merge(other.failures);
+        self.last_ns = self.last_ns.max(other.last_ns);
+    }
+
+    /// The sum of some intervals.
+    pub fn sum(&self, range: Range<usize>) -> Interval {
+        let mut sum = Interval::new();
+        for interval in self.intervals.get(range).unwrap_or_default() {
+            sum.merge(interval);
+        }
+        sum
+    }
+
+    /// Seconds from the beginning of the measurement to the last event counted.
+    pub fn seconds_to_last(&self) -> f64 {
+        self.last_ns.saturating_sub(self.from_ns) as f64 / 1e9
+    }
+
+    fn interval(&mut self, at_ns: u64) -> Option<&mut Interval> {
+        if at_ns >= self.until_ns {
+            return None;
+        }
+        let place = at_ns.checked_sub(self.from_ns)? / self.interval_ns;
+        self.intervals.get_mut(place as usize)
+    }
+}
+
+/// Nanoseconds with three significant digits; grows with what it holds.
+fn histogram() -> Histogram<u64> {
+    Histogram::new(3).expect("0 to 5 digits are allowed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        let mut record = Record::new(4);
+        record.start(Moments { begin_ns: 0, from_ns: 100, until_ns: 500 });
+        record
+    }
+
+    #[test]
+    fn only_the_measured_time_counts() {
+        let mut record = record();
+        for at_ns in [0, 99, 100, 199, 200, 499, 500, 1000] {
+            record.message(at_ns, 7, 20);
+        }
+        let messages: Vec<_> = record.intervals.iter().map(|part| part.messages).collect();
+        assert_eq!(messages, [2, 1, 0, 1]);
+        let sum = record.sum(0..4);
+        assert_eq!((sum.messages, sum.bytes, sum.latency.max()), (4, 80, 7));
+        assert_eq!(record.last_ns, 499);
+    }
+
+    #[test]
+    fn threads_add_up() {
+        let (mut one, mut other) = (record(), record());
+        one.message(100, 5, 1);
+        other.message(150, 1_000_000_000, 2);
+        other.counters.lost = 3;
+        one.merge(other);
+        assert_eq!(one.intervals[0].messages, 2);
+        assert!(one.sum(0..1).latency.max() >= 1_000_000_000);
+        assert_eq!(one.counters.lost, 3);
+    }
+}

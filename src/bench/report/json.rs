@@ -1,0 +1,202 @@
+//! Everything about a run as one JSON object.
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use super::{Verdict, counted_seconds, counts_handshakes};
+use crate::bench::environment;
+use crate::bench::plan::Plan;
+use crate::bench::record::Interval;
+use crate::bench::run::{Run, ServerSamples};
+
+/// The object.
+pub fn render(run: &Run, verdict: Verdict, warnings: &[String]) -> Value {
+    let record = &run.record;
+    let total = record.sum(0..record.intervals.len());
+    let seconds = counted_seconds(run);
+    json!({
+        "verdict": if verdict == Verdict::Passed { "passed" } else { "failed" },
+        "warnings": warnings,
+        "started_unix_ms": run.started_unix_ms,
+        "parameters": parameters(&run.plan),
+        "environment": {
+            "generator": environment::describe(),
+            "server": run.server.map(|server| environment::describe_process(server.pid)),
+            "kernel_abilities": run.abilities.to_string(),
+        },
+        "connect": {
+            "connections_open": run.connected,
+            "seconds": run.connect_seconds,
+        },
+        "throughput": throughput(run, &total, seconds),
+        "latency_ns": latency(&total.latency),
+        "lateness_ns": (!record.lateness.is_empty()).then(|| latency(&record.lateness)),
+        "steps": steps(run),
+        "intervals": intervals(run),
+        "counters": record.counters,
+        "failures": failures(run),
+        "server": run.server.map(|server| server_usage(run, &server)),
+        "generator_threads": run.threads.iter().map(|thread| json!({
+            "core": thread.core,
+            "cpu_share": thread.share.map(|share| share.ran),
+            "waited_share": thread.share.map(|share| share.waited),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// Processor time and memory of the server, for each of what it did.
+pub struct ServerUsage {
+    /// Processor microseconds for each message received (or handshake) while measuring.
+    pub cpu_us_per_message: Option<f64>,
+    /// Cores' worth of processor time.
+    pub cpu_share: f64,
+    /// Context switches for each message.
+    pub switches_per_message: Option<f64>,
+    /// Resident bytes for each connection, beyond those before the first one.
+    pub resident_bytes_per_connection: Option<f64>,
+    /// Slab bytes of the whole system for each connection: both ends, if both are on it.
+    pub system_slab_bytes_per_connection: Option<f64>,
+}
+
+impl ServerUsage {
+    /// From the samples of a run.
+    pub fn new(run: &Run, samples: &ServerSamples) -> Self {
+        let record = &run.record;
+        let messages: u64 = record.intervals.iter().map(|part| part.messages).sum();
+        let per = |amount: u64, of: u64| (of > 0).then(|| amount as f64 / of as f64);
+        let (from, until) = (&samples.from, &samples.until);
+        let cpu_ns = until.cpu_ns.saturating_sub(from.cpu_ns);
+        let switches = (until.voluntary_switches + until.involuntary_switches)
+            .saturating_sub(from.voluntary_switches + from.involuntary_switches);
+        let (before, open) = (&samples.before, &samples.connected);
+        let grown = |before: u64, after: u64| per(after.saturating_sub(before), run.connected);
+        Self {
+            cpu_us_per_message: per(cpu_ns, messages).map(|ns| ns / 1e3),
+            cpu_share: cpu_ns as f64 / 1e9 / counted_seconds(run).max(1e-9),
+            switches_per_message: per(switches, messages),
+            resident_bytes_per_connection: grown(before.resident_bytes, open.resident_bytes),
+            system_slab_bytes_per_connection: grown(
+                before.system_slab_bytes,
+                open.system_slab_bytes,
+            ),
+        }
+    }
+}
+
+fn parameters(plan: &Plan) -> Value {
+    json!({
+        "url": plan.target.url,
+        "workload": format!("{:?}", plan.workload).to_lowercase(),
+        "connections": plan.connections,
+        "publishers": plan.publishers,
+        "subscribers": if plan.publishers > 0 { plan.connections - plan.publishers } else { 0 },
+        "topics": plan.topics,
+        "slow_percent": plan.slow_percent,
+        "size": plan.sizes.text,
+        "text": plan.text,
+        "in_flight": plan.in_flight,
+        "burst": plan.burst,
+        "rates": plan.rates,
+        "rounds": plan.rounds,
+        "close": format!("{:?}", plan.close).to_lowercase(),
+        "park": plan.park,
+        "threads": plan.threads,
+        "cores": plan.cores,
+        "source_addresses": plan.sources.count(),
+        "duration_ms": plan.duration.as_millis() as u64,
+        "warmup_ms": plan.warmup.as_millis() as u64,
+        "timeout_ms": plan.timeout.as_millis() as u64,
+    })
+}
+
+fn throughput(run: &Run, total: &Interval, seconds: f64) -> Value {
+    let per_second = |amount: u64| amount as f64 / seconds.max(1e-9);
+    json!({
+        "unit": if counts_handshakes(run) { "handshakes" } else { "messages" },
+        "count": total.messages,
+        "seconds": seconds,
+        "per_second": per_second(total.messages),
+        "payload_bytes_per_second": per_second(total.bytes),
+    })
+}
+
+/// The usual percentiles and the whole curve.
+fn latency(histogram: &Histogram<u64>) -> Value {
+    let at = |quantile| histogram.value_at_quantile(quantile);
+    let curve: Vec<_> = histogram
+        .iter_quantiles(5)
+        .map(|point| json!([point.quantile_iterated_to(), point.value_iterated_to()]))
+        .collect();
+    json!({
+        "count": histogram.len(),
+        "min": histogram.min(),
+        "mean": histogram.mean(),
+        "p50": at(0.5),
+        "p90": at(0.9),
+        "p99": at(0.99),
+        "p999": at(0.999),
+        "p9999": at(0.9999),
+        "max": histogram.max(),
+        "curve": curve,
+    })
+}
+
+fn steps(run: &Run) -> Vec<Value> {
+    let steps = run.plan.steps();
+    let each = run.record.intervals.len() / steps;
+    let seconds = run.plan.duration.as_secs_f64();
+    let step = |number: usize| {
+        let sum = run.record.sum(number * each..(number + 1) * each);
+        json!({
+            "rate": run.plan.rates.get(number.min(run.plan.rates.len().saturating_sub(1))),
+            "per_second": sum.messages as f64 / seconds,
+            "latency_ns": latency(&sum.latency),
+        })
+    };
+    if steps < 2 { Vec::new() } else { (0..steps).map(step).collect() }
+}
+
+fn intervals(run: &Run) -> Value {
+    let parts = run.record.intervals.iter().map(|part| {
+        json!({
+            "messages": part.messages,
+            "bytes": part.bytes,
+            "p50_ns": part.latency.value_at_quantile(0.5),
+            "p99_ns": part.latency.value_at_quantile(0.99),
+            "max_ns": part.latency.max(),
+        })
+    });
+    json!({
+        "seconds_each": run.record.interval_ns() as f64 / 1e9,
+        "parts": parts.collect::<Vec<_>>(),
+    })
+}
+
+fn failures(run: &Run) -> Value {
+    let kinds = run.record.failures.by_frequency().into_iter().map(|(phase, error, kind)| {
+        json!({
+            "phase": phase.to_string(),
+            "error": error,
+            "count": kind.count,
+            "first_connection": kind.first_connection,
+        })
+    });
+    json!({ "total": run.record.failures.total(), "kinds": kinds.collect::<Vec<_>>() })
+}
+
+fn server_usage(run: &Run, samples: &ServerSamples) -> Value {
+    let usage = ServerUsage::new(run, samples);
+    json!({
+        "cpu_us_per_message": usage.cpu_us_per_message,
+        "cpu_share": usage.cpu_share,
+        "context_switches_per_message": usage.switches_per_message,
+        "resident_bytes_per_connection": usage.resident_bytes_per_connection,
+        "system_slab_bytes_per_connection": usage.system_slab_bytes_per_connection,
+        "samples": {
+            "before": samples.before,
+            "connected": samples.connected,
+            "from": samples.from,
+            "until": samples.until,
+        },
+    })
+}

@@ -1,0 +1,331 @@
+//! Publishers and subscribers: when does a message reach each of them, and does every one?
+//!
+//! Without a rate a publisher sends its next burst when all subscribers of its topic have the last.
+//! That takes a count that all threads keep together, and a wake-up for the publisher's thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Workload;
+use super::order::{Arrival, Order};
+use super::pacer::Pacer;
+use crate::bench::arguments::WorkloadName;
+use crate::bench::content::{Content, Stamp};
+use crate::bench::failure::Fault;
+use crate::bench::links::Links;
+use crate::bench::plan::Plan;
+use crate::bench::schedule::Stage;
+use crate::wire::header::OpCode;
+
+/// What has been sent and delivered, kept by all threads together.
+pub struct Deliveries {
+    publishers: Vec<Deliverable>,
+    /// Subscribers of each topic that read.
+    readers: Vec<AtomicU64>,
+}
+
+/// One publisher's messages. The orderings have no partners: each number is used by itself, and a
+/// stale one delays a burst until the next wake-up or tick.
+#[derive(Default)]
+struct Deliverable {
+    sent: AtomicU64,
+    expected: AtomicU64,
+    delivered: AtomicU64,
+}
+
+impl Deliverable {
+    fn is_complete(&self) -> bool {
+        self.delivered.load(Ordering::SeqCst) >= self.expected.load(Ordering::SeqCst)
+    }
+}
+
+impl Deliveries {
+    /// Nothing sent yet.
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            publishers: (0..plan.publishers).map(|_| Deliverable::default()).collect(),
+            readers: (0..plan.topics).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    fn are_complete(&self) -> bool {
+        self.publishers.iter().all(Deliverable::is_complete)
+    }
+}
+
+/// One connection that publishes.
+struct Publisher {
+    index: u32,
+    /// Its number in the run, which is its place among the publishers too.
+    number: u32,
+    pacer: Pacer,
+    sent_ns: u64,
+}
+
+/// The publishers and subscribers of one thread.
+pub struct Broadcast {
+    content: Content,
+    deliveries: Arc<Deliveries>,
+    publishers: Vec<Publisher>,
+    /// What each subscriber has seen of each publisher of its topic.
+    orders: Vec<Order>,
+    publishers_of_topic: usize,
+    /// Whether each connection is among its topic's readers.
+    is_counted: Vec<bool>,
+    /// Deliveries of this tick, by publisher, and which publishers have some.
+    fresh: Vec<u64>,
+    touched: Vec<u32>,
+    last_message_ns: u64,
+    has_slowed: bool,
+    has_resumed: bool,
+}
+
+impl Broadcast {
+    /// The publishers and subscribers among `links`.
+    pub fn new(links: &Links, deliveries: Arc<Deliveries>) -> Self {
+        let plan = links.plan();
+        let publisher = |index| {
+            let number = links.id(index);
+            let is_one = number < plan.publishers;
+            is_one.then(|| Publisher { index, number, pacer: Pacer::default(), sent_ns: 0 })
+        };
+        let publishers: Vec<_> = (0..links.count()).map_while(publisher).collect();
+        let publishers_of_topic = plan.publishers.div_ceil(plan.topics) as usize;
+        let subscribers = links.count() as usize - publishers.len();
+        let orders = subscribers * publishers_of_topic;
+        Self {
+            content: Content::new(&plan.sizes, plan.text),
+            deliveries,
+            publishers,
+            orders: (0..orders).map(|_| Order::default()).collect(),
+            publishers_of_topic,
+            is_counted: vec![false; links.count() as usize],
+            fresh: vec![0; plan.publishers as usize],
+            touched: Vec::new(),
+            last_message_ns: 0,
+            has_slowed: false,
+            has_resumed: false,
+        }
+    }
+
+    /// Whether a connection subscribes and is to get everything.
+    fn is_reader(&self, links: &Links, index: u32) -> bool {
+        index as usize >= self.publishers.len() && !links.plan().is_slow(links.id(index))
+    }
+
+    fn burst(&mut self, links: &mut Links, place: usize, due_ns: u64) {
+        let publisher = &mut self.publishers[place];
+        let (index, number) = (publisher.index, publisher.number);
+        publisher.sent_ns = links.now_ns;
+        let burst = u64::from(links.plan().burst);
+        let topic = links.plan().topic(number) as usize;
+        let shared = &self.deliveries.publishers[number as usize];
+        let first = shared.sent.load(Ordering::SeqCst);
+        let readers = self.deliveries.readers[topic].load(Ordering::SeqCst);
+        // Expected before sent: a subscriber's thread must not see a delivery too many.
+        shared.expected.fetch_add(burst * readers, Ordering::SeqCst);
+        shared.sent.store(first + burst, Ordering::SeqCst);
+        for sequence in first..first + burst {
+            let stamp = Stamp { id: number, sequence, time_ns: due_ns };
+            let tail = self.content.frame(links.out(index), stamp);
+            if let Some(tail) = tail {
+                links.out_shared(index, tail);
+            }
+        }
+        links.record.counters.messages_sent += burst;
+    }
+
+    /// Sends what is due, or the next burst when the last one has arrived everywhere.
+    fn publish(&mut self, links: &mut Links) -> Option<u64> {
+        let moments = links.moments?;
+        let plan = links.plan().clone();
+        let mut next_ns = u64::MAX;
+        for place in 0..self.publishers.len() {
+            if !links.is_open(self.publishers[place].index) {
+                continue;
+            }
+            if plan.rates.is_empty() {
+                next_ns = next_ns.min(self.publish_when_delivered(links, place));
+                continue;
+            }
+            while let Some(due_ns) = self.publishers[place].pacer.due(&plan, moments, links.now_ns)
+            {
+                links.record.lateness(due_ns, links.now_ns - due_ns);
+                self.burst(links, place, due_ns);
+            }
+            next_ns = next_ns.min(self.publishers[place].pacer.next_ns());
+        }
+        Some(next_ns.min(moments.until_ns + TAIL_NS))
+    }
+
+    fn publish_when_delivered(&mut self, links: &mut Links, place: usize) -> u64 {
+        let shared = &self.deliveries.publishers[self.publishers[place].number as usize];
+        let stall_ns = links.plan().timeout.as_nanos().min(u128::from(STALL_NS)) as u64;
+        let until_ns = self.publishers[place].sent_ns + stall_ns;
+        if !shared.is_complete() {
+            if links.now_ns < until_ns {
+                return until_ns;
+            }
+            // What has not come by now is waited for no longer.
+            links.record.counters.bursts_stalled += 1;
+            let delivered = shared.delivered.load(Ordering::SeqCst);
+            shared.expected.store(delivered, Ordering::SeqCst);
+        }
+        self.burst(links, place, links.now_ns);
+        links.now_ns + stall_ns
+    }
+
+    /// Adds this tick's deliveries to those of all threads.
+    fn share_deliveries(&mut self, links: &mut Links) {
+        for number in self.touched.drain(..) {
+            let fresh = std::mem::take(&mut self.fresh[number as usize]);
+            let shared = &self.deliveries.publishers[number as usize];
+            shared.delivered.fetch_add(fresh, Ordering::SeqCst);
+            let lane = number % links.lanes();
+            if lane != links.lane() && shared.is_complete() {
+                links.wakeups.push(lane as usize);
+            }
+        }
+    }
+
+    /// In the second part some stop reading; when it is over they read on, to learn their fate.
+    fn slow_down(&mut self, links: &mut Links) {
+        let Some(moments) = links.moments.filter(|_| links.plan().workload == WorkloadName::Slow)
+        else {
+            return;
+        };
+        let slow_ns = moments.from_ns + links.plan().duration.as_nanos() as u64;
+        let is_over = links.stage() == Stage::Finished;
+        let pauses = !self.has_slowed && links.now_ns >= slow_ns;
+        let resumes = !self.has_resumed && is_over;
+        self.has_slowed |= pauses;
+        self.has_resumed |= resumes;
+        for index in 0..links.count() {
+            if (pauses || resumes) && links.is_open(index) && links.plan().is_slow(links.id(index))
+            {
+                links.pause(index, !is_over);
+            }
+        }
+    }
+}
+
+impl Workload for Broadcast {
+    fn opened(&mut self, links: &mut Links, index: u32) {
+        if self.is_reader(links, index) {
+            let topic = links.plan().topic(links.id(index)) as usize;
+            self.deliveries.readers[topic].fetch_add(1, Ordering::SeqCst);
+            self.is_counted[index as usize] = true;
+        }
+        if links.plan().park {
+            links.park(index);
+        }
+    }
+
+    fn begin(&mut self, links: &mut Links) {
+        let Some(moments) = links.moments else { return };
+        let plan = links.plan();
+        let publishers = f64::from(plan.publishers);
+        let share = 1.0 / (publishers * f64::from(plan.burst));
+        for publisher in &mut self.publishers {
+            let phase = f64::from(publisher.number) / publishers;
+            publisher.pacer = Pacer::new(plan, moments, share, phase);
+        }
+    }
+
+    fn message(
+        &mut self,
+        links: &mut Links,
+        index: u32,
+        opcode: OpCode,
+        payload: &[u8],
+    ) -> Result<(), Fault> {
+        let stamp = self.content.read(opcode, payload)?;
+        let plan = links.plan();
+        let topic = plan.topic(links.id(index));
+        if stamp.id >= plan.publishers || plan.topic(stamp.id) != topic {
+            return Err(Fault::UnknownPublisher { id: stamp.id });
+        }
+        self.last_message_ns = links.now_ns;
+        if !self.is_reader(links, index) {
+            let publishes = (index as usize) < self.publishers.len();
+            links.record.counters.messages_to_publishers += u64::from(publishes);
+            return Ok(());
+        }
+        let place = (stamp.id / plan.topics) as usize;
+        let subscriber = index as usize - self.publishers.len();
+        let order = &mut self.orders[subscriber * self.publishers_of_topic + place];
+        match order.arrived(stamp.sequence) {
+            Arrival::InOrder | Arrival::AfterGap => {}
+            Arrival::Late => links.record.counters.reordered += 1,
+            Arrival::Again => {
+                links.record.counters.duplicated += 1;
+                return Ok(());
+            }
+        }
+        let fresh = &mut self.fresh[stamp.id as usize];
+        if *fresh == 0 {
+            self.touched.push(stamp.id);
+        }
+        *fresh += 1;
+        links.messages += 1;
+        links.record.count(links.now_ns, payload.len());
+        links.record.latency(stamp.time_ns, links.now_ns.saturating_sub(stamp.time_ns));
+        Ok(())
+    }
+
+    fn closed(&mut self, links: &mut Links, index: u32) {
+        if std::mem::take(&mut self.is_counted[index as usize]) {
+            let topic = links.plan().topic(links.id(index)) as usize;
+            self.deliveries.readers[topic].fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    fn forgives(&self, links: &Links, index: u32) -> bool {
+        self.has_slowed && links.plan().is_slow(links.id(index))
+    }
+
+    fn tick(&mut self, links: &mut Links) -> Option<u64> {
+        self.share_deliveries(links);
+        self.slow_down(links);
+        if links.stage() == Stage::Finished {
+            return Some(links.now_ns + TAIL_NS);
+        }
+        self.publish(links)
+    }
+
+    fn is_done(&self, links: &Links) -> bool {
+        let Some(moments) = links.moments.filter(|_| links.stage() == Stage::Finished) else {
+            return false;
+        };
+        let pause_ns = if self.has_slowed { QUIET_NS } else { TAIL_NS };
+        if links.now_ns < moments.until_ns + pause_ns {
+            return false;
+        }
+        let quiet_ns = self.last_message_ns.max(moments.until_ns) + QUIET_NS;
+        let late_ns = moments.until_ns + links.plan().timeout.as_nanos() as u64;
+        self.deliveries.are_complete() || links.now_ns >= quiet_ns.min(late_ns)
+    }
+
+    fn finish(&mut self, links: &mut Links) {
+        let plan = links.plan().clone();
+        for index in self.publishers.len() as u32..links.count() {
+            if !self.is_reader(links, index) || !links.is_open(index) {
+                continue;
+            }
+            let first = (index as usize - self.publishers.len()) * self.publishers_of_topic;
+            for (place, number) in plan.publishers_of(plan.topic(links.id(index))).enumerate() {
+                let shared = &self.deliveries.publishers[number as usize];
+                let sent = shared.sent.load(Ordering::SeqCst);
+                links.record.counters.deliveries_expected += sent;
+                links.record.counters.lost += self.orders[first + place].lost(sent);
+            }
+        }
+    }
+}
+
+/// After this a burst is not waited for any longer.
+const STALL_NS: u64 = 1_000_000_000;
+/// Nothing new within this time after the end means that nothing more comes.
+const QUIET_NS: u64 = 1_000_000_000;
+/// Between two looks at whether the last messages have come, and for threads' clocks to agree.
+const TAIL_NS: u64 = 10_000_000;

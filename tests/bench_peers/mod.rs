@@ -1,0 +1,201 @@
+//! Servers to measure: the real one, broken ones, and those of other projects.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+/// A server in a process of its own, which ends with this value.
+pub struct Server {
+    child: Child,
+    /// `ws://host:port` without a path.
+    pub url: String,
+}
+
+impl Server {
+    /// Ringwire itself.
+    pub fn ringwire(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--pin", "false"]).args(arguments);
+        // The server takes every variable of this prefix for a setting.
+        command.env_remove(TOOLS);
+        Self::start(command)
+    }
+
+    /// A Node server on the package `ws`, when the tools are there.
+    pub fn node() -> Option<Self> {
+        let mut command = Command::new("node");
+        command.arg(peer("ws_server.mjs")).arg(tools()?.join("node"));
+        Some(Self::start(command))
+    }
+
+    /// A Python server on the package `websockets`, when the tools are there.
+    pub fn python() -> Option<Self> {
+        let mut command = Command::new(tools()?.join("python/bin/python"));
+        // It tells at length of every connection that is reset.
+        command.arg(peer("websockets_server.py")).stderr(Stdio::null());
+        Some(Self::start(command))
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the server starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let line = lines.next().expect("a first line").expect("UTF-8");
+        let url = line.trim_start_matches("listening on ").trim_end_matches('/').to_owned();
+        assert!(url.starts_with("ws://"), "{line}");
+        // Whatever else it says must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, url }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a broken server does wrong, to its tenth message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Changes the last byte of an echo.
+    ChangedByte,
+    /// Swaps two echoes.
+    SwappedEchoes,
+    /// Cuts an echo short.
+    ShortEcho,
+    /// Answers with the other type.
+    OtherType,
+    /// Sends an echo twice.
+    EchoTwice,
+    /// Does not echo.
+    NoEcho,
+    /// Broadcasts to all but one.
+    Lost,
+    /// Broadcasts twice.
+    Duplicated,
+    /// Broadcasts after the next one.
+    Reordered,
+    /// Closes with code 1011.
+    Closes,
+    /// Ends the stream.
+    Aborts,
+}
+
+type Subscribers = Arc<Mutex<Vec<UnboundedSender<Message>>>>;
+
+/// Starts a server with a fault and returns its URL. It ends with the test's process.
+pub fn broken(fault: Fault) -> String {
+    let (tell, told) = std::sync::mpsc::channel::<SocketAddr>();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            tell.send(listener.local_addr().expect("bound")).expect("the test waits");
+            let subscribers = Subscribers::default();
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, fault, subscribers.clone()));
+            }
+        });
+    });
+    format!("ws://{}/", told.recv().expect("it listens"))
+}
+
+async fn serve(stream: tokio::net::TcpStream, fault: Fault, subscribers: Subscribers) {
+    let Ok(socket) = tokio_tungstenite::accept_async(stream).await else { return };
+    let (mut sink, mut stream) = socket.split();
+    let (sender, mut receiver) = unbounded_channel();
+    let is_broadcast = matches!(fault, Fault::Lost | Fault::Duplicated | Fault::Reordered);
+    if is_broadcast {
+        subscribers.lock().expect("no panic").push(sender.clone());
+    }
+    tokio::spawn(async move {
+        while let Some(message) = receiver.recv().await {
+            if sink.send(message).await.is_err() {
+                return;
+            }
+        }
+        // All senders are gone: the stream ends without a close frame.
+    });
+    let mut held = None;
+    let mut count = 0;
+    while let Some(Ok(message)) = stream.next().await {
+        if message.is_close() {
+            let _ = stream.next().await;
+            return;
+        }
+        if !(message.is_binary() || message.is_text()) {
+            continue;
+        }
+        count += 1;
+        let messages = spoil(fault, count == 10, message, &mut held);
+        match (fault, count) {
+            (Fault::Aborts, 10) => return,
+            (Fault::Closes, 10) => {
+                let code =
+                    tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode::Error;
+                let reason = "broken".into();
+                let frame = tokio_tungstenite::tungstenite::protocol::CloseFrame { code, reason };
+                let _ = sender.send(Message::Close(Some(frame)));
+            }
+            _ if is_broadcast => {
+                let all = subscribers.lock().expect("no panic").clone();
+                let skipped = usize::from(fault == Fault::Lost && count == 10);
+                for message in messages {
+                    for subscriber in all.iter().rev().skip(skipped) {
+                        let _ = subscriber.send(message.clone());
+                    }
+                }
+            }
+            _ => messages.into_iter().for_each(|message| drop(sender.send(message))),
+        }
+    }
+}
+
+/// What is sent for `message`; the fault is in the one that `now` marks.
+fn spoil(fault: Fault, now: bool, message: Message, held: &mut Option<Message>) -> Vec<Message> {
+    let mut bytes = message.clone().into_data().to_vec();
+    match fault {
+        Fault::SwappedEchoes | Fault::Reordered if now => {
+            *held = Some(message);
+            return Vec::new();
+        }
+        Fault::SwappedEchoes | Fault::Reordered => {
+            return std::iter::once(message).chain(held.take()).collect();
+        }
+        _ if !now => return vec![message],
+        Fault::ChangedByte => {
+            if let Some(last) = bytes.last_mut() {
+                *last ^= 1;
+            }
+        }
+        Fault::ShortEcho => drop(bytes.pop()),
+        Fault::OtherType => return vec![Message::text("12345678901234567890")],
+        Fault::EchoTwice | Fault::Duplicated => return vec![message.clone(), message],
+        Fault::NoEcho => return Vec::new(),
+        Fault::Lost | Fault::Closes | Fault::Aborts => return vec![message],
+    }
+    vec![Message::binary(Bytes::from(bytes))]
+}
+
+/// A directory with `node/node_modules/ws` and a Python environment with `websockets`.
+fn tools() -> Option<PathBuf> {
+    std::env::var_os(TOOLS).map(PathBuf::from)
+}
+
+fn peer(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/bench_peers").join(file)
+}
+
+const TOOLS: &str = "RINGWIRE_TEST_TOOLS";
