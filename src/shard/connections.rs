@@ -61,6 +61,8 @@ bitflags! {
         const STARVED = 1 << 22;
         /// Both directions have been, or are being, shut down.
         const SHUT_DOWN = 1 << 23;
+        /// The last send was short: the next succeeds only when the peer has read.
+        const BACKED_UP = 1 << 24;
     }
 }
 
@@ -73,7 +75,7 @@ pub struct Connection {
     pub generation: u32,
     /// What is under way.
     pub flags: Flags,
-    /// When the peer was last heard of.
+    /// When the peer was last heard of, or seen to read.
     pub last_active: Tick,
     /// The protocol.
     pub session: Session,

@@ -19,7 +19,9 @@ impl<I: Io> Shard<I> {
         let count = keys.len().max(1) as u64;
         for (turn, key) in keys.into_iter().enumerate() {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            if connection.session.is_open() {
+            // Whoever is ending already has a deadline of its own.
+            let is_ending = connection.flags.intersects(Flags::FINISHING | Flags::DOOMED);
+            if connection.session.is_open() && !is_ending {
                 let delay = (spread * turn as u64 / count) as Tick;
                 self.wheel.schedule(key.index, self.now + delay);
             }

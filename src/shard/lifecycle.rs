@@ -175,9 +175,11 @@ impl<I: Io> Shard<I> {
         let limits = &self.shared.config.limits;
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (flags, active) = (connection.flags, connection.last_active);
+        // A paused connection is not parked; whether it still pauses is seen later.
+        let since = if flags.intersects(Flags::PAUSED) { self.now } else { active };
         let park = match flags.contains(Flags::PARKED) {
             true => None,
-            false => self.shared.config.engine.park_after.map(|after| active + ticks_in(after)),
+            false => self.shared.config.engine.park_after.map(|after| since + ticks_in(after)),
         };
         let idle = limits.idle_timeout.map(|timeout| match flags.contains(Flags::PINGED) {
             true => active + ticks_in(timeout),

@@ -62,10 +62,16 @@ impl<I: Io> Shard<I> {
             }
         };
         self.stats().bytes_out.add(sent as u64);
+        let now = self.now;
         let Some(connection) = self.connections.get_mut(key) else {
             return self.release_outgoing(outgoing);
         };
         connection.flags.remove(Flags::SENDING);
+        if connection.flags.contains(Flags::BACKED_UP) && sent > 0 {
+            // Whoever is busy with a long message cannot answer a ping behind it.
+            connection.last_active = now;
+        }
+        connection.flags.set(Flags::BACKED_UP, sent < outgoing.len());
         if connection.flags.contains(Flags::DOOMED) {
             self.release_outgoing(outgoing);
             return self.settle(key);

@@ -6,8 +6,8 @@ use ringwire::shard::connections::{Connection, Flags};
 
 use crate::kernel::Kernel;
 
-/// Checks all connections of a shard.
-pub fn check(shard: &mut Shard<Kernel>, config: &Config) {
+/// Checks all connections of a shard; `pages` tells whether clients ask for pages.
+pub fn check(shard: &mut Shard<Kernel>, config: &Config, pages: bool) {
     let connections: Vec<_> = shard.connections().iter().map(|(key, _)| key).collect();
     for key in connections {
         let under_way = shard.io().contract.flags(key);
@@ -17,7 +17,8 @@ pub fn check(shard: &mut Shard<Kernel>, config: &Config) {
         let (_, connection) = connection.expect("listed above");
         check_requests(connection, under_way);
         check_progress(connection);
-        check_memory(connection, buffers, config);
+        let pages = if pages { PAGES_BYTES } else { 0 };
+        check_memory(connection, buffers + pages, config);
     }
 }
 
@@ -51,13 +52,11 @@ fn check_progress(connection: &Connection) {
 }
 
 /// What waits for a peer is bounded.
-fn check_memory(connection: &Connection, buffers: usize, config: &Config) {
+fn check_memory(connection: &Connection, received: usize, config: &Config) {
     let limits = &config.limits;
-    // Beyond the backlog a message in progress gets to its end, and what had arrived is answered.
-    let mut most = limits.backlog_bytes + limits.message_bytes as usize + buffers + SMALL_BYTES;
-    if connection.flags.contains(Flags::ANSWERED) {
-        most += PAGES_BYTES;
-    }
+    // A send in flight counts with its leftover, and one receive of everything comes on top.
+    let message = limits.message_bytes as usize + received;
+    let most = limits.backlog_bytes + 2 * message + SMALL_BYTES;
     let bytes = connection.outbox.bytes();
     assert!(bytes <= most, "{bytes} bytes wait, at most {most}: {}", summary(connection));
 }

@@ -1,6 +1,6 @@
 //! The unchanged event loop on a simulated kernel, with clients of every kind, from a seed.
 //!
-//! `cargo test --test simulation` runs a few thousand seeds; `RINGWIRE_SEED=N` replays one with a
+//! `cargo test --test simulation` runs two thousand seeds; `RINGWIRE_SEED=N` replays one with a
 //! trace, `RINGWIRE_SEEDS=FIRST..END` chooses others. `scripts/simulate` goes on until it is told
 //! to stop.
 
@@ -16,6 +16,7 @@ mod plan;
 mod progress;
 mod regressions;
 mod settings;
+mod story;
 mod trace;
 mod verdict;
 mod world;
@@ -83,8 +84,8 @@ fn seeds() -> Range<u64> {
 }
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 /// Failures that are worth a line each.
-const FAILURES_SHOWN: usize = 100;
+const FAILURES_SHOWN: usize = 10;
 /// Characters of a cause that are worth showing.
 const CAUSE_CHARACTERS: usize = 300;

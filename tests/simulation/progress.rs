@@ -5,7 +5,7 @@ use ringwire::io::{Event, Key, Outgoing, Segment};
 
 use crate::buffers::Buffers;
 use crate::contract::Kind;
-use crate::kernel::{Accept, Kernel, Tenant};
+use crate::kernel::{Accept, Armed, Kernel, Tenant};
 use crate::network::End;
 
 impl Kernel {
@@ -151,9 +151,10 @@ impl Kernel {
         }
         let count = shortened(&mut self.rng, readable, self.chaos.short);
         let slice = self.buffers.lend(count, |bytes| socket.receive(bytes));
-        let more = !self.likely(self.chaos.end);
+        // A cancelled receive may still bring something, but does not go on.
+        let more = !is_cancelled && !self.likely(self.chaos.end);
         if more {
-            tenant.receive = Some(crate::kernel::Armed { cancelled: is_cancelled });
+            tenant.receive = Some(Armed { cancelled: false });
         }
         Event::Received { key, result: Ok(slice), more }
     }

@@ -1,166 +1,13 @@
 //! Failures that seeds have found, each as the shortest story that shows it.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use ringwire::config::{Config, Engine, Limits};
-use ringwire::http::Policy;
-use ringwire::hub::Message;
-use ringwire::hub::mesh::{Endpoint, Mesh};
-use ringwire::shard::{Shard, Shared};
-use ringwire::stats::Stats;
 
 use crate::contract::Kind;
 use crate::decoder::{Decoder, Item};
 use crate::frames::{self, BINARY, CLOSE, PING, PONG, TEXT};
-use crate::invariants;
-use crate::kernel::{Chaos, Kernel};
-use crate::network::{Network, Read, SocketId};
-
-/// Shards on kernels that do everything at once, and peers that do what the story says.
-struct Story {
-    network: Rc<RefCell<Network>>,
-    shared: Arc<Shared>,
-    shards: Vec<Shard<Kernel>>,
-    control: Endpoint<Message>,
-    rng: Rng,
-}
-
-impl Story {
-    fn new(shards: usize, change: impl FnOnce(&mut Config, &mut Chaos)) -> Self {
-        let mut config = Config {
-            engine: Engine {
-                shards,
-                broadcast_ring_slots: 2,
-                park_after: None,
-                ..Engine::default()
-            },
-            limits: Limits { backlog_bytes: 4096, ..Limits::default() },
-            ..Config::default()
-        };
-        let mut chaos = Chaos {
-            ready: 100,
-            short: 0,
-            end: 0,
-            again: 0,
-            no_buffers: 0,
-            no_memory: 0,
-            late: 0,
-            early: 0,
-            socket_options: true,
-            incremental: false,
-            buffers: 32,
-            buffer_bytes: 4096,
-            slots: 32,
-        };
-        change(&mut config, &mut chaos);
-        let network = Rc::new(RefCell::new(Network::new(shards)));
-        let policy = Policy::new(&config).expect("a policy");
-        let (stats, slots) = (Stats::new(shards), chaos.slots);
-        let shared = Arc::new(Shared { config, policy, stats, slots });
-        let mut endpoints = Mesh::new(shards + 1, 2);
-        let mut control = endpoints.pop().expect("one more");
-        control.stop_reading();
-        let shard = |(number, endpoint)| {
-            let rng = Rng::with_seed(1);
-            let kernel = Kernel::new(number, network.clone(), chaos.clone(), rng);
-            Shard::new(kernel, number, 1, endpoint, shared.clone())
-        };
-        let shards = endpoints.into_iter().enumerate().map(shard).collect();
-        Self { network, shared, shards, control, rng: Rng::with_seed(2) }
-    }
-
-    /// One tick of one shard; whether it goes on.
-    fn tick(&mut self, shard: usize) -> bool {
-        let now = Duration::from_millis(self.network.borrow().now_ms);
-        let shard = &mut self.shards[shard];
-        shard.submit(now).expect("never fails");
-        shard.io().progress();
-        let goes_on = shard.turn(now);
-        invariants::check(shard, &self.shared.config);
-        goes_on
-    }
-
-    /// Lets the kernel of a shard go on while that does not.
-    fn progress(&mut self, shard: usize, times: u8) {
-        (0..times).for_each(|_| self.shards[shard].io().progress());
-    }
-
-    /// Ticks until nothing happens by itself any more.
-    fn settle(&mut self, shard: usize) {
-        for _ in 0..100 {
-            self.tick(shard);
-        }
-    }
-
-    /// Lets time pass, with a tick for each step of the timers.
-    fn pass(&mut self, time: Duration) {
-        for _ in 0..time.as_millis() / 100 {
-            self.network.borrow_mut().now_ms += 100;
-            (0..self.shards.len()).for_each(|shard| {
-                self.tick(shard);
-            });
-        }
-    }
-
-    fn connect(&mut self, shard: usize) -> SocketId {
-        self.network.borrow_mut().connect(shard, (1 << 20, 4096))
-    }
-
-    fn write(&mut self, socket: SocketId, bytes: &[u8]) {
-        let written = self.network.borrow_mut().sockets[socket].client_write(bytes);
-        assert_eq!(written, bytes.len(), "there is room");
-    }
-
-    fn send(&mut self, socket: SocketId, opcode: u8, payload: &[u8]) {
-        let frame = frames::frame(&mut self.rng, true, opcode, payload);
-        self.write(socket, &frame);
-    }
-
-    /// A connection that has been upgraded.
-    fn open(&mut self, shard: usize, path: &str) -> (SocketId, Decoder) {
-        let (socket, mut decoder) = (self.connect(shard), Decoder::default());
-        let upgrade = frames::upgrade(&mut self.rng, path);
-        self.write(socket, &upgrade);
-        self.settle(shard);
-        let items = self.read(socket, &mut decoder);
-        assert_eq!(items, [Item::Response { status: 101, closes: false }]);
-        (socket, decoder)
-    }
-
-    fn read(&mut self, socket: SocketId, decoder: &mut Decoder) -> Vec<Item> {
-        let read = self.network.borrow_mut().sockets[socket].client_read(usize::MAX);
-        if let Read::Bytes(bytes) = read {
-            decoder.push(&bytes);
-        }
-        std::iter::from_fn(|| decoder.next()).collect()
-    }
-
-    /// Reads all that a shard has for a peer.
-    fn read_all(&mut self, shard: usize, socket: SocketId, decoder: &mut Decoder) -> Vec<Item> {
-        let mut items = Vec::new();
-        for _ in 0..10 {
-            self.settle(shard);
-            items.extend(self.read(socket, decoder));
-        }
-        items
-    }
-
-    fn reset(&mut self, socket: SocketId) {
-        self.network.borrow_mut().sockets[socket].client_reset(false);
-    }
-
-    fn drain(&mut self) {
-        assert!(self.control.publish(Message::Drain, 0).is_ok());
-    }
-
-    fn counter(&self, name: &str) -> u64 {
-        self.shared.stats.to_json()[name].as_u64().expect("a counter")
-    }
-}
+use crate::story::Story;
 
 fn message(opcode: u8, payload: &[u8]) -> Item {
     Item::Message { opcode, payload: payload.to_vec() }
@@ -444,8 +291,12 @@ fn a_publisher_that_empties_the_overflow_itself_goes_on() {
     let rest = [fragment(true, 0, b"message"), fragment(true, TEXT, b"next")].concat();
     story.write(publisher, &rest);
     story.progress(0, 1);
-    story.settle(0);
-    let items = story.read_all(1, subscriber, &mut received);
+    story.tick(0);
+    let mut items = Vec::new();
+    for _ in 0..3 {
+        items.extend(story.read_all(1, subscriber, &mut received));
+        story.settle(0);
+    }
     assert_eq!(items, [message(TEXT, b"one message"), message(TEXT, b"next")]);
 }
 
@@ -459,4 +310,52 @@ fn a_full_shard_does_not_spin_on_accepts() {
     story.reset(sockets[0]);
     story.settle(0);
     assert_eq!(story.counter("connections_accepted"), 3);
+}
+
+/// A peer was cut off as idle while it took a large message, slowly.
+#[test]
+fn a_peer_that_takes_what_waits_for_it_is_not_idle() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, mut decoder) = story.open(0, "/echo");
+    let large = [b'x'; 60_000];
+    story.send(socket, BINARY, &large);
+    let mut items = Vec::new();
+    for _ in 0..16 {
+        story.pass(Duration::from_secs(10));
+        items.extend(story.read(socket, &mut decoder));
+    }
+    assert_eq!(items, [message(BINARY, &large)]);
+}
+
+/// A peer that had finished and was still reading its echoes was reset when the drain began.
+#[test]
+fn a_drain_leaves_a_finishing_peer_its_time() {
+    let mut story = Story::new(1, |_, _| {});
+    let (socket, mut decoder) = story.open(0, "/echo");
+    story.shards[0].io().hold(Kind::Send);
+    story.send(socket, TEXT, b"last words");
+    story.network.borrow_mut().sockets[socket].client_finish();
+    story.settle(0);
+    story.drain();
+    story.pass(Duration::from_millis(500));
+    story.shards[0].io().let_go();
+    story.settle(0);
+    assert_eq!(story.read(socket, &mut decoder), [message(TEXT, b"last words")]);
+}
+
+/// A peer that does not read kept its shard waking with every tick of the timers.
+#[test]
+fn a_paused_peer_lets_its_shard_sleep() {
+    let mut story = Story::new(1, |config, _| {
+        config.engine.park_after = Some(Duration::from_secs(5));
+        config.limits.idle_timeout = None;
+    });
+    let (socket, _) = story.open(0, "/echo");
+    for _ in 0..12 {
+        story.send(socket, TEXT, &[b'x'; 1000]);
+        story.settle(0);
+    }
+    story.pass(Duration::from_secs(6));
+    let wait = story.shards[0].io().wait().expect("a deadline");
+    assert!(wait > Duration::from_secs(1), "{wait:?}");
 }

@@ -106,13 +106,12 @@ impl Client {
             self.check_nothing_is_owed();
         }
         let config = &context.shared.config;
-        let idle_ms = config.limits.idle_timeout.map(|timeout| timeout.as_millis() as u64);
+        let limits = &config.limits;
+        let idle_ms = limits.idle_timeout.map(|timeout| timeout.as_millis() as u64);
         let is_idle = idle_ms.is_some_and(|ms| context.now_ms + TICK_MS >= self.written_ms + ms);
         let is_understood = match code {
             Some(1001) => {
-                let has_lifetime = config.limits.lifetime.is_some();
-                // A peer that reads slowly is not always received from.
-                let is_idle = is_idle || idle_ms.is_some() && self.plan.reading == Reading::Slow;
+                let has_lifetime = limits.lifetime.is_some();
                 has_lifetime || is_idle || context.has_jumped || context.draining_since.is_some()
             }
             Some(1013) => config.slow_consumer == SlowConsumer::Disconnect && self.plan.is_member(),

@@ -1,0 +1,162 @@
+//! Short stories: shards on kernels that do everything at once, and peers that do what a test says.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use ringwire::config::{Config, Engine, Limits};
+use ringwire::http::Policy;
+use ringwire::hub::Message;
+use ringwire::hub::mesh::{Endpoint, Mesh};
+use ringwire::shard::{Shard, Shared};
+use ringwire::stats::Stats;
+
+use crate::decoder::{Decoder, Item};
+use crate::frames;
+use crate::invariants;
+use crate::kernel::{Chaos, Kernel};
+use crate::network::{Network, Read, SocketId};
+
+/// Shards on kernels that do everything at once, and peers that do what the story says.
+pub struct Story {
+    pub network: Rc<RefCell<Network>>,
+    pub shared: Arc<Shared>,
+    pub shards: Vec<Shard<Kernel>>,
+    control: Endpoint<Message>,
+    pub rng: Rng,
+}
+
+impl Story {
+    pub fn new(shards: usize, change: impl FnOnce(&mut Config, &mut Chaos)) -> Self {
+        let mut config = Config {
+            engine: Engine {
+                shards,
+                broadcast_ring_slots: 2,
+                park_after: None,
+                ..Engine::default()
+            },
+            limits: Limits { backlog_bytes: 4096, ..Limits::default() },
+            ..Config::default()
+        };
+        let mut chaos = Chaos {
+            ready: 100,
+            short: 0,
+            end: 0,
+            again: 0,
+            no_buffers: 0,
+            no_memory: 0,
+            late: 0,
+            early: 0,
+            socket_options: true,
+            incremental: false,
+            buffers: 32,
+            buffer_bytes: 4096,
+            slots: 32,
+        };
+        change(&mut config, &mut chaos);
+        let network = Rc::new(RefCell::new(Network::new(shards)));
+        let policy = Policy::new(&config).expect("a policy");
+        let (stats, slots) = (Stats::new(shards), chaos.slots);
+        let shared = Arc::new(Shared { config, policy, stats, slots });
+        let mut endpoints = Mesh::new(shards + 1, 2);
+        let mut control = endpoints.pop().expect("one more");
+        control.stop_reading();
+        let shard = |(number, endpoint)| {
+            let rng = Rng::with_seed(1);
+            let kernel = Kernel::new(number, network.clone(), chaos.clone(), rng);
+            Shard::new(kernel, number, 1, endpoint, shared.clone())
+        };
+        let shards = endpoints.into_iter().enumerate().map(shard).collect();
+        Self { network, shared, shards, control, rng: Rng::with_seed(2) }
+    }
+
+    /// One tick of one shard; whether it goes on.
+    pub fn tick(&mut self, shard: usize) -> bool {
+        let now = Duration::from_millis(self.network.borrow().now_ms);
+        let shard = &mut self.shards[shard];
+        shard.submit(now).expect("never fails");
+        shard.io().progress();
+        let goes_on = shard.turn(now);
+        invariants::check(shard, &self.shared.config, true);
+        goes_on
+    }
+
+    /// Lets the kernel of a shard go on while that does not.
+    pub fn progress(&mut self, shard: usize, times: u8) {
+        (0..times).for_each(|_| self.shards[shard].io().progress());
+    }
+
+    /// Ticks until nothing happens by itself any more.
+    pub fn settle(&mut self, shard: usize) {
+        for _ in 0..100 {
+            self.tick(shard);
+        }
+    }
+
+    /// Lets time pass, with a tick for each step of the timers.
+    pub fn pass(&mut self, time: Duration) {
+        for _ in 0..time.as_millis() / 100 {
+            self.network.borrow_mut().now_ms += 100;
+            for shard in 0..self.shards.len() {
+                self.tick(shard);
+            }
+        }
+    }
+
+    pub fn connect(&mut self, shard: usize) -> SocketId {
+        self.network.borrow_mut().connect(shard, (1 << 20, 4096))
+    }
+
+    pub fn write(&mut self, socket: SocketId, bytes: &[u8]) {
+        let written = self.network.borrow_mut().sockets[socket].client_write(bytes);
+        assert_eq!(written, bytes.len(), "there is room");
+    }
+
+    pub fn send(&mut self, socket: SocketId, opcode: u8, payload: &[u8]) {
+        let frame = frames::frame(&mut self.rng, true, opcode, payload);
+        self.write(socket, &frame);
+    }
+
+    /// A connection that has been upgraded.
+    pub fn open(&mut self, shard: usize, path: &str) -> (SocketId, Decoder) {
+        let (socket, mut decoder) = (self.connect(shard), Decoder::default());
+        let upgrade = frames::upgrade(&mut self.rng, path);
+        self.write(socket, &upgrade);
+        self.settle(shard);
+        let items = self.read(socket, &mut decoder);
+        assert_eq!(items, [Item::Response { status: 101, closes: false }]);
+        (socket, decoder)
+    }
+
+    pub fn read(&mut self, socket: SocketId, decoder: &mut Decoder) -> Vec<Item> {
+        let read = self.network.borrow_mut().sockets[socket].client_read(usize::MAX);
+        if let Read::Bytes(bytes) = read {
+            decoder.push(&bytes);
+        }
+        std::iter::from_fn(|| decoder.next()).collect()
+    }
+
+    /// Reads all that a shard has for a peer.
+    pub fn read_all(&mut self, shard: usize, socket: SocketId, decoder: &mut Decoder) -> Vec<Item> {
+        let mut items = Vec::new();
+        for _ in 0..10 {
+            self.settle(shard);
+            items.extend(self.read(socket, decoder));
+        }
+        items
+    }
+
+    pub fn reset(&mut self, socket: SocketId) {
+        self.network.borrow_mut().sockets[socket].client_reset(false);
+    }
+
+    pub fn drain(&mut self) {
+        assert!(self.control.publish(Message::Drain, 0).is_ok());
+    }
+
+    pub fn counter(&self, name: &str) -> u64 {
+        self.shared.stats.to_json()[name].as_u64().expect("a counter")
+    }
+}
