@@ -374,4 +374,4 @@ const PREFIX_BYTES_MAX: usize = 16;
 /// Without an idle timeout some connections stay for ever; then this is enough.
 const SKIPS_MAX: u32 = 100;
 /// Far more than any run needs.
-const ROUNDS_MAX: u32 = 300_000;
+const ROUNDS_MAX: u32 = 100_000;
