@@ -278,7 +278,7 @@ fn a_publisher_that_reads_while_the_ring_is_full_goes_on() {
 #[test]
 fn a_publisher_that_empties_the_overflow_itself_goes_on() {
     let mut story = Story::new(2, |_, _| {});
-    let (publisher, _) = story.open(0, "/broadcast/a");
+    let (publisher, _) = story.open(0, "/broadcast/a?exclude_self=true");
     let (other, _) = story.open(0, "/broadcast/b");
     let (subscriber, mut received) = story.open(1, "/broadcast/a");
     let fragment =
