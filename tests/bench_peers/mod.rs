@@ -23,7 +23,9 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--pin", "false"]).args(arguments);
         // The server takes every variable of this prefix for a setting.
-        command.env_remove(TOOLS);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RINGWIRE_")) {
+            command.env_remove(name);
+        }
         Self::start(command)
     }
 
