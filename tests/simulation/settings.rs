@@ -65,7 +65,7 @@ fn config(rng: &mut Rng) -> Config {
             idle_timeout: if rng.u8(..6) == 0 { None } else { Some(seconds(rng.u64(4..20))) },
             close_timeout: seconds(rng.u64(2..6)),
             lifetime: if rng.u8(..8) == 0 { Some(seconds(rng.u64(1..30))) } else { None },
-            backlog_bytes: 4096 << rng.u8(..5),
+            backlog_bytes: 256 << rng.u8(..9),
             ..Limits::default()
         },
         engine: Engine {
