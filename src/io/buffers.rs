@@ -6,7 +6,7 @@
 //! kernel when it is finished and every slice of it has been released.
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -222,10 +222,15 @@ fn memory_layout(count: u16, buffer_bytes: u32) -> Layout {
         .expect("the configuration bounds both factors")
 }
 
+/// Zeroed memory whose pages are there: the kernel fills every buffer sooner or later, so a page
+/// fault in the receive path would only come later, and count as memory of whoever sent the byte.
 fn allocate(layout: Layout) -> NonNull<u8> {
     // SAFETY: no layout here has size zero: there is at least one buffer of at least a page.
-    let memory = unsafe { alloc_zeroed(layout) };
-    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+    let memory = unsafe { alloc(layout) };
+    let memory = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
+    // SAFETY: the allocation is as large as its layout says.
+    unsafe { memory.write_bytes(0, layout.size()) };
+    memory
 }
 
 const PAGE_BYTES: usize = 4096;
