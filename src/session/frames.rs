@@ -1,62 +1,14 @@
 //! Frames from the client: each is checked, then reflected, assembled, published or discarded.
 
-use std::ops::Range;
-
 use super::message::Assembly;
-use super::{Initiator, Mode, Output, Phase, Piece, Rules, Session, Treatment};
+use super::reflection::Reflection;
+use super::{Cold, Initiator, Mode, Output, Phase, Piece, Rules, Session, Treatment};
 use crate::config::MessageTypes;
 use crate::wire::close::{CloseCode, ClosePayload};
 use crate::wire::error::Violation;
 use crate::wire::header::{HEADER_BYTES_MAX, Header, OpCode, Role, close_frame, control_frame};
 use crate::wire::mask::{self, MaskKey};
 use crate::wire::utf8;
-
-/// The stretch of the input that has been rewritten to what goes back. It starts where the first
-/// server frame fits without moving its payload, and every further frame is moved down to its end:
-/// a server header is four bytes shorter than the client's, so the end never meets unread input.
-struct Reflection {
-    start: usize,
-    end: usize,
-}
-
-impl Reflection {
-    fn flush(&mut self, ends_frame: bool, output: &mut Output) {
-        if self.end > self.start {
-            let range = Range { start: self.start, end: self.end };
-            output.pieces.push(Piece::Reflected { range, ends_frame });
-        }
-        self.start = self.end;
-    }
-
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    /// Appends the payload in `from`, unmasked.
-    fn append(&mut self, input: &mut [u8], from: Range<usize>, key: MaskKey) {
-        if self.is_empty() {
-            (self.start, self.end) = (from.start, from.start);
-        }
-        if self.end == from.start {
-            mask::apply(&mut input[from.clone()], key);
-        } else {
-            mask::shift(input, from.clone(), self.end, key);
-        }
-        self.end += from.len();
-    }
-
-    /// Appends the server's header for a frame whose payload starts at `payload`.
-    fn append_header(&mut self, input: &mut [u8], header: &Header, payload: usize) {
-        let mut encoded = [0; HEADER_BYTES_MAX];
-        let bytes = header.encode(&mut encoded);
-        if self.is_empty() {
-            let start = payload - bytes;
-            (self.start, self.end) = (start, start);
-        }
-        input[self.end..self.end + bytes].copy_from_slice(&encoded[..bytes]);
-        self.end += bytes;
-    }
-}
 
 /// The next frame of the input.
 enum Found {
@@ -103,7 +55,7 @@ impl Session {
         rules: &Rules<'_>,
         output: &mut Output,
     ) -> usize {
-        let mut reflection = Reflection { start: from, end: from };
+        let mut reflection = Reflection::new(from);
         let mut at = from;
         while at < input.len() && self.phase != Phase::Ended {
             if !rules.may_begin && !self.is_mid_message() {
@@ -123,17 +75,25 @@ impl Session {
         input.len()
     }
 
-    /// One frame, or the part of one that is there; returns where the next begins.
+    /// A run of whole echoes, and one frame of another kind or the part of one that is there;
+    /// returns where the next begins.
     fn step(
         &mut self,
         input: &mut [u8],
-        at: usize,
+        mut at: usize,
         reflection: &mut Reflection,
         rules: &Rules<'_>,
         output: &mut Output,
     ) -> Result<usize, Violation> {
         if self.remaining > 0 {
             return self.continue_frame(input, at, reflection, output);
+        }
+        if self.reflects_messages() {
+            let next = reflection.append_messages(input, at, rules, output)?;
+            if next == input.len() {
+                return Ok(next);
+            }
+            at = next;
         }
         match self.find_frame(input, at)? {
             None => Ok(input.len()),
@@ -219,23 +179,12 @@ impl Session {
         let key = header.mask.unwrap_or_default();
         let is_here = input.len() - payload >= header.payload_bytes as usize;
         self.check_message(header, rules)?;
-        if self.phase == Phase::Open && is_here && header.fin && !self.has_assembly() {
+        let is_whole = is_here && header.fin && !self.has_assembly();
+        if is_whole && self.mode == Mode::Broadcast && self.phase == Phase::Open {
             let end = payload + header.payload_bytes as usize;
-            match (self.mode, header.opcode) {
-                (Mode::Echo, OpCode::Text) if !carried => {
-                    return self.reflect_text(input, found, reflection, output);
-                }
-                (Mode::Broadcast, _) => {
-                    output.published.push(encode_message(
-                        header.opcode,
-                        &input[*payload..end],
-                        key,
-                    )?);
-                    output.messages += 1;
-                    return Ok(end);
-                }
-                _ => {}
-            }
+            output.published.push(encode_message(header.opcode, &input[*payload..end], key)?);
+            output.messages += 1;
+            return Ok(end);
         }
         self.treatment = self.begin_treatment(header, rules)?;
         self.fin = header.fin;
@@ -253,29 +202,6 @@ impl Session {
             }
         }
         self.continue_frame(input, *payload, reflection, output)
-    }
-
-    /// A whole text message for the echo: goes back only if it is UTF-8.
-    fn reflect_text(
-        &mut self,
-        input: &mut [u8],
-        found: &FoundData,
-        reflection: &mut Reflection,
-        output: &mut Output,
-    ) -> Result<usize, Violation> {
-        let FoundData { header, payload, .. } = found;
-        let (start, end) = (reflection.start, reflection.end);
-        let next = payload + header.payload_bytes as usize;
-        reflection.append_header(input, &Header { mask: None, ..*header }, *payload);
-        let text = reflection.end;
-        reflection.append(input, *payload..next, header.mask.unwrap_or_default());
-        if utf8::validate(&input[text..reflection.end]).is_err() {
-            (reflection.start, reflection.end) = (start, end);
-            return Err(Violation::InvalidUtf8);
-        }
-        output.messages += 1;
-        output.reflected_messages += 1;
-        Ok(next)
     }
 
     /// Holds the rules of fragmentation and the limits that a header alone can break.
@@ -407,6 +333,13 @@ impl Session {
         self.remaining = 0;
         self.cold = None;
         output.finish = true;
+    }
+
+    /// Whether a whole message would go back as it is: the echo is open and nothing is in pieces.
+    fn reflects_messages(&self) -> bool {
+        let in_pieces = |cold: &Cold| !cold.carry.is_empty() || cold.assembly.is_some();
+        let is_echo = self.phase == Phase::Open && self.mode == Mode::Echo;
+        is_echo && !self.cold.as_deref().is_some_and(in_pieces)
     }
 
     fn has_assembly(&self) -> bool {

@@ -13,6 +13,7 @@
 
 mod frames;
 mod message;
+mod reflection;
 
 use std::ops::Range;
 
