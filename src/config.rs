@@ -94,6 +94,9 @@ pub struct Engine {
     pub receive_buffer_bytes: u32,
     /// Without traffic for this long, a connection waits on a one-shot poll; `None` is never.
     pub park_after: Option<Duration>,
+    /// Microseconds for which completions are gathered before a shard wakes for them, which saves
+    /// CPU time at the price of that much latency; `None` wakes it for each.
+    pub batch_wait_us: Option<u32>,
     /// Slots of a shard's broadcast ring, a power of two.
     pub broadcast_ring_slots: usize,
     /// Optional kernel abilities not to use even when present, by the names that
@@ -186,6 +189,7 @@ impl Default for Engine {
             receive_buffers: limits::RECEIVE_BUFFERS.default,
             receive_buffer_bytes: limits::RECEIVE_BUFFER_BYTES.default,
             park_after: limits::PARK_AFTER.default,
+            batch_wait_us: limits::BATCH_WAIT_US.default,
             broadcast_ring_slots: limits::BROADCAST_RING_SLOTS.default,
             disabled_abilities: Vec::new(),
         }

@@ -34,6 +34,10 @@ pub const BROADCAST_RING_SLOTS: Bound<usize> = Bound { default: 1024, least: 2, 
 pub const PARK_AFTER: Bound<Duration, Option<Duration>> =
     Bound { default: Some(seconds(5)), least: milliseconds(10), most: days(1) };
 
+/// Microseconds that a shard gathers completions before it acts on them.
+pub const BATCH_WAIT_US: Bound<u32, Option<u32>> =
+    Bound { default: None, least: 10, most: 100_000 };
+
 /// Names of the optional kernel abilities that `disable` takes.
 pub const DISABLEABLE_ABILITIES: [&str; 5] =
     ["registered-ring", "no-sqarray", "socket-options", "incremental-buffers", "min-wait"];

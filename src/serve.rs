@@ -102,7 +102,11 @@ fn abilities(config: &Config) -> Result<Abilities, Refusal> {
     let disabled = &config.engine.disabled_abilities;
     let is_disabled = |ability: &Ability| disabled.iter().any(|name| name == ability.name());
     let found = Abilities::probe()?;
-    Ok(Ability::ALL.into_iter().filter(is_disabled).fold(found, Abilities::without))
+    let used = Ability::ALL.into_iter().filter(is_disabled).fold(found, Abilities::without);
+    match config.engine.batch_wait_us {
+        Some(_) if !used.has(Ability::MinWait) => Err(Refusal::NoBatchWait),
+        _ => Ok(used),
+    }
 }
 
 fn start_threads(
@@ -118,6 +122,7 @@ fn start_threads(
         slots: shared.slots,
         receive_buffers: engine.receive_buffers,
         receive_buffer_bytes: engine.receive_buffer_bytes,
+        batch_wait_us: engine.batch_wait_us,
     };
     (0..engine.shards)
         .map(|number| {

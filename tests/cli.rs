@@ -259,6 +259,7 @@ const ROWS: &[Row] = &[
         r#""16KiB""#]),
     row("broadcast-ring", "2", "4", "8", ["2", "4", "8"]),
     row("park-after", "off", "1500ms", r#""1m""#, [r#""off""#, r#""1500ms""#, r#""1m""#]),
+    row("batch-wait-us", "off", "200", "1000", [r#""off""#, "200", "1000"]),
     row("disable", "no-sqarray", "incremental-buffers,registered-ring", r#""registered-ring""#,
         [r#"["no-sqarray"]"#, r#"["incremental-buffers", "registered-ring"]"#,
         r#"["registered-ring"]"#]),

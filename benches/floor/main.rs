@@ -95,6 +95,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         slots,
         receive_buffers: config.engine.receive_buffers,
         receive_buffer_bytes: config.engine.receive_buffer_bytes,
+        batch_wait_us: None,
     })?;
     ring.listen(listener.take_socket().into_iter().collect());
     // The line that the server prints as well, so that scripts start both alike.

@@ -285,6 +285,7 @@ fn ring_options(plan: &Plan, abilities: Abilities, count: u32) -> RingOptions {
         slots: count.max(1),
         receive_buffers: buffers,
         receive_buffer_bytes: bytes,
+        batch_wait_us: None,
     }
 }
 

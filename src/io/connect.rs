@@ -106,6 +106,7 @@ mod tests {
             slots: 4,
             receive_buffers: 1,
             receive_buffer_bytes: 4096,
+            batch_wait_us: None,
         };
         let mut ring = Ring::new(&options).expect("io_uring is what this crate is for");
         let peer = ring.add_peer(address.into());

@@ -152,6 +152,12 @@ pub enum Refusal {
     /// The kernel lacks an operation.
     #[error("this kernel's io_uring lacks {0}: upgrade to Linux 6.1 or newer")]
     MissingOperation(&'static str),
+    /// Batches were asked for, and the kernel cannot wait for them.
+    #[error(
+        "--batch-wait-us needs the kernel ability min-wait: upgrade to Linux 6.12 or newer, do not \
+         disable it, or leave out --batch-wait-us"
+    )]
+    NoBatchWait,
     /// Memory or descriptors ran out.
     #[error(
         "no resources for an io_uring ({0}): raise RLIMIT_NOFILE or RLIMIT_MEMLOCK, or start fewer \

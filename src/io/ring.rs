@@ -27,6 +27,9 @@ pub struct RingOptions {
     pub receive_buffers: u16,
     /// Bytes of a receive buffer.
     pub receive_buffer_bytes: u32,
+    /// Microseconds to gather completions before a wait ends for fewer than a batch of them; needs
+    /// [`Ability::MinWait`].
+    pub batch_wait_us: Option<u32>,
 }
 
 /// The io_uring of one thread.
@@ -42,6 +45,7 @@ pub struct Ring {
     reaped: Vec<cqueue::Entry>,
     next: usize,
     socket_options: bool,
+    batch_wait_us: Option<u32>,
 }
 
 impl Ring {
@@ -81,6 +85,7 @@ impl Ring {
             reaped: Vec::with_capacity(COMPLETION_ENTRIES as usize),
             next: 0,
             socket_options: options.abilities.has(Ability::SocketOptions),
+            batch_wait_us: options.batch_wait_us,
         })
     }
 
@@ -202,7 +207,6 @@ impl Ring {
     }
 
     fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        let submitter = self.ring.submitter();
         let result = match wait {
             Some(Duration::ZERO) => {
                 let queued = self.queued();
@@ -210,11 +214,7 @@ impl Ring {
                 // which the crate's own `submit` leaves out when it waits for nothing.
                 unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GETEVENTS, None) }
             }
-            None => submitter.submit_and_wait(1),
-            Some(wait) => {
-                let timespec = Timespec::from(wait);
-                submitter.submit_with_args(1, &SubmitArgs::new().timespec(&timespec))
-            }
+            wait => self.submit_and_wait(wait),
         };
         match result {
             Ok(_) => Ok(()),
@@ -224,6 +224,22 @@ impl Ring {
                 Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
                 _ => Err(error),
             },
+        }
+    }
+
+    /// Waits for a completion, or with `batch_wait_us` for a batch of them: then fewer end the wait
+    /// only when that time is over, and when there are none by then, the next one does at once.
+    fn submit_and_wait(&self, wait: Option<Duration>) -> io::Result<usize> {
+        let timespec = wait.map(Timespec::from);
+        let (want, args) = match self.batch_wait_us {
+            None => (1, SubmitArgs::new()),
+            Some(wait_us) => (BATCH_COMPLETIONS, SubmitArgs::new().min_wait_usec(wait_us)),
+        };
+        match &timespec {
+            None => self.ring.submitter().submit_with_args(want, &args),
+            Some(timespec) => {
+                self.ring.submitter().submit_with_args(want, &args.timespec(timespec))
+            }
         }
     }
 
@@ -373,6 +389,8 @@ fn check(result: i32) -> Result<usize, Errno> {
 const SUBMISSION_ENTRIES: u32 = 2048;
 /// Completions that the kernel keeps for us without falling back to its overflow list.
 const COMPLETION_ENTRIES: u32 = 8192;
+/// Completions that end a wait however short it was: as many as make a crossing cheap.
+const BATCH_COMPLETIONS: usize = 64;
 /// Tells a wake-up that arrives from the completion of one that was sent.
 pub(super) const MESSAGE: u32 = 1;
 /// `IORING_ENTER_GETEVENTS`.

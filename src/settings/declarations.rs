@@ -88,6 +88,12 @@ fn engine() -> Vec<Row> {
             one(duration(&limits::PARK_AFTER).or_off(), |config| &mut config.engine.park_after),
         ),
         (
+            "batch-wait-us",
+            "COUNT",
+            "Microseconds to gather messages before waking for them: less CPU, more latency",
+            one(count(&limits::BATCH_WAIT_US).or_off(), |config| &mut config.engine.batch_wait_us),
+        ),
+        (
             "disable",
             "ABILITY",
             "Do not use this kernel ability even when it is present; may be repeated",

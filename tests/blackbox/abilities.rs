@@ -1,5 +1,8 @@
 //! Every optional kernel ability may be missing: the server says so and works without it.
 
+use std::process::Command;
+use std::time::{Duration, Instant};
+
 use crate::peer::{BINARY, Peer, TEXT};
 use crate::server::{Server, wait_until};
 
@@ -38,4 +41,31 @@ fn the_server_works_without_any_one_ability_and_without_all() {
         wait_until("all are gone but the one that asks", || server.stats().connections_open() == 1);
         server.stop();
     }
+}
+
+#[test]
+fn a_batch_wait_makes_small_batches_wait() {
+    const WAIT: Duration = Duration::from_millis(20);
+    const ROUNDS: u32 = 10;
+    let server = Server::start(1, &["--batch-wait-us", "20000"]);
+    let mut peer = Peer::upgrade(server.address(), "/echo");
+    let start = Instant::now();
+    for _ in 0..ROUNDS {
+        peer.send_frame(BINARY, b"x");
+        peer.expect(BINARY, b"x");
+    }
+    // Each echo but the first waits for others that do not come; the machine can only add to that.
+    let least = WAIT * (ROUNDS - 1) / 2;
+    assert!(start.elapsed() >= least, "{ROUNDS} echoes took {:?}", start.elapsed());
+    server.stop();
+}
+
+#[test]
+fn a_batch_wait_is_refused_where_the_kernel_cannot() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
+    command.args(["--listen", "127.0.0.1:0", "--batch-wait-us", "200", "--disable", "min-wait"]);
+    let output = command.output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("min-wait"), "{said}");
+    assert!(said.contains("leave out --batch-wait-us"), "{said}");
 }

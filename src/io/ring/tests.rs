@@ -34,8 +34,13 @@ struct Connection {
 
 impl Rig {
     fn new(abilities: Abilities, slots: u32, receive_buffers: u16) -> Self {
-        let options =
-            RingOptions { abilities, slots, receive_buffers, receive_buffer_bytes: BUFFER_BYTES };
+        let options = RingOptions {
+            abilities,
+            slots,
+            receive_buffers,
+            receive_buffer_bytes: BUFFER_BYTES,
+            batch_wait_us: None,
+        };
         let mut ring = Ring::new(&options).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
