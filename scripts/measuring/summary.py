@@ -29,6 +29,12 @@ class Comparison:
         ratios = [mine / theirs for mine, theirs in pairs if mine is not None and theirs]
         return median(ratios) if ratios else None
 
+    def measured(self, workload, target):
+        """What there is to hold against a target."""
+        if target.other is None:
+            return self.median(workload, target.subject, target.metric)
+        return self.ratio(workload, target.subject, target.other, target.metric)
+
     def markdown(self, workloads, facts, is_trial):
         parts = ["# Comparison\n"]
         if is_trial:
@@ -44,12 +50,14 @@ class Comparison:
                  "|---|---|---|---|---|---|---|"]
         for workload in workloads:
             for target in workload.targets:
-                ratio = self.ratio(workload.name, target.subject, target.other, target.metric)
-                if ratio is None:
+                measured = self.measured(workload.name, target)
+                if measured is None:
                     continue
-                reached = "yes" if ratio <= target.most else "**no**"
+                reached = "yes" if measured <= target.most else "**no**"
+                figures = (f"{target.most:.2f} x | {measured:.3f} x" if target.other
+                           else f"{target.most:g} | {number(measured)}")
                 lines.append(f"| {workload.title} | {METRICS[target.metric]} | {target.subject} | "
-                             f"{target.other} | {target.most:.2f} x | {ratio:.3f} x | {reached} |")
+                             f"{target.other or 'nothing'} | {figures} | {reached} |")
         return "\n".join(lines) + "\n"
 
     def workload_table(self, workload):

@@ -115,6 +115,11 @@ pub struct Arguments {
     #[arg(long, help_heading = LOAD)]
     pub park: bool,
 
+    /// Never sleep, so that a message leaves at the moment it is due and no echo waits for a core
+    /// to wake up: for latencies, on cores that nothing else needs (rate)
+    #[arg(long, help_heading = RUN)]
+    pub busy_poll: bool,
+
     /// Time that is measured, of each step where there are several [default: 3s; idle 10s;
     /// storm, at most, 30s]
     #[arg(long, value_name = "TIME", help_heading = RUN, value_parser = parse_duration)]

@@ -130,7 +130,8 @@ impl<W: Workload> Lane<W> {
     fn wait(&self) -> Option<Duration> {
         let now_ns = self.shared.schedule.now_ns();
         let can_open = !self.links.to_open.is_empty() && self.may_open();
-        if !self.starved.is_empty() || can_open {
+        let is_polling = self.shared.plan.busy_poll && self.has_begun && !self.is_done;
+        if !self.starved.is_empty() || can_open || is_polling {
             return Some(Duration::ZERO);
         }
         let looks_often = !self.has_begun || self.is_done || self.links.in_transit > 0;

@@ -50,6 +50,8 @@ pub struct Plan {
     pub close: Close,
     /// Whether quiet connections wait on a poll.
     pub park: bool,
+    /// Whether threads look for completions all the time instead of waiting for them.
+    pub busy_poll: bool,
     /// Measured time of each step.
     pub duration: Duration,
     /// Time before it that does not count.
@@ -102,6 +104,7 @@ impl Plan {
                 _ => Close::Handshake,
             }),
             park: arguments.park || workload == Idle,
+            busy_poll: arguments.busy_poll,
             duration: arguments.duration.unwrap_or(match workload {
                 Idle => Duration::from_secs(10),
                 // The latest moment, not the usual one: it ends when all are back.
@@ -228,7 +231,7 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
     let all_but_broadcasts: &[_] = &[Echo, Rate, Connect, Storm, Idle];
     let messages: &[_] = &[Echo, Rate, Broadcast, Slow];
     let broadcasts: &[_] = &[Broadcast, Slow];
-    let table: [(&'static str, bool, &[WorkloadName]); 14] = [
+    let table: [(&'static str, bool, &[WorkloadName]); 15] = [
         ("connections", arguments.connections.is_some(), all_but_broadcasts),
         ("size", arguments.size.is_some(), messages),
         ("text", arguments.text, messages),
@@ -241,6 +244,7 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
         ("slow-share", arguments.slow_share.is_some(), &[Slow]),
         ("rounds", arguments.rounds.is_some(), &[Storm]),
         ("park", arguments.park, &[Broadcast, Idle]),
+        ("busy-poll", arguments.busy_poll, &[Rate]),
         ("unchecked", arguments.unchecked, &[Echo, Rate, Broadcast]),
         ("allow-loss", arguments.allow_loss, broadcasts),
     ];

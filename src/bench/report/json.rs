@@ -100,6 +100,7 @@ fn parameters(plan: &Plan) -> Value {
         "rounds": plan.rounds,
         "close": format!("{:?}", plan.close).to_lowercase(),
         "park": plan.park,
+        "busy_poll": plan.busy_poll,
         "threads": plan.threads,
         "cores": plan.cores,
         "source_addresses": plan.sources.count(),

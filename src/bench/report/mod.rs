@@ -155,7 +155,8 @@ fn warnings(run: &Run) -> Vec<String> {
     }
     for (core, share) in by_core {
         let core = core.map_or("its core".to_owned(), |core| format!("core {core}"));
-        if share.ran > BUSY_SHARE {
+        // Who polls is always busy; whether it keeps up, its lateness tells.
+        if share.ran > BUSY_SHARE && !run.plan.busy_poll {
             warnings.push(format!(
                 "THE GENERATOR IS THE BOTTLENECK: it used {:.0} % of {core}. The server can do \
                  more than these figures show; use more --threads or --cores.",
