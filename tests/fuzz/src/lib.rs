@@ -1,6 +1,7 @@
 //! What must hold for any input. Each module has a `check` over bytes that panics where something
 //! does not hold: libFuzzer looks for such bytes, and `tests/corpora.rs` replays what it found.
 
+pub mod client_reader;
 pub mod close_payload;
 pub mod config_file;
 pub mod frame_decoder;
@@ -27,7 +28,8 @@ mod reference;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets; the names are those of the modules, of the programs and of the corpora.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
+    ("client_reader", client_reader::check),
     ("close_payload", close_payload::check),
     ("config_file", config_file::check),
     ("frame_decoder", frame_decoder::check),

@@ -1,7 +1,8 @@
 //! Valid messages in any fragments, with control frames between them and in any pieces, come out
-//! whole: the content is any, and so is where it is cut.
+//! whole: the content is any, and so is where it is cut. A server reads them, and so does a client.
 
 use arbitrary::{Result, Unstructured};
+use ringwire::bench::client::{Incoming, read};
 use ringwire::wire::header::OpCode;
 use ringwire::wire::mask::MaskKey;
 
@@ -15,6 +16,8 @@ use super::reference::Expected;
 #[derive(Default)]
 struct Script {
     bytes: Vec<u8>,
+    /// The same frames as a server sends them.
+    served: Vec<u8>,
     expected: Expected,
 }
 
@@ -36,6 +39,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     }
     let path = if echo { "/echo" } else { "/broadcast/t" };
     let sending = if choice & 2 == 0 { Sending::Eager } else { Sending::Lazy };
+    script.read_as_client(&places(cuts, script.served.len()));
     let cuts = places(cuts, script.bytes.len());
     let whole = Arrival::new(path, sending, &[]);
     whole.check(&script.bytes, &script.expected);
@@ -79,11 +83,14 @@ impl Script {
         for (number, &end) in cuts.iter().chain([&payload.len()]).enumerate() {
             let (fin, fragment) = (number == cuts.len(), &payload[from..end]);
             self.bytes.extend(frame_with(fin, fragment_opcode, fragment, key));
+            let frame = served(fin, fragment_opcode, fragment);
+            self.served.extend(&frame);
             if echo && opcode == OpCode::Binary {
-                self.expected.data.extend(served(fin, fragment_opcode, fragment));
+                self.expected.data.extend(frame);
             }
             if let Some(ping) = ping {
                 self.bytes.extend(frame_with(true, OpCode::Ping, ping, key));
+                self.served.extend(served(true, OpCode::Ping, ping));
                 let payload = ping.to_vec();
                 self.expected.pongs.push(Frame { fin: true, opcode: OpCode::Pong, payload });
             }
@@ -92,6 +99,24 @@ impl Script {
         if echo && opcode == OpCode::Text {
             self.expected.data.extend(served(true, opcode, payload));
         }
+    }
+
+    fn read_as_client(&self, cuts: &[usize]) {
+        let (mut partial, mut messages, mut pings, mut from) = (None, Vec::new(), Vec::new(), 0);
+        for &end in cuts.iter().chain([&self.served.len()]) {
+            let take = |incoming: Incoming<'_>| {
+                match incoming {
+                    Incoming::Message(opcode, payload) => messages.push((opcode, payload.to_vec())),
+                    Incoming::Ping(payload) => pings.push(payload.to_vec()),
+                    other => panic!("{other:?}"),
+                }
+                Ok(())
+            };
+            read(&self.served[from..end], &mut partial, take).expect("valid frames");
+            from = end;
+        }
+        assert!(messages == self.expected.messages && partial.is_none());
+        assert!(pings.iter().eq(self.expected.pongs.iter().map(|pong| &pong.payload)));
     }
 }
 
