@@ -1,8 +1,8 @@
 //! Bytes from a server to messages and control frames.
 //!
 //! A frame that is whole in what was received is read where it lies. Only what straddles receives,
-//! or is a fragment, is copied, and then a connection owns memory until its message is complete. Text
-//! fails at its first byte that is not UTF-8 (RFC 6455 section 8.1).
+//! or is a fragment, is copied, and then a connection owns memory until its message is complete.
+//! Text fails at its first byte that is not UTF-8 (RFC 6455 section 8.1).
 
 use super::failure::Fault;
 use crate::wire::error::Violation;
