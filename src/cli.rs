@@ -202,7 +202,7 @@ mod tests {
             --disable no-sqarray,registered-ring --max-connections 5 --max-request-head 4KiB \
             --max-request-headers 30 --max-message 1MiB --max-fragments 31 \
             --max-control-rate 32 --handshake-timeout 1s --idle-timeout 2s --close-timeout 3s \
-            --lifetime 1h --max-backlog 2MiB";
+            --lifetime 1h --max-backlog 2MiB --batch-wait-us 100";
         let address = |text: &str| text.parse::<ListenAddress>().expect("an address");
         let texts = |items: &[&str]| items.iter().map(|&item| item.to_owned()).collect::<Vec<_>>();
         let expected = Config {
@@ -232,6 +232,7 @@ mod tests {
                 receive_buffer_bytes: 32 << 10,
                 park_after: None,
                 broadcast_ring_slots: 4,
+                batch_wait_us: Some(100),
                 disabled_abilities: texts(&["no-sqarray", "registered-ring"]),
             },
             drain: Duration::from_secs(11),

@@ -85,6 +85,10 @@
 //! timer in the kernel; no unsafe outside the files that talk to the kernel, the mask kernels and
 //! the broadcast ring; no clock below the loop.
 
+// Files of tests that `tests/fuzz` runs as well call the crate by its name.
+#[cfg(test)]
+extern crate self as ringwire;
+
 pub mod bench;
 pub mod cli;
 pub mod config;

@@ -145,8 +145,8 @@ pub fn stamp_bytes(opcode: OpCode) -> usize {
     if opcode == OpCode::Text { TEXT_STAMP_BYTES } else { BINARY_STAMP_BYTES }
 }
 
-/// A masked control frame.
-pub fn control_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+/// Appends a masked frame that is all of its message.
+pub fn append_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
     let mut header = [0; HEADER_BYTES_MAX];
     let frame = Header { mask: Some(KEY), ..Header::message(opcode, payload.len() as u64) };
     let header_bytes = frame.encode(&mut header);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bitflags::bitflags;
 
 use super::arguments::Close;
-use super::content::control_frame;
+use super::content::append_frame;
 use super::failure::{Fault, Phase};
 use super::plan::Plan;
 use super::reader::Partial;
@@ -274,7 +274,7 @@ impl Links {
             Close::Reset => self.drop_connection(index),
             Close::Handshake | Close::None => {
                 if self.is_open(index) {
-                    control_frame(self.out(index), OpCode::Close, &NORMAL);
+                    append_frame(self.out(index), OpCode::Close, &NORMAL);
                     self.set_state(index, State::Closing);
                 }
             }

@@ -40,6 +40,15 @@ pub use plan::PlanError;
 pub use report::{OutputError, Verdict};
 pub use run::RunError;
 
+/// The client's side of the protocol without the ring, for a program that a test suite judges.
+pub mod client {
+    pub use super::content::append_frame;
+    pub use super::failure::Fault;
+    pub use super::handshake::Handshake;
+    pub use super::reader::{Incoming, Partial, read};
+    pub use super::target::Target;
+}
+
 use plan::Plan;
 use progress::ProgressLine;
 use report::Report;

@@ -2,10 +2,12 @@
 //!
 //! A frame that is whole in what was received is read where it lies. Only what straddles receives,
 //! or is a fragment, is copied, and then a connection owns memory until its message is complete.
+//! Text fails at its first byte that is not UTF-8 (RFC 6455 section 8.1).
 
 use super::failure::Fault;
 use crate::wire::error::Violation;
 use crate::wire::header::{HEADER_BYTES_MAX, Header, OpCode, Role};
+use crate::wire::utf8::{self, Utf8Stream};
 
 /// What a server sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Partial {
     pub bytes: Vec<u8>,
     message: Vec<u8>,
     opcode: Option<OpCode>,
+    /// Of the text message that is open or in `bytes`.
+    utf8: Utf8Stream,
 }
 
 impl Partial {
@@ -39,7 +43,25 @@ impl Partial {
         self.bytes.is_empty() && self.opcode.is_none()
     }
 
-    /// Takes whole frames, and puts fragments together.
+    /// Checks the next part of the payload of a frame, if it is text.
+    fn check_text(&mut self, header: &Header, part: &[u8]) -> Result<(), Fault> {
+        let is_text = match header.opcode {
+            OpCode::Text => self.opcode.is_none(),
+            OpCode::Continuation => self.opcode == Some(OpCode::Text),
+            _ => false,
+        };
+        if is_text {
+            self.utf8.push(part).map_err(Violation::from)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that a message does not end within a character.
+    fn end_text(&mut self) -> Result<(), Fault> {
+        Ok(std::mem::take(&mut self.utf8).finish().map_err(Violation::from)?)
+    }
+
+    /// Takes whole frames, whose text has been checked, and puts fragments together.
     fn frame(
         &mut self,
         header: &Header,
@@ -57,7 +79,10 @@ impl Partial {
             OpCode::Text | OpCode::Binary if self.opcode.is_some() => {
                 return Err(Violation::DataInsideFragmented.into());
             }
-            opcode if header.fin => return take(Incoming::Message(opcode, payload)),
+            opcode if header.fin => {
+                self.end_text()?;
+                return take(Incoming::Message(opcode, payload));
+            }
             opcode => self.opcode = Some(opcode),
         }
         if self.message.len().saturating_add(payload.len()) > MESSAGE_BYTES_MOST {
@@ -67,6 +92,7 @@ impl Partial {
         match self.opcode {
             Some(opcode) if header.fin => {
                 self.opcode = None;
+                self.end_text()?;
                 let message = std::mem::take(&mut self.message);
                 take(Incoming::Message(opcode, &message))
             }
@@ -91,6 +117,7 @@ impl Partial {
         let whole = header_bytes + payload_bytes(&header)?;
         let missing = whole.saturating_sub(self.bytes.len());
         let (now, rest) = input.split_at(missing.min(input.len()));
+        self.check_text(&header, now)?;
         self.bytes.extend_from_slice(now);
         if self.bytes.len() == whole {
             let mut frame = std::mem::take(&mut self.bytes);
@@ -118,6 +145,7 @@ pub fn read(
             if open.bytes.is_empty()
                 && let Some((header, start, end)) = whole_frame(input)?
             {
+                open.check_text(&header, &input[start..end])?;
                 open.frame(&header, &input[start..end], &mut take)?;
                 input = &input[end..];
             } else {
@@ -134,21 +162,23 @@ pub fn read(
                 start,
                 end,
             )) => {
-                take(Incoming::Message(opcode, &input[start..end]))?;
+                let payload = &input[start..end];
+                if opcode == OpCode::Text {
+                    utf8::validate(payload).map_err(Violation::from)?;
+                }
+                take(Incoming::Message(opcode, payload))?;
                 input = &input[end..];
             }
             Some((header, start, end)) => {
                 let mut fragments = Partial::default();
+                fragments.check_text(&header, &input[start..end])?;
                 fragments.frame(&header, &input[start..end], &mut take)?;
                 input = &input[end..];
                 if !fragments.is_empty() {
                     *partial = Some(Box::new(fragments));
                 }
             }
-            None => {
-                *partial = Some(Box::new(Partial::starting_with(input)));
-                return Ok(());
-            }
+            None => *partial = Some(Box::default()),
         }
     }
     Ok(())
@@ -226,13 +256,41 @@ mod tests {
     }
 
     #[test]
+    fn text_fails_at_its_first_bad_byte() {
+        // Of a frame whose end never comes.
+        let mut begun = vec![0x81, 126, 0, 200];
+        begun.extend_from_slice("\u{20ac}\u{20ac}".as_bytes());
+        for piece in [1, 3, 10] {
+            let mut partial = None;
+            let mut take = |piece: &[u8]| read(piece, &mut partial, |_| Ok(()));
+            for piece in begun.chunks(piece) {
+                assert_eq!(take(piece), Ok(()));
+            }
+            assert_eq!(take(b"\xff"), Err(Violation::InvalidUtf8.into()));
+        }
+    }
+
+    #[test]
     fn faults_are_told_however_they_arrive() {
         let masked = vec![0x82, 0x81, 0, 0, 0, 0, 0];
         let huge = vec![0x82, 127, 0, 0, 0, 1, 0, 0, 0, 0];
+        let text = |fin, opcode: OpCode, payload: &[u8]| {
+            let mut bytes = frame(fin, opcode, payload.len());
+            let start = bytes.len() - payload.len();
+            bytes[start..].copy_from_slice(payload);
+            bytes
+        };
+        let latin = text(true, OpCode::Text, b"caf\xe9 au lait");
+        let cut = [text(false, OpCode::Text, b"\xe2\x82"), text(true, OpCode::Continuation, b"")];
+        let overlong =
+            [text(false, OpCode::Text, b"a\xe2"), text(true, OpCode::Continuation, b"(")];
         let loose = frame(true, OpCode::Continuation, 1);
         let inside = [frame(false, OpCode::Text, 1), frame(true, OpCode::Text, 1)].concat();
         for (input, fault) in [
             (masked, Fault::Violation(Violation::MaskedFrame)),
+            (latin, Fault::Violation(Violation::InvalidUtf8)),
+            (cut.concat(), Fault::Violation(Violation::InvalidUtf8)),
+            (overlong.concat(), Fault::Violation(Violation::InvalidUtf8)),
             (huge, Fault::TooBig { limit: MESSAGE_BYTES_MOST }),
             (loose, Fault::Violation(Violation::ContinuationWithoutStart)),
             (inside, Fault::Violation(Violation::DataInsideFragmented)),

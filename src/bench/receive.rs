@@ -1,6 +1,6 @@
 //! Bytes from the server: to the handshake, to frames, to the workload.
 
-use super::content::control_frame;
+use super::content::append_frame;
 use super::failure::Fault;
 use super::handshake::Handshake;
 use super::links::{Flags, Links, State};
@@ -109,7 +109,7 @@ impl Links {
             }
             Incoming::Ping(payload) => {
                 if state == State::Open {
-                    control_frame(self.out(index), OpCode::Pong, payload);
+                    append_frame(self.out(index), OpCode::Pong, payload);
                     self.record.counters.pings_answered += 1;
                 }
                 Ok(())

@@ -1,6 +1,7 @@
 //! Byte scripts through the public interface of a session, against what RFC 6455 says and against
-//! a slow reference that sees everything at once.
+//! a slow reference that sees everything at once. `tests/fuzz` runs some of these files as well.
 
+mod arrival;
 mod client;
 mod closing;
 mod cost;

@@ -16,18 +16,21 @@ pub(super) struct Entry {
     pub(super) line: usize,
 }
 
-/// Reads and parses the file; keys and values are not judged yet.
+/// The text of the file.
 ///
 /// # Errors
-/// The file cannot be read, is not UTF-8 or is not TOML.
-pub(super) fn read(path: &Path) -> Result<Vec<Entry>, SettingError> {
-    let refuse = |reason: String| SettingError::File { path: path.to_owned(), reason };
-    let source = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
-    parse(&source).map_err(refuse)
+/// The file cannot be read, or is not UTF-8.
+pub(super) fn read(path: &Path) -> Result<String, SettingError> {
+    std::fs::read_to_string(path).map_err(|error| refuse(path, error.to_string()))
 }
 
-fn parse(source: &str) -> Result<Vec<Entry>, String> {
-    let table = DeTable::parse(source).map_err(|error| error.to_string())?;
+/// The keys of a file called `path`, in the order of their lines; keys and values are not judged
+/// yet.
+///
+/// # Errors
+/// The text is not TOML.
+pub(super) fn parse(path: &Path, source: &str) -> Result<Vec<Entry>, SettingError> {
+    let table = DeTable::parse(source).map_err(|error| refuse(path, error.to_string()))?;
     let mut entries: Vec<Entry> = table
         .get_ref()
         .iter()
@@ -40,6 +43,10 @@ fn parse(source: &str) -> Result<Vec<Entry>, String> {
         .collect();
     entries.sort_by_key(|entry| entry.line);
     Ok(entries)
+}
+
+fn refuse(path: &Path, reason: String) -> SettingError {
+    SettingError::File { path: path.to_owned(), reason }
 }
 
 fn items(value: &DeValue<'_>) -> Option<Vec<String>> {
@@ -67,6 +74,10 @@ fn line_of(source: &str, offset: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(source: &str) -> Result<Vec<Entry>, SettingError> {
+        super::parse(Path::new("a.toml"), source)
+    }
 
     #[test]
     fn values_become_texts_with_their_lines() {

@@ -37,6 +37,13 @@ pub struct Flags {
     pub values: Vec<(&'static str, Vec<String>)>,
 }
 
+impl Default for Settings {
+    /// Every setting as it is when nobody sets it.
+    fn default() -> Self {
+        Self { declared: declarations(), config: Config::default(), origins: HashMap::new() }
+    }
+}
+
 impl Settings {
     /// Puts the layers over each other. `environment` is every variable of the process; those that
     /// do not start with `RINGWIRE_` are none of ours.
@@ -48,12 +55,11 @@ impl Settings {
         flags: Flags,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, SettingError> {
-        let mut settings =
-            Self { declared: declarations(), config: Config::default(), origins: HashMap::new() };
+        let mut settings = Self::default();
         let mut variables = settings.own_variables(environment)?;
         let file_variable = variables.remove(FILE_KEY).filter(|path| !path.is_empty());
         if let Some(path) = flags.file.or(file_variable.map(PathBuf::from)) {
-            settings.apply_file(&path)?;
+            settings.apply_file(&path, &file::read(&path)?)?;
         }
         settings.apply_environment(&variables)?;
         for (key, items) in flags.values {
@@ -133,8 +139,12 @@ impl Settings {
         Ok(own)
     }
 
-    fn apply_file(&mut self, path: &Path) -> Result<(), SettingError> {
-        for entry in file::read(path)? {
+    /// Puts what a configuration file says over what there is; `path` is how to call the file.
+    ///
+    /// # Errors
+    /// A text that is not TOML, a key that does not exist, a value that its setting does not take.
+    pub fn apply_file(&mut self, path: &Path, source: &str) -> Result<(), SettingError> {
+        for entry in file::parse(path, source)? {
             let origin = Origin::File { path: path.to_owned(), line: entry.line };
             let known = self.declared.iter().find(|setting| setting.key == entry.key);
             let Some(setting) = known else {

@@ -1,7 +1,8 @@
-"""Run the Autobahn fuzzing client against a WebSocket server and compare every verdict.
+"""Run the Autobahn fuzzing client against a WebSocket server, or a WebSocket client against the
+fuzzing server, and compare every verdict.
 
 A case has two verdicts, `behavior` and `behaviorClose`; both must be exactly those of the expected
-file. The fuzzing client writes its reports only at its end, so each class of cases is a run of
+file. The suite writes its reports only at its end, so each class of cases is a run of
 its own: one hang loses one class, and is bounded by --class-timeout-seconds.
 Exit status: 0 every verdict is the expected one, 1 some are not, 2 the suite could not run.
 """
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +26,15 @@ from autobahntestsuite.caseset import CaseSet
 cases = CaseSet(CaseSetname, CaseBasename, Cases, CaseCategories, CaseSubCategories)
 print(json.dumps(cases.parseSpecCases({"cases": ["*"], "exclude-cases": []})))
 """
+# The suite's own server listens on every interface of the machine.
+SERVE_CASES = """
+import json, sys
+from autobahn.twisted.websocket import listenWS
+from autobahntestsuite.fuzzing import FuzzingServerFactory
+from twisted.internet import reactor
+listenWS(FuzzingServerFactory(json.load(open(sys.argv[1]))), interface="127.0.0.1")
+reactor.run()
+"""
 AGENT = "ringwire"
 NOT_RUN = {"behavior": "NOT RUN", "behaviorClose": "NOT RUN"}
 
@@ -33,7 +44,9 @@ def parse_arguments():
     parser.add_argument("--suite", required=True, help="directory that tests/autobahn/install made")
     parser.add_argument("--expected", required=True, help="JSON file: case -> its two verdicts")
     parser.add_argument("--reports", required=True, help="directory for the HTML and JSON reports")
-    parser.add_argument("--url", required=True, help="echo route of the server")
+    tested = parser.add_mutually_exclusive_group(required=True)
+    tested.add_argument("--url", help="echo route of the server to test")
+    tested.add_argument("--client", help="program to test; its arguments are a URL and a name")
     parser.add_argument("--cases", default="*", help="patterns, comma separated (default *)")
     parser.add_argument("--all", action="store_true", help="also cases that nothing is expected of")
     parser.add_argument("--class-timeout-seconds", type=float, default=600)
@@ -66,19 +79,79 @@ def run_class(arguments, name, cases):
     reports = os.path.join(os.path.abspath(arguments.reports), "class-" + name)
     shutil.rmtree(reports, ignore_errors=True)
     os.makedirs(reports)
+    if arguments.client:
+        test_client(arguments, name, cases, reports)
+    else:
+        test_server(arguments, name, cases, reports)
+    try:
+        with open(os.path.join(reports, "index.json")) as file:
+            return json.load(file).get(AGENT, {})
+    except (OSError, ValueError):
+        return {}
+
+
+def test_server(arguments, name, cases, reports):
+    """Runs the fuzzing client to its end."""
+    servers = [{"agent": AGENT, "url": arguments.url}]
+    specification = specify(reports, cases, {"servers": servers})
+    wstest = os.path.abspath(os.path.join(arguments.suite, "bin", "wstest"))
+    command = [wstest, "--mode", "fuzzingclient", "--spec", specification]
+    run_to_end(arguments, name, command, reports, "wstest.log")
+
+
+def test_client(arguments, name, cases, reports):
+    """Runs the client under test to its end against the fuzzing server."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    url = "ws://%s:%d" % address
+    specification = specify(reports, cases, {"url": url})
+    python = os.path.abspath(os.path.join(arguments.suite, "bin", "python2.7"))
+    with open(os.path.join(reports, "server.log"), "w") as log:
+        server = subprocess.Popen([python, "-c", SERVE_CASES, specification], cwd=reports,
+                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            if not listens(server, address):
+                print("autobahn: the fuzzing server does not start, see %s" % log.name)
+                return
+            command = [os.path.abspath(arguments.client), url, AGENT]
+            run_to_end(arguments, name, command, reports, "client.log")
+        finally:
+            server.kill()
+            server.wait()
+
+
+def listens(server, address):
+    """Waits until a server takes connections; false when it ends or takes more than 20 s."""
+    for _ in range(200):
+        if server.poll() is not None:
+            return False
+        try:
+            socket.create_connection(address, 1).close()
+            return True
+        except OSError:
+            time.sleep(0.1)
+    return False
+
+
+def specify(reports, cases, more):
+    """Writes what the suite is to do; returns the path."""
     specification = os.path.join(reports, "specification.json")
     with open(specification, "w") as file:
-        json.dump({"outdir": reports, "servers": [{"agent": AGENT, "url": arguments.url}],
-                   "cases": cases, "exclude-cases": [], "exclude-agent-cases": {}}, file)
-    wstest = os.path.abspath(os.path.join(arguments.suite, "bin", "wstest"))
-    with open(os.path.join(reports, "wstest.log"), "w") as log:
-        client = subprocess.Popen(
-            [wstest, "--mode", "fuzzingclient", "--spec", specification], cwd=reports,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        json.dump({"outdir": reports, "cases": cases, "exclude-cases": [],
+                   "exclude-agent-cases": {}, **more}, file)
+    return specification
+
+
+def run_to_end(arguments, name, command, reports, log):
+    """Runs a program until it ends or takes too long."""
+    with open(os.path.join(reports, log), "w") as log:
+        client = subprocess.Popen(command, cwd=reports, stdin=subprocess.DEVNULL, stdout=log,
+                                  stderr=subprocess.STDOUT)
         try:
             status = client.wait(arguments.class_timeout_seconds)
             if status != 0:
-                print("autobahn: wstest ended with status %d, see %s" % (status, log.name))
+                print("autobahn: %s ended with status %d, see %s"
+                      % (os.path.basename(command[0]), status, log.name))
         except subprocess.TimeoutExpired:
             print("autobahn: class %s was ended after %g s, see %s"
                   % (name, arguments.class_timeout_seconds, log.name))
@@ -86,11 +159,6 @@ def run_class(arguments, name, cases):
             if client.poll() is None:
                 client.kill()
                 client.wait()
-    try:
-        with open(os.path.join(reports, "index.json")) as file:
-            return json.load(file).get(AGENT, {})
-    except (OSError, ValueError):
-        return {}
 
 
 def show(verdict):

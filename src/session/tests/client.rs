@@ -1,8 +1,8 @@
 //! What a client sends: masked frames, right or wrong on purpose.
 
-use crate::wire::close::CloseCode;
-use crate::wire::header::{HEADER_BYTES_MAX, Header, OpCode};
-use crate::wire::mask::MaskKey;
+use ringwire::wire::close::CloseCode;
+use ringwire::wire::header::{HEADER_BYTES_MAX, Header, OpCode};
+use ringwire::wire::mask::MaskKey;
 
 /// The key of frames that need no particular one.
 pub(super) const KEY: MaskKey = MaskKey([0x37, 0xfa, 0x21, 0x3d]);

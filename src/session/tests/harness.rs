@@ -1,12 +1,12 @@
 //! A session with what an event loop does around it: input in pieces, a queue that control frames
 //! jump, a stash while there is no room to publish.
 
-use super::super::{Initiator, Output, Piece, Rules, Session};
 use super::client::{RESPONSE, request};
-use crate::config::{Limits, MessageTypes, Root};
-use crate::http::{Policy, Refusal, Route, Serving};
-use crate::wire::close::CloseCode;
-use crate::wire::header::{Header, OpCode, Role};
+use ringwire::config::{Limits, MessageTypes, Root};
+use ringwire::http::{Policy, Refusal, Route, Serving};
+use ringwire::session::{Initiator, Output, Piece, Rules, Session};
+use ringwire::wire::close::CloseCode;
+use ringwire::wire::header::{Header, OpCode, Role};
 
 /// When queued bytes leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,9 +147,11 @@ impl Harness {
         self.sent.clone()
     }
 
-    /// The frames sent; panics unless they are what a server may send.
+    /// The frames sent, after the response to an upgrade if that was asked for here; panics unless
+    /// they are what a server may send.
     pub(super) fn transcript(&mut self) -> Transcript {
-        Transcript::read(&self.sent())
+        let sent = self.sent();
+        Transcript::read(sent.strip_prefix(RESPONSE).unwrap_or(&sent))
     }
 
     fn apply(&mut self, input: &[u8], output: Output) {

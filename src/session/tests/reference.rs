@@ -3,8 +3,8 @@
 
 use super::client::served;
 use super::harness::Frame;
-use crate::config::{Limits, MessageTypes};
-use crate::wire::header::OpCode;
+use ringwire::config::{Limits, MessageTypes};
+use ringwire::wire::header::OpCode;
 
 /// What the whole input must have led to.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -3,48 +3,14 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::client::{frame_with, served};
+use super::arrival::{Arrival, limits};
+use super::client::frame_with;
 use super::harness::{Harness, Sending};
-use super::reference::{Expected, expect};
-use crate::config::{Limits, MessageTypes};
+use super::reference::expect;
+use crate::config::MessageTypes;
 use crate::wire::close::CloseCode;
 use crate::wire::header::OpCode;
 use crate::wire::mask::MaskKey;
-
-/// Feeds `script` cut at `cuts`, and checks all that the peer would see against `expected`.
-fn check(script: &[u8], cuts: &[usize], path: &str, sending: Sending, expected: &Expected) {
-    let mut harness = Harness::open(path, sending);
-    harness.limits = limits();
-    let mut from = 0;
-    for &cut in cuts.iter().chain([&script.len()]) {
-        harness.feed(&script[from..cut]);
-        from = cut;
-    }
-    let case = (cuts, path, sending);
-    let transcript = harness.transcript();
-    assert_eq!(transcript.controls, expected.pongs, "{case:?}");
-    assert_eq!(transcript.close_code().map(|code| code.0), expected.close.flatten(), "{case:?}");
-    assert_eq!(transcript.close.is_some(), expected.close.is_some(), "{case:?}");
-    assert_eq!(harness.session.is_ended(), expected.close.is_some(), "{case:?}");
-    assert_eq!(harness.finished, expected.close.is_some(), "{case:?}");
-    assert_eq!(harness.messages as usize, expected.messages.len(), "{case:?}");
-    if path == "/echo" {
-        assert!(transcript.data == expected.data, "{case:?}");
-        assert_eq!(transcript.messages, expected.messages, "{case:?}");
-        assert_eq!(harness.reflected_messages, harness.messages, "{case:?}");
-        assert!(harness.published.is_empty());
-    } else {
-        let encode = |(opcode, payload): &(OpCode, Vec<u8>)| served(true, *opcode, payload);
-        let frames: Vec<_> = expected.messages.iter().map(encode).collect();
-        assert!(harness.published == frames, "{case:?}");
-        assert!(transcript.data.is_empty(), "{case:?}");
-    }
-}
-
-/// Low enough that scripts reach them, high enough that most do not.
-fn limits() -> Limits {
-    Limits { message_bytes: 70_000, message_fragments: 12, ..Limits::default() }
-}
 
 /// A piece of a script: one message, control frame or fault.
 fn piece(large: bool) -> impl Strategy<Value = Vec<u8>> {
@@ -126,7 +92,7 @@ proptest! {
         for (path, echo) in [("/echo", true), ("/broadcast/t", false)] {
             let expected = expect(&script, echo, &limits(), MessageTypes::Any);
             for split in 0..=script.len() {
-                check(&script, &[split], path, Sending::Eager, &expected);
+                Arrival::new(path, Sending::Eager, &[split]).check(&script, &expected);
             }
         }
     }
@@ -142,7 +108,7 @@ proptest! {
         for (path, echo) in [("/echo", true), ("/broadcast/t", false)] {
             let expected = expect(&script, echo, &limits(), MessageTypes::Any);
             for sending in [Sending::Eager, Sending::Lazy] {
-                check(&script, &cut(&script, &cuts), path, sending, &expected);
+                Arrival::new(path, sending, &cut(&script, &cuts)).check(&script, &expected);
             }
         }
     }
@@ -152,7 +118,7 @@ proptest! {
         script in prop::collection::vec(any::<u8>(), 0..300), cuts in any::<[Index; 3]>(),
     ) {
         let expected = expect(&script, true, &limits(), MessageTypes::Any);
-        check(&script, &cut(&script, &cuts), "/echo", Sending::Eager, &expected);
+        Arrival::new("/echo", Sending::Eager, &cut(&script, &cuts)).check(&script, &expected);
     }
 }
 
@@ -165,7 +131,7 @@ proptest! {
     ) {
         for (path, echo) in [("/echo", true), ("/broadcast/t", false)] {
             let expected = expect(&script, echo, &limits(), MessageTypes::Any);
-            check(&script, &cut(&script, &cuts), path, Sending::Eager, &expected);
+            Arrival::new(path, Sending::Eager, &cut(&script, &cuts)).check(&script, &expected);
         }
     }
 
@@ -174,7 +140,7 @@ proptest! {
         for (path, echo) in [("/echo", true), ("/broadcast/t", false)] {
             let expected = expect(&script, echo, &limits(), MessageTypes::Any);
             let cuts: Vec<_> = (0..script.len()).collect();
-            check(&script, &cuts, path, Sending::Eager, &expected);
+            Arrival::new(path, Sending::Eager, &cuts).check(&script, &expected);
         }
     }
 

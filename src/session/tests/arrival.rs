@@ -1,0 +1,95 @@
+//! A script of frames that arrives in pieces, and all that its sender then sees held against what
+//! the reference expects.
+
+use super::client::{request, served};
+use super::harness::{Harness, Sending};
+use super::reference::Expected;
+use ringwire::config::{Limits, MessageTypes};
+use ringwire::wire::header::OpCode;
+
+/// How a script reaches a session: whatever is said here must make no difference.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival<'a> {
+    /// The route: `/echo` returns messages, others publish them.
+    pub(super) path: &'a str,
+    pub(super) message_types: MessageTypes,
+    /// Where the bytes are cut, in ascending order.
+    pub(super) cuts: &'a [usize],
+    pub(super) sending: Sending,
+    /// For each piece a bit, the lowest for the first: nothing may begin while it arrives.
+    pub(super) pauses: u64,
+    /// Whether the request is part of the bytes that are cut, or has been answered before.
+    pub(super) with_request: bool,
+}
+
+impl<'a> Arrival<'a> {
+    /// On an open connection that accepts everything and never has to pause.
+    pub(super) fn new(path: &'a str, sending: Sending, cuts: &'a [usize]) -> Self {
+        let message_types = MessageTypes::Any;
+        Self { path, message_types, cuts, sending, pauses: 0, with_request: false }
+    }
+
+    /// Feeds the script, and checks everything that the peer would see.
+    pub(super) fn check(&self, script: &[u8], expected: &Expected) {
+        let mut harness = self.feed(script);
+        let transcript = harness.transcript();
+        assert_eq!(transcript.controls, expected.pongs, "{self:?}");
+        assert_eq!(
+            transcript.close_code().map(|code| code.0),
+            expected.close.flatten(),
+            "{self:?}"
+        );
+        assert_eq!(transcript.close.is_some(), expected.close.is_some(), "{self:?}");
+        assert_eq!(harness.session.is_ended(), expected.close.is_some(), "{self:?}");
+        assert_eq!(harness.finished, expected.close.is_some(), "{self:?}");
+        assert_eq!(harness.messages as usize, expected.messages.len(), "{self:?}");
+        if self.path == "/echo" {
+            assert!(transcript.data == expected.data, "{self:?}");
+            assert_eq!(transcript.messages, expected.messages, "{self:?}");
+            assert_eq!(harness.reflected_messages, harness.messages, "{self:?}");
+            assert!(harness.published.is_empty());
+        } else {
+            let encode = |(opcode, payload): &(OpCode, Vec<u8>)| served(true, *opcode, payload);
+            let frames: Vec<_> = expected.messages.iter().map(encode).collect();
+            assert!(harness.published == frames, "{self:?}");
+            assert!(transcript.data.is_empty(), "{self:?}");
+        }
+    }
+
+    /// The connection after all of the script.
+    fn feed(&self, script: &[u8]) -> Harness {
+        let (mut harness, input) = if self.with_request {
+            (Harness::new(self.sending), [&request(self.path), script].concat())
+        } else {
+            (Harness::open(self.path, self.sending), script.to_vec())
+        };
+        harness.limits = limits();
+        harness.message_types = self.message_types;
+        let (mut from, mut pauses) = (0, self.pauses);
+        for &cut in self.cuts.iter().chain([&input.len()]) {
+            harness.may_begin = pauses & 1 == 0;
+            pauses >>= 1;
+            if harness.may_begin && harness.session.has_stash() {
+                harness.resume();
+            }
+            harness.feed(&input[from..cut]);
+            from = cut;
+        }
+        harness.may_begin = true;
+        if harness.session.has_stash() {
+            harness.resume();
+        }
+        harness
+    }
+}
+
+/// Low enough that scripts reach them, high enough that most do not. Control frames are not
+/// counted, because how many there may be depends on the time in which they come.
+pub(super) fn limits() -> Limits {
+    Limits {
+        message_bytes: 70_000,
+        message_fragments: 12,
+        control_frames_per_second: u32::MAX,
+        ..Limits::default()
+    }
+}

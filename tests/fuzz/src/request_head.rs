@@ -1,0 +1,130 @@
+//! Requests, from their bytes to the decision about them: the same however they arrive, within
+//! bounds, and upgraded only if a slow reading of RFC 6455 section 4.2.1 agrees.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ringwire::config::Root;
+use ringwire::http::{Answer, Policy, Serving, answer};
+use sha1::{Digest, Sha1};
+
+/// The first byte says which limits hold and whether the server is open, the rest is the input.
+pub fn check(data: &[u8]) {
+    let Some((&choice, input)) = data.split_first() else { return };
+    let input = &input[..input.len().min(INPUT_BYTES_MOST)];
+    let serving = match choice & 0xf {
+        1 => Serving::Full,
+        2 => Serving::Draining,
+        _ => Serving::Open,
+    };
+    let policy = Policy {
+        root: if choice & 0x10 == 0 { Root::Echo } else { Root::Broadcast },
+        allow_origin: vec![ORIGIN.parse().expect("an origin")],
+        subprotocols: vec!["chat".to_owned()],
+        request_head_bytes: if choice & 0x20 == 0 { 512 } else { 64 },
+        request_headers: if choice & 0x40 == 0 { 16 } else { 3 },
+    };
+    let ask = |input: &[u8]| answer(input, &policy, serving, &|| STATS.to_owned());
+    let whole = ask(input);
+    judge(input, &policy, serving, &whole);
+    if let Some(early) = (0..input.len()).map(|end| ask(&input[..end])).find(is_decided) {
+        agree(input, &early, &whole);
+    }
+}
+
+fn is_decided(answer: &Answer) -> bool {
+    *answer != Answer::Incomplete
+}
+
+/// Whether the first decision about a part of the input is the one about all of it. How much is
+/// consumed means nothing when nothing may follow.
+fn agree(input: &[u8], early: &Answer, whole: &Answer) {
+    match (early, whole) {
+        (
+            Answer::Respond { response, keep_alive: false, refusal, .. },
+            Answer::Respond { response: other, keep_alive: false, refusal: reason, .. },
+        ) => assert_eq!((response, refusal), (other, reason), "{}", input.escape_ascii()),
+        _ => assert_eq!(early, whole, "{}", input.escape_ascii()),
+    }
+}
+
+fn judge(input: &[u8], policy: &Policy, serving: Serving, answer: &Answer) {
+    match answer {
+        Answer::Incomplete => assert!(input.len() < policy.request_head_bytes),
+        Answer::Upgrade { consumed, response, .. } => {
+            assert!(*consumed <= policy.request_head_bytes && serving == Serving::Open);
+            let response = std::str::from_utf8(response).expect("ASCII");
+            assert!(response.starts_with("HTTP/1.1 101 ") && response.ends_with("\r\n\r\n"));
+            assert_eq!(response.matches("\r\n\r\n").count(), 1, "{response}");
+            let key = upgrade_key(&input[..*consumed]).expect("a handshake of RFC 6455");
+            let accept =
+                STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize());
+            assert!(response.contains(&format!("\r\nSec-WebSocket-Accept: {accept}\r\n")));
+        }
+        Answer::Respond { consumed, response, keep_alive, refusal } => {
+            assert!(*consumed <= input.len());
+            assert!(!keep_alive || *consumed <= policy.request_head_bytes);
+            let (head, body) = split_head(response);
+            let status = head["HTTP/1.1 ".len()..].split(' ').next().expect("a status");
+            let expected = refusal.map(|refusal| refusal.status().to_string());
+            assert!(expected.is_none_or(|expected| status == expected), "{head}");
+            let length: usize = fields(head, "content-length").concat().parse().expect("a length");
+            assert!(body.is_empty() || body.len() == length, "{head}");
+        }
+    }
+}
+
+fn split_head(response: &[u8]) -> (&str, &[u8]) {
+    let end = response.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    (std::str::from_utf8(&response[..end]).expect("ASCII"), &response[end + 4..])
+}
+
+/// The key of a request that a server may accept; `None` is any other request.
+fn upgrade_key(head: &[u8]) -> Option<String> {
+    let head = String::from_utf8_lossy(head);
+    let head = head.trim_start_matches(['\r', '\n']);
+    let once = |name| match &*fields(head, name) {
+        [value] => Some(value.clone()),
+        _ => None,
+    };
+    let lists = |name, token: &str| {
+        let values = fields(head, name).join(",");
+        values.split(',').any(|element| element.trim().eq_ignore_ascii_case(token))
+    };
+    let line = head.lines().next()?;
+    let key = once("sec-websocket-key")?;
+    let is_handshake = line.starts_with("GET ")
+        && line.ends_with(" HTTP/1.1")
+        && once("host").is_some_and(|host| !host.is_empty())
+        && lists("upgrade", "websocket")
+        && lists("connection", "upgrade")
+        && once("sec-websocket-version")? == "13"
+        && is_nonce(&key)
+        && fields(head, "origin").iter().all(|origin| is_allowed(origin));
+    is_handshake.then_some(key)
+}
+
+/// Whether a key is 16 bytes in base64; bits that no byte uses may be anything.
+fn is_nonce(key: &str) -> bool {
+    let digits = key.strip_suffix("==").unwrap_or_default();
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+    digits.len() == 22 && digits.bytes().all(is_digit)
+}
+
+fn is_allowed(origin: &str) -> bool {
+    let origin = origin.to_ascii_lowercase();
+    origin == ORIGIN || origin == format!("{ORIGIN}:443")
+}
+
+/// The values of all fields called `name`.
+fn fields(head: &str, name: &str) -> Vec<String> {
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let named = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+    named.map(|(_, value)| value.trim_ascii().to_owned()).collect()
+}
+
+/// Every prefix is tried, so larger inputs would take too long.
+const INPUT_BYTES_MOST: usize = 700;
+const ORIGIN: &str = "https://a.org";
+const STATS: &str = "{\"open\":7}";
+/// RFC 6455 section 1.3.
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
