@@ -113,10 +113,20 @@ def output(*command):
 
 def require_tool(name, package):
     """Installs a Debian package unless the tool is there."""
-    if shutil.which(name):
-        return
+    if not shutil.which(name):
+        install(package)
+
+
+def require_package(package):
+    """Installs a Debian package unless it is there."""
+    status = output("dpkg-query", "--show", "--showformat=${db:Status-Status}", package)
+    if status != "installed":
+        install(package)
+
+
+def install(package):
     if os.geteuid() != 0:
-        sys.exit(f"error: {name} is missing; install the package {package}")
+        sys.exit(f"error: something is missing; install the package {package}")
     quiet = {"stdout": subprocess.DEVNULL, "check": True}
     subprocess.run(["apt-get", "update", "-q"], **quiet)
     subprocess.run(["apt-get", "install", "-q", "-y", "--no-install-recommends", package], **quiet)

@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from measuring.machine import ROOT
+from measuring.machine import ROOT, require_package, require_tool
 
 PEERS = ROOT / "benches" / "peers"
 TARGET = ROOT / "target"
@@ -138,6 +138,8 @@ def peers(names):
         python = install_python_packages()
         server = PEERS / "websockets_server.py"
         found["websockets"] = Server("websockets", (python, server, "{address}"), True)
+    if "gorilla" in names:
+        found["gorilla"] = Server("gorilla", (build_go_peer(), "{address}"))
     if names & RUST_PEERS.keys():
         build_rust_peers()
     for name, program in RUST_PEERS.items():
@@ -176,6 +178,17 @@ def install_python_packages():
     return home / "bin" / "python"
 
 
+def build_go_peer():
+    """A program in Go with the library that Debian packages; no module is fetched."""
+    require_tool("go", "golang-go")
+    require_package("golang-github-gorilla-websocket-dev")
+    program = PEERS_TARGET / "gorilla"
+    subprocess.run(["go", "build", "-o", program, PEERS / "gorilla.go"], check=True,
+                   env={**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode",
+                        "GOCACHE": str(PEERS_TARGET / "go-cache")})
+    return program
+
+
 def build_rust_peers():
     print("building the peers in Rust", file=sys.stderr)
     subprocess.run(["cargo", "build", "--release", "--locked", "--quiet",
@@ -189,4 +202,4 @@ RUST_PEERS = {
     "sockudo-ws": "sockudo_ws",
     "tokio-uring": "tokio_uring",
 }
-ALL_PEERS = ("bun", "ws", *RUST_PEERS, "websockets")
+ALL_PEERS = ("bun", "ws", *RUST_PEERS, "gorilla", "websockets")
