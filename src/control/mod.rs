@@ -20,6 +20,8 @@ pub struct Control {
     meter: Meter,
     /// When the last line about memory was logged.
     logged: Option<Instant>,
+    /// When shards were last asked to give back what they do not need.
+    reminded: Option<Instant>,
     shared: Arc<Shared>,
 }
 
@@ -33,7 +35,7 @@ impl Control {
         shared: Arc<Shared>,
     ) -> Self {
         endpoint.stop_reading();
-        Self { endpoint, waker, meter, logged: None, shared }
+        Self { endpoint, waker, meter, logged: None, reminded: None, shared }
     }
 
     /// Answers signals until the process ends: SIGTERM and SIGINT drain it, and a second one ends
@@ -89,7 +91,14 @@ impl Control {
             allocator::collect();
         }
         let usage = self.meter.measure()?;
-        if self.shared.memory.tell(usage) {
+        let is_news = self.shared.memory.tell(usage);
+        let must_remind = usage.reaches(WATCHED_CLOSELY_PERCENT)
+            && self.reminded.is_none_or(|at| at.elapsed() >= BETWEEN_REMINDERS);
+        if !is_news && must_remind {
+            self.shared.memory.remind();
+            self.reminded = Some(Instant::now());
+        }
+        if is_news || must_remind {
             let after = self.shared.memory.signal().pressure();
             let is_due = self.logged.is_none_or(|at| at.elapsed() >= BETWEEN_LOGS);
             if before != after && is_due {
@@ -122,4 +131,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_CLOSE: Duration = Duration::from_millis(5);
 /// Under attack the pressure may rise and fall many times a second.
 const BETWEEN_LOGS: Duration = Duration::from_secs(1);
+/// What one thread has freed and keeps, no other can give back: it must not look used for ever.
+const BETWEEN_REMINDERS: Duration = Duration::from_secs(1);
 const WATCHED_CLOSELY_PERCENT: u64 = 50;

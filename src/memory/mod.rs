@@ -98,6 +98,13 @@ impl Memory {
         is_news
     }
 
+    /// Asks the shards to give back what they have freed and keep, whatever the pressure; they must
+    /// be woken. Only the thread that measures may call this.
+    pub fn remind(&self) {
+        let signal = self.signal();
+        self.signal.store(signal.next(signal.pressure()).0, Ordering::Relaxed);
+    }
+
     /// What was told last.
     pub fn signal(&self) -> Signal {
         Signal(self.signal.load(Ordering::Relaxed))
@@ -174,6 +181,9 @@ mod tests {
             last = memory.signal();
         }
         assert_eq!(last.pressure(), Pressure::Calm);
+        memory.remind();
+        assert_ne!(memory.signal(), last);
+        assert_eq!(memory.signal().pressure(), Pressure::Calm);
     }
 
     #[test]
