@@ -202,7 +202,7 @@ mod tests {
             --disable no-sqarray,registered-ring --max-connections 5 --max-request-head 4KiB \
             --max-request-headers 30 --max-message 1MiB --max-fragments 31 \
             --max-control-rate 32 --handshake-timeout 1s --idle-timeout 2s --close-timeout 3s \
-            --lifetime 1h --max-backlog 2MiB --batch-wait-us 100";
+            --lifetime 1h --max-backlog 2MiB --batch-wait-us 100 --max-memory 1GiB";
         let address = |text: &str| text.parse::<ListenAddress>().expect("an address");
         let texts = |items: &[&str]| items.iter().map(|&item| item.to_owned()).collect::<Vec<_>>();
         let expected = Config {
@@ -224,6 +224,7 @@ mod tests {
                 close_timeout: Duration::from_secs(3),
                 lifetime: Some(Duration::from_secs(3600)),
                 backlog_bytes: 2 << 20,
+                memory_bytes: Some(1 << 30),
             },
             engine: Engine {
                 shards: 12,

@@ -79,6 +79,9 @@ pub struct Limits {
     pub lifetime: Option<Duration>,
     /// Bytes queued for one connection that the kernel has not taken yet.
     pub backlog_bytes: usize,
+    /// Resident bytes of the process, short of which it refuses and sheds; `None` leaves that to
+    /// the limits of its control groups.
+    pub memory_bytes: Option<u64>,
 }
 
 /// How a shard uses its io_uring.
@@ -176,6 +179,7 @@ impl Default for Limits {
             close_timeout: limits::CLOSE_TIMEOUT.default,
             lifetime: limits::LIFETIME.default,
             backlog_bytes: limits::BACKLOG_BYTES.default,
+            memory_bytes: limits::MEMORY_BYTES.default,
         }
     }
 }

@@ -76,6 +76,7 @@
 //! * [`hub`]: topics of a shard, rings between shards.
 //! * [`shard`]: the event loop: connections, outboxes, timers, backpressure, drain.
 //! * [`stats`]: counters, each written by one shard and read by anyone.
+//! * [`memory`]: how short memory is, measured on the control thread and heeded by the shards.
 //! * [`serve`], [`control`]: starting and pinning shards; signals, on a thread that never touches a
 //!   connection.
 //!
@@ -98,6 +99,7 @@ pub mod hub;
 pub mod io;
 pub mod limits;
 pub mod logging;
+pub mod memory;
 pub mod serve;
 pub mod session;
 pub mod settings;

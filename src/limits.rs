@@ -83,6 +83,10 @@ pub const LIFETIME: Bound<Duration, Option<Duration>> =
 pub const BACKLOG_BYTES: Bound<usize> =
     Bound { default: MIB as usize, least: 4 * KIB as usize, most: 4 * GIB as usize };
 
+/// Resident bytes of the process.
+pub const MEMORY_BYTES: Bound<u64, Option<u64>> =
+    Bound { default: None, least: 16 * MIB, most: 16 * 1024 * GIB };
+
 /// Window over which a stop closes the connections.
 pub const DRAIN: Bound<Duration> =
     Bound { default: seconds(10), least: Duration::ZERO, most: hours(1) };

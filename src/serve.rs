@@ -18,6 +18,7 @@ use crate::io::listener::{ListenError, Listener};
 use crate::io::probe::{Abilities, Ability, Refusal};
 use crate::io::waker::Waker;
 use crate::io::{Ring, RingOptions};
+use crate::memory::{Memory, Meter};
 use crate::shard::{Shard, Shared};
 use crate::stats::Stats;
 
@@ -76,8 +77,9 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     for address in &config.listen {
         listeners.push(Listener::bind(address, shards)?);
     }
-    let shared =
-        Arc::new(Shared { stats: Stats::new(shards), slots: descriptor_limit(), policy, config });
+    let meter = Meter::new(config.limits.memory_bytes);
+    let (stats, memory) = (Stats::new(shards), Memory::default());
+    let shared = Arc::new(Shared { stats, memory, slots: descriptor_limit(), policy, config });
     let (ready, is_ready) = channel();
     let threads = start_threads(&shared, abilities, &mut listeners, &ready)?;
     let rings = gather_rings(shards, &is_ready)?;
@@ -90,7 +92,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
         handles.push(thread.handle);
     }
     if let Some((endpoint, rings)) = control {
-        start_control(endpoint, rings, shared.clone())?;
+        start_control(endpoint, rings, meter, shared.clone())?;
     }
     announce(&listeners, &shared, abilities);
     let result = join(handles);
@@ -194,6 +196,7 @@ fn gather_rings(shards: usize, ready: &Receiver<Ready>) -> Result<Vec<RawFd>, Re
 fn start_control(
     endpoint: Endpoint<Message>,
     rings: Vec<RawFd>,
+    meter: Meter,
     shared: Arc<Shared>,
 ) -> Result<(), ServeError> {
     let (ready, is_ready) = channel();
@@ -201,7 +204,7 @@ fn start_control(
     let body = move || {
         let run = || {
             let waker = Waker::new(rings)?;
-            Control::new(endpoint, waker, shared).run(move || {
+            Control::new(endpoint, waker, meter, shared).run(move || {
                 let _ = ready.send(Ok(()));
             })
         };

@@ -83,8 +83,11 @@ shard_stats! {
     buffers_exhausted,
     /// Times a publisher had to pause because the broadcast ring was full.
     ring_full,
-    /// Times a connection's receiving paused because it does not read what it is sent.
+    /// Times a connection's receiving paused because it does not read what it is sent, or because
+    /// memory was short.
     receives_paused,
+    /// Connections closed because memory was short and they held much of it.
+    connections_shed,
     /// Times an idle connection was parked on a one-shot poll.
     parked,
     /// Wake-ups sent to other shards.

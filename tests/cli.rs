@@ -126,12 +126,16 @@ fn a_hidden_mistake_is_still_a_mistake() {
 
 #[test]
 fn values_that_contradict_each_other_are_refused() {
-    let cases: [(&[&str], &[&str]); 4] = [
+    let cases: [(&[&str], &[&str]); 5] = [
         (&["--listen", "[::1]:80", "--listen", "[::1]:80"], &["listen", "[::1]:80", "twice"]),
         (&["--max-backlog", "4KiB"], &["max-backlog", "4KiB", "receive-buffer-size", "64KiB"]),
         (
             &["--receive-buffers", "32768", "--receive-buffer-size", "1MiB"],
             &["receive-buffers", "32768", "receive-buffer-size", "1MiB", "4294967296"],
+        ),
+        (
+            &["--max-memory", "16MiB", "--shards", "5"],
+            &["max-memory", "16MiB", "shards", "5", "receive-buffers", "10485760"],
         ),
         (&["--listen", ""], &["listen", "at least one"]),
     ];
@@ -275,6 +279,7 @@ const ROWS: &[Row] = &[
     row("max-message", "1", "2048B", r#""1GiB""#, [r#""1B""#, r#""2KiB""#, r#""1GiB""#]),
     row("max-fragments", "1", "2", "3", ["1", "2", "3"]),
     row("max-control-rate", "1", "2", "3", ["1", "2", "3"]),
+    row("max-memory", "1GiB", "16GiB", r#""100GiB""#, [r#""1GiB""#, r#""16GiB""#, r#""100GiB""#]),
     row("handshake-timeout", "1s", "2s", r#""3s""#, [r#""1s""#, r#""2s""#, r#""3s""#]),
     row("idle-timeout", "off", "1h", r#""2d""#, [r#""off""#, r#""1h""#, r#""2d""#]),
     row("close-timeout", "1s", "2s", r#""3s""#, [r#""1s""#, r#""2s""#, r#""3s""#]),

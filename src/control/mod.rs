@@ -1,31 +1,46 @@
-//! The control plane: a thread of its own on `tokio-uring`, which answers signals. It talks to the
-//! shards through the mesh, as they do among themselves, and never touches a connection.
+//! The control plane: a thread of its own on `tokio-uring`, which answers signals and watches
+//! memory. It talks to the shards through the mesh, as they do among themselves, and never touches
+//! a connection.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::hub::Message;
 use crate::hub::mesh::Endpoint;
 use crate::io::waker::Waker;
+use crate::memory::{Meter, Pressure, allocator};
 use crate::shard::Shared;
 
 /// The control thread's own part of the mesh.
 pub struct Control {
     endpoint: Endpoint<Message>,
     waker: Waker,
+    meter: Meter,
+    /// When the last line about memory was logged.
+    logged: Option<Instant>,
+    /// When shards were last asked to give back what they do not need.
+    reminded: Option<Instant>,
     shared: Arc<Shared>,
 }
 
 impl Control {
-    /// A control plane that speaks through `endpoint` and wakes shards with `waker`.
-    pub fn new(mut endpoint: Endpoint<Message>, waker: Waker, shared: Arc<Shared>) -> Self {
+    /// A control plane that speaks through `endpoint`, wakes shards with `waker` and watches
+    /// `meter`.
+    pub fn new(
+        mut endpoint: Endpoint<Message>,
+        waker: Waker,
+        meter: Meter,
+        shared: Arc<Shared>,
+    ) -> Self {
         endpoint.stop_reading();
-        Self { endpoint, waker, shared }
+        Self { endpoint, waker, meter, logged: None, reminded: None, shared }
     }
 
     /// Answers signals until the process ends: SIGTERM and SIGINT drain it, and a second one ends
-    /// it at once; SIGUSR1 prints the counters on standard output.
+    /// it at once; SIGUSR1 prints the counters on standard output. Where memory has a limit,
+    /// measures it again and again.
     ///
     /// # Errors
     /// When the signals cannot be caught.
@@ -34,11 +49,12 @@ impl Control {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
             let mut snapshot = signal(SignalKind::user_defined1())?;
+            let mut pause = self.watch_memory();
             ready();
             let mut draining = false;
             loop {
                 tokio::select! {
-                    _ = snapshot.recv() => println!("{}", self.shared.stats.to_json()),
+                    _ = snapshot.recv() => println!("{}", self.shared.report()),
                     name = stop_signal(&mut terminate, &mut interrupt) => {
                         if std::mem::replace(&mut draining, true) {
                             tracing::warn!(signal = name, "second signal: ending at once");
@@ -48,6 +64,9 @@ impl Control {
                         let open = self.shared.stats.websockets_open();
                         tracing::info!(signal = name, ?window, open, "draining");
                         self.drain();
+                    }
+                    () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {
+                        pause = self.watch_memory();
                     }
                 }
             }
@@ -63,6 +82,38 @@ impl Control {
             self.waker.wake(participant);
         }
     }
+
+    /// Measures memory and tells the shards what they have to know; returns when to do so again:
+    /// never when there is no limit.
+    fn watch_memory(&mut self) -> Option<Duration> {
+        let before = self.shared.memory.signal().pressure();
+        if before > Pressure::Calm {
+            allocator::collect();
+        }
+        let usage = self.meter.measure()?;
+        let is_news = self.shared.memory.tell(usage);
+        let must_remind = usage.reaches(WATCHED_CLOSELY_PERCENT)
+            && self.reminded.is_none_or(|at| at.elapsed() >= BETWEEN_REMINDERS);
+        if !is_news && must_remind {
+            self.shared.memory.remind();
+            self.reminded = Some(Instant::now());
+        }
+        if is_news || must_remind {
+            let after = self.shared.memory.signal().pressure();
+            let is_due = self.logged.is_none_or(|at| at.elapsed() >= BETWEEN_LOGS);
+            if before != after && is_due {
+                let (used, limit) = (usage.used_bytes, usage.limit_bytes);
+                tracing::warn!(used, limit, pressure = after.name(), "memory");
+                self.logged = Some(Instant::now());
+            }
+            for shard in 0..self.shared.config.engine.shards {
+                self.waker.wake(shard);
+            }
+        }
+        let is_shedding = self.shared.memory.signal().pressure() == Pressure::Shed;
+        let is_close = !is_shedding && usage.reaches(WATCHED_CLOSELY_PERCENT);
+        Some(if is_close { PAUSE_CLOSE } else { PAUSE })
+    }
 }
 
 async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
@@ -74,3 +125,12 @@ async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static
 
 /// The exit status after a second signal.
 const ENDED_AT_ONCE: i32 = 1;
+/// Between two measurements: long enough for what was shed to be given back.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The same while half of it is used and nothing is shed yet: peers may be quick.
+const PAUSE_CLOSE: Duration = Duration::from_millis(5);
+/// Under attack the pressure may rise and fall many times a second.
+const BETWEEN_LOGS: Duration = Duration::from_secs(1);
+/// What one thread has freed and keeps, no other can give back: it must not look used for ever.
+const BETWEEN_REMINDERS: Duration = Duration::from_secs(1);
+const WATCHED_CLOSELY_PERCENT: u64 = 50;

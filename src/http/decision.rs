@@ -47,6 +47,9 @@ pub(super) fn decide(
     match serving {
         Serving::Open => Ok(Decision::Upgrade(route, response)),
         Serving::Full => Err(Refused::new(Refusal::Full, "The server is full.")),
+        Serving::ShortOfMemory => {
+            Err(Refused::new(Refusal::ShortOfMemory, "The server is short of memory."))
+        }
         Serving::Draining => Err(Refused::new(Refusal::Draining, "The server is stopping.")),
     }
 }
@@ -54,7 +57,7 @@ pub(super) fn decide(
 /// What a load balancer asks; a full server is a healthy one.
 fn health(serving: Serving) -> Response {
     match serving {
-        Serving::Open | Serving::Full => Response::text(200, "ok\n"),
+        Serving::Open | Serving::Full | Serving::ShortOfMemory => Response::text(200, "ok\n"),
         Serving::Draining => Response::text(503, "draining\n").retry_later(),
     }
 }

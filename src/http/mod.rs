@@ -225,15 +225,19 @@ mod tests {
     fn full_and_draining() {
         let upgrade = format!("GET /echo HTTP/1.1\r\n{UPGRADE}");
         let health = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
-        for (serving, refusal) in
-            [(Serving::Full, Refusal::Full), (Serving::Draining, Refusal::Draining)]
-        {
+        for (serving, refusal) in [
+            (Serving::Full, Refusal::Full),
+            (Serving::ShortOfMemory, Refusal::ShortOfMemory),
+            (Serving::Draining, Refusal::Draining),
+        ] {
             let (text, keep_alive, actual) = respond(&upgrade, serving);
             assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("Retry-After: "), "{text}");
             assert_eq!((keep_alive, actual), (false, Some(refusal)));
         }
-        let (text, keep_alive, _) = respond(health, Serving::Full);
-        assert!(text.ends_with("\r\n\r\nok\n") && !keep_alive);
+        for serving in [Serving::Full, Serving::ShortOfMemory] {
+            let (text, keep_alive, _) = respond(health, serving);
+            assert!(text.ends_with("\r\n\r\nok\n") && !keep_alive);
+        }
         let (text, keep_alive, refusal) = respond(health, Serving::Draining);
         assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("Retry-After: "), "{text}");
         assert!(text.ends_with("\r\n\r\ndraining\n") && !keep_alive && refusal.is_none());

@@ -48,6 +48,8 @@ pub enum Serving {
     Open,
     /// No, the limit of connections is reached.
     Full,
+    /// No, memory is short.
+    ShortOfMemory,
     /// No, the server is stopping.
     Draining,
 }

@@ -31,13 +31,15 @@ pub enum Refusal {
     HeadTooLarge,
     /// The limit of connections is reached: 503 with `Retry-After`.
     Full,
+    /// Memory is short: 503 with `Retry-After`.
+    ShortOfMemory,
     /// The server is stopping: 503 with `Retry-After`.
     Draining,
 }
 
 impl Refusal {
     /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::MissingHost,
         Self::BadKey,
@@ -50,6 +52,7 @@ impl Refusal {
         Self::VersionUnsupported,
         Self::HeadTooLarge,
         Self::Full,
+        Self::ShortOfMemory,
         Self::Draining,
     ];
 
@@ -68,6 +71,7 @@ impl Refusal {
             Self::VersionUnsupported => "version_unsupported",
             Self::HeadTooLarge => "head_too_large",
             Self::Full => "full",
+            Self::ShortOfMemory => "short_of_memory",
             Self::Draining => "draining",
         }
     }
@@ -83,7 +87,7 @@ impl Refusal {
             Self::UriTooLong => 414,
             Self::UpgradeRequired | Self::VersionUnsupported => 426,
             Self::HeadTooLarge => 431,
-            Self::Full | Self::Draining => 503,
+            Self::Full | Self::ShortOfMemory | Self::Draining => 503,
         }
     }
 
@@ -113,7 +117,7 @@ impl Refused {
             Refusal::MethodNotAllowed => response.header("Allow", "GET, HEAD"),
             Refusal::UpgradeRequired => response.upgrade(),
             Refusal::VersionUnsupported => response.upgrade().header("Sec-WebSocket-Version", "13"),
-            Refusal::Full | Refusal::Draining => response.retry_later(),
+            Refusal::Full | Refusal::ShortOfMemory | Refusal::Draining => response.retry_later(),
             _ => response,
         }
     }

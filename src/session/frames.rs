@@ -328,7 +328,7 @@ impl Session {
     }
 
     /// Nothing the peer sends matters any more, so nothing of it is kept.
-    fn end(&mut self, output: &mut Output) {
+    pub(super) fn end(&mut self, output: &mut Output) {
         self.phase = Phase::Ended;
         self.remaining = 0;
         self.cold = None;

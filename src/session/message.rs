@@ -42,6 +42,11 @@ impl Assembly {
         self.reflected
     }
 
+    /// Bytes that the message takes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Takes note of a frame of `payload_bytes`.
     pub(super) fn begin_frame(
         &mut self,

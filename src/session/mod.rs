@@ -210,6 +210,13 @@ impl Session {
         }
     }
 
+    /// Closes without waiting for the answer and keeps nothing of what the peer has sent; not
+    /// to be called within a reflected frame, which this would cut short.
+    pub fn abandon(&mut self, code: CloseCode, reason: &str, output: &mut Output) {
+        self.close(code, reason, output);
+        self.end(output);
+    }
+
     /// Refuses a peer that did not send its request in time.
     pub fn time_out_request(&mut self, output: &mut Output) {
         if self.phase == Phase::Request {
@@ -262,6 +269,14 @@ impl Session {
     /// peer may send the whole of a message before it reads the first byte of its echo.
     fn is_mid_message(&self) -> bool {
         self.remaining > 0 || self.cold.as_ref().is_some_and(|cold| cold.assembly.is_some())
+    }
+
+    /// Bytes of messages in pieces and of input that has to wait.
+    pub fn held_bytes(&self) -> usize {
+        self.cold.as_ref().map_or(0, |cold| {
+            let assembly = cold.assembly.as_ref().map_or(0, Assembly::held_bytes);
+            cold.carry.capacity() + cold.stash.capacity() + assembly
+        })
     }
 
     /// Keeps input that has to wait.
@@ -366,7 +381,8 @@ impl Session {
         }
     }
 
-    fn is_mid_reflection(&self) -> bool {
+    /// Whether part of a frame has been sent back whose rest has not arrived.
+    pub fn is_mid_reflection(&self) -> bool {
         self.remaining > 0 && self.treatment == Treatment::Reflect
     }
 }

@@ -181,6 +181,12 @@ fn size_limits() -> Vec<Row> {
                 &mut config.limits.control_frames_per_second
             }),
         ),
+        (
+            "max-memory",
+            "SIZE",
+            "Resident memory: refuse with 503 from 85 % on, shed with 1013 from 95 % on",
+            one(size(&limits::MEMORY_BYTES).or_off(), |config| &mut config.limits.memory_bytes),
+        ),
     ]
 }
 

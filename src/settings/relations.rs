@@ -12,7 +12,8 @@ use crate::limits;
 pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingError> {
     let broken = duplicate_listener(config)
         .or_else(|| receive_memory(settings, config))
-        .or_else(|| backlog_below_one_buffer(settings, config));
+        .or_else(|| backlog_below_one_buffer(settings, config))
+        .or_else(|| memory_below_receive_buffers(settings, config));
     match broken {
         Some(text) => Err(SettingError::Contradiction(text)),
         None => Ok(()),
@@ -53,6 +54,24 @@ fn backlog_below_one_buffer(settings: &Settings, config: &Config) -> Option<Stri
              buffer must fit the backlog",
             settings.describe("max-backlog"),
             settings.describe("receive-buffer-size"),
+        )
+    })
+}
+
+/// The receive buffers are resident from the start.
+fn memory_below_receive_buffers(settings: &Settings, config: &Config) -> Option<String> {
+    let limit = config.limits.memory_bytes?;
+    let engine = &config.engine;
+    let bytes = u64::from(engine.receive_buffers)
+        .saturating_mul(u64::from(engine.receive_buffer_bytes))
+        .saturating_mul(u64::try_from(engine.shards).unwrap_or(u64::MAX));
+    (bytes > limit / 2).then(|| {
+        format!(
+            "{} with {} of {} takes {bytes} bytes for receiving: allowed is at most half of {}",
+            settings.describe("shards"),
+            settings.describe("receive-buffers"),
+            settings.describe("receive-buffer-size"),
+            settings.describe("max-memory"),
         )
     })
 }

@@ -41,9 +41,10 @@ bitflags! {
         const PEER_FINISHED = 1 << 12;
         /// To be closed as soon as nothing is under way.
         const DOOMED = 1 << 13;
-        /// Receiving pauses until there is room to publish, or the peer has read what is queued.
+        /// Receiving pauses until there is room to publish, memory, or the peer has read what is
+        /// queued.
         const PAUSED = 1 << 14;
-        /// Listed among those that wait for room in the broadcast ring.
+        /// Listed among those that wait for room in the broadcast ring, or for memory.
         const AWAITS_ROOM = 1 << 15;
         /// Waits, or is about to wait, on a poll instead of a receive.
         const PARKED = 1 << 16;

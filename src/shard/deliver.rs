@@ -29,31 +29,35 @@ impl<I: Io> Shard<I> {
         !self.overflow.is_empty()
     }
 
-    /// Notes that a session paused: for the ring, or for its peer to read what is queued.
+    /// Notes that a session paused: for the ring, for memory, or until its peer has read enough.
     pub(super) fn wait_for_room(&mut self, key: Key) {
-        let is_ring_full = self.is_ring_full();
+        let (is_ring_full, is_short_of_memory) = (self.is_ring_full(), self.is_short_of_memory);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_sending = connection.flags.contains(Flags::SENDING) || !connection.outbox.is_empty();
-        let awaits_room = is_ring_full && connection.flags.contains(Flags::SUBSCRIBED);
+        let awaits_ring = is_ring_full && connection.flags.contains(Flags::SUBSCRIBED);
+        let awaits_room = awaits_ring || is_short_of_memory;
         // The ring may have taken everything since the session paused for it; without a send that
         // ends, only the list brings it back.
         if !awaits_room && is_sending {
             self.stats().receives_paused.add(1);
         } else if !connection.flags.contains(Flags::AWAITS_ROOM) {
             connection.flags.insert(Flags::AWAITS_ROOM);
-            self.publishers_waiting.push(key);
-            self.stats().ring_full.add(1);
+            self.waiting.push(key);
+            match is_short_of_memory {
+                true => self.stats().receives_paused.add(1),
+                false => self.stats().ring_full.add(1),
+            }
         }
     }
 
-    /// Lets paused publishers go on when the ring has taken everything.
-    pub(super) fn resume_publishers(&mut self) {
+    /// Lets whoever waits go on when the ring has taken everything and memory suffices.
+    pub(super) fn resume_waiting(&mut self) {
         self.drain_overflow();
-        if !self.overflow.is_empty() || self.publishers_waiting.is_empty() {
+        if !self.overflow.is_empty() || self.is_short_of_memory || self.waiting.is_empty() {
             return;
         }
         // Whoever finds the ring full again waits again, behind the others.
-        for key in std::mem::take(&mut self.publishers_waiting) {
+        for key in std::mem::take(&mut self.waiting) {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.flags.remove(Flags::AWAITS_ROOM);
             }

@@ -12,6 +12,7 @@ mod lifecycle;
 pub mod outbox;
 mod receive;
 mod send;
+mod shed;
 pub mod timers;
 
 use std::collections::VecDeque;
@@ -28,10 +29,11 @@ use crate::hub::Message;
 use crate::hub::mesh::Endpoint;
 use crate::hub::topics::{Publication, Topics};
 use crate::io::{Event, Io, Key};
+use crate::memory::{Memory, Pressure, Signal};
 use crate::session::{Output, Rules};
 use crate::stats::{ShardStats, Stats};
 
-/// What all shards of a process share; none of it changes while they run.
+/// What all shards of a process share.
 pub struct Shared {
     /// The effective configuration.
     pub config: Config,
@@ -39,6 +41,8 @@ pub struct Shared {
     pub policy: Policy,
     /// All counters.
     pub stats: Stats,
+    /// How short memory is.
+    pub memory: Memory,
     /// Slots of each shard's table of registered files.
     pub slots: u32,
 }
@@ -47,6 +51,13 @@ impl Shared {
     /// Connections that one shard serves: all slots but those kept free to refuse the others.
     pub fn capacity(&self) -> usize {
         self.slots.saturating_sub(slots_for_refusals(self.slots)) as usize
+    }
+
+    /// All counters and the state of memory, as JSON.
+    pub fn report(&self) -> serde_json::Value {
+        let mut report = self.stats.to_json();
+        report["memory"] = self.memory.to_json();
+        report
     }
 }
 
@@ -84,14 +95,18 @@ pub struct Shard<I: Io> {
     dirty: Vec<u32>,
     /// Connections whose receive found no buffer.
     starved: Vec<Key>,
-    /// Connections that wait for room in the broadcast ring.
-    publishers_waiting: Vec<Key>,
+    /// Connections that wait for room in the broadcast ring, or for memory.
+    waiting: Vec<Key>,
     /// Publications that the full ring has not taken yet.
     overflow: VecDeque<Publication>,
     /// Listeners to accept on again when a slot is free.
     listeners_waiting: Vec<u32>,
     /// When to do so at the latest.
     accept_again_at: Tick,
+    /// What this shard was last told about memory.
+    memory_signal: Signal,
+    /// Whether no message may begin, because memory is short and connections hold much of it.
+    is_short_of_memory: bool,
     /// Scratch, kept for its capacity.
     output: Output,
     expired: Vec<u32>,
@@ -123,10 +138,12 @@ impl<I: Io> Shard<I> {
             now: 0,
             dirty: Vec::new(),
             starved: Vec::new(),
-            publishers_waiting: Vec::new(),
+            waiting: Vec::new(),
             overflow: VecDeque::new(),
             listeners_waiting: Vec::new(),
             accept_again_at: 0,
+            memory_signal: Signal::default(),
+            is_short_of_memory: false,
             output: Output::default(),
             expired: Vec::new(),
             shared,
@@ -161,6 +178,7 @@ impl<I: Io> Shard<I> {
     pub fn turn(&mut self, now: Duration) -> bool {
         self.endpoint.awake();
         self.now = tick_of(now);
+        self.heed_memory();
         let mut completions = 0;
         self.feed_starved();
         while let Some(event) = self.io.next_event() {
@@ -168,7 +186,7 @@ impl<I: Io> Shard<I> {
             self.handle(event);
         }
         self.handle_messages();
-        self.resume_publishers();
+        self.resume_waiting();
         self.advance_timers();
         self.deliver();
         self.flush();
@@ -254,6 +272,8 @@ impl<I: Io> Shard<I> {
             || limit.is_some_and(|limit| self.shared.stats.websockets_open() >= limit as u64)
         {
             Serving::Full
+        } else if self.memory_signal.pressure() >= Pressure::Refuse {
+            Serving::ShortOfMemory
         } else {
             Serving::Open
         }
@@ -273,7 +293,7 @@ fn with_rules<R>(
         message_types: shared.config.message_types,
         policy: &shared.policy,
         serving,
-        stats: &|| shared.stats.to_json().to_string(),
+        stats: &|| shared.report().to_string(),
         now_s: (u64::from(now) * TICK_MS / 1000) as u16,
         may_begin,
     })

@@ -25,6 +25,8 @@ struct Rest {
     bytes: usize,
     /// Bytes that a vectored send took from here and the kernel has not confirmed.
     in_flight_bytes: usize,
+    /// The same of a single segment, which is let out of the backlog, if it is large.
+    lone_bytes: usize,
 }
 
 impl Outbox {
@@ -37,6 +39,11 @@ impl Outbox {
     pub fn bytes(&self) -> usize {
         let rest = self.rest.as_ref().map_or(0, |rest| rest.bytes + rest.in_flight_bytes);
         self.first.as_ref().map_or(0, Segment::len) + rest
+    }
+
+    /// Bytes in memory: those that wait, and those in flight unless they are few.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes() + self.rest.as_ref().map_or(0, |rest| rest.lone_bytes)
     }
 
     /// Appends a segment.
@@ -83,6 +90,9 @@ impl Outbox {
     pub fn take(&mut self) -> Option<Outgoing> {
         let first = self.first.take()?;
         let Some(rest) = self.rest.as_deref_mut().filter(|rest| !rest.queue.is_empty()) else {
+            if first.len() >= LARGE_BYTES {
+                self.rest.get_or_insert_default().lone_bytes = first.len();
+            }
             return Some(Outgoing::One(first));
         };
         let count = rest.queue.len().min(VECTORS_MAX - 1);
@@ -100,7 +110,7 @@ impl Outbox {
     /// Takes note that the send in flight completed; what it left over is put back in front.
     pub fn complete(&mut self, leftover: impl DoubleEndedIterator<Item = Segment>) {
         if let Some(rest) = &mut self.rest {
-            rest.in_flight_bytes = 0;
+            (rest.in_flight_bytes, rest.lone_bytes) = (0, 0);
         }
         let mut leftover = leftover.rev().peekable();
         // Control frames queued meanwhile would be overtaken by later ones if they stayed behind
@@ -149,6 +159,30 @@ impl Outbox {
             });
         }
         self.refill();
+        dropped
+    }
+
+    /// Drops everything of which nothing has been sent, and returns how many shared messages were
+    /// among it; receive buffers are given back through `release`. With `mid_frame` the first
+    /// frame has been sent in part and stays.
+    pub fn drop_unsent(&mut self, mid_frame: bool, mut release: impl FnMut(BufferSlice)) -> u64 {
+        let mut segments: Vec<_> = self.first.take().into_iter().collect();
+        if let Some(rest) = self.rest.as_deref_mut() {
+            rest.bytes = 0;
+            segments.extend(std::mem::take(&mut rest.queue));
+        }
+        let (mut stays, mut dropped) = (mid_frame, 0);
+        for segment in segments {
+            if stays {
+                stays = !segment.ends_frame();
+                self.push(segment);
+                continue;
+            }
+            dropped += messages(&segment);
+            if let Segment::Buffer { slice, .. } = segment {
+                release(slice);
+            }
+        }
         dropped
     }
 
@@ -246,6 +280,8 @@ fn messages(segment: &Segment) -> u64 {
 
 /// Segments of one vectored send: enough to make a crossing cheap, far below `IOV_MAX`.
 const VECTORS_MAX: usize = 64;
+/// What a single segment must hold to be counted while it is in flight.
+const LARGE_BYTES: usize = 16 * 1024;
 /// Control frames that wait before pongs replace each other: more than come in one second.
 const CONTROLS_MAX: usize = 1024;
 

@@ -81,10 +81,12 @@ impl<I: Io> Shard<I> {
         let mut output = std::mem::take(&mut self.output);
         loop {
             let serving = self.serving_if_asked(key);
-            let ring_is_full = self.is_ring_full();
+            let (ring_is_full, is_short_of_memory) = (self.is_ring_full(), self.is_short_of_memory);
+            let backlog_bytes = self.backlog_bytes();
             let Some(connection) = self.connections.get_mut(key) else { break };
-            let may_begin = connection.outbox.bytes() <= self.shared.config.limits.backlog_bytes
-                && !(ring_is_full && connection.flags.contains(Flags::SUBSCRIBED));
+            let may_begin = connection.outbox.bytes() <= backlog_bytes
+                && !(ring_is_full && connection.flags.contains(Flags::SUBSCRIBED))
+                && !(is_short_of_memory && connection.session.is_open());
             let bytes = match &mut input {
                 Input::Buffer(slice) => self.io.bytes(slice),
                 Input::Owned(bytes) => bytes,

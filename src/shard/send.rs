@@ -112,12 +112,13 @@ impl<I: Io> Shard<I> {
 
     /// After a completed send: the next one, and whatever waited for the backlog to shrink.
     fn continue_sending(&mut self, key: Key) {
-        let low_water = self.shared.config.limits.backlog_bytes / 2;
-        let is_ring_full = self.is_ring_full();
+        let low_water = self.backlog_bytes() / 2;
+        let (is_ring_full, is_short_of_memory) = (self.is_ring_full(), self.is_short_of_memory);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let has_read_enough =
             connection.flags.contains(Flags::PAUSED) && connection.outbox.bytes() <= low_water;
-        let must_await_room = is_ring_full && connection.flags.contains(Flags::SUBSCRIBED);
+        let awaits_ring = is_ring_full && connection.flags.contains(Flags::SUBSCRIBED);
+        let must_await_room = awaits_ring || is_short_of_memory;
         if !connection.outbox.is_empty() {
             self.mark_dirty(key);
         }

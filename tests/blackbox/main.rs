@@ -13,6 +13,7 @@ mod foreign_clients;
 mod fragments;
 mod framing;
 mod handshake;
+mod hostile;
 mod mass_disconnect;
 mod peer;
 mod server;

@@ -184,6 +184,33 @@ impl Stats {
         self.0["closes"][initiator][code.to_string()].as_u64().unwrap_or(0)
     }
 
+    /// Closing handshakes and ends without one, whoever began them.
+    pub fn closes_of_all(&self) -> u64 {
+        let initiators = self.0["closes"].as_object().expect("an object by initiator").values();
+        let codes = initiators.flat_map(|codes| codes.as_object().expect("by code").values());
+        codes.map(|count| count.as_u64().expect("a count")).sum()
+    }
+
+    /// WebSockets that have been opened.
+    pub fn upgrades(&self) -> u64 {
+        self.count(&["upgrades"])
+    }
+
+    /// WebSockets open now.
+    pub fn websockets_open(&self) -> u64 {
+        self.count(&["websockets_open"])
+    }
+
+    /// Connections closed because memory was short.
+    pub fn connections_shed(&self) -> u64 {
+        self.count(&["connections_shed"])
+    }
+
+    /// How short memory is: `calm`, `refuse` or `shed`.
+    pub fn memory_pressure(&self) -> &str {
+        self.0["memory"]["pressure"].as_str().expect("a word")
+    }
+
     /// The same counters for each shard.
     pub fn shards(&self) -> Vec<Stats> {
         let shards = self.0["shards"].as_array().expect("an array of shards");

@@ -26,6 +26,8 @@ pub struct Context {
     pub has_jumped: bool,
     /// Whether more clients come than there is room for.
     pub may_be_full: bool,
+    /// Whether the server has been told that memory is short: it may have refused or closed anybody.
+    pub was_short_of_memory: bool,
     /// Bytes of the largest filler of each client.
     pub bytes_max: Vec<usize>,
     /// The topic of each client.

@@ -11,6 +11,7 @@ mod decoder;
 mod frames;
 mod invariants;
 mod kernel;
+mod memory;
 mod network;
 mod plan;
 mod progress;

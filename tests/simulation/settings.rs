@@ -23,6 +23,8 @@ pub struct Settings {
     /// When the clock jumps; never is zero.
     pub jump_in_round: u32,
     pub jump_ms: u64,
+    /// Likelihood that memory is measured in a round, in percent.
+    pub measurements: u8,
     /// Deadlines that pass in silence before the next bursts.
     pub rests: u8,
 }
@@ -40,6 +42,7 @@ impl Settings {
             drains_early: rng.bool(),
             jump_in_round: if rng.u8(..8) == 0 { rng.u32(1..300) } else { 0 },
             jump_ms: rng.u64(..300_000),
+            measurements: 0,
             rests: rng.u8(..6),
         }
     }

@@ -10,6 +10,7 @@ use ringwire::config::{Config, Engine, Limits};
 use ringwire::http::Policy;
 use ringwire::hub::Message;
 use ringwire::hub::mesh::{Endpoint, Mesh};
+use ringwire::memory::Memory;
 use ringwire::shard::{Shard, Shared};
 use ringwire::stats::Stats;
 
@@ -59,7 +60,8 @@ impl Story {
         let network = Rc::new(RefCell::new(Network::new(shards)));
         let policy = Policy::new(&config).expect("a policy");
         let (stats, slots) = (Stats::new(shards), chaos.slots);
-        let shared = Arc::new(Shared { config, policy, stats, slots });
+        let memory = Memory::default();
+        let shared = Arc::new(Shared { config, policy, stats, memory, slots });
         let mut endpoints = Mesh::new(shards + 1, 2);
         let mut control = endpoints.pop().expect("one more");
         control.stop_reading();

@@ -65,7 +65,7 @@ impl Client {
         let is_draining = context.draining_since.is_some();
         let is_understood = match (status, expected) {
             (status, Some(expected)) if status == expected => true,
-            (503, Some(101)) => is_draining || context.may_be_full,
+            (503, Some(101)) => is_draining || context.may_be_full || context.was_short_of_memory,
             (503, Some(200)) => is_draining,
             (408, _) => is_overdue,
             _ => {
@@ -114,7 +114,11 @@ impl Client {
                 let has_lifetime = limits.lifetime.is_some();
                 has_lifetime || is_idle || context.has_jumped || context.draining_since.is_some()
             }
-            Some(1013) => config.slow_consumer == SlowConsumer::Disconnect && self.plan.is_member(),
+            Some(1013) => {
+                let is_member = self.plan.is_member();
+                let is_slow = config.slow_consumer == SlowConsumer::Disconnect && is_member;
+                is_slow || context.was_short_of_memory
+            }
             _ => false,
         };
         assert!(
@@ -157,6 +161,7 @@ impl Client {
             || had_no_room
             || is_old
             || context.has_jumped
+            || context.was_short_of_memory
         {
             return;
         }

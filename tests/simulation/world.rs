@@ -11,6 +11,7 @@ use ringwire::config::SlowConsumer;
 use ringwire::http::Policy;
 use ringwire::hub::Message;
 use ringwire::hub::mesh::{Endpoint, Mesh};
+use ringwire::memory::{Memory, Pressure, Usage};
 use ringwire::shard::{Shard, Shared};
 use ringwire::stats::Stats;
 
@@ -25,6 +26,8 @@ use crate::trace::trace;
 /// Everything of one run.
 pub struct World {
     rng: Rng,
+    /// What decides about memory.
+    memory_rng: Rng,
     network: Rc<RefCell<Network>>,
     nodes: Vec<Node>,
     control: Endpoint<Message>,
@@ -56,12 +59,18 @@ impl World {
     /// Draws a world.
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let settings = Settings::draw(&mut rng);
+        let mut settings = Settings::draw(&mut rng);
+        // Drawn apart, so that what seeds have found stays with them.
+        let mut memory_rng = Rng::with_seed(!seed);
+        if memory_rng.u8(..6) == 0 {
+            settings.measurements = memory_rng.u8(1..40);
+        }
         let shards = settings.config.engine.shards;
         let network = Rc::new(RefCell::new(Network::new(shards)));
         let shared = Arc::new(Shared {
             policy: Policy::new(&settings.config).expect("no origins, no subprotocols"),
             stats: Stats::new(shards),
+            memory: Memory::default(),
             slots: settings.chaos.slots,
             config: settings.config.clone(),
         });
@@ -86,6 +95,7 @@ impl World {
         let room = shared.config.limits.connections.unwrap_or(usize::MAX).min(shared.capacity());
         let context = Context {
             may_be_full: clients.len() > room,
+            was_short_of_memory: false,
             bytes_max: clients.iter().map(|client| client.plan.bytes_max).collect(),
             topics: clients.iter().map(|client| topic(&client.plan)).collect(),
             shared,
@@ -98,6 +108,7 @@ impl World {
         trace!("{settings:?}");
         Self {
             rng,
+            memory_rng,
             network,
             nodes,
             control,
@@ -121,6 +132,11 @@ impl World {
             if self.round == self.settings.jump_in_round {
                 self.context.has_jumped = true;
                 self.advance(self.settings.jump_ms);
+            }
+            let is_measured = self.memory_rng.u8(..100) < self.settings.measurements;
+            if is_measured && self.round < MEASURED_ROUNDS {
+                let used_bytes = self.memory_rng.u64(..LIMIT_BYTES + LIMIT_BYTES / 5);
+                self.measure(used_bytes);
             }
             if self.go_on() {
                 self.rest();
@@ -217,6 +233,9 @@ impl World {
 
     /// All is quiet: checks that nothing is owed, and begins what comes next.
     fn rest(&mut self) {
+        if self.context.shared.memory.signal().pressure() > Pressure::Calm {
+            return self.measure(0);
+        }
         trace!("{} ms: at rest", self.context.now_ms);
         for client in &self.clients {
             client.check_rest(&self.network.borrow());
@@ -265,6 +284,17 @@ impl World {
         let Some(next) = deadlines.min() else { return false };
         self.advance(next.saturating_sub(self.context.now_ms));
         true
+    }
+
+    /// Tells all shards how much memory is used, as the control thread does.
+    fn measure(&mut self, used_bytes: u64) {
+        let memory = &self.context.shared.memory;
+        if memory.tell(Usage { used_bytes, limit_bytes: LIMIT_BYTES }) {
+            let pressure = memory.signal().pressure();
+            trace!("{} ms: memory is {pressure:?}", self.context.now_ms);
+            self.context.was_short_of_memory |= pressure > Pressure::Calm;
+            self.network.borrow_mut().wakes.iter_mut().for_each(|wakes| *wakes += 1);
+        }
     }
 
     fn drain(&mut self) {
@@ -371,6 +401,10 @@ fn topic(plan: &Plan) -> Option<u8> {
 
 /// What the content of a publication takes besides its filler.
 const PREFIX_BYTES_MAX: usize = 16;
+/// After this many rounds memory stays as it is; only at rest does time pass in leaps.
+const MEASURED_ROUNDS: u32 = 1000;
+/// What the process may use; what it uses is drawn.
+const LIMIT_BYTES: u64 = 200_000;
 /// Without an idle timeout some connections stay for ever; then this is enough.
 const SKIPS_MAX: u32 = 100;
 /// Far more than any run needs.

@@ -1,0 +1,1 @@
+"""Peers that misbehave, against the real binary."""

@@ -1,0 +1,102 @@
+//! Measures what the process holds against each limit that it knows of.
+
+use std::fs;
+use std::path::Path;
+
+use super::cgroup::Group;
+
+/// A measurement against its limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// Bytes that may be in use.
+    pub limit_bytes: u64,
+}
+
+impl Usage {
+    /// Whether at least this part of the limit is used; never without a limit.
+    pub fn reaches(self, percent: u64) -> bool {
+        let (used, limit) = (u128::from(self.used_bytes), u128::from(self.limit_bytes));
+        limit > 0 && used * 100 >= limit * u128::from(percent)
+    }
+
+    /// Whether more of the limit is used than of the other's.
+    fn is_tighter_than(self, other: Self) -> bool {
+        let part = |own: Self, of: Self| u128::from(own.used_bytes) * u128::from(of.limit_bytes);
+        part(self, other) > part(other, self)
+    }
+}
+
+/// What to measure.
+#[derive(Debug)]
+pub struct Meter {
+    /// The limit of the resident set.
+    resident_bytes_max: Option<u64>,
+    /// Control groups that this process is in, down to the root.
+    groups: Vec<Group>,
+}
+
+impl Meter {
+    /// A meter of the resident set against `resident_bytes_max`, and of the control groups of this
+    /// process against theirs.
+    pub fn new(resident_bytes_max: Option<u64>) -> Self {
+        Self { resident_bytes_max, groups: Group::of_this_process() }
+    }
+
+    /// The usage that is the closest to its limit; `None` when there is no limit. A group's limit
+    /// counts as it is at this moment.
+    pub fn measure(&self) -> Option<Usage> {
+        let resident = self.resident_bytes_max.and_then(|limit_bytes| {
+            let status = fs::read_to_string(Path::new("/proc/self/status")).ok()?;
+            Some(Usage { used_bytes: resident_bytes(&status)?, limit_bytes })
+        });
+        let groups = self.groups.iter().filter_map(Group::usage);
+        resident.into_iter().chain(groups).reduce(|tightest, other| {
+            if other.is_tighter_than(tightest) { other } else { tightest }
+        })
+    }
+}
+
+/// The resident set as proc_pid_status(5) gives it.
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resident_set_is_found_among_the_other_lines() {
+        let status = "Name:\tringwire\nVmHWM:\t  999 kB\nVmRSS:\t    1234 kB\nRssAnon:\t 1 kB\n";
+        assert_eq!(resident_bytes(status), Some(1234 * 1024));
+        for broken in ["", "VmRSS:\n", "VmRSS:\t12\n", "VmRSS:\tx kB\n"] {
+            assert_eq!(resident_bytes(broken), None, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_measures_itself() {
+        let usage = Meter::new(Some(1 << 40)).measure().expect("a limit");
+        assert!(usage.used_bytes > 100_000 && usage.limit_bytes > usage.used_bytes, "{usage:?}");
+    }
+
+    #[test]
+    fn the_tightest_limit_counts() {
+        let usage = |used_bytes, limit_bytes| Usage { used_bytes, limit_bytes };
+        assert!(usage(9, 10).is_tighter_than(usage(80, 100)));
+        assert!(!usage(80, 100).is_tighter_than(usage(9, 10)));
+        assert!(!usage(8, 10).is_tighter_than(usage(80, 100)));
+        assert!(usage(u64::MAX, u64::MAX).is_tighter_than(usage(u64::MAX - 1, u64::MAX)));
+    }
+
+    #[test]
+    fn no_limit_is_never_reached() {
+        assert!(!Usage::default().reaches(0));
+        let full = Usage { used_bytes: u64::MAX, limit_bytes: u64::MAX };
+        assert!(full.reaches(100) && !full.reaches(101));
+    }
+}

@@ -1,0 +1,208 @@
+//! How short memory is: measured on the control thread, heeded by every shard.
+//!
+//! Memory is judged by what the process really holds, not by adding up what it should hold: the
+//! resident set against `--max-memory`, and the usage of each limited control group against its
+//! limit. From [`REFUSE_PERCENT`] on new WebSockets are refused, from [`SHED_PERCENT`] on shards
+//! close the connections that hold the most, until less than [`SHED_UNTIL_PERCENT`] is used.
+
+pub mod allocator;
+mod cgroup;
+mod meter;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Value, json};
+
+pub use meter::{Meter, Usage};
+
+/// How short memory is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// There is enough.
+    #[default]
+    Calm,
+    /// What is there must do for those who are here: new WebSockets are refused.
+    Refuse,
+    /// The limit is near: those who hold the most must go.
+    Shed,
+}
+
+impl Pressure {
+    /// The pressure that follows this one when `usage` is measured. It falls later than it rises,
+    /// so that it does not flutter.
+    #[must_use]
+    pub fn after(self, usage: Usage) -> Self {
+        if usage.reaches(SHED_PERCENT) || self == Self::Shed && usage.reaches(SHED_UNTIL_PERCENT) {
+            Self::Shed
+        } else if usage.reaches(REFUSE_PERCENT)
+            || self > Self::Calm && usage.reaches(REFUSE_UNTIL_PERCENT)
+        {
+            Self::Refuse
+        } else {
+            Self::Calm
+        }
+    }
+
+    /// The pressure as `/stats` prints it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Refuse => "refuse",
+            Self::Shed => "shed",
+        }
+    }
+}
+
+/// What was told last; it differs from the one before when there is something to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signal(u64);
+
+impl Signal {
+    /// How short memory is.
+    pub fn pressure(self) -> Pressure {
+        match self.0 & PRESSURE_MASK {
+            0 => Pressure::Calm,
+            1 => Pressure::Refuse,
+            _ => Pressure::Shed,
+        }
+    }
+
+    fn next(self, pressure: Pressure) -> Self {
+        Self((self.0 | PRESSURE_MASK).wrapping_add(1) | pressure as u64)
+    }
+}
+
+/// What one thread measures and all shards read.
+///
+/// Every access is relaxed: each number stands for itself, nothing is published along with it, and
+/// a shard that sees one of them late is told again with the next measurement.
+#[derive(Debug, Default)]
+pub struct Memory {
+    signal: AtomicU64,
+    used_bytes: AtomicU64,
+    limit_bytes: AtomicU64,
+}
+
+impl Memory {
+    /// Takes a measurement; true when shards must be woken, because the pressure has changed or
+    /// more is to be shed. Only one thread may call this.
+    pub fn tell(&self, usage: Usage) -> bool {
+        self.used_bytes.store(usage.used_bytes, Ordering::Relaxed);
+        self.limit_bytes.store(usage.limit_bytes, Ordering::Relaxed);
+        let signal = self.signal();
+        let pressure = signal.pressure().after(usage);
+        let is_news = pressure != signal.pressure() || pressure == Pressure::Shed;
+        if is_news {
+            self.signal.store(signal.next(pressure).0, Ordering::Relaxed);
+        }
+        is_news
+    }
+
+    /// Asks the shards to give back what they have freed and keep, whatever the pressure; they must
+    /// be woken. Only the thread that measures may call this.
+    pub fn remind(&self) {
+        let signal = self.signal();
+        self.signal.store(signal.next(signal.pressure()).0, Ordering::Relaxed);
+    }
+
+    /// What was told last.
+    pub fn signal(&self) -> Signal {
+        Signal(self.signal.load(Ordering::Relaxed))
+    }
+
+    /// Bytes to be given back until shedding may end.
+    pub fn excess_bytes(&self) -> u64 {
+        let usage = self.usage();
+        usage.used_bytes.saturating_sub(usage.limit_bytes / 100 * SHED_UNTIL_PERCENT)
+    }
+
+    /// The measurement told last; zero of zero when there is no limit and nothing is measured.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            used_bytes: self.used_bytes.load(Ordering::Relaxed),
+            limit_bytes: self.limit_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The pressure and what it rests on, as JSON; without a limit there are no numbers.
+    pub fn to_json(&self) -> Value {
+        let Usage { used_bytes, limit_bytes } = self.usage();
+        let number = |number: u64| (limit_bytes > 0).then_some(number);
+        json!({
+            "pressure": self.signal().pressure().name(),
+            "used_bytes": number(used_bytes),
+            "limit_bytes": number(limit_bytes),
+        })
+    }
+}
+
+/// Part of the limit from which new WebSockets are refused, and below which they are welcome again.
+const REFUSE_PERCENT: u64 = 85;
+const REFUSE_UNTIL_PERCENT: u64 = 80;
+/// Part of the limit from which connections are shed, and below which that ends.
+const SHED_PERCENT: u64 = 95;
+const SHED_UNTIL_PERCENT: u64 = 90;
+/// The bits of a signal that tell the pressure; those above count the signals.
+const PRESSURE_MASK: u64 = 0b11;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(used_bytes: u64) -> Usage {
+        Usage { used_bytes, limit_bytes: 1000 }
+    }
+
+    #[test]
+    fn pressure_rises_at_once_and_falls_a_little_later() {
+        let mut pressure = Pressure::Calm;
+        let mut seen = Vec::new();
+        for used in [0, 849, 850, 800, 799, 849, 950, 900, 899, 850, 800, 799, 2000, 0] {
+            pressure = pressure.after(usage(used));
+            seen.push(pressure);
+        }
+        use Pressure::{Calm, Refuse, Shed};
+        let expected = [
+            Calm, Calm, Refuse, Refuse, Calm, Calm, Shed, Shed, Refuse, Refuse, Refuse, Calm, Shed,
+            Calm,
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn shards_hear_of_changes_and_of_every_round_of_shedding() {
+        let memory = Memory::default();
+        let mut last = memory.signal();
+        for (used, is_news) in
+            [(1, false), (860, true), (870, false), (960, true), (960, true), (1, true), (1, false)]
+        {
+            assert_eq!(memory.tell(usage(used)), is_news, "{used}");
+            assert_eq!(memory.signal() != last, is_news, "{used}");
+            last = memory.signal();
+        }
+        assert_eq!(last.pressure(), Pressure::Calm);
+        memory.remind();
+        assert_ne!(memory.signal(), last);
+        assert_eq!(memory.signal().pressure(), Pressure::Calm);
+    }
+
+    #[test]
+    fn what_is_to_be_given_back_ends_shedding() {
+        let memory = Memory::default();
+        memory.tell(usage(980));
+        assert_eq!(memory.excess_bytes(), 80);
+        memory.tell(usage(980 - 81));
+        assert_eq!(memory.signal().pressure(), Pressure::Refuse);
+        assert_eq!(memory.excess_bytes(), 0);
+    }
+
+    #[test]
+    fn without_a_limit_there_are_no_numbers() {
+        let memory = Memory::default();
+        let told = json!({ "pressure": "calm", "used_bytes": null, "limit_bytes": null });
+        assert_eq!(memory.to_json(), told);
+        memory.tell(usage(960));
+        let told = json!({ "pressure": "shed", "used_bytes": 960, "limit_bytes": 1000 });
+        assert_eq!(memory.to_json(), told);
+    }
+}

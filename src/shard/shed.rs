@@ -1,0 +1,86 @@
+//! Short memory: nobody gets a backlog, who holds the most goes, and for as long as somebody does,
+//! nobody begins a message.
+
+use std::cmp::Reverse;
+
+use super::Shard;
+use super::connections::{Connection, Flags};
+use crate::config::SlowConsumer;
+use crate::io::{Io, Key};
+use crate::memory::{Pressure, allocator};
+use crate::wire::close::CloseCode;
+
+impl<I: Io> Shard<I> {
+    /// Does what the last measurement of memory asks for; once for each.
+    pub(super) fn heed_memory(&mut self) {
+        let signal = self.shared.memory.signal();
+        if signal == self.memory_signal {
+            return;
+        }
+        self.memory_signal = signal;
+        self.is_short_of_memory = signal.pressure() == Pressure::Shed && self.shed();
+        allocator::collect();
+    }
+
+    /// Bytes that may wait for a peer until it has to read to be read from: when memory is short,
+    /// none.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        match self.memory_signal.pressure() {
+            Pressure::Calm => self.shared.config.limits.backlog_bytes,
+            Pressure::Refuse | Pressure::Shed => 0,
+        }
+    }
+
+    /// Closes the connections that hold the most, until this shard's share of what is to be given
+    /// back has been found; false when nobody holds anything worth it, so that waiting for it
+    /// would be in vain.
+    fn shed(&mut self) -> bool {
+        let shards = self.shared.config.engine.shards as u64;
+        let share = self.shared.memory.excess_bytes().div_ceil(shards.max(1));
+        let held = self.connections.iter().map(|(key, connection)| (held_bytes(connection), key));
+        let mut holders: Vec<_> =
+            held.filter(|(bytes, _)| *bytes >= WORTH_SHEDDING_BYTES).collect();
+        holders.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+        let mut found = 0;
+        for &(bytes, key) in &holders {
+            if found >= share {
+                break;
+            }
+            found += bytes as u64;
+            self.shed_connection(key);
+        }
+        !holders.is_empty()
+    }
+
+    /// Closes with 1013 and drops what is queued; a reset for whoever has been told before and
+    /// still holds memory, or cannot be told because a frame to it is half sent.
+    fn shed_connection(&mut self, key: Key) {
+        let Self { connections, io, shared, number, .. } = self;
+        let Some(connection) = connections.get_mut(key) else { return };
+        if !connection.session.is_open() || connection.session.is_mid_reflection() {
+            return self.doom(key, true);
+        }
+        let stats = shared.stats.shard(*number);
+        stats.connections_shed.add(1);
+        let mid_frame = connection.flags.contains(Flags::MID_FRAME);
+        let dropped = connection.outbox.drop_unsent(mid_frame, |slice| io.release(slice));
+        stats.drop_messages(SlowConsumer::Disconnect, dropped);
+        connection.flags.remove(Flags::PAUSED);
+        self.command(key, |connection, output| {
+            let reason = "server is short of memory";
+            connection.session.abandon(CloseCode::TRY_AGAIN_LATER, reason, output);
+        });
+        self.settle(key);
+    }
+}
+
+/// Bytes that a connection holds beyond its own entry; shared messages count for each.
+fn held_bytes(connection: &Connection) -> usize {
+    match connection.flags.contains(Flags::DOOMED) {
+        true => 0,
+        false => connection.outbox.held_bytes() + connection.session.held_bytes(),
+    }
+}
+
+/// Connections that hold less are not closed: thousands of them would have to go for one megabyte.
+const WORTH_SHEDDING_BYTES: usize = 16 * 1024;

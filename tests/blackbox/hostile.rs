@@ -1,0 +1,154 @@
+//! Peers that send what nobody asked for, in numbers: answered or cut, and forgotten.
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::thread;
+
+use crate::peer::{BINARY, FIN, PING, Peer, TEXT, frame, upgrade_request};
+use crate::server::{Server, wait_until};
+
+#[test]
+fn unfinished_requests_keep_nobody_from_being_served() {
+    let server = Server::start(2, &["--handshake-timeout", "2s"]);
+    let idle = server.stats().connections_open();
+    let request = upgrade_request("/echo", "");
+    let mut loris: Vec<_> = (0..1000)
+        .map(|number| {
+            let mut peer = Peer::connect(server.address());
+            peer.send(&request[..1 + number % (request.len() - 1)]);
+            peer
+        })
+        .collect();
+    for _ in 0..100 {
+        let mut good = Peer::upgrade(server.address(), "/echo");
+        good.send_frame(TEXT, b"served");
+        good.expect(TEXT, b"served");
+    }
+    for peer in &mut loris {
+        assert_eq!(peer.read_response().status, 408);
+    }
+    drop(loris);
+    leaves_nothing(server, idle);
+}
+
+#[test]
+fn garbage_and_tls_hellos_are_answered_with_a_refusal() {
+    let server = Server::start(2, &[]);
+    let idle = server.stats().connections_open();
+    // A record header, a ClientHello of TLS 1.2 and the beginning of its random part.
+    let hello = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[0x5a; 506]].concat();
+    let mut random = fastrand::Rng::with_seed(1);
+    let before = server.stats().connections_refused();
+    for number in 0..400 {
+        let garbage: Vec<u8> = (0..9000).map(|_| random.u8(..)).collect();
+        let mut peer = Peer::connect(server.address());
+        peer.send_unheard(if number % 2 == 0 { &hello } else { &garbage });
+        assert!(matches!(peer.read_response().status, 400 | 414 | 431));
+    }
+    assert_eq!(server.stats().connections_refused() - before, 400);
+    leaves_nothing(server, idle);
+}
+
+#[test]
+fn floods_of_pings_and_of_headers_are_cut() {
+    let server = Server::start(2, &[]);
+    let idle = server.stats().connections_open();
+    let pings = frame(FIN | PING, &[b'x'; 125]).repeat(5000);
+    for _ in 0..10 {
+        let mut peer = Peer::upgrade(server.address(), "/echo");
+        peer.send_unheard(&pings);
+        assert_eq!(peer.read_close().0, 1008);
+        let mut peer = Peer::connect(server.address());
+        peer.send(b"GET /echo HTTP/1.1\r\nHost: a\r\n");
+        peer.send_unheard(&b"A: b\r\n".repeat(10_000));
+        assert_eq!(peer.read_response().status, 431);
+    }
+    leaves_nothing(server, idle);
+}
+
+#[test]
+fn resets_within_a_frame_leave_nothing_behind() {
+    let server = Server::start(2, &[]);
+    let idle = server.stats().connections_open();
+    let half = &frame(FIN | BINARY, &[b'x'; 4000])[..2000];
+    for number in 0..1000 {
+        let path = if number % 2 == 0 { "/echo" } else { "/broadcast/half" };
+        let mut peer = Peer::upgrade(server.address(), path);
+        peer.send(half);
+        peer.reset();
+    }
+    leaves_nothing(server, idle);
+}
+
+#[test]
+fn a_server_that_was_stopped_goes_on_where_it_was() {
+    let server = Server::start(2, &[]);
+    let mut peers: Vec<_> = (0..20).map(|_| Peer::upgrade(server.address(), "/echo")).collect();
+    server.signal("STOP");
+    let newcomer = Peer::connect(server.address());
+    for (number, peer) in peers.iter_mut().enumerate() {
+        peer.send_frame(TEXT, format!("while stopped {number}").as_bytes());
+    }
+    let mut newcomer = {
+        let address = server.address();
+        let waiting = thread::spawn(move || newcomer.upgraded("/echo"));
+        let late = thread::spawn(move || Peer::upgrade(address, "/echo"));
+        thread::sleep(std::time::Duration::from_millis(300));
+        server.signal("CONT");
+        drop(late.join().expect("upgraded after the stop"));
+        waiting.join().expect("upgraded after the stop")
+    };
+    for (number, peer) in peers.iter_mut().enumerate() {
+        peer.expect(TEXT, format!("while stopped {number}").as_bytes());
+    }
+    newcomer.send_frame(TEXT, b"served");
+    newcomer.expect(TEXT, b"served");
+    server.stop();
+}
+
+#[test]
+fn clients_that_fill_memory_are_shed_and_the_server_lives() {
+    let flags = ["--max-memory", "192MiB", "--max-backlog", "64MiB", "--close-timeout", "1s"];
+    let server = Server::start(2, &flags);
+    let idle = server.stats().connections_open();
+    let flood = frame(FIN | TEXT, &[b'x'; 60_000]).repeat(400);
+    let peers: Vec<_> =
+        (0..16).map(|_| Peer::connect_narrow(server.address()).upgraded("/echo")).collect();
+    // Each may queue 64 MiB, and none reads.
+    let floods: Vec<_> = peers
+        .into_iter()
+        .map(|peer| {
+            let (mut writer, flood) = (peer.writer(), flood.clone());
+            let sender = thread::spawn(move || (0..3).try_for_each(|_| writer.write_all(&flood)));
+            (peer, sender)
+        })
+        .collect();
+    wait_until("somebody is shed", || server.stats().connections_shed() > 0);
+    wait_until("somebody is refused or memory is calm", || {
+        let mut peer = Peer::connect(server.address());
+        peer.send(&upgrade_request("/echo", ""));
+        let response = peer.read_response();
+        assert!(matches!(response.status, 101 | 503), "{response:?}");
+        response.status == 101 || response.header("retry-after").is_some()
+    });
+    assert!(server.resident_bytes() < 256 << 20, "{} bytes", server.resident_bytes());
+    for (peer, sender) in floods {
+        // The server may have ended it before.
+        let _ = peer.writer().shutdown(Shutdown::Both);
+        let _ = sender.join().expect("no panic");
+    }
+    wait_until("memory is calm", || server.stats().memory_pressure() == "calm");
+    leaves_nothing(server, idle);
+}
+
+/// All are gone, everything has been counted, and the next one is served.
+fn leaves_nothing(server: Server, idle: u64) {
+    wait_until("all are gone", || server.stats().connections_open() == idle);
+    let stats = server.stats();
+    assert_eq!(stats.upgrades(), stats.websockets_open() + stats.closes_of_all());
+    let mut newcomer = Peer::upgrade(server.address(), "/echo");
+    newcomer.send_frame(TEXT, b"served");
+    newcomer.expect(TEXT, b"served");
+    drop(newcomer);
+    server.stop();
+}

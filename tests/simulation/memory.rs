@@ -1,0 +1,140 @@
+//! Short memory as a shard sees it: who is refused, who goes, who waits, and that all goes on
+//! afterwards.
+
+use ringwire::memory::Usage;
+
+use crate::decoder::{Decoder, Item};
+use crate::frames::{self, BINARY, CLOSE, TEXT};
+use crate::network::SocketId;
+use crate::story::Story;
+
+fn story() -> Story {
+    Story::new(1, |config, _| config.limits.message_bytes = 1 << 20)
+}
+
+fn tell(story: &mut Story, used_bytes: u64) {
+    story.shared.memory.tell(Usage { used_bytes, limit_bytes: 1_000_000 });
+    story.settle(0);
+}
+
+fn text(payload: &[u8]) -> Item {
+    Item::Message { opcode: TEXT, payload: payload.to_vec() }
+}
+
+/// Sends the beginning of a text message, which the server has to keep.
+fn begin_message(story: &mut Story, socket: SocketId, bytes: usize) {
+    let frame = frames::frame(&mut story.rng, false, TEXT, &vec![b'x'; bytes]);
+    for part in frame.chunks(4096) {
+        story.write(socket, part);
+        story.settle(0);
+    }
+}
+
+fn closed_as_short(items: &[Item]) -> bool {
+    items.iter().any(|item| {
+        matches!(item, Item::Control { opcode: CLOSE, payload } if payload[..2] == [0x03, 0xf5])
+    })
+}
+
+#[test]
+fn upgrades_are_refused_and_those_who_are_here_are_served() {
+    let mut story = story();
+    let (open, mut decoder) = story.open(0, "/echo");
+    tell(&mut story, 850_000);
+    let refused = story.connect(0);
+    let upgrade = frames::upgrade(&mut story.rng, "/echo");
+    story.write(refused, &upgrade);
+    story.settle(0);
+    let answer = story.read(refused, &mut Decoder::default());
+    assert_eq!(answer, [Item::Response { status: 503, closes: true }]);
+    assert_eq!(story.shared.stats.to_json()["connections_refused"]["short_of_memory"], 1);
+    story.send(open, TEXT, b"served");
+    story.settle(0);
+    assert_eq!(story.read(open, &mut decoder), [text(b"served")]);
+    tell(&mut story, 100_000);
+    story.open(0, "/echo");
+}
+
+#[test]
+fn those_who_hold_the_most_go_first_and_no_more_than_needed() {
+    let mut story = story();
+    let (small, mut small_decoder) = story.open(0, "/echo");
+    let (large, mut large_decoder) = story.open(0, "/echo");
+    let (tiny, mut tiny_decoder) = story.open(0, "/echo");
+    begin_message(&mut story, small, 30_000);
+    begin_message(&mut story, large, 90_000);
+    begin_message(&mut story, tiny, 1000);
+    tell(&mut story, 950_000);
+    assert!(closed_as_short(&story.read(large, &mut large_decoder)));
+    assert_eq!(story.counter("connections_shed"), 1);
+    assert_eq!(story.shared.stats.to_json()["closes"]["local"]["1013"], 1);
+    assert!(story.read(small, &mut small_decoder).is_empty());
+    tell(&mut story, 950_000);
+    assert!(closed_as_short(&story.read(small, &mut small_decoder)));
+    tell(&mut story, 950_000);
+    assert_eq!(story.counter("connections_shed"), 2, "a thousand bytes are not worth it");
+    assert!(story.read(tiny, &mut tiny_decoder).is_empty());
+}
+
+#[test]
+fn messages_wait_while_somebody_holds_much_and_no_longer() {
+    let mut story = story();
+    let (holder, _) = story.open(0, "/echo");
+    let (other, mut decoder) = story.open(0, "/echo");
+    begin_message(&mut story, holder, 90_000);
+    tell(&mut story, 999_000);
+    story.send(other, TEXT, b"waits");
+    story.settle(0);
+    assert!(story.read(other, &mut decoder).is_empty());
+    // Nobody is left who holds anything, so waiting would not help.
+    tell(&mut story, 999_000);
+    assert_eq!(story.read_all(0, other, &mut decoder), [text(b"waits")]);
+    story.send(other, TEXT, b"goes on");
+    assert_eq!(story.read_all(0, other, &mut decoder), [text(b"goes on")]);
+}
+
+#[test]
+fn a_message_that_had_begun_is_echoed_whole_after_the_wait() {
+    let mut story = story();
+    let (holder, _) = story.open(0, "/echo");
+    let (other, mut decoder) = story.open(0, "/echo");
+    begin_message(&mut story, holder, 90_000);
+    begin_message(&mut story, other, 1000);
+    tell(&mut story, 999_000);
+    let rest = frames::frame(&mut story.rng, true, 0, b"end");
+    let next = frames::frame(&mut story.rng, true, TEXT, b"next");
+    story.write(other, &[rest, next].concat());
+    let whole = [&[b'x'; 1000][..], b"end"].concat();
+    assert_eq!(story.read_all(0, other, &mut decoder), [text(&whole)]);
+    tell(&mut story, 100_000);
+    assert_eq!(story.read_all(0, other, &mut decoder), [text(b"next")]);
+}
+
+#[test]
+fn whoever_does_not_read_is_reset_when_being_told_did_not_help() {
+    let mut story = story();
+    let (socket, _) = story.open(0, "/echo");
+    // More than fits between server and client, in one frame that is under way.
+    story.write(socket, &frames::frame(&mut fastrand::Rng::new(), true, TEXT, &[b'x'; 100_000]));
+    story.settle(0);
+    tell(&mut story, 960_000);
+    assert_eq!(story.counter("connections_shed"), 1);
+    assert_eq!(story.counter("connections_open"), 1, "the frame under way may still leave");
+    tell(&mut story, 960_000);
+    assert_eq!(story.counter("connections_open"), 0);
+}
+
+#[test]
+fn a_frame_that_is_reflected_is_not_cut_short_by_a_close() {
+    let mut story = story();
+    let (socket, mut decoder) = story.open(0, "/echo");
+    let frame = frames::frame(&mut story.rng, true, BINARY, &[b'x'; 200_000]);
+    // Half of it comes back as far as there is room; the rest of that half waits in memory.
+    for part in frame[..100_000].chunks(4096) {
+        story.write(socket, part);
+        story.settle(0);
+    }
+    tell(&mut story, 960_000);
+    assert!(!closed_as_short(&story.read_all(0, socket, &mut decoder)));
+    assert_eq!(story.counter("connections_open"), 0);
+}
