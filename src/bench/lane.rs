@@ -200,7 +200,9 @@ impl<W: Workload> Lane<W> {
     }
 
     fn may_open(&self) -> bool {
-        let at_once = if self.workload.opens_all_at_once() { u32::MAX } else { OPENING_MOST };
+        // Many threads together must not keep a server busy for longer than it waits for a request.
+        let share = (OPENING_MOST / self.links.lanes()).max(OPENING_LEAST);
+        let at_once = if self.workload.opens_all_at_once() { u32::MAX } else { share };
         self.links.in_transit < at_once
     }
 
@@ -260,8 +262,10 @@ impl<W: Workload> Lane<W> {
     }
 }
 
-/// Connections that one thread opens or closes at the same time.
-const OPENING_MOST: u32 = 512;
+/// Connections that all threads together open or close at the same time.
+const OPENING_MOST: u32 = 1024;
+/// Those that one thread may at least.
+const OPENING_LEAST: u32 = 8;
 /// Between two looks for what is late.
 const SWEEP_NS: u64 = 50_000_000;
 /// The longest wait, while something may have to be done that no completion tells.
