@@ -251,7 +251,8 @@ proptest! {
         takeover: bool,
     ) {
         let mut harness = connect("/echo", takeover, "");
-        let (mut deflater, mut script, mut expected) = (Deflater::new(1, 15), Vec::new(), Vec::new());
+        let (mut script, mut expected) = (Vec::new(), Vec::new());
+        let mut deflater = Deflater::new(1, 15);
         for (is_compressed, is_text, payload) in &payloads {
             let opcode = if *is_text { OpCode::Text } else { OpCode::Binary };
             let mut bytes = payload.clone().into_bytes();
