@@ -172,7 +172,8 @@ mod tests {
 
     use super::*;
     use crate::config::{
-        Engine, Limits, ListenAddress, LogFormat, LogLevel, Logs, MessageTypes, Root, SlowConsumer,
+        Compression, CompressionMode, Engine, Limits, ListenAddress, LogFormat, LogLevel, Logs,
+        MessageTypes, Root, SlowConsumer,
     };
 
     fn config(line: &str) -> Config {
@@ -202,7 +203,9 @@ mod tests {
             --disable no-sqarray,registered-ring --max-connections 5 --max-request-head 4KiB \
             --max-request-headers 30 --max-message 1MiB --max-fragments 31 \
             --max-control-rate 32 --handshake-timeout 1s --idle-timeout 2s --close-timeout 3s \
-            --lifetime 1h --max-backlog 2MiB --batch-wait-us 100 --max-memory 1GiB";
+            --lifetime 1h --max-backlog 2MiB --batch-wait-us 100 --max-memory 1GiB \
+            --compression dedicated \
+            --compression-level 7 --compression-window 12 --compression-threshold 1KiB";
         let address = |text: &str| text.parse::<ListenAddress>().expect("an address");
         let texts = |items: &[&str]| items.iter().map(|&item| item.to_owned()).collect::<Vec<_>>();
         let expected = Config {
@@ -211,6 +214,12 @@ mod tests {
             allow_origin: texts(&["https://a.org", "*.b.org"]),
             subprotocols: texts(&["x", "y"]),
             message_types: MessageTypes::Binary,
+            compression: Compression {
+                mode: CompressionMode::Dedicated,
+                level: 7,
+                window_bits: 12,
+                threshold_bytes: 1024,
+            },
             slow_consumer: SlowConsumer::DropOldest,
             limits: Limits {
                 connections: Some(5),

@@ -41,6 +41,30 @@ pub enum MessageTypes {
     Binary,
 }
 
+/// How messages are compressed (RFC 7692) for peers that offer it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CompressionMode {
+    /// Not at all: offers are ignored.
+    Off,
+    /// Each message by itself, with one compressor for all connections of a shard.
+    Shared,
+    /// With reference to earlier messages, and memory for each connection that does so.
+    Dedicated,
+}
+
+/// How messages are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// Whether, and whether messages may refer to earlier ones.
+    pub mode: CompressionMode,
+    /// 0 (stored) to 9 (smallest).
+    pub level: u8,
+    /// The largest window of the server, in bits of its size: 9 to 15.
+    pub window_bits: u8,
+    /// Payload bytes below which a message is sent plain.
+    pub threshold_bytes: usize,
+}
+
 /// What happens to a subscriber whose backlog is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SlowConsumer {
@@ -153,6 +177,8 @@ pub struct Config {
     pub subprotocols: Vec<String>,
     /// Message types accepted.
     pub message_types: MessageTypes,
+    /// Compression.
+    pub compression: Compression,
     /// Policy for slow consumers.
     pub slow_consumer: SlowConsumer,
     /// Bounds on peers.
@@ -184,6 +210,18 @@ impl Default for Limits {
     }
 }
 
+impl Default for Compression {
+    /// Off: an echo in place costs some 30 ns a message, compression a thousand times that.
+    fn default() -> Self {
+        Self {
+            mode: CompressionMode::Off,
+            level: limits::COMPRESSION_LEVEL.default,
+            window_bits: limits::COMPRESSION_WINDOW_BITS.default,
+            threshold_bytes: limits::COMPRESSION_THRESHOLD_BYTES.default,
+        }
+    }
+}
+
 impl Default for Engine {
     /// One shard for each core this process may run on.
     fn default() -> Self {
@@ -209,6 +247,7 @@ impl Default for Config {
             allow_origin: Vec::new(),
             subprotocols: Vec::new(),
             message_types: MessageTypes::Any,
+            compression: Compression::default(),
             slow_consumer: SlowConsumer::Disconnect,
             limits: Limits::default(),
             engine: Engine::default(),

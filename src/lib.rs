@@ -64,13 +64,21 @@
 //! ring, in messages or in bytes, pauses publishers and drops nothing. What a subscriber does not
 //! read queues in its outbox up to a bound, and then the policy for slow consumers decides.
 //!
+//! # Compression
+//!
+//! Connections that keep no context between messages lend nothing: the shard's [`wire::deflate`]
+//! codec inflates and compresses for each in turn. Where both ends have agreed on a context, a
+//! connection owns it from its first compressed message on. Broadcasts are compressed once for all
+//! subscribers of a class of windows ([`hub::run`]), at the first of them that is met.
+//!
 //! # Modules, in the order of the data
 //!
 //! * [`cli`], [`settings`], [`config`], [`limits`], [`logging`]: from flags, environment and file
 //!   to one effective configuration, each default and range in one place.
 //! * [`io`]: the only place that names io_uring. Trait [`io::Io`] is the seam: production plugs in
 //!   the ring, tests plug in a simulated kernel.
-//! * [`wire`]: RFC 6455 as functions over bytes: headers, masks, UTF-8, close codes, frames.
+//! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
+//!   frames, compression.
 //! * [`http`]: requests to decisions: routes, refusals, the upgrade.
 //! * [`session`]: one connection's state machine, without socket and clock.
 //! * [`hub`]: topics of a shard, rings between shards.

@@ -60,6 +60,16 @@ pub const MESSAGE_BYTES: Bound<u32> =
 /// Frames of a message.
 pub const MESSAGE_FRAGMENTS: Bound<u32> = Bound { default: 131_072, least: 1, most: 1 << 30 };
 
+/// How hard messages are compressed: 0 stores them, 9 makes them smallest.
+pub const COMPRESSION_LEVEL: Bound<u8> = Bound { default: 1, least: 0, most: 9 };
+
+/// How far back compressed messages refer, in bits; zlib has no smaller window for raw streams.
+pub const COMPRESSION_WINDOW_BITS: Bound<u8> = Bound { default: 15, least: 9, most: 15 };
+
+/// Payload bytes below which a message is sent plain.
+pub const COMPRESSION_THRESHOLD_BYTES: Bound<usize> =
+    Bound { default: 128, least: 0, most: GIB as usize };
+
 /// Control frames in one second.
 pub const CONTROL_FRAMES_PER_SECOND: Bound<u32> = Bound { default: 1000, least: 1, most: 60_000 };
 
@@ -132,6 +142,9 @@ assert_ordered!(
     REQUEST_HEADERS,
     MESSAGE_BYTES,
     MESSAGE_FRAGMENTS,
+    COMPRESSION_LEVEL,
+    COMPRESSION_WINDOW_BITS,
+    COMPRESSION_THRESHOLD_BYTES,
     CONTROL_FRAMES_PER_SECOND,
     BACKLOG_BYTES,
 );

@@ -79,6 +79,10 @@ shard_stats! {
     broadcasts,
     /// Messages queued for subscribers.
     deliveries,
+    /// Messages compressed: for one connection, or once for all subscribers of a kind.
+    compressions,
+    /// Compressed messages received.
+    inflations,
     /// Receives that found no receive buffer and were started again.
     buffers_exhausted,
     /// Times a publisher had to pause because the broadcast ring was full.

@@ -1,10 +1,12 @@
 //! The opening handshake, and a session that echoes or publishes what it receives.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 
 use ringwire::config::Config;
 use ringwire::http::{Policy, Serving, answer};
 use ringwire::session::{Output, Rules, Session};
+use ringwire::wire::deflate::codec::{Codec, Settings};
 use ringwire::wire::header::{HEADER_BYTES_MAX, Header, OpCode};
 use ringwire::wire::mask::{self, MaskKey};
 
@@ -64,10 +66,10 @@ fn receive(kind: &str, path: &'static str, burst: Burst) -> Case {
     let input = burst.encode();
     let bytes = input.len();
     let prepare = move || -> Prepared {
-        let (config, policy) = (Config::default(), policy());
+        let (config, policy, codec) = (Config::default(), policy(), codec());
         let (mut session, mut output) = (Session::default(), Output::default());
         let mut request = LIBRARY.replace("/echo", path).into_bytes();
-        with_rules(&config, &policy, |rules| {
+        with_rules(&config, &policy, &codec, |rules| {
             session.receive(&mut request, rules, &mut output);
         });
         assert!(session.is_open());
@@ -75,7 +77,7 @@ fn receive(kind: &str, path: &'static str, burst: Burst) -> Case {
         output.upgraded = None;
         let mut input = input.clone();
         Box::new(move || {
-            with_rules(&config, &policy, |rules| {
+            with_rules(&config, &policy, &codec, |rules| {
                 for received in black_box(&mut input).chunks_mut(RECEIVE_BUFFER_BYTES) {
                     assert_eq!(session.receive(received, rules, &mut output), received.len());
                     black_box(&output);
@@ -93,7 +95,20 @@ fn policy() -> Policy {
     Policy::new(&Config::default()).expect("the default configuration is consistent")
 }
 
-fn with_rules(config: &Config, policy: &Policy, act: impl FnOnce(&Rules<'_>)) {
+fn codec() -> RefCell<Codec> {
+    RefCell::new(Codec::new(Settings {
+        level: 1,
+        threshold_bytes: 128,
+        message_bytes_max: Config::default().limits.message_bytes,
+    }))
+}
+
+fn with_rules(
+    config: &Config,
+    policy: &Policy,
+    codec: &RefCell<Codec>,
+    act: impl FnOnce(&Rules<'_>),
+) {
     act(&Rules {
         limits: &config.limits,
         message_types: config.message_types,
@@ -101,6 +116,7 @@ fn with_rules(config: &Config, policy: &Policy, act: impl FnOnce(&Rules<'_>)) {
         serving: Serving::Open,
         stats: &String::new,
         now_s: 0,
+        codec,
         may_begin: true,
     });
 }

@@ -28,6 +28,15 @@ pub enum WorkloadName {
     Slow,
 }
 
+/// What messages are filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ContentName {
+    /// Bytes without order, which nothing compresses
+    Random,
+    /// Readings as JSON, which compress as such messages do; always text
+    Json,
+}
+
 /// How connections are ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Close {
@@ -64,6 +73,15 @@ pub struct Arguments {
     /// Send text instead of binary messages
     #[arg(long, help_heading = LOAD)]
     pub text: bool,
+
+    /// What messages say after their stamp
+    #[arg(long, value_enum, value_name = "KIND", help_heading = LOAD, default_value = "random")]
+    pub content: ContentName,
+
+    /// Offer permessage-deflate without context takeover, send compressed messages, and inflate
+    /// and check what comes back; a server that declines fails the run
+    #[arg(long, help_heading = LOAD)]
+    pub compression: bool,
 
     /// Messages on their way per connection (echo) [default: 1, or the burst]
     #[arg(long, value_name = "N", help_heading = LOAD,

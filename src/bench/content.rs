@@ -11,10 +11,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::arguments::ContentName;
 use super::failure::Fault;
-use super::values::SizeMix;
+use super::plan::Plan;
+use crate::wire::deflate::{Deflater, WINDOW_BITS_MOST};
 use crate::wire::frames::Frames;
-use crate::wire::header::{HEADER_BYTES_MAX, Header, OpCode};
+use crate::wire::header::{HEADER_BYTES_MAX, Header, OpCode, RSV1};
 use crate::wire::mask::{self, MaskKey};
 
 /// Who sent a message, which of its sender's it is, and when it was due.
@@ -40,13 +42,19 @@ pub struct Content {
     tails: Vec<(u32, Rc<Frames>)>,
     /// Whether any content of the right length will do.
     unchecked: bool,
+    /// Compresses what is sent.
+    deflater: Option<Deflater>,
 }
 
 impl Content {
-    /// Messages of these sizes, text or binary.
-    pub fn new(sizes: &SizeMix, text: bool, unchecked: bool) -> Self {
-        let opcode = if text { OpCode::Text } else { OpCode::Binary };
-        let pattern = pattern(sizes.most(), text);
+    /// The messages of a plan.
+    pub fn new(plan: &Plan) -> Self {
+        let Plan { sizes, text, content, compression, unchecked, .. } = plan;
+        let opcode = if *text { OpCode::Text } else { OpCode::Binary };
+        let pattern = match content {
+            ContentName::Random => pattern(sizes.most(), *text),
+            ContentName::Json => readings(sizes.most()),
+        };
         let stamp_bytes = stamp_bytes(opcode);
         let mut masked = pattern.clone();
         if let Some(tail) = masked.get_mut(stamp_bytes..) {
@@ -57,7 +65,15 @@ impl Content {
             (bytes as u32, Rc::new(Frames::one(Arc::new(tail.to_vec()))))
         };
         let tails = sizes.parts.iter().filter(|part| part.0 >= BY_REFERENCE_BYTES).map(tail);
-        Self { opcode, cycle: sizes.cycle(), tails: tails.collect(), pattern, masked, unchecked }
+        Self {
+            opcode,
+            cycle: sizes.cycle(),
+            tails: tails.collect(),
+            pattern,
+            masked,
+            unchecked: *unchecked,
+            deflater: compression.then(|| Deflater::new(DEFLATE_LEVEL, WINDOW_BITS_MOST)),
+        }
     }
 
     /// Payload bytes of a message.
@@ -69,7 +85,11 @@ impl Content {
 
     /// Appends a masked frame to `out`. What it returns is the rest of the frame, to be sent after
     /// `out` by reference.
-    pub fn frame(&self, out: &mut Vec<u8>, stamp: Stamp) -> Option<Rc<Frames>> {
+    pub fn frame(&mut self, out: &mut Vec<u8>, stamp: Stamp) -> Option<Rc<Frames>> {
+        if self.deflater.is_some() {
+            self.compressed_frame(out, stamp);
+            return None;
+        }
         let bytes = self.bytes(stamp.id, stamp.sequence);
         let mut header = [0; HEADER_BYTES_MAX];
         let mask = Some(KEY);
@@ -84,6 +104,22 @@ impl Content {
         }
         out.extend_from_slice(&self.masked[stamp_bytes..bytes]);
         None
+    }
+
+    fn compressed_frame(&mut self, out: &mut Vec<u8>, stamp: Stamp) {
+        let bytes = self.bytes(stamp.id, stamp.sequence);
+        let Some(deflater) = &mut self.deflater else { return };
+        let (encoded, stamp_bytes) = encode(stamp, self.opcode);
+        let stamp_bytes = stamp_bytes.min(bytes);
+        let message = [&encoded[..stamp_bytes], &self.pattern[stamp_bytes..bytes]].concat();
+        let mut packed = Vec::new();
+        deflater.message(&message, &mut packed);
+        deflater.reset();
+        let mut header = [0; HEADER_BYTES_MAX];
+        let message = Header::message(self.opcode, packed.len() as u64);
+        let header_bytes = Header { rsv: RSV1, mask: Some(KEY), ..message }.encode(&mut header);
+        out.extend_from_slice(&header[..header_bytes]);
+        mask::append(out, &packed, KEY);
     }
 
     /// Checks that a message is exactly the one with this stamp.
@@ -206,6 +242,29 @@ fn pattern(bytes: usize, text: bool) -> Vec<u8> {
     (0..bytes).map(|_| next()).collect()
 }
 
+/// Readings of sensors as JSON, without an end.
+fn readings(bytes: usize) -> Vec<u8> {
+    let numbers = pattern(bytes / 2 + 16, false);
+    let mut text = Vec::with_capacity(bytes + 128);
+    for number in numbers.chunks_exact(6).cycle() {
+        if text.len() >= bytes {
+            break;
+        }
+        let [sensor, site, high, low, state, third] = [0, 1, 2, 3, 4, 5].map(|i| number[i]);
+        let state = ["ok", "ok", "ok", "late", "failed"][usize::from(state) % 5];
+        let line = format!(
+            "{{\"sensor\":\"unit-{sensor:03}\",\"site\":{},\"time\":17{high:03}{low:03}{third:03},\
+             \"value\":{high}.{low:03},\"state\":\"{state}\"}},",
+            site % 16
+        );
+        text.extend_from_slice(line.as_bytes());
+    }
+    text.truncate(bytes);
+    text
+}
+
+/// How hard sent messages are compressed: the generator should not be what is measured.
+const DEFLATE_LEVEL: u8 = 1;
 /// The key of every frame.
 const KEY: MaskKey = MaskKey([0x52, 0x57, 0xa9, 0x3c]);
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -217,32 +276,43 @@ const BY_REFERENCE_BYTES: usize = 16 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::plan::tests::plan;
+    use crate::wire::deflate::Inflater;
     use crate::wire::header::Role;
 
     const STAMP: Stamp = Stamp { id: 0x12_3456, sequence: 0xab_cdef_0123, time_ns: 1 << 53 | 77 };
 
-    fn payload(content: &Content, stamp: Stamp) -> (OpCode, Vec<u8>) {
+    fn content(options: &str) -> Content {
+        Content::new(&plan(&format!("ws://127.0.0.1:1/ echo {options}")).expect("options"))
+    }
+
+    fn payload(content: &mut Content, stamp: Stamp) -> (OpCode, Vec<u8>) {
         let mut frame = Vec::new();
         if let Some(tail) = content.frame(&mut frame, stamp) {
             frame.extend_from_slice(tail.bytes());
         }
-        let (header, at) = Header::decode(&frame, Role::Server, 0).expect("valid").expect("whole");
+        let decoded = Header::decode(&frame, Role::Server, RSV1).expect("valid");
+        let (header, at) = decoded.expect("whole");
         let mut payload = frame.split_off(at);
         assert_eq!(payload.len() as u64, header.payload_bytes);
         mask::apply(&mut payload, header.mask.expect("masked"));
+        if header.rsv == RSV1 {
+            let packed = std::mem::take(&mut payload);
+            Inflater::default().lone_message(&packed, 2 << 20, &mut payload).expect("compressed");
+        }
         (header.opcode, payload)
     }
 
     #[test]
     fn what_is_sent_is_what_is_checked() {
-        for text in [false, true] {
+        for kind in ["", "--text", "--content json", "--compression", "--compression --text"] {
             for size in ["0", "1", "14", "15", "20", "21", "126", "64KiB", "1MiB", "20:1,64KiB:2"] {
-                let content = Content::new(&SizeMix::parse(size).expect("a mix"), text, false);
+                let mut content = content(&format!("{kind} --size {size}"));
                 for sequence in 0..3 {
                     let stamp = Stamp { sequence, ..STAMP };
-                    let (opcode, payload) = payload(&content, stamp);
+                    let (opcode, payload) = payload(&mut content, stamp);
                     content.check(opcode, &payload, stamp).expect("the same");
-                    assert!(str::from_utf8(&payload).is_ok() || !text);
+                    assert!(str::from_utf8(&payload).is_ok() || opcode == OpCode::Binary);
                     if payload.len() >= stamp_bytes(opcode) {
                         assert_eq!(content.read(opcode, &payload), Ok(stamp));
                     }
@@ -253,9 +323,9 @@ mod tests {
 
     #[test]
     fn every_changed_byte_is_seen() {
-        for text in [false, true] {
-            let content = Content::new(&SizeMix::parse("40").expect("a size"), text, false);
-            let (opcode, payload) = payload(&content, STAMP);
+        for kind in ["", "--text", "--content json"] {
+            let mut content = content(&format!("{kind} --size 40"));
+            let (opcode, payload) = payload(&mut content, STAMP);
             for at in 0..payload.len() {
                 let mut wrong = payload.clone();
                 wrong[at] ^= 1;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::wire::deflate::InflateError;
 use crate::wire::error::Violation;
 use crate::wire::header::OpCode;
 
@@ -30,6 +31,9 @@ pub enum Fault {
     /// The server broke the protocol.
     #[error("the server broke the protocol: {0}")]
     Violation(#[from] Violation),
+    /// The server sent a compressed message that cannot be inflated.
+    #[error("a compressed message cannot be inflated: {0}")]
+    Inflate(#[from] InflateError),
     /// The server sent more than any message asked for.
     #[error("a message of more than {limit} bytes")]
     TooBig {

@@ -6,6 +6,7 @@ use sha1::{Digest, Sha1};
 
 use super::failure::Fault;
 use super::target::Target;
+use crate::wire::deflate::negotiation::{self, SELF_CONTAINED_OFFER};
 
 /// The requests of a run and the answer that each must get.
 ///
@@ -14,11 +15,18 @@ use super::target::Target;
 pub struct Handshake {
     requests: Vec<Vec<u8>>,
     accept: String,
+    /// Whether compression was asked for, and must be granted.
+    compression: bool,
 }
 
 impl Handshake {
-    /// Requests for each of the target's topics, with a key made of `seed`.
-    pub fn new(target: &Target, topics: u32, seed: u128) -> Self {
+    /// Requests for each of the target's topics, with a key made of `seed`, that ask for
+    /// compression or not.
+    pub fn new(target: &Target, topics: u32, compression: bool, seed: u128) -> Self {
+        let offer = match compression {
+            true => format!("Sec-WebSocket-Extensions: {SELF_CONTAINED_OFFER}\r\n"),
+            false => String::new(),
+        };
         let key = STANDARD.encode(seed.to_le_bytes());
         let accept = STANDARD.encode(Sha1::new().chain_update(&key).chain_update(GUID).finalize());
         let request = |topic| {
@@ -26,11 +34,11 @@ impl Handshake {
             let request = format!(
                 "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n\
                  Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n\
-                 Sec-WebSocket-Version: 13\r\n\r\n"
+                 Sec-WebSocket-Version: 13\r\n{offer}\r\n"
             );
             request.into_bytes()
         };
-        Self { requests: (0..topics.max(1)).map(request).collect(), accept }
+        Self { requests: (0..topics.max(1)).map(request).collect(), accept, compression }
     }
 
     /// The request for a topic.
@@ -80,8 +88,13 @@ impl Handshake {
             Some(_) => return refused("the Sec-WebSocket-Accept field is wrong".to_owned()),
             None => return refused("the Sec-WebSocket-Accept field is missing".to_owned()),
         }
+        let extensions = field("Sec-WebSocket-Extensions").unwrap_or_default();
+        if self.compression && negotiation::accepted(extensions.as_bytes()).is_none() {
+            return refused(format!("compression is not granted as asked for: \"{extensions}\""));
+        }
         for unasked in ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"] {
-            if field(unasked).is_some_and(|value| !value.is_empty()) {
+            let was_asked = self.compression && unasked == "Sec-WebSocket-Extensions";
+            if !was_asked && field(unasked).is_some_and(|value| !value.is_empty()) {
                 return refused(format!("an answer to no {unasked} field of ours"));
             }
         }
@@ -104,9 +117,29 @@ mod tests {
     const SEED: &[u8; 16] = b"the sample nonce";
     const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
+    #[test]
+    fn compression_must_be_granted_without_context() {
+        let target: Target = "ws://127.0.0.1:1/".parse().expect("a URL");
+        let handshake = Handshake::new(&target, 1, true, u128::from_le_bytes(*SEED));
+        let request = str::from_utf8(handshake.request(0)).expect("ASCII");
+        assert!(
+            request.contains("\r\nSec-WebSocket-Extensions: permessage-deflate; "),
+            "{request}"
+        );
+        let head = "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+        for (answer, is_granted) in [
+            ("Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n", true),
+            ("Sec-WebSocket-Extensions: permessage-deflate\r\n", false),
+            ("", false),
+        ] {
+            let response = format!("{head}{ACCEPT}{answer}\r\n");
+            assert_eq!(handshake.check(response.as_bytes()).is_ok(), is_granted, "{answer}");
+        }
+    }
+
     fn check(response: &str) -> Result<Option<usize>, String> {
         let target: Target = "ws://127.0.0.1:1/a{topic}".parse().expect("a URL");
-        let handshake = Handshake::new(&target, 2, u128::from_le_bytes(*SEED));
+        let handshake = Handshake::new(&target, 2, false, u128::from_le_bytes(*SEED));
         let request = str::from_utf8(handshake.request(1)).expect("ASCII");
         assert!(request.starts_with("GET /a1 HTTP/1.1\r\nHost: 127.0.0.1:1\r\n"), "{request}");
         assert!(request.contains("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), "{request}");

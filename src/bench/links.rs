@@ -17,6 +17,7 @@ use super::reader::Partial;
 use super::record::Record;
 use super::schedule::{Moments, Stage};
 use crate::io::{Key, Outgoing, Segment};
+use crate::wire::deflate::Inflater;
 use crate::wire::frames::Frames;
 use crate::wire::header::OpCode;
 
@@ -130,6 +131,10 @@ pub struct Links {
     pub to_adjust: Vec<u32>,
     /// Other threads to wake.
     pub wakeups: Vec<usize>,
+    /// Inflates for all connections in turn, and the memory it does it in.
+    pub inflater: Inflater,
+    /// See `inflater`.
+    pub inflated: Vec<u8>,
     plan: Arc<Plan>,
     lane: u32,
     lanes: u32,
@@ -161,6 +166,8 @@ impl Links {
             dirty: Vec::new(),
             to_adjust: Vec::new(),
             wakeups: Vec::new(),
+            inflater: Inflater::default(),
+            inflated: Vec::new(),
             spare: Vec::new(),
             plan,
             lane,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::arguments::{Arguments, Close, WorkloadName};
+use super::arguments::{Arguments, Close, ContentName, WorkloadName};
 use super::content;
 use super::sources::Sources;
 use super::target::Target;
@@ -36,6 +36,10 @@ pub struct Plan {
     pub sizes: SizeMix,
     /// Text instead of binary.
     pub text: bool,
+    /// What messages are filled with.
+    pub content: ContentName,
+    /// Whether messages are compressed.
+    pub compression: bool,
     /// Whether the content of answers is taken as it is.
     pub unchecked: bool,
     /// Messages on their way per connection.
@@ -93,7 +97,9 @@ impl Plan {
             topics: arguments.topics.unwrap_or(1),
             slow_percent: arguments.slow_share.unwrap_or(10),
             sizes: sizes(arguments),
-            text: arguments.text,
+            text: arguments.text || arguments.content == ContentName::Json,
+            content: arguments.content,
+            compression: arguments.compression,
             unchecked: arguments.unchecked,
             in_flight: arguments.in_flight.unwrap_or(burst),
             burst,
@@ -231,10 +237,12 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
     let all_but_broadcasts: &[_] = &[Echo, Rate, Connect, Storm, Idle];
     let messages: &[_] = &[Echo, Rate, Broadcast, Slow];
     let broadcasts: &[_] = &[Broadcast, Slow];
-    let table: [(&'static str, bool, &[WorkloadName]); 15] = [
+    let table: [(&'static str, bool, &[WorkloadName]); 17] = [
         ("connections", arguments.connections.is_some(), all_but_broadcasts),
         ("size", arguments.size.is_some(), messages),
         ("text", arguments.text, messages),
+        ("content", arguments.content != ContentName::Random, messages),
+        ("compression", arguments.compression, messages),
         ("in-flight", arguments.in_flight.is_some(), &[Echo]),
         ("burst", arguments.burst.is_some(), &[Echo, Broadcast, Slow]),
         ("rate", !arguments.rate.is_empty(), &[Rate, Broadcast, Slow]),
@@ -268,12 +276,12 @@ const INTERVALS_OF_STEP_LEAST: usize = 10;
 const PORTS_OF_CHURN: u32 = 300_000;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::{Args, Command, FromArgMatches};
 
     use super::*;
 
-    fn plan(line: &str) -> Result<Plan, String> {
+    pub fn plan(line: &str) -> Result<Plan, String> {
         let command = Arguments::augment_args(Command::new("bench"));
         let matches = command
             .try_get_matches_from(format!("bench {line}").split_whitespace())
@@ -316,6 +324,8 @@ mod tests {
             ("broadcast --size 19 --text", "--size: at least 20"),
             ("broadcast --topics 2 --publishers 2", "--topics: more than one needs {topic}"),
             ("echo --close none", "--close: none is for"),
+            ("idle --compression", "--compression: only for echo, rate, broadcast, slow"),
+            ("connect --content json", "--content: only for echo"),
             ("slow --rate 1,2", "--rate: one rate"),
             ("echo --duration 0s", "--duration"),
         ] {

@@ -14,6 +14,8 @@ use crate::wire::utf8::{self, Utf8Stream};
 pub enum Incoming<'a> {
     /// A whole data message.
     Message(OpCode, &'a [u8]),
+    /// The same, to be inflated and, if it is text, checked then.
+    Compressed(OpCode, &'a [u8]),
     /// To be answered with the same payload.
     Ping(&'a [u8]),
     /// An answer to a ping, or unasked.
@@ -29,6 +31,8 @@ pub struct Partial {
     pub bytes: Vec<u8>,
     message: Vec<u8>,
     opcode: Option<OpCode>,
+    /// Whether the open message is compressed.
+    compressed: bool,
     /// Of the text message that is open or in `bytes`.
     utf8: Utf8Stream,
 }
@@ -46,8 +50,8 @@ impl Partial {
     /// Checks the next part of the payload of a frame, if it is text.
     fn check_text(&mut self, header: &Header, part: &[u8]) -> Result<(), Fault> {
         let is_text = match header.opcode {
-            OpCode::Text => self.opcode.is_none(),
-            OpCode::Continuation => self.opcode == Some(OpCode::Text),
+            OpCode::Text => self.opcode.is_none() && header.rsv == 0,
+            OpCode::Continuation => self.opcode == Some(OpCode::Text) && !self.compressed,
             _ => false,
         };
         if is_text {
@@ -81,9 +85,9 @@ impl Partial {
             }
             opcode if header.fin => {
                 self.end_text()?;
-                return take(Incoming::Message(opcode, payload));
+                return take(message(opcode, header.rsv != 0, payload));
             }
-            opcode => self.opcode = Some(opcode),
+            opcode => (self.opcode, self.compressed) = (Some(opcode), header.rsv != 0),
         }
         if self.message.len().saturating_add(payload.len()) > MESSAGE_BYTES_MOST {
             return Err(Fault::TooBig { limit: MESSAGE_BYTES_MOST });
@@ -93,8 +97,8 @@ impl Partial {
             Some(opcode) if header.fin => {
                 self.opcode = None;
                 self.end_text()?;
-                let message = std::mem::take(&mut self.message);
-                take(Incoming::Message(opcode, &message))
+                let bytes = std::mem::take(&mut self.message);
+                take(message(opcode, self.compressed, &bytes))
             }
             _ => Ok(()),
         }
@@ -104,10 +108,11 @@ impl Partial {
     fn complete<'a>(
         &mut self,
         mut input: &'a [u8],
+        extension_bits: u8,
         take: &mut impl FnMut(Incoming<'_>) -> Result<(), Fault>,
     ) -> Result<&'a [u8], Fault> {
         let (header, header_bytes) = loop {
-            if let Some(decoded) = Header::decode(&self.bytes, Role::Client, 0)? {
+            if let Some(decoded) = Header::decode(&self.bytes, Role::Client, extension_bits)? {
                 break decoded;
             }
             let Some((&byte, rest)) = input.split_first() else { return Ok(input) };
@@ -131,42 +136,51 @@ impl Partial {
     }
 }
 
-/// Reads all of `input`; what is not whole stays in `partial`.
+fn message(opcode: OpCode, compressed: bool, payload: &[u8]) -> Incoming<'_> {
+    match compressed {
+        true => Incoming::Compressed(opcode, payload),
+        false => Incoming::Message(opcode, payload),
+    }
+}
+
+/// Reads all of `input`; what is not whole stays in `partial`. `extension_bits` are the RSV bits
+/// that messages may begin with.
 ///
 /// # Errors
 /// What the server did wrong, or what `take` says is wrong.
 pub fn read(
     mut input: &[u8],
+    extension_bits: u8,
     partial: &mut Option<Box<Partial>>,
     mut take: impl FnMut(Incoming<'_>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     while !input.is_empty() {
         if let Some(open) = partial {
             if open.bytes.is_empty()
-                && let Some((header, start, end)) = whole_frame(input)?
+                && let Some((header, start, end)) = whole_frame(input, extension_bits)?
             {
                 open.check_text(&header, &input[start..end])?;
                 open.frame(&header, &input[start..end], &mut take)?;
                 input = &input[end..];
             } else {
-                input = open.complete(input, &mut take)?;
+                input = open.complete(input, extension_bits, &mut take)?;
             }
             if open.is_empty() {
                 *partial = None;
             }
             continue;
         }
-        match whole_frame(input)? {
+        match whole_frame(input, extension_bits)? {
             Some((
-                Header { fin: true, opcode: opcode @ (OpCode::Text | OpCode::Binary), .. },
+                Header { fin: true, rsv, opcode: opcode @ (OpCode::Text | OpCode::Binary), .. },
                 start,
                 end,
             )) => {
                 let payload = &input[start..end];
-                if opcode == OpCode::Text {
+                if opcode == OpCode::Text && rsv == 0 {
                     utf8::validate(payload).map_err(Violation::from)?;
                 }
-                take(Incoming::Message(opcode, payload))?;
+                take(message(opcode, rsv != 0, payload))?;
                 input = &input[end..];
             }
             Some((header, start, end)) => {
@@ -185,8 +199,9 @@ pub fn read(
 }
 
 /// The header at the start of `input` and where its payload is, when all of it is there.
-fn whole_frame(input: &[u8]) -> Result<Option<(Header, usize, usize)>, Fault> {
-    let Some((header, start)) = Header::decode(input, Role::Client, 0)? else { return Ok(None) };
+fn whole_frame(input: &[u8], extension_bits: u8) -> Result<Option<(Header, usize, usize)>, Fault> {
+    let decoded = Header::decode(input, Role::Client, extension_bits)?;
+    let Some((header, start)) = decoded else { return Ok(None) };
     let end = start + payload_bytes(&header)?;
     Ok((end <= input.len()).then_some((header, start, end)))
 }
@@ -200,7 +215,7 @@ fn payload_bytes(header: &Header) -> Result<usize, Fault> {
 }
 
 /// Twice the largest message of ours: whatever is larger is not one.
-const MESSAGE_BYTES_MOST: usize = 128 << 20;
+pub const MESSAGE_BYTES_MOST: usize = 128 << 20;
 /// Buffers larger than this are not kept for the next frame.
 const KEPT_BYTES_MOST: usize = 2 << 20;
 const _: () = assert!(HEADER_BYTES_MAX < KEPT_BYTES_MOST);
@@ -208,14 +223,18 @@ const _: () = assert!(HEADER_BYTES_MAX < KEPT_BYTES_MOST);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::header::RSV1;
 
     /// Everything that comes out, as text, when the input comes in pieces of `piece` bytes.
     fn read_in_pieces(input: &[u8], piece: usize) -> Result<Vec<String>, Fault> {
         let (mut partial, mut seen) = (None, Vec::new());
         for piece in input.chunks(piece) {
-            read(piece, &mut partial, |incoming| {
+            read(piece, RSV1, &mut partial, |incoming| {
                 seen.push(match incoming {
                     Incoming::Message(opcode, payload) => format!("{opcode:?} {}", payload.len()),
+                    Incoming::Compressed(opcode, payload) => {
+                        format!("compressed {opcode:?} {}", payload.len())
+                    }
                     other => format!("{other:?}"),
                 });
                 Ok(())
@@ -232,6 +251,11 @@ mod tests {
         [&encoded[..length], &vec![b'x'; payload_bytes]].concat()
     }
 
+    fn compressed(mut frame: Vec<u8>) -> Vec<u8> {
+        frame[0] |= RSV1;
+        frame
+    }
+
     #[test]
     fn the_pieces_make_no_difference() {
         let input = [
@@ -242,13 +266,25 @@ mod tests {
             frame(true, OpCode::Continuation, 7),
             frame(true, OpCode::Binary, 70_000),
             frame(true, OpCode::Pong, 2),
+            compressed(frame(true, OpCode::Text, 9)),
+            compressed(frame(false, OpCode::Binary, 8)),
+            frame(true, OpCode::Continuation, 1),
             frame(true, OpCode::Close, 2),
         ]
         .concat();
         let whole = read_in_pieces(&input, input.len()).expect("valid");
         assert_eq!(
             whole,
-            ["Text 5", "Ping([120])", "Binary 307", "Binary 70000", "Pong", "Close([120, 120])"]
+            [
+                "Text 5",
+                "Ping([120])",
+                "Binary 307",
+                "Binary 70000",
+                "Pong",
+                "compressed Text 9",
+                "compressed Binary 9",
+                "Close([120, 120])"
+            ]
         );
         for piece in [1, 2, 3, 7, 64, 301, 4096] {
             assert_eq!(read_in_pieces(&input, piece).expect("valid"), whole, "{piece}");
@@ -262,7 +298,7 @@ mod tests {
         begun.extend_from_slice("\u{20ac}\u{20ac}".as_bytes());
         for piece in [1, 3, 10] {
             let mut partial = None;
-            let mut take = |piece: &[u8]| read(piece, &mut partial, |_| Ok(()));
+            let mut take = |piece: &[u8]| read(piece, 0, &mut partial, |_| Ok(()));
             for piece in begun.chunks(piece) {
                 assert_eq!(take(piece), Ok(()));
             }

@@ -7,7 +7,9 @@ use super::links::{Flags, Links, State};
 use super::reader::{self, Incoming, Partial};
 use super::workload::Workload;
 use crate::wire::close::ClosePayload;
-use crate::wire::header::OpCode;
+use crate::wire::error::Violation;
+use crate::wire::header::{OpCode, RSV1};
+use crate::wire::utf8;
 
 impl Links {
     /// Takes bytes that a connection received.
@@ -40,7 +42,10 @@ impl Links {
             self.record.counters.handshakes += 1;
             self.set_opened(workload, index);
         }
-        reader::read(input, &mut partial, |incoming| self.incoming(workload, index, incoming))?;
+        let bits = if self.plan().compression { RSV1 } else { 0 };
+        reader::read(input, bits, &mut partial, |incoming| {
+            self.incoming(workload, index, incoming)
+        })?;
         self.connections[index as usize].partial = partial;
         Ok(())
     }
@@ -106,6 +111,19 @@ impl Links {
                     return Ok(());
                 }
                 workload.message(self, index, opcode, payload)
+            }
+            Incoming::Compressed(opcode, payload) => {
+                let mut message = std::mem::take(&mut self.inflated);
+                message.clear();
+                let limit = reader::MESSAGE_BYTES_MOST;
+                self.inflater.lone_message(payload, limit, &mut message)?;
+                if opcode == OpCode::Text {
+                    utf8::validate(&message).map_err(Violation::from)?;
+                }
+                self.record.counters.messages_compressed += 1;
+                let taken = self.incoming(workload, index, Incoming::Message(opcode, &message));
+                self.inflated = message;
+                taken
             }
             Incoming::Ping(payload) => {
                 if state == State::Open {

@@ -34,7 +34,9 @@ counters! {
     messages_sent,
     /// Data messages received, by publishers too.
     messages_received,
-    /// Their payload bytes.
+    /// Of these, compressed ones.
+    messages_compressed,
+    /// Their payload bytes, inflated.
     bytes_received,
     /// Data messages that came back to connections that publish.
     messages_to_publishers,

@@ -116,7 +116,7 @@ pub fn execute(
     let shared = Arc::new(Shared {
         schedule: Schedule::default(),
         progress: (0..lanes).map(|_| Progress::default()).collect(),
-        handshake: Handshake::new(&plan.target, plan.topics, now.as_nanos()),
+        handshake: Handshake::new(&plan.target, plan.topics, plan.compression, now.as_nanos()),
         plan: plan.clone(),
     });
     let sample = || match server_pid {

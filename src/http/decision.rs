@@ -7,11 +7,16 @@ use super::request::{Head, Method};
 use super::response::Response;
 use super::route::{self, Endpoint, Route, Target};
 use super::{Policy, Serving};
+use crate::wire::deflate::negotiation::Agreement;
 
 /// What becomes of a request that is not refused.
 pub(super) enum Decision {
-    /// With the 101 response.
-    Upgrade(Route, Vec<u8>),
+    Upgrade {
+        route: Route,
+        /// The 101 response.
+        response: Vec<u8>,
+        compression: Option<Agreement>,
+    },
     Serve(Response),
 }
 
@@ -43,9 +48,9 @@ pub(super) fn decide(
         }
     };
     let route = endpoint.route(query, policy.root)?;
-    let response = handshake::accept(head, policy)?;
+    let (response, compression) = handshake::accept(head, policy, &route)?;
     match serving {
-        Serving::Open => Ok(Decision::Upgrade(route, response)),
+        Serving::Open => Ok(Decision::Upgrade { route, response, compression }),
         Serving::Full => Err(Refused::new(Refusal::Full, "The server is full.")),
         Serving::ShortOfMemory => {
             Err(Refused::new(Refusal::ShortOfMemory, "The server is short of memory."))

@@ -8,12 +8,19 @@ use sha1::{Digest, Sha1};
 use super::policy::Policy;
 use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head, elements};
+use super::route::Route;
+use crate::wire::deflate::negotiation::{self, Agreement, Terms};
 
-/// Checks everything that RFC 6455 section 4.2.1 asks of the client and returns the 101 response.
+/// Checks everything that RFC 6455 section 4.2.1 asks of the client and returns the 101 response,
+/// and what was agreed on compression.
 ///
-/// The version comes before the key, because clients of another version need not have one.
-/// Extensions are not negotiated.
-pub(super) fn accept(head: &Head<'_>, policy: &Policy) -> Result<Vec<u8>, Refused> {
+/// The version comes before the key, because clients of another version need not have one. A
+/// route whose messages go to many never lets the server's refer to earlier ones.
+pub(super) fn accept(
+    head: &Head<'_>,
+    policy: &Policy,
+    route: &Route,
+) -> Result<(Vec<u8>, Option<Agreement>), Refused> {
     let bad_request = |detail| Err(Refused::new(Refusal::BadRequest, detail));
     if !head.connection_upgrade {
         return bad_request("Upgrade without Connection: Upgrade; does a proxy remove it?");
@@ -39,8 +46,16 @@ pub(super) fn accept(head: &Head<'_>, policy: &Policy) -> Result<Vec<u8>, Refuse
     if let Some(subprotocol) = subprotocol(head, policy) {
         response.extend(["Sec-WebSocket-Protocol: ", subprotocol, "\r\n"]);
     }
+    let agreed = policy.compression.and_then(|terms| {
+        let server_takeover = terms.server_takeover && *route == Route::Echo;
+        let terms = Terms { server_takeover, ..terms };
+        negotiation::accept(head.extensions.iter().copied(), &terms)
+    });
+    if let Some((_, answer)) = &agreed {
+        response.extend(["Sec-WebSocket-Extensions: ", answer, "\r\n"]);
+    }
     response.push_str("\r\n");
-    Ok(response.into_bytes())
+    Ok((response.into_bytes(), agreed.map(|(agreement, _)| agreement)))
 }
 
 /// The key as sent, since its text is what the answer proves to have seen.
@@ -108,6 +123,7 @@ mod tests {
             root: Root::Echo,
             allow_origin: origins.iter().map(|o| o.parse().unwrap()).collect(),
             subprotocols: subprotocols.iter().map(|&p| p.to_owned()).collect(),
+            compression: None,
             request_head_bytes: 8192,
             request_headers: 64,
         }
@@ -117,7 +133,8 @@ mod tests {
         let fields = fields.concat();
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n{fields}\r\n");
         let (head, _) = Head::parse(text.as_bytes(), 8192, 64).unwrap().unwrap();
-        accept(&head, policy).map(|bytes| String::from_utf8(bytes).unwrap())
+        let accepted = accept(&head, policy, &Route::Echo);
+        accepted.map(|(response, _)| String::from_utf8(response).unwrap())
     }
 
     fn refusal(fields: &[&str], policy: &Policy) -> Refusal {
@@ -204,9 +221,37 @@ mod tests {
     }
 
     #[test]
-    fn extensions_are_ignored() {
+    fn extensions_are_ignored_without_compression() {
         let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
         let response = try_accept(&[CONNECTION, VERSION, KEY, offer], &policy(&[], &[])).unwrap();
         assert!(!response.contains("Extensions"));
+    }
+
+    #[test]
+    fn context_takeover_is_agreed_on_where_messages_go_to_one() {
+        let terms = Terms { server_takeover: true, client_takeover: true, window_bits: 15 };
+        let policy = Policy { compression: Some(terms), ..policy(&[], &[]) };
+        let text = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n{CONNECTION}{VERSION}{KEY}\
+             Sec-WebSocket-Extensions: other\r\n\
+             Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=10\r\n\r\n"
+        );
+        let (head, _) = Head::parse(text.as_bytes(), 8192, 64).unwrap().unwrap();
+        let topic = Route::Broadcast { topic: "t".into(), exclude_self: false };
+        for (route, server_takeover, expected) in [
+            (Route::Echo, true, "permessage-deflate; server_max_window_bits=10\r\n\r\n"),
+            (
+                topic,
+                false,
+                "permessage-deflate; server_no_context_takeover; \
+                 server_max_window_bits=10\r\n\r\n",
+            ),
+        ] {
+            let (response, agreement) = accept(&head, &policy, &route).unwrap();
+            let response = String::from_utf8(response).unwrap();
+            let (_, answer) = response.split_once("Sec-WebSocket-Extensions: ").unwrap();
+            assert_eq!(answer, expected);
+            assert_eq!(agreement.unwrap().server_takeover, server_takeover);
+        }
     }
 }

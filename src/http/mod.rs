@@ -24,6 +24,8 @@ use decision::Decision;
 use refusal::Refused;
 use request::{Head, Method};
 
+use crate::wire::deflate::negotiation::Agreement;
+
 /// What to do with the bytes received so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -37,6 +39,8 @@ pub enum Answer {
         route: Route,
         /// The 101 response.
         response: Vec<u8>,
+        /// What was agreed on compression, if anything was.
+        compression: Option<Agreement>,
     },
     /// Send the response and go on or close.
     Respond {
@@ -73,8 +77,8 @@ pub fn answer(
         }
     };
     let (response, refusal) = match decision::decide(&head, policy, serving, stats) {
-        Ok(Decision::Upgrade(route, response)) => {
-            return Answer::Upgrade { consumed, route, response };
+        Ok(Decision::Upgrade { route, response, compression }) => {
+            return Answer::Upgrade { consumed, route, response, compression };
         }
         Ok(Decision::Serve(response)) => (response, None),
         Err(refused) => (refused.response(), Some(refused.refusal)),
@@ -109,6 +113,7 @@ mod tests {
             root: Root::Echo,
             allow_origin: vec!["https://a.org".parse().unwrap()],
             subprotocols: vec!["chat".to_owned()],
+            compression: None,
             request_head_bytes: 1024,
             request_headers: 16,
         }
@@ -147,9 +152,12 @@ mod tests {
         }
         let with_frames = [text.as_bytes(), b"\x81\x80\0\0\0\0"].concat();
         for input in [text.as_bytes(), &with_frames] {
-            let Answer::Upgrade { consumed, route, response } = ask(input, Serving::Open) else {
+            let Answer::Upgrade { consumed, route, response, compression } =
+                ask(input, Serving::Open)
+            else {
                 panic!("no upgrade");
             };
+            assert_eq!(compression, None);
             assert_eq!(consumed, text.len());
             assert_eq!(route, Route::Broadcast { topic: "x".into(), exclude_self: true });
             assert!(response.starts_with(b"HTTP/1.1 101 ") && response.ends_with(b"=\r\n\r\n"));

@@ -1,7 +1,8 @@
 //! What the listener accepts, in the form in which requests are compared with it.
 
 use super::origin::{OriginPattern, OriginPatternError};
-use crate::config::{Config, Root};
+use crate::config::{CompressionMode, Config, Root};
+use crate::wire::deflate::negotiation::Terms;
 
 /// The settings that decide about a request.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct Policy {
     pub allow_origin: Vec<OriginPattern>,
     /// Subprotocols spoken (RFC 6455 section 1.9).
     pub subprotocols: Vec<String>,
+    /// What offers of compression are answered with; `None` ignores them.
+    pub compression: Option<Terms>,
     /// Most bytes of a request head, request line included.
     pub request_head_bytes: usize,
     /// Most header fields of a request.
@@ -35,10 +38,21 @@ impl Policy {
                 .iter()
                 .map(|p| subprotocol(p))
                 .collect::<Result<_, _>>()?,
+            compression: terms(config),
             request_head_bytes: config.limits.request_head_bytes,
             request_headers: config.limits.request_headers,
         })
     }
+}
+
+fn terms(config: &Config) -> Option<Terms> {
+    let takeover = match config.compression.mode {
+        CompressionMode::Off => return None,
+        CompressionMode::Shared => false,
+        CompressionMode::Dedicated => true,
+    };
+    let window_bits = config.compression.window_bits;
+    Some(Terms { server_takeover: takeover, client_takeover: takeover, window_bits })
 }
 
 /// Whether new WebSocket connections are taken.

@@ -25,6 +25,8 @@ pub(super) struct Head<'a> {
     pub(super) origin: Field<'a>,
     /// Values of `Sec-WebSocket-Protocol`, each a list.
     pub(super) protocols: Vec<&'a [u8]>,
+    /// Values of `Sec-WebSocket-Extensions`, each a list.
+    pub(super) extensions: Vec<&'a [u8]>,
 }
 
 impl<'a> Head<'a> {
@@ -70,6 +72,7 @@ impl<'a> Head<'a> {
             key: Field::Absent,
             origin: Field::Absent,
             protocols: Vec::new(),
+            extensions: Vec::new(),
         };
         let mut host = Field::Absent;
         let mut length = Field::Absent;
@@ -91,6 +94,8 @@ impl<'a> Head<'a> {
                 head.version.add(value);
             } else if is("Sec-WebSocket-Protocol") {
                 head.protocols.push(value);
+            } else if is("Sec-WebSocket-Extensions") {
+                head.extensions.push(value);
             } else if is("Origin") {
                 head.origin.add(value);
             } else if is("Content-Length") {

@@ -2,6 +2,7 @@
 
 pub mod mesh;
 pub mod ring;
+pub mod run;
 pub mod topics;
 
 use topics::Publication;

@@ -5,12 +5,11 @@
 //! and know their place in it.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::wire::frames::Frames;
+use super::run::Run;
 
 /// One message on its way to the subscribers of a topic.
 #[derive(Clone, Debug)]
@@ -19,32 +18,6 @@ pub struct Publication {
     pub topic: Arc<str>,
     /// The encoded frame.
     pub frame: Arc<Vec<u8>>,
-}
-
-/// Frames for all members of a topic, but for those who asked not to get their own.
-#[derive(Debug)]
-pub struct Run {
-    /// What to send.
-    pub frames: Rc<Frames>,
-    /// Members that published part of it and want it left out: member, start, end.
-    skips: Vec<(u32, u32, u32)>,
-}
-
-impl Run {
-    /// What `member` gets: `None` is all of it, otherwise its own copy and the messages in that.
-    pub fn excerpt(&self, member: u32) -> Option<(Vec<u8>, u32)> {
-        let mut own = self.skips.iter().filter(|skip| skip.0 == member).peekable();
-        own.peek()?;
-        let bytes = self.frames.bytes();
-        let (mut excerpt, mut from, mut messages) = (Vec::new(), 0, self.frames.messages());
-        for &(_, start, end) in own {
-            excerpt.extend_from_slice(&bytes[from..start as usize]);
-            from = end as usize;
-            messages -= 1;
-        }
-        excerpt.extend_from_slice(&bytes[from..]);
-        Some((excerpt, messages))
-    }
 }
 
 #[derive(Debug)]
@@ -133,13 +106,13 @@ impl Topics {
     }
 
     /// Hands over everything pending, topic by topic, with the members to deliver it to.
-    pub fn drain(&mut self, mut deliver: impl FnMut(&[u32], &[Run])) {
+    pub fn drain(&mut self, mut deliver: impl FnMut(&[u32], &mut [Run])) {
         for topic in self.dirty.drain(..) {
             // A topic may have been left by all its members, and its place taken by another.
             if let Some(topic) = self.topics.get_mut(topic as usize)
                 && !topic.pending.is_empty()
             {
-                deliver(&topic.members, &std::mem::take(&mut topic.pending));
+                deliver(&topic.members, &mut std::mem::take(&mut topic.pending));
             }
         }
     }
@@ -159,32 +132,16 @@ impl Topics {
         if topic.pending.is_empty() {
             self.dirty.push(index);
         }
-        let fits = |run: &Run| run.frames.bytes().len() + frame.len() <= JOINED_BYTES_MAX;
-        let last = topic.pending.last_mut().filter(|run| fits(run));
-        // Nobody else holds a run before it is drained.
-        let joined = last.and_then(|run| Some((Rc::get_mut(&mut run.frames)?, &mut run.skips)));
-        let (start, skips) = match joined {
-            Some((frames, skips)) => {
-                frames.join(frame);
-                (frames.last_offset(), skips)
-            }
-            None => {
-                let frames = Rc::new(Frames::one(frame.clone()));
-                let run = topic.pending.push_mut(Run { frames, skips: Vec::new() });
-                (0, &mut run.skips)
-            }
-        };
-        if let Some(member) = skip {
-            skips.push((member, start, start + frame.len() as u32));
+        let joins = topic.pending.last_mut().is_some_and(|run| run.join(frame, skip));
+        if !joins {
+            topic.pending.push(Run::new(frame.clone(), skip));
         }
     }
 }
 
-/// Messages are joined into runs of at most this: below it, one more send costs more than the copy.
-const JOINED_BYTES_MAX: usize = 64 * 1024;
-
 #[cfg(test)]
 mod tests {
+    use super::super::run::JOINED_BYTES_MAX;
     use super::*;
 
     fn drained(topics: &mut Topics) -> Vec<(Vec<u32>, Vec<u8>)> {
@@ -192,9 +149,9 @@ mod tests {
         topics.drain(|members, runs| {
             for run in runs {
                 for &member in members {
-                    let bytes = match run.excerpt(member) {
+                    let bytes = match run.excerpt(member, None) {
                         Some((bytes, _)) => bytes,
-                        None => run.frames.bytes().to_vec(),
+                        None => run.frames(None).bytes().to_vec(),
                     };
                     all.push((vec![member], bytes));
                 }
@@ -225,8 +182,8 @@ mod tests {
         topics.publish(1, vec![3; 10]).unwrap();
         let mut lengths = Vec::new();
         topics.drain(|_, runs| {
-            lengths
-                .extend(runs.iter().map(|run| (run.frames.bytes().len(), run.frames.messages())));
+            let frames = runs.iter().map(|run| run.frames(None));
+            lengths.extend(frames.map(|frames| (frames.bytes().len(), frames.messages())));
         });
         assert_eq!(lengths, [(JOINED_BYTES_MAX, 1), (20, 2)]);
     }

@@ -86,7 +86,7 @@ impl Session {
         output: &mut Output,
     ) -> Result<usize, Violation> {
         if self.remaining > 0 {
-            return self.continue_frame(input, at, reflection, output);
+            return self.continue_frame(input, at, reflection, rules, output);
         }
         if self.reflects_messages() {
             let next = reflection.append_messages(input, at, rules, output)?;
@@ -124,7 +124,7 @@ impl Session {
     fn find_frame(&mut self, input: &[u8], at: usize) -> Result<Option<Found>, Violation> {
         let fresh = &input[at..];
         if self.cold.as_ref().is_none_or(|cold| cold.carry.is_empty()) {
-            let found = decode_frame(fresh, 0, at)?;
+            let found = decode_frame(fresh, 0, at, self.upgrade.extension_bits())?;
             if found.is_none() {
                 self.cold().carry.extend_from_slice(fresh);
             }
@@ -134,7 +134,7 @@ impl Session {
         let carried = carry.len();
         let room = CARRY_BYTES_MAX.saturating_sub(carried);
         carry.extend_from_slice(&fresh[..room.min(fresh.len())]);
-        let found = decode_frame(&carry, carried, at)?;
+        let found = decode_frame(&carry, carried, at, self.upgrade.extension_bits())?;
         if found.is_none() {
             self.cold().carry = carry;
         }
@@ -180,8 +180,15 @@ impl Session {
         let is_here = input.len() - payload >= header.payload_bytes as usize;
         self.check_message(header, rules)?;
         let is_whole = is_here && header.fin && !self.has_assembly();
-        if is_whole && self.mode == Mode::Broadcast && self.phase == Phase::Open {
-            let end = payload + header.payload_bytes as usize;
+        let end = payload + header.payload_bytes as usize;
+        if is_whole && header.rsv != 0 && self.phase == Phase::Open {
+            let compressed = &mut input[*payload..end];
+            mask::apply(compressed, key);
+            reflection.flush(true, output);
+            self.compressed_message(header.opcode, compressed, rules, output)?;
+            return Ok(end);
+        }
+        if is_whole && self.upgrade.mode() == Mode::Broadcast && self.phase == Phase::Open {
             output.published.push(encode_message(header.opcode, &input[*payload..end], key)?);
             output.messages += 1;
             return Ok(end);
@@ -201,7 +208,7 @@ impl Session {
                 reflection.append_header(input, &server_header, *payload);
             }
         }
-        self.continue_frame(input, *payload, reflection, output)
+        self.continue_frame(input, *payload, reflection, rules, output)
     }
 
     /// Holds the rules of fragmentation and the limits that a header alone can break.
@@ -219,7 +226,7 @@ impl Session {
         if !accepted {
             return Err(Violation::MessageTypeNotAccepted);
         }
-        if header.payload_bytes > u64::from(rules.limits.message_bytes) {
+        if header.payload_bytes > u64::from(self.frame_bytes_max(header, rules.limits)) {
             return Err(Violation::MessageTooBig { limit: rules.limits.message_bytes.into() });
         }
         Ok(())
@@ -231,18 +238,14 @@ impl Session {
         header: &Header,
         rules: &Rules<'_>,
     ) -> Result<Treatment, Violation> {
-        let reflects = self.mode == Mode::Echo && header.opcode == OpCode::Binary;
+        let is_echo = self.upgrade.mode() == Mode::Echo;
+        let reflects = is_echo && header.opcode == OpCode::Binary && header.rsv == 0;
         let is_open = self.phase == Phase::Open;
         if reflects && header.fin && is_open {
             return Ok(Treatment::Reflect);
         }
         let assembly = self.cold().assembly.get_or_insert_with(|| Assembly::new(header, reflects));
-        let limits = rules.limits;
-        assembly.begin_frame(
-            header.payload_bytes,
-            limits.message_bytes,
-            limits.message_fragments,
-        )?;
+        assembly.begin_frame(header.payload_bytes, rules.limits)?;
         Ok(match (is_open, assembly.is_reflected()) {
             (false, _) => Treatment::Discard,
             (true, true) => Treatment::Reflect,
@@ -256,6 +259,7 @@ impl Session {
         input: &mut [u8],
         at: usize,
         reflection: &mut Reflection,
+        rules: &Rules<'_>,
         output: &mut Output,
     ) -> Result<usize, Violation> {
         let bytes = (self.remaining as usize).min(input.len() - at);
@@ -273,7 +277,7 @@ impl Session {
         self.mask = self.mask.rotated(bytes);
         self.remaining -= bytes as u32;
         if self.remaining == 0 {
-            self.end_frame(reflection, output)?;
+            self.end_frame(reflection, rules, output)?;
         }
         Ok(next)
     }
@@ -281,6 +285,7 @@ impl Session {
     fn end_frame(
         &mut self,
         reflection: &mut Reflection,
+        rules: &Rules<'_>,
         output: &mut Output,
     ) -> Result<(), Violation> {
         if self.fin {
@@ -289,6 +294,13 @@ impl Session {
                 (Treatment::Reflect, _) => {
                     output.messages += 1;
                     output.reflected_messages += 1;
+                }
+                (Treatment::Assemble, Some(assembly))
+                    if self.phase == Phase::Open && assembly.is_compressed() =>
+                {
+                    reflection.flush(true, output);
+                    let (opcode, compressed) = assembly.into_compressed();
+                    self.compressed_message(opcode, &compressed, rules, output)?;
                 }
                 (Treatment::Assemble, Some(assembly)) if self.phase == Phase::Open => {
                     let frame = assembly.finish()?;
@@ -307,7 +319,7 @@ impl Session {
     }
 
     fn deliver(&mut self, frame: Vec<u8>, reflection: &mut Reflection, output: &mut Output) {
-        match self.mode {
+        match self.upgrade.mode() {
             Mode::Echo => {
                 reflection.flush(true, output);
                 output.reflected_messages += 1;
@@ -338,7 +350,7 @@ impl Session {
     /// Whether a whole message would go back as it is: the echo is open and nothing is in pieces.
     fn reflects_messages(&self) -> bool {
         let in_pieces = |cold: &Cold| !cold.carry.is_empty() || cold.assembly.is_some();
-        let is_echo = self.phase == Phase::Open && self.mode == Mode::Echo;
+        let is_echo = self.phase == Phase::Open && self.upgrade.mode() == Mode::Echo;
         is_echo && !self.cold.as_deref().is_some_and(in_pieces)
     }
 
@@ -348,10 +360,14 @@ impl Session {
 }
 
 /// The frame at the start of `bytes`, of which the first `carried` came before `at`.
-fn decode_frame(bytes: &[u8], carried: usize, at: usize) -> Result<Option<Found>, Violation> {
-    let Some((header, header_bytes)) = Header::decode(bytes, Role::Server, 0)? else {
-        return Ok(None);
-    };
+fn decode_frame(
+    bytes: &[u8],
+    carried: usize,
+    at: usize,
+    extension_bits: u8,
+) -> Result<Option<Found>, Violation> {
+    let decoded = Header::decode(bytes, Role::Server, extension_bits)?;
+    let Some((header, header_bytes)) = decoded else { return Ok(None) };
     // A carried part was no complete header, or no complete control frame: it ends before this
     // does.
     let position = |end: usize| at + end - carried;

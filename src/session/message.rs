@@ -1,5 +1,7 @@
 //! A message in pieces: fragmented, or straddling receive buffers.
 
+use crate::config::Limits;
+use crate::wire::deflate::compressed_bytes_max;
 use crate::wire::error::Violation;
 use crate::wire::header::{Header, OpCode};
 use crate::wire::mask::{self, MaskKey};
@@ -12,6 +14,8 @@ pub(super) struct Assembly {
     opcode: OpCode,
     /// Whether frames are reflected as they come, and nothing is kept here.
     reflected: bool,
+    /// Whether what is kept has to be inflated, and says nothing before.
+    compressed: bool,
     /// Room for the server's header, then the payload.
     bytes: Vec<u8>,
     header_room: usize,
@@ -24,11 +28,15 @@ impl Assembly {
     /// A message that starts with `first`.
     pub(super) fn new(first: &Header, reflected: bool) -> Self {
         // An unfragmented message tells its length, so its header has its final place at once.
-        let header_room =
-            if first.fin { Header::encoded_bytes(first.payload_bytes, false) } else { 10 };
+        let header_room = match (first.rsv, first.fin) {
+            (0, true) => Header::encoded_bytes(first.payload_bytes, false),
+            (0, false) => 10,
+            _ => 0,
+        };
         Self {
             opcode: first.opcode,
             reflected,
+            compressed: first.rsv != 0,
             bytes: Vec::new(),
             header_room,
             utf8: Utf8Stream::default(),
@@ -47,20 +55,31 @@ impl Assembly {
         self.bytes.capacity()
     }
 
+    /// Whether the message is compressed.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.compressed
+    }
+
+    /// The whole of a compressed message, and what it will be.
+    pub(super) fn into_compressed(self) -> (OpCode, Vec<u8>) {
+        (self.opcode, self.bytes)
+    }
+
     /// Takes note of a frame of `payload_bytes`.
     pub(super) fn begin_frame(
         &mut self,
         payload_bytes: u64,
-        message_bytes_max: u32,
-        fragments_max: u32,
+        limits: &Limits,
     ) -> Result<(), Violation> {
+        let (bytes, fragments) = (limits.message_bytes, limits.message_fragments);
+        let bytes_max = if self.compressed { compressed_bytes_max(bytes) } else { bytes };
         self.payload_bytes = self.payload_bytes.saturating_add(payload_bytes);
         self.fragments += 1;
-        if self.payload_bytes > u64::from(message_bytes_max) {
-            return Err(Violation::MessageTooBig { limit: message_bytes_max.into() });
+        if self.payload_bytes > u64::from(bytes_max) {
+            return Err(Violation::MessageTooBig { limit: bytes.into() });
         }
-        if self.fragments > fragments_max {
-            return Err(Violation::TooManyFragments { limit: fragments_max });
+        if self.fragments > fragments {
+            return Err(Violation::TooManyFragments { limit: fragments });
         }
         Ok(())
     }
@@ -73,7 +92,7 @@ impl Assembly {
         }
         let start = self.bytes.len();
         mask::append(&mut self.bytes, payload, key);
-        if self.opcode == OpCode::Text {
+        if self.opcode == OpCode::Text && !self.compressed {
             self.utf8.push(&self.bytes[start..]).map_err(|_| Violation::InvalidUtf8)?;
         }
         Ok(())

@@ -11,17 +11,22 @@
 //! frame that spans several buffers is reflected part by part as it arrives (cut-through), so it
 //! costs no memory; text waits until all of it is known to be UTF-8.
 
+mod compression;
 mod frames;
 mod message;
 mod reflection;
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::config::{Limits, MessageTypes};
 use crate::http::{Answer, Policy, Refusal, Route, Serving, answer};
 use crate::wire::close::CloseCode;
+use crate::wire::deflate::codec::Codec;
+use crate::wire::deflate::{Deflater, Inflater};
 use crate::wire::header::{OpCode, close_frame, control_frame};
 use crate::wire::mask::MaskKey;
+use compression::Upgrade;
 use message::Assembly;
 
 /// What decides about a connection besides its own bytes.
@@ -38,6 +43,8 @@ pub struct Rules<'a> {
     pub stats: &'a dyn Fn() -> String,
     /// Seconds on any clock, for the rate of control frames; may wrap.
     pub now_s: u16,
+    /// What compresses and inflates for connections that keep nothing between messages.
+    pub codec: &'a RefCell<Codec>,
     /// Whether a frame may begin a message, or the session must pause: nothing more can be
     /// published, or the peer does not read what is queued for it.
     pub may_begin: bool,
@@ -133,7 +140,7 @@ pub struct Session {
     control_window_s: u16,
     control_frames: u16,
     phase: Phase,
-    mode: Mode,
+    upgrade: Upgrade,
     treatment: Treatment,
     /// Whether the frame in progress is the last of its message.
     fin: bool,
@@ -153,6 +160,10 @@ struct Cold {
     stash: Vec<u8>,
     /// A close that waits for the end of the frame being sent.
     pending_close: Option<CloseCode>,
+    /// Inflates what refers to the peer's earlier messages.
+    inflater: Option<Box<Inflater>>,
+    /// Compresses with reference to earlier messages.
+    deflater: Option<Box<Deflater>>,
 }
 
 impl Default for Session {
@@ -163,7 +174,7 @@ impl Default for Session {
             control_window_s: 0,
             control_frames: 0,
             phase: Phase::Request,
-            mode: Mode::Echo,
+            upgrade: Upgrade::default(),
             treatment: Treatment::Discard,
             fin: true,
             cold: None,
@@ -342,13 +353,14 @@ impl Session {
                     self.cold().carry.extend_from_slice(&input[consumed..]);
                     return input.len();
                 }
-                Answer::Upgrade { consumed: head, route, response } => {
+                Answer::Upgrade { consumed: head, route, response, compression } => {
                     consumed += head;
                     self.phase = Phase::Open;
-                    self.mode = match route {
+                    let mode = match route {
                         Route::Echo => Mode::Echo,
                         Route::Broadcast { .. } => Mode::Broadcast,
                     };
+                    self.upgrade = Upgrade::new(mode, compression);
                     output.upgraded = Some(route);
                     output.pieces.push(Piece::Response(response));
                 }
@@ -376,6 +388,8 @@ impl Session {
             && cold.assembly.is_none()
             && cold.stash.is_empty()
             && cold.pending_close.is_none()
+            && cold.inflater.is_none()
+            && cold.deflater.is_none()
         {
             self.cold = None;
         }

@@ -4,6 +4,7 @@
 mod arrival;
 mod client;
 mod closing;
+mod compression;
 mod cost;
 mod flow;
 mod handshake;

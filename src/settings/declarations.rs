@@ -12,6 +12,7 @@ pub fn declarations() -> Vec<Setting> {
         ("Listeners", listeners()),
         ("Engine", engine()),
         ("WebSocket", websocket()),
+        ("Compression", compression()),
         ("Limits", limits()),
         ("Slow consumers", slow_consumers()),
         ("Stop", stop()),
@@ -131,6 +132,39 @@ fn websocket() -> Vec<Row> {
             "TYPES",
             "Message types accepted; others close the connection with 1003",
             one(choice(), |config| &mut config.message_types),
+        ),
+    ]
+}
+
+fn compression() -> Vec<Row> {
+    vec![
+        (
+            "compression",
+            "MODE",
+            "Compress messages (RFC 7692) for peers that offer it: each by itself, or in context",
+            one(choice(), |config| &mut config.compression.mode),
+        ),
+        (
+            "compression-level",
+            "LEVEL",
+            "How hard to compress: 0 stores, 9 is smallest and slowest",
+            one(count(&limits::COMPRESSION_LEVEL), |config| &mut config.compression.level),
+        ),
+        (
+            "compression-window",
+            "BITS",
+            "How far back compressed messages refer, in bits of the size",
+            one(count(&limits::COMPRESSION_WINDOW_BITS), |config| {
+                &mut config.compression.window_bits
+            }),
+        ),
+        (
+            "compression-threshold",
+            "SIZE",
+            "Messages smaller than this are sent plain",
+            one(size(&limits::COMPRESSION_THRESHOLD_BYTES), |config| {
+                &mut config.compression.threshold_bytes
+            }),
         ),
     ]
 }

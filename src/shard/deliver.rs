@@ -6,10 +6,11 @@ use super::Shard;
 use super::connections::{Connection, Flags};
 use crate::config::SlowConsumer;
 use crate::hub::Message;
-use crate::hub::topics::Run;
+use crate::hub::run::Run;
 use crate::io::{Io, Key, Segment};
 use crate::stats::ShardStats;
 use crate::wire::close::CloseCode;
+use crate::wire::deflate::codec::window_class;
 use crate::wire::frames::Frames;
 
 impl<I: Io> Shard<I> {
@@ -79,7 +80,8 @@ impl<I: Io> Shard<I> {
 
     /// Queues everything published since the last tick for its subscribers.
     pub(super) fn deliver(&mut self) {
-        let Self { topics, connections, dirty, shared, number, .. } = self;
+        let Self { topics, connections, dirty, shared, number, codec, .. } = self;
+        let codec = codec.get_mut();
         let stats = shared.stats.shard(*number);
         let bounds = Bounds {
             backlog_bytes: shared.config.limits.backlog_bytes,
@@ -89,8 +91,12 @@ impl<I: Io> Shard<I> {
         topics.drain(|members, runs| {
             for &member in members {
                 let Some((key, connection)) = connections.at(member) else { continue };
-                for run in runs {
-                    if !bounds.admit(connection, member, run, stats) {
+                let class = connection.session.server_window_bits().map(window_class);
+                for run in runs.iter_mut() {
+                    if let Some(class) = class {
+                        run.compress(class, codec);
+                    }
+                    if !bounds.admit(connection, member, run, class, stats) {
                         too_slow.push(key);
                         break;
                     }
@@ -132,10 +138,12 @@ impl Bounds {
         connection: &mut Connection,
         member: u32,
         run: &Run,
+        class: Option<usize>,
         stats: &ShardStats,
     ) -> bool {
-        let (segment, messages) = match run.excerpt(member) {
-            None => (shared(&run.frames, 0), run.frames.messages()),
+        let frames = run.frames(class);
+        let (segment, messages) = match run.excerpt(member, class) {
+            None => (shared(frames, 0), frames.messages()),
             Some((_, 0)) => return true,
             Some((bytes, messages)) => (Segment::owned(bytes, true), messages),
         };
@@ -161,7 +169,7 @@ impl Bounds {
                 let dropped = outbox.drop_messages(0, mid_frame);
                 stats.drop_messages(self.policy, dropped + messages - 1);
                 outbox.push(match segment {
-                    Segment::Shared { .. } => shared(&run.frames, run.frames.last_offset()),
+                    Segment::Shared { .. } => shared(frames, frames.last_offset()),
                     own => own,
                 });
                 stats.deliveries.add(1);

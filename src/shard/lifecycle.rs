@@ -258,6 +258,7 @@ impl<I: Io> Shard<I> {
         }
         if has_passed(park_after) && !connection.flags.intersects(Flags::PARKED | Flags::PAUSED) {
             connection.flags.insert(Flags::PARKED);
+            connection.session.release_deflater();
             self.stats().parked.add(1);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };

@@ -15,6 +15,7 @@ mod send;
 mod shed;
 pub mod timers;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::io::{Event, Io, Key};
 use crate::memory::{Memory, Pressure, Signal};
 use crate::session::{Output, Rules};
 use crate::stats::{ShardStats, Stats};
+use crate::wire::deflate::codec::{self, Codec};
 
 /// What all shards of a process share.
 pub struct Shared {
@@ -89,6 +91,8 @@ pub struct Shard<I: Io> {
     wheel: Wheel,
     lifetimes: Lifetimes,
     topics: Topics,
+    /// Compresses and inflates for all connections that keep nothing between messages.
+    codec: RefCell<Codec>,
     stage: Stage,
     now: Tick,
     /// Connections with something to send.
@@ -134,6 +138,7 @@ impl<I: Io> Shard<I> {
             wheel: Wheel::new(slots),
             lifetimes: Lifetimes::default(),
             topics: Topics::default(),
+            codec: RefCell::new(codec(&shared.config)),
             stage: Stage::Serving,
             now: 0,
             dirty: Vec::new(),
@@ -194,6 +199,7 @@ impl<I: Io> Shard<I> {
             self.shared.stats.shard(self.number).wakes.add(1);
             self.io.wake(participant);
         }
+        self.count_compression();
         self.stats().ticks.add(1);
         self.stats().completions.add(completions);
         self.stage != Stage::Stopped
@@ -263,6 +269,13 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    fn count_compression(&mut self) {
+        let codec = self.codec.get_mut();
+        let counts = (std::mem::take(&mut codec.compressed), std::mem::take(&mut codec.inflated));
+        self.stats().compressions.add(counts.0);
+        self.stats().inflations.add(counts.1);
+    }
+
     fn serving(&self) -> Serving {
         let limit = self.shared.config.limits.connections;
         let own = self.stats().websockets_open.value();
@@ -280,9 +293,18 @@ impl<I: Io> Shard<I> {
     }
 }
 
+fn codec(config: &Config) -> Codec {
+    Codec::new(codec::Settings {
+        level: config.compression.level,
+        threshold_bytes: config.compression.threshold_bytes,
+        message_bytes_max: config.limits.message_bytes,
+    })
+}
+
 /// Calls `receive` with the rules that hold for this shard now.
 fn with_rules<R>(
     shared: &Shared,
+    codec: &RefCell<Codec>,
     serving: Serving,
     now: Tick,
     may_begin: bool,
@@ -295,6 +317,7 @@ fn with_rules<R>(
         serving,
         stats: &|| shared.report().to_string(),
         now_s: (u64::from(now) * TICK_MS / 1000) as u16,
+        codec,
         may_begin,
     })
 }

@@ -96,9 +96,10 @@ impl<I: Io> Shard<I> {
                 connection.session.stash(bytes);
                 break;
             }
-            let consumed = with_rules(&self.shared, serving, self.now, may_begin, |rules| {
-                connection.session.receive(bytes, rules, &mut output)
-            });
+            let consumed =
+                with_rules(&self.shared, &self.codec, serving, self.now, may_begin, |rules| {
+                    connection.session.receive(bytes, rules, &mut output)
+                });
             if output.paused {
                 connection.session.stash(&bytes[consumed..]);
                 connection.flags.insert(Flags::PAUSED);

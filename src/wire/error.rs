@@ -55,7 +55,10 @@ pub enum Violation {
         /// The code received.
         code: u16,
     },
-    /// A message over the configured size.
+    /// A compressed message that cannot be inflated (RFC 7692 section 7.2.2).
+    #[error("compressed message is not a DEFLATE stream")]
+    CorruptDeflate,
+    /// A message over the configured size, compressed or inflated.
     #[error("message is larger than {limit} bytes")]
     MessageTooBig {
         /// Payload bytes allowed in a message.
@@ -94,7 +97,7 @@ impl Violation {
             | Self::DataInsideFragmented
             | Self::ClosePayloadOneByte
             | Self::InvalidCloseCode { .. } => CloseCode::PROTOCOL_ERROR,
-            Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::CorruptDeflate => CloseCode::INVALID_PAYLOAD,
             Self::MessageTooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
             Self::TooManyFragments { .. } | Self::TooManyControlFrames { .. } => {
                 CloseCode::POLICY_VIOLATION
@@ -121,6 +124,7 @@ mod tests {
             (Violation::UnmaskedFrame, CloseCode::PROTOCOL_ERROR),
             (Violation::InvalidCloseCode { code: 1005 }, CloseCode::PROTOCOL_ERROR),
             (Violation::InvalidUtf8, CloseCode::INVALID_PAYLOAD),
+            (Violation::CorruptDeflate, CloseCode::INVALID_PAYLOAD),
             (Violation::MessageTooBig { limit: 1 }, CloseCode::MESSAGE_TOO_BIG),
             (Violation::TooManyFragments { limit: 1 }, CloseCode::POLICY_VIOLATION),
             (Violation::TooManyControlFrames { limit_per_second: 1 }, CloseCode::POLICY_VIOLATION),

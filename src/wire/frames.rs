@@ -22,6 +22,11 @@ impl Frames {
         Self { bytes: Bytes::One(frame), messages: 1, last_offset: 0 }
     }
 
+    /// Messages that lie one after the other in `bytes`; `last_offset` is where the last starts.
+    pub fn joined(bytes: Vec<u8>, messages: u32, last_offset: u32) -> Self {
+        Self { bytes: Bytes::Joined(bytes), messages, last_offset }
+    }
+
     /// Appends a message; the run becomes a copy of its parts, so that one send carries them all.
     pub fn join(&mut self, frame: &[u8]) {
         if let Bytes::One(first) = &self.bytes {

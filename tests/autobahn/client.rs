@@ -62,7 +62,7 @@ impl Connection {
         let socket = Socket::new(target.address.domain(), Type::STREAM, None).map_err(io)?;
         socket.connect(&target.address).map_err(io)?;
         socket.set_read_timeout(Some(SILENCE_MOST)).map_err(io)?;
-        let handshake = Handshake::new(&target, 1, 0);
+        let handshake = Handshake::new(&target, 1, false, 0);
         let mut connection = Self { socket, partial: None, input: Vec::new() };
         connection.socket.write_all(handshake.request(0)).map_err(io)?;
         loop {
@@ -113,7 +113,7 @@ impl Connection {
     fn take(&mut self, answer: &mut impl FnMut(OpCode, &[u8]) -> Answer) -> Result<bool, Fault> {
         let (input, mut partial) = (std::mem::take(&mut self.input), self.partial.take());
         let mut is_closed = false;
-        let result = read(&input, &mut partial, |incoming| match incoming {
+        let result = read(&input, 0, &mut partial, |incoming| match incoming {
             _ if is_closed => Ok(()),
             Incoming::Message(opcode, payload) => match answer(opcode, payload) {
                 Some((opcode, payload)) => self.send(opcode, &payload),
@@ -121,6 +121,7 @@ impl Connection {
             },
             Incoming::Ping(payload) => self.send(OpCode::Pong, payload),
             Incoming::Pong => Ok(()),
+            Incoming::Compressed(..) => unreachable!("no bit of an extension is let in"),
             Incoming::Close(payload) => {
                 let close = ClosePayload::parse(payload)?;
                 is_closed = true;

@@ -12,41 +12,49 @@ use crate::server::{Server, wait_until};
 #[test]
 fn node_ws() {
     let Some(tools) = tools() else { return };
-    for shards in SHARD_COUNTS {
+    for (shards, compression) in cases() {
         let mut command = Command::new("node");
         command.env("NODE_PATH", tools.join("node/node_modules")).arg(program("node_ws.js"));
-        expect_success(command, shards);
+        expect_success(command, shards, compression);
     }
 }
 
 #[test]
 fn python_websockets() {
     let Some(tools) = tools() else { return };
-    for shards in SHARD_COUNTS {
+    for (shards, compression) in cases() {
         let mut command = Command::new(tools.join("python/bin/python"));
         command.arg(program("python_websockets.py"));
-        expect_success(command, shards);
+        expect_success(command, shards, compression);
     }
 }
 
 #[test]
 fn chromium_on_the_page() {
     let Some(tools) = tools() else { return };
-    for shards in SHARD_COUNTS {
+    for (shards, compression) in cases() {
         let mut command = Command::new("node");
         command.env("NODE_PATH", tools.join("node/node_modules")).arg(program("chromium.js"));
-        expect_success(command, shards);
+        expect_success(command, shards, compression);
     }
 }
 
-/// Runs a client against a server of its own; it gets the URL and says what is wrong.
-fn expect_success(mut command: Command, shards: usize) {
-    let server = Server::start(shards, &["--subprotocol", "chat", "--max-message", "1MiB"]);
+/// Numbers of shards, and ways to compress.
+fn cases() -> impl Iterator<Item = (usize, &'static str)> {
+    let plain = SHARD_COUNTS.into_iter().map(|shards| (shards, "off"));
+    plain.chain(["shared", "dedicated"].map(|mode| (2, mode)))
+}
+
+/// Runs a client against a server of its own; it gets the URL and how the server compresses, and
+/// says what is wrong.
+fn expect_success(mut command: Command, shards: usize, compression: &str) {
+    let flags = ["--subprotocol", "chat", "--max-message", "1MiB", "--compression", compression];
+    let server = Server::start(shards, &flags);
     let log = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("client-{}.log", server.address().port()));
     let output = fs::File::create(&log).expect("the directory for test files");
     let client = command
-        .arg(server.url(""))
+        .args([&server.url(""), compression])
         .stdin(Stdio::null())
         .stdout(output.try_clone().expect("descriptors are left"))
         .stderr(output)
@@ -59,7 +67,10 @@ fn expect_success(mut command: Command, shards: usize) {
         status.is_some()
     });
     let said = fs::read_to_string(&log).expect("its output");
-    assert!(status.is_some_and(|status| status.success()), "{command:?}, {shards} shards:\n{said}");
+    assert!(
+        status.is_some_and(|status| status.success()),
+        "{command:?}, {shards} shards, {compression}:\n{said}"
+    );
     fs::remove_file(&log).expect("its output");
     server.stop();
 }

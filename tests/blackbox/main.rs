@@ -7,6 +7,7 @@ mod abilities;
 mod broadcast;
 mod client;
 mod closing;
+mod compression;
 mod drain;
 mod echo;
 mod foreign_clients;

@@ -13,6 +13,8 @@ use crate::HANG;
 pub struct Peer<S = TcpStream> {
     stream: S,
     received: Vec<u8>,
+    /// Whether compression was agreed on.
+    compression: bool,
 }
 
 /// A response as received.
@@ -33,6 +35,8 @@ pub struct Frame {
     pub fin: bool,
     /// The opcode, one of the constants below.
     pub opcode: u8,
+    /// The RSV1 bit, which marks compressed messages (RFC 7692 section 6).
+    pub compressed: bool,
     /// The payload.
     pub payload: Vec<u8>,
 }
@@ -46,6 +50,9 @@ pub const PONG: u8 = 10;
 
 /// The FIN bit in the first byte of a frame.
 pub const FIN: u8 = 0x80;
+
+/// The bit of compressed messages in the first byte of a frame.
+pub const RSV1: u8 = 0x40;
 
 /// The key and its answer that RFC 6455 section 1.3 shows.
 pub const SAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -92,7 +99,7 @@ impl Peer<TcpStream> {
         stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
         stream.set_write_timeout(Some(HANG)).expect("SO_SNDTIMEO");
         stream.set_nodelay(true).expect("TCP_NODELAY");
-        Self { stream, received: Vec::new() }
+        Self { stream, received: Vec::new(), compression: false }
     }
 }
 
@@ -101,7 +108,7 @@ impl Peer<UnixStream> {
     pub fn connect_unix(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(HANG))?;
-        Ok(Self { stream, received: Vec::new() })
+        Ok(Self { stream, received: Vec::new(), compression: false })
     }
 }
 
@@ -112,6 +119,17 @@ impl<S: Read + Write> Peer<S> {
         let response = self.read_response();
         assert_eq!(response.status, 101, "upgrade of {path}: {response:?}");
         self
+    }
+
+    /// Upgrades with an offer of compression, which the server must accept; returns its answer.
+    pub fn upgraded_with(mut self, path: &str, offer: &str) -> (Self, String) {
+        let field = format!("Sec-WebSocket-Extensions: {offer}\r\n");
+        self.send(&upgrade_request(path, &field));
+        let response = self.read_response();
+        assert_eq!(response.status, 101, "upgrade of {path}: {response:?}");
+        let answer = response.header("sec-websocket-extensions").expect("an agreement");
+        self.compression = true;
+        (self, answer.to_owned())
     }
 
     /// Sends bytes as they are; the server must still take them.
@@ -178,7 +196,8 @@ impl<S: Read + Write> Peer<S> {
         }
         self.fill_to(2);
         let (first, second) = (self.received[0], self.received[1]);
-        assert_eq!(first & 0x70, 0, "reserved bits in a frame of the server");
+        let allowed = if self.compression { RSV1 } else { 0 };
+        assert_eq!(first & 0x70 & !allowed, 0, "reserved bits in a frame of the server");
         assert_eq!(second & 0x80, 0, "a masked frame from the server");
         let (length_bytes, mut payload_bytes) = match second {
             126 => (2, 0),
@@ -194,7 +213,8 @@ impl<S: Read + Write> Peer<S> {
         self.fill_to(end);
         let payload = self.received[begin..end].to_vec();
         self.received.drain(..end);
-        Some(Frame { fin: first & FIN != 0, opcode: first & 0x0f, payload })
+        let (fin, compressed) = (first & FIN != 0, first & RSV1 != 0);
+        Some(Frame { fin, opcode: first & 0x0f, compressed, payload })
     }
 
     /// Reads a data frame and checks all of it.

@@ -174,6 +174,16 @@ impl Stats {
         self.count(&["deliveries"])
     }
 
+    /// Messages compressed.
+    pub fn compressions(&self) -> u64 {
+        self.count(&["compressions"])
+    }
+
+    /// Compressed messages received.
+    pub fn inflations(&self) -> u64 {
+        self.count(&["inflations"])
+    }
+
     /// Messages dropped by the policy: `drop_newest`, `drop_oldest`, `latest`, `disconnect`.
     pub fn dropped(&self, policy: &str) -> u64 {
         self.count(&["dropped", policy])

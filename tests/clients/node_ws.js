@@ -1,15 +1,26 @@
-// Node `ws` against echo and broadcast: content, order, close codes. Argument: the server's URL,
-// which speaks the subprotocol `chat` and takes messages up to 1 MiB.
+// Node `ws` against echo and broadcast: content, order, close codes. Arguments: the server's URL,
+// which speaks the subprotocol `chat` and takes messages up to 1 MiB, and how it compresses.
 "use strict";
 const assert = require("node:assert/strict");
 const { once } = require("node:events");
 const WebSocket = require("ws");
 
-const base = process.argv[2];
+const [base, compression] = process.argv.slice(2);
+// What is offered to a server that compresses; its answer decides.
+const offers = {
+  off: [false],
+  shared: [true, { threshold: 0, serverMaxWindowBits: 8 }],
+  dedicated: [
+    true,
+    { threshold: 0, clientMaxWindowBits: 9, serverMaxWindowBits: 9 },
+    { threshold: 0, serverNoContextTakeover: true, clientNoContextTakeover: true },
+  ],
+};
+let offer = false;
 
 // A client that queues what arrives, so that nothing is missed between two waits.
 async function open(path, protocols = []) {
-  const socket = new WebSocket(base + path, protocols, { perMessageDeflate: false });
+  const socket = new WebSocket(base + path, protocols, { perMessageDeflate: offer });
   const queue = [];
   const waiting = [];
   socket.on("message", (data, isBinary) => {
@@ -25,6 +36,7 @@ async function open(path, protocols = []) {
     socket.on("close", (code, reason) => resolve([code, reason.toString()])));
   socket.on("error", () => {}); // the close event says the same and more
   await once(socket, "open");
+  assert.equal(socket.extensions !== "", compression !== "off" && offer !== false);
   return socket;
 }
 
@@ -104,9 +116,11 @@ async function refusals() {
 // Node ends with 0 when nothing is left to wait for, as after a promise that nobody keeps.
 process.exitCode = 1;
 (async () => {
-  await echo();
-  await closeCodes();
-  await broadcast();
+  for (offer of offers[compression]) {
+    await echo();
+    await closeCodes();
+    await broadcast();
+  }
   await refusals();
   process.exitCode = 0;
 })().catch((error) => {

@@ -1,6 +1,7 @@
 """Python `websockets` against echo and broadcast: content, order, close codes.
 
-Argument: the server's URL, which speaks the subprotocol `chat` and takes messages up to 1 MiB.
+Arguments: the server's URL, which speaks the subprotocol `chat` and takes messages up to 1 MiB, and
+how it compresses.
 """
 
 import asyncio
@@ -8,17 +9,29 @@ import sys
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-BASE = sys.argv[1]
+BASE, COMPRESSION = sys.argv[1:]
+# By default the client offers what it can; small windows make references wrap.
+OFFERS = [
+    ClientPerMessageDeflateFactory(client_max_window_bits=True),
+    ClientPerMessageDeflateFactory(server_max_window_bits=9, client_max_window_bits=9),
+    ClientPerMessageDeflateFactory(
+        server_no_context_takeover=True, client_no_context_takeover=True),
+]
+offer = OFFERS[0]
 
 
-def open_at(path, **options):
-    # Compression is offered as by default: a server without it must decline and still serve.
-    return connect(BASE + path, proxy=None, max_size=None, **options)
+async def open_at(path, **options):
+    # Compression is always offered: a server without it must decline and still serve.
+    socket = await connect(
+        BASE + path, proxy=None, max_size=None, extensions=[offer], compression=None, **options)
+    assert bool(socket.protocol.extensions) == (COMPRESSION != "off"), socket.protocol.extensions
+    return socket
 
 
 async def echo():
-    async with open_at("/echo", subprotocols=["mqtt", "chat"]) as socket:
+    async with await open_at("/echo", subprotocols=["mqtt", "chat"]) as socket:
         assert socket.subprotocol == "chat", socket.subprotocol
         for size in (0, 1, 125, 126, 65_535, 65_536, 1 << 20):
             for message in ("\u00e9" * (size // 2), bytes(index % 256 for index in range(size))):
@@ -41,11 +54,11 @@ async def echo():
 
 async def close_codes():
     for code in (1000, 1001, 1011, 3000, 4999):
-        async with open_at("/echo") as socket:
+        async with await open_at("/echo") as socket:
             await socket.close(code, "because")
         assert socket.close_code == code, (code, socket.close_code)
         assert socket.state.name == "CLOSED"
-    async with open_at("/echo") as socket:
+    async with await open_at("/echo") as socket:
         try:
             await socket.send(bytes((1 << 20) + 1))
             await socket.recv()
@@ -92,9 +105,11 @@ async def refusals():
 
 
 async def main():
-    await echo()
-    await close_codes()
-    await broadcast()
+    global offer
+    for offer in OFFERS if COMPRESSION != "off" else OFFERS[:1]:
+        await echo()
+        await close_codes()
+        await broadcast()
     await refusals()
 
 

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use ringwire::shard::Shared;
 
 use crate::decoder::Decoder;
-use crate::frames::{self, CLOSE, PING};
+use crate::frames::{self, CLOSE, PING, RSV1};
 use crate::network::{End, Network, Read, SocketId};
 use crate::plan::{Ending, Plan, Reading, Service};
 use crate::trace::trace;
@@ -151,7 +151,10 @@ impl Client {
             }
             Service::Loris => return self.queue(b"GET /echo HTTP/1.1\r\nHost: a\r\nUpgr"),
         };
-        let upgrade = frames::upgrade(&mut self.rng, &path);
+        let mut upgrade = frames::upgrade(&mut self.rng, &path);
+        if let Some(offer) = self.plan.offer {
+            upgrade = frames::with_offer(upgrade, offer);
+        }
         self.request(&upgrade, 101, false);
     }
 
@@ -284,8 +287,15 @@ impl Client {
             false => Vec::new(),
         };
         let mut bytes = ping(&mut self.rng);
-        let message = (opcode, &payload[..]);
+        let first = bytes.len();
+        let most = context.shared.config.limits.message_bytes as usize;
+        let packed = match &mut self.decoder.agreement {
+            Some(agreement) if self.rng.bool() => agreement.deflated(&payload, most),
+            _ => None,
+        };
+        let message = (opcode, packed.as_deref().unwrap_or(&payload));
         bytes.extend(frames::message_frames(&mut self.rng, message, fragments, &mut ping));
+        bytes[first] |= if packed.is_some() { RSV1 } else { 0 };
         let end = self.queued + bytes.len() as u64;
         bytes.extend(ping(&mut self.rng));
         self.queue(&bytes);

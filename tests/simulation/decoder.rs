@@ -3,6 +3,9 @@
 
 use std::collections::VecDeque;
 
+use crate::compression::Agreement;
+use crate::frames::RSV1;
+
 /// Something whole that the server sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
@@ -19,8 +22,10 @@ pub struct Decoder {
     upgraded: bool,
     /// For each request under way, whether it was a HEAD: its answer has no body.
     heads: VecDeque<bool>,
-    /// The fragmented message under way.
-    partial: Option<(u8, Vec<u8>)>,
+    /// The fragmented message under way, and whether it is compressed.
+    partial: Option<(u8, bool, Vec<u8>)>,
+    /// What was agreed on compression.
+    pub agreement: Option<Agreement>,
 }
 
 impl Decoder {
@@ -38,19 +43,23 @@ impl Decoder {
             return self.response();
         }
         loop {
-            let (fin, opcode, payload) = self.frame()?;
+            let (fin, compressed, opcode, payload) = self.frame()?;
             if opcode >= 8 {
                 assert!(fin && payload.len() <= 125, "a control frame too long or fragmented");
                 return Some(Item::Control { opcode, payload });
             }
             if opcode == 0 {
-                let (_, partial) = self.partial.as_mut().expect("a continuation has a start");
+                let (.., partial) = self.partial.as_mut().expect("a continuation has a start");
                 partial.extend(payload);
             } else {
-                let former = self.partial.replace((opcode, payload));
+                let former = self.partial.replace((opcode, compressed, payload));
                 assert!(former.is_none(), "a message within a message");
             }
-            if fin && let Some((opcode, payload)) = self.partial.take() {
+            if fin && let Some((opcode, compressed, mut payload)) = self.partial.take() {
+                if compressed {
+                    let agreement = self.agreement.as_mut().expect("checked with the frame");
+                    payload = agreement.inflated(&payload);
+                }
                 let is_text = opcode == 1;
                 assert!(!is_text || std::str::from_utf8(&payload).is_ok(), "text is UTF-8");
                 return Some(Item::Message { opcode, payload });
@@ -74,15 +83,19 @@ impl Decoder {
         if self.bytes.len() < end + body {
             return None;
         }
+        self.agreement = field("Sec-WebSocket-Extensions").map(Agreement::new);
         self.heads.pop_front();
         self.bytes.drain(..end + body);
         self.upgraded = status == 101;
         Some(Item::Response { status, closes })
     }
 
-    fn frame(&mut self) -> Option<(bool, u8, Vec<u8>)> {
+    /// FIN, RSV1, opcode and payload of the next frame.
+    fn frame(&mut self) -> Option<(bool, bool, u8, Vec<u8>)> {
         let [first, second, ..] = self.bytes[..] else { return None };
-        assert_eq!(first & 0x70, 0, "reserved bits are set: {first:#x}");
+        let may_compress = self.agreement.is_some() && matches!(first & 0xf, 1 | 2);
+        let reserved = if may_compress { 0x30 } else { 0x70 };
+        assert_eq!(first & reserved, 0, "reserved bits are set: {first:#x}");
         assert!(matches!(first & 0xf, 0..=2 | 8..=10), "opcode {}", first & 0xf);
         assert_eq!(second & 0x80, 0, "a server does not mask");
         let (start, length) = match second {
@@ -95,6 +108,6 @@ impl Decoder {
         let end = start + length as usize;
         let payload = self.bytes.get(start..end)?.to_vec();
         self.bytes.drain(..end);
-        Some((first & 0x80 != 0, first & 0xf, payload))
+        Some((first & 0x80 != 0, first & RSV1 != 0, first & 0xf, payload))
     }
 }

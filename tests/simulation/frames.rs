@@ -9,6 +9,8 @@ pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
+/// In the first byte of a compressed message.
+pub const RSV1: u8 = 0x40;
 
 /// A masked frame.
 pub fn frame(rng: &mut Rng, fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
@@ -125,7 +127,7 @@ pub fn violation(rng: &mut Rng, limits: &Limits, types: MessageTypes) -> (Vec<u8
     let kinds = if types == MessageTypes::Binary { 16 } else { 18 };
     match rng.u8(..kinds) {
         0 => (vec![0x80 | opcode, 0x01, b'x'], 1002),
-        1 => (vec![0xc0 | opcode, 0x80, 0, 0, 0, 0], 1002),
+        1 => (vec![0xa0 | opcode, 0x80, 0, 0, 0, 0], 1002),
         2 => (vec![0x83 + rng.u8(..5), 0x80], 1002),
         3 => (frame(rng, false, PING, b"x"), 1002),
         4 => (vec![0x89, 0xfe, 0, 126], 1002),
@@ -174,6 +176,13 @@ pub fn upgrade(rng: &mut Rng, path: &str) -> Vec<u8> {
     ];
     rng.shuffle(&mut fields);
     format!("GET {path} HTTP/1.1\r\n{}\r\n\r\n", fields.join("\r\n")).into_bytes()
+}
+
+/// The same request with an offer of extensions.
+pub fn with_offer(mut request: Vec<u8>, offer: &str) -> Vec<u8> {
+    request.truncate(request.len() - 2);
+    request.extend(format!("Sec-WebSocket-Extensions: {offer}\r\n\r\n").into_bytes());
+    request
 }
 
 /// A plain request, the status of its answer, and whether it is a HEAD. None of them ends the

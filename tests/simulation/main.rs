@@ -6,6 +6,7 @@
 
 mod buffers;
 mod client;
+mod compression;
 mod contract;
 mod decoder;
 mod frames;

@@ -2,6 +2,8 @@
 
 use fastrand::Rng;
 
+use crate::compression::OFFERS;
+
 /// What the client wants of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Service {
@@ -68,6 +70,8 @@ pub struct Plan {
     pub requests: u32,
     /// Bytes of one write, at most.
     pub write_bytes_max: usize,
+    /// Extensions offered.
+    pub offer: Option<&'static str>,
 }
 
 impl Plan {
@@ -116,6 +120,7 @@ impl Plan {
             pipelined: rng.bool(),
             requests,
             write_bytes_max,
+            offer: offer(rng),
         }
     }
 
@@ -130,4 +135,10 @@ impl Plan {
     pub fn is_member(&self) -> bool {
         matches!(self.service, Service::Topic { .. })
     }
+}
+
+/// Drawn aside, so that all else stays as it is without offers.
+fn offer(rng: &Rng) -> Option<&'static str> {
+    let mut aside = Rng::with_seed(!rng.get_seed());
+    if aside.u8(..3) == 0 { None } else { aside.choice(&OFFERS).copied() }
 }

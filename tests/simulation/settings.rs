@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use ringwire::config::{Config, Engine, Limits, MessageTypes, SlowConsumer};
+use ringwire::config::{
+    Compression, CompressionMode, Config, Engine, Limits, MessageTypes, SlowConsumer,
+};
 
 use crate::kernel::Chaos;
 
@@ -82,7 +84,20 @@ fn config(rng: &mut Rng) -> Config {
             ..Engine::default()
         },
         drain: seconds(rng.u64(..10)),
+        compression: compression(rng),
         ..Config::default()
+    }
+}
+
+/// Drawn aside, so that all else stays as it is without compression.
+fn compression(rng: &Rng) -> Compression {
+    let mut aside = Rng::with_seed(!rng.get_seed());
+    let modes = [CompressionMode::Off, CompressionMode::Shared, CompressionMode::Dedicated];
+    Compression {
+        mode: *aside.choice(&modes).expect("some"),
+        level: aside.u8(..=9),
+        window_bits: aside.u8(9..=15),
+        threshold_bytes: *aside.choice(&[0, 20, 200]).expect("some"),
     }
 }
 

@@ -94,7 +94,7 @@ impl Broadcast {
         let subscribers = links.count() as usize - publishers.len();
         let orders = subscribers * publishers_of_topic;
         Self {
-            content: Content::new(&plan.sizes, plan.text, plan.unchecked),
+            content: Content::new(plan),
             deliveries,
             publishers,
             orders: (0..orders).map(|_| Order::default()).collect(),

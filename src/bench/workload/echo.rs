@@ -24,7 +24,7 @@ impl Echo {
     /// The connections of one thread, `count` of them.
     pub fn new(plan: &Plan, count: u32) -> Self {
         Self {
-            content: Content::new(&plan.sizes, plan.text, plan.unchecked),
+            content: Content::new(plan),
             in_flight: plan.in_flight,
             burst: plan.burst,
             progress: vec![(0, 0); count as usize],

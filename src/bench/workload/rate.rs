@@ -36,7 +36,7 @@ impl Rate {
     /// The connections of thread `lane`, `count` of them.
     pub fn new(plan: &Plan, lane: u32, lanes: u32, count: u32) -> Self {
         Self {
-            content: Content::new(&plan.sizes, plan.text, plan.unchecked),
+            content: Content::new(plan),
             pacer: Pacer::default(),
             share: f64::from(count) / f64::from(plan.connections),
             phase: f64::from(lane) / f64::from(lanes),

@@ -1,13 +1,16 @@
 //! What a connection costs: memory follows the bytes received, the bytes moved are linear in them,
 //! and a connection in the middle of nothing owns nothing.
 
+use std::cell::RefCell;
+
 use allocation_counter::measure;
 
 use super::super::{Output, Piece, Rules, Session};
 use super::client::{KEY, frame_with, message, open, request};
-use super::harness::{Harness, Sending};
+use super::harness::{Harness, Sending, codec};
 use crate::config::{Config, Limits, MessageTypes};
 use crate::http::{Policy, Serving};
+use crate::wire::deflate::codec::Codec;
 use crate::wire::header::OpCode;
 
 /// A session whose output is thrown away, so that only its own memory counts.
@@ -16,6 +19,7 @@ struct Bare {
     output: Output,
     limits: Limits,
     policy: Policy,
+    codec: RefCell<Codec>,
     /// Bytes of all that was to be sent or published.
     out_bytes: usize,
 }
@@ -27,6 +31,7 @@ impl Bare {
             output: Output::default(),
             limits: Limits::default(),
             policy: Policy::new(&Config::default()).unwrap(),
+            codec: codec(),
             out_bytes: 0,
         };
         bare.feed(&mut request(path));
@@ -43,6 +48,7 @@ impl Bare {
             serving: Serving::Open,
             stats: &String::new,
             now_s: 0,
+            codec: &self.codec,
             may_begin: true,
         };
         let consumed = self.session.receive(input, &rules, &mut self.output);

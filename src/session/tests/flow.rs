@@ -73,6 +73,7 @@ fn a_burst_goes_back_as_one_piece() {
             serving: crate::http::Serving::Open,
             stats: &String::new,
             now_s: 0,
+            codec: &super::harness::codec(),
             may_begin: true,
         };
         session.receive(&mut burst.clone(), &rules, output);

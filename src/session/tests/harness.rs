@@ -1,11 +1,14 @@
 //! A session with what an event loop does around it: input in pieces, a queue that control frames
 //! jump, a stash while there is no room to publish.
 
+use std::cell::RefCell;
+
 use super::client::{RESPONSE, request};
 use ringwire::config::{Limits, MessageTypes, Root};
 use ringwire::http::{Policy, Refusal, Route, Serving};
 use ringwire::session::{Initiator, Output, Piece, Rules, Session};
 use ringwire::wire::close::CloseCode;
+use ringwire::wire::deflate::codec::{Codec, Settings};
 use ringwire::wire::header::{Header, OpCode, Role};
 
 /// When queued bytes leave.
@@ -15,6 +18,15 @@ pub(super) enum Sending {
     Eager,
     /// Not before the end: everything is queued together.
     Lazy,
+}
+
+/// What an event loop lends to its sessions.
+pub(super) fn codec() -> RefCell<Codec> {
+    RefCell::new(Codec::new(Settings {
+        level: 1,
+        threshold_bytes: 16,
+        message_bytes_max: Limits::default().message_bytes,
+    }))
 }
 
 struct Queued {
@@ -30,6 +42,7 @@ pub(super) struct Harness {
     pub(super) message_types: MessageTypes,
     pub(super) policy: Policy,
     pub(super) now_s: u16,
+    pub(super) codec: RefCell<Codec>,
     pub(super) may_begin: bool,
     pub(super) published: Vec<Vec<u8>>,
     pub(super) closed: Option<(Initiator, CloseCode)>,
@@ -56,10 +69,12 @@ impl Harness {
                 root: Root::Echo,
                 allow_origin: Vec::new(),
                 subprotocols: Vec::new(),
+                compression: None,
                 request_head_bytes: 1024,
                 request_headers: 16,
             },
             now_s: 7,
+            codec: codec(),
             may_begin: true,
             published: Vec::new(),
             closed: None,
@@ -102,6 +117,7 @@ impl Harness {
                 serving: Serving::Open,
                 stats: &|| "{}".to_owned(),
                 now_s: self.now_s,
+                codec: &self.codec,
                 may_begin: self.may_begin,
             };
             let consumed = self.session.receive(&mut input, &rules, &mut output);
@@ -145,6 +161,12 @@ impl Harness {
     pub(super) fn sent(&mut self) -> Vec<u8> {
         self.leave();
         self.sent.clone()
+    }
+
+    /// Everything sent since this was asked last.
+    pub(super) fn take_sent(&mut self) -> Vec<u8> {
+        self.leave();
+        std::mem::take(&mut self.sent)
     }
 
     /// The frames sent, after the response to an upgrade if that was asked for here; panics unless

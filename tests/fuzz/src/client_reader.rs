@@ -35,12 +35,13 @@ enum Taken {
 fn outcome(bytes: &[u8], cuts: &[usize]) -> (Vec<Taken>, Result<(), Fault>) {
     let (mut partial, mut taken, mut from) = (None, Vec::new(), 0);
     for &end in cuts.iter().chain([&bytes.len()]) {
-        let read = read(&bytes[from..end], &mut partial, |incoming| {
+        let read = read(&bytes[from..end], 0, &mut partial, |incoming| {
             taken.push(match incoming {
                 Incoming::Message(opcode, payload) => Taken::Message(opcode, payload.to_vec()),
                 Incoming::Ping(payload) => Taken::Ping(payload.to_vec()),
                 Incoming::Pong => Taken::Pong,
                 Incoming::Close(payload) => Taken::Close(payload.to_vec()),
+                Incoming::Compressed(..) => panic!("compression was not agreed on"),
             });
             Ok(())
         });

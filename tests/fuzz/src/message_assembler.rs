@@ -112,7 +112,7 @@ impl Script {
                 }
                 Ok(())
             };
-            read(&self.served[from..end], &mut partial, take).expect("valid frames");
+            read(&self.served[from..end], 0, &mut partial, take).expect("valid frames");
             from = end;
         }
         assert!(messages == self.expected.messages && partial.is_none());

@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ringwire::config::Root;
 use ringwire::http::{Answer, Policy, Serving, answer};
+use ringwire::wire::deflate::negotiation::Terms;
 use sha1::{Digest, Sha1};
 
 /// The first byte says which limits hold and whether the server is open, the rest is the input.
@@ -17,6 +18,7 @@ pub fn check(data: &[u8]) {
         _ => Serving::Open,
     };
     let policy = Policy {
+        compression: Some(Terms { server_takeover: true, client_takeover: true, window_bits: 15 }),
         root: if choice & 0x10 == 0 { Root::Echo } else { Root::Broadcast },
         allow_origin: vec![ORIGIN.parse().expect("an origin")],
         subprotocols: vec!["chat".to_owned()],
