@@ -61,7 +61,7 @@ pub const MESSAGE_BYTES: Bound<u32> =
 pub const MESSAGE_FRAGMENTS: Bound<u32> = Bound { default: 131_072, least: 1, most: 1 << 30 };
 
 /// How hard messages are compressed: 0 stores them, 9 makes them smallest.
-pub const COMPRESSION_LEVEL: Bound<u8> = Bound { default: 1, least: 0, most: 9 };
+pub const COMPRESSION_LEVEL: Bound<u8> = Bound { default: 2, least: 0, most: 9 };
 
 /// How far back compressed messages refer, in bits; zlib has no smaller window for raw streams.
 pub const COMPRESSION_WINDOW_BITS: Bound<u8> = Bound { default: 15, least: 9, most: 15 };
