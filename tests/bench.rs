@@ -64,6 +64,26 @@ fn echo_answers_with_every_form_of_message() {
 }
 
 #[test]
+fn compressed_messages_are_sent_inflated_and_compared() {
+    let server = Server::ringwire(&["--compression", "dedicated"]);
+    let json_of_1_kib = "--compression --content json --size 1KiB";
+    for line in [
+        format!("echo --connections 3 --in-flight 4 {json_of_1_kib}"),
+        format!("broadcast --subscribers 5 --burst 8 {json_of_1_kib}"),
+    ] {
+        let path = if line.starts_with("echo") { "echo" } else { "broadcast/a" };
+        let json = passes(&format!("{}/{path}", server.url), &format!("{line} {SHORT}"));
+        let received = count(&json, "/counters/messages_received");
+        assert!(received > 0, "{json:#}");
+        assert_eq!(count(&json, "/counters/messages_compressed"), received, "{json:#}");
+    }
+    let plain = Server::ringwire(&[]);
+    let (code, json) =
+        measure(&format!("{}/echo", plain.url), &format!("echo --compression {SHORT}"));
+    assert_eq!((code, &json["verdict"]), (Some(1), &"failed".into()), "{json:#}");
+}
+
+#[test]
 fn a_rate_is_kept_step_by_step() {
     let server = Server::ringwire(&[]);
     let json = passes(&server.url, &format!("rate --connections 4 --rate 200,400 {SHORT}"));
