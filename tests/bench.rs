@@ -86,7 +86,8 @@ fn compressed_messages_are_sent_inflated_and_compared() {
 #[test]
 fn a_rate_is_kept_step_by_step() {
     let server = Server::ringwire(&[]);
-    let json = passes(&server.url, &format!("rate --connections 4 --rate 200,400 {SHORT}"));
+    let json =
+        passes(&server.url, &format!("rate --connections 4 --rate 200,400 --busy-poll {SHORT}"));
     let steps = json["steps"].as_array().expect("a list");
     assert_eq!(steps.len(), 2);
     assert_eq!((&steps[0]["rate"], &steps[1]["rate"]), (&200.into(), &400.into()));
