@@ -2,7 +2,7 @@
 //! the reference expects.
 
 use super::client::{request, served};
-use super::harness::{Harness, Sending};
+use super::harness::{Harness, Sending, codec};
 use super::reference::Expected;
 use ringwire::config::{Limits, MessageTypes};
 use ringwire::wire::header::OpCode;
@@ -12,6 +12,8 @@ use ringwire::wire::header::OpCode;
 pub(super) struct Arrival<'a> {
     /// The route: `/echo` returns messages, others publish them.
     pub(super) path: &'a str,
+    /// What was agreed on compression, before the script and whatever `with_request` says.
+    pub(super) compression: Option<Compression>,
     pub(super) message_types: MessageTypes,
     /// Where the bytes are cut, in ascending order.
     pub(super) cuts: &'a [usize],
@@ -22,11 +24,21 @@ pub(super) struct Arrival<'a> {
     pub(super) with_request: bool,
 }
 
+/// An agreement on compression.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Compression {
+    /// Whether the server's terms let messages refer to earlier ones.
+    pub(super) takeover: bool,
+    /// What the client adds to its offer, each with a semicolon before.
+    pub(super) parameters: &'static str,
+}
+
 impl<'a> Arrival<'a> {
     /// On an open connection that accepts everything and never has to pause.
     pub(super) fn new(path: &'a str, sending: Sending, cuts: &'a [usize]) -> Self {
         let message_types = MessageTypes::Any;
-        Self { path, message_types, cuts, sending, pauses: 0, with_request: false }
+        let (compression, pauses, with_request) = (None, 0, false);
+        Self { path, compression, message_types, cuts, sending, pauses, with_request }
     }
 
     /// Feeds the script, and checks everything that the peer would see.
@@ -57,13 +69,17 @@ impl<'a> Arrival<'a> {
     }
 
     /// The connection after all of the script.
-    fn feed(&self, script: &[u8]) -> Harness {
-        let (mut harness, input) = if self.with_request {
-            (Harness::new(self.sending), [&request(self.path), script].concat())
-        } else {
-            (Harness::open(self.path, self.sending), script.to_vec())
+    pub(super) fn feed(&self, script: &[u8]) -> Harness {
+        let (path, sending) = (self.path, self.sending);
+        let (mut harness, input) = match self.compression {
+            Some(Compression { takeover, parameters }) => {
+                (Harness::compressed(path, sending, takeover, parameters), script.to_vec())
+            }
+            None if self.with_request => (Harness::new(sending), [&request(path), script].concat()),
+            None => (Harness::open(path, sending), script.to_vec()),
         };
         harness.limits = limits();
+        harness.codec = codec(&harness.limits);
         harness.message_types = self.message_types;
         let (mut from, mut pauses) = (0, self.pauses);
         for &cut in self.cuts.iter().chain([&input.len()]) {

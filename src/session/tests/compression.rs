@@ -2,11 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::client::{KEY, close, frame_with, message, open, request};
+use super::client::{KEY, close, frame_with, message, open};
 use super::harness::{Harness, Sending};
 use crate::config::Limits;
 use crate::wire::close::CloseCode;
-use crate::wire::deflate::negotiation::Terms;
 use crate::wire::deflate::{Deflater, Inflater};
 use crate::wire::header::{Header, OpCode, RSV1, RSV2, Role};
 
@@ -14,17 +13,7 @@ const PATHS: [&str; 2] = ["/echo", "/broadcast/t"];
 
 /// A connection that offered compression with `parameters`.
 fn connect(path: &str, takeover: bool, parameters: &str) -> Harness {
-    let mut harness = Harness::new(Sending::Eager);
-    let terms = Terms { server_takeover: takeover, client_takeover: takeover, window_bits: 15 };
-    harness.policy.compression = Some(terms);
-    let mut request = request(path);
-    request.truncate(request.len() - 2);
-    let field = format!("Sec-WebSocket-Extensions: permessage-deflate{parameters}\r\n\r\n");
-    request.extend(field.into_bytes());
-    harness.feed(&request);
-    let response = String::from_utf8(harness.take_sent()).unwrap();
-    assert!(response.contains("Sec-WebSocket-Extensions: permessage-deflate"), "{response}");
-    harness
+    Harness::compressed(path, Sending::Eager, takeover, parameters)
 }
 
 fn deflated(payload: &[u8]) -> Vec<u8> {

@@ -31,7 +31,7 @@ impl Bare {
             output: Output::default(),
             limits: Limits::default(),
             policy: Policy::new(&Config::default()).unwrap(),
-            codec: codec(),
+            codec: codec(&Limits::default()),
             out_bytes: 0,
         };
         bare.feed(&mut request(path));

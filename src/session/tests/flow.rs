@@ -73,7 +73,7 @@ fn a_burst_goes_back_as_one_piece() {
             serving: crate::http::Serving::Open,
             stats: &String::new,
             now_s: 0,
-            codec: &super::harness::codec(),
+            codec: &super::harness::codec(&crate::config::Limits::default()),
             may_begin: true,
         };
         session.receive(&mut burst.clone(), &rules, output);

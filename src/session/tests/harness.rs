@@ -8,8 +8,10 @@ use ringwire::config::{Limits, MessageTypes, Root};
 use ringwire::http::{Policy, Refusal, Route, Serving};
 use ringwire::session::{Initiator, Output, Piece, Rules, Session};
 use ringwire::wire::close::CloseCode;
+use ringwire::wire::deflate::Inflater;
 use ringwire::wire::deflate::codec::{Codec, Settings};
-use ringwire::wire::header::{Header, OpCode, Role};
+use ringwire::wire::deflate::negotiation::Terms;
+use ringwire::wire::header::{Header, OpCode, RSV1, Role};
 
 /// When queued bytes leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +23,11 @@ pub(super) enum Sending {
 }
 
 /// What an event loop lends to its sessions.
-pub(super) fn codec() -> RefCell<Codec> {
+pub(super) fn codec(limits: &Limits) -> RefCell<Codec> {
     RefCell::new(Codec::new(Settings {
         level: 1,
         threshold_bytes: 16,
-        message_bytes_max: Limits::default().message_bytes,
+        message_bytes_max: limits.message_bytes,
     }))
 }
 
@@ -74,7 +76,7 @@ impl Harness {
                 request_headers: 16,
             },
             now_s: 7,
-            codec: codec(),
+            codec: codec(&Limits::default()),
             may_begin: true,
             published: Vec::new(),
             closed: None,
@@ -98,6 +100,28 @@ impl Harness {
         harness.leave();
         assert_eq!(std::mem::take(&mut harness.sent), RESPONSE);
         assert!(harness.session.is_open());
+        harness
+    }
+
+    /// A connection that agreed on compression with a client that offered these `parameters`;
+    /// with `takeover` both ends may refer to earlier messages. The response is not among what it
+    /// has sent.
+    pub(super) fn compressed(
+        path: &str,
+        sending: Sending,
+        takeover: bool,
+        parameters: &str,
+    ) -> Self {
+        let mut harness = Self::new(sending);
+        let terms = Terms { server_takeover: takeover, client_takeover: takeover, window_bits: 15 };
+        harness.policy.compression = Some(terms);
+        let mut request = request(path);
+        request.truncate(request.len() - 2);
+        let field = format!("Sec-WebSocket-Extensions: permessage-deflate{parameters}\r\n\r\n");
+        request.extend(field.into_bytes());
+        harness.feed(&request);
+        let response = String::from_utf8(harness.take_sent()).expect("ASCII");
+        assert!(response.contains("Sec-WebSocket-Extensions: permessage-deflate"), "{response}");
         harness
     }
 
@@ -173,7 +197,8 @@ impl Harness {
     /// they are what a server may send.
     pub(super) fn transcript(&mut self) -> Transcript {
         let sent = self.sent();
-        Transcript::read(sent.strip_prefix(RESPONSE).unwrap_or(&sent))
+        let extension_bits = self.session.server_window_bits().map_or(0, |_| RSV1);
+        Transcript::read(sent.strip_prefix(RESPONSE).unwrap_or(&sent), extension_bits)
     }
 
     fn apply(&mut self, input: &[u8], output: Output) {
@@ -245,18 +270,37 @@ pub(super) struct Transcript {
     pub(super) data: Vec<u8>,
     /// Pongs and pings, as they came: they may overtake data, so a split moves them among it.
     pub(super) controls: Vec<Frame>,
-    /// All whole data messages.
+    /// All whole data messages, inflated.
     pub(super) messages: Vec<(OpCode, Vec<u8>)>,
     /// The payload of the close frame.
     pub(super) close: Option<Vec<u8>>,
 }
 
+/// A message of the server that is being read.
+struct Message {
+    opcode: OpCode,
+    payload: Vec<u8>,
+    compressed: bool,
+}
+
+impl Message {
+    /// What it says to a client that remembers all before.
+    fn plain(self, inflater: &mut Inflater) -> Vec<u8> {
+        if !self.compressed {
+            return self.payload;
+        }
+        let (mut plain, bytes_max) = (Vec::new(), Limits::default().message_bytes as usize);
+        inflater.message(&self.payload, bytes_max, &mut plain).expect("a compressed message");
+        plain
+    }
+}
+
 impl Transcript {
-    fn read(mut bytes: &[u8]) -> Self {
+    fn read(mut bytes: &[u8], extension_bits: u8) -> Self {
         let mut transcript = Self::default();
-        let mut open: Option<(OpCode, Vec<u8>)> = None;
+        let (mut open, mut inflater) = (None::<Message>, Inflater::default());
         while let Some((header, header_bytes)) =
-            Header::decode(bytes, Role::Client, 0).expect("a server's frame")
+            Header::decode(bytes, Role::Client, extension_bits).expect("a server's frame")
         {
             assert_eq!(transcript.close, None, "a frame after the close frame");
             let end = header_bytes + header.payload_bytes as usize;
@@ -275,14 +319,15 @@ impl Transcript {
                 OpCode::Close => transcript.close = Some(payload),
                 OpCode::Text | OpCode::Binary => {
                     assert!(open.is_none(), "a message within a message");
-                    open = Some((opcode, payload));
+                    open = Some(Message { opcode, payload, compressed: header.rsv == RSV1 });
                 }
                 OpCode::Continuation => {
-                    open.as_mut().expect("a message to continue").1.extend(payload);
+                    open.as_mut().expect("a message to continue").payload.extend(payload);
                 }
             }
             if fin && !opcode.is_control() {
-                transcript.messages.extend(open.take());
+                let message = open.take().expect("an open message");
+                transcript.messages.push((message.opcode, message.plain(&mut inflater)));
             }
         }
         assert!(transcript.close.is_none() || bytes.is_empty(), "bytes after the close frame");

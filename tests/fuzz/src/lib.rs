@@ -4,6 +4,7 @@
 pub mod client_reader;
 pub mod close_payload;
 pub mod config_file;
+pub mod deflate;
 pub mod frame_decoder;
 pub mod message_assembler;
 pub mod request_head;
@@ -23,15 +24,18 @@ mod harness;
 mod header_reference;
 #[path = "../../../src/session/tests/reference.rs"]
 mod reference;
+#[path = "../../../src/wire/deflate/tests/strict.rs"]
+mod strict;
 
 /// A target's name and its check.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets; the names are those of the modules, of the programs and of the corpora.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("client_reader", client_reader::check),
     ("close_payload", close_payload::check),
     ("config_file", config_file::check),
+    ("deflate", deflate::check),
     ("frame_decoder", frame_decoder::check),
     ("message_assembler", message_assembler::check),
     ("request_head", request_head::check),
