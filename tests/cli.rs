@@ -134,7 +134,7 @@ fn values_that_contradict_each_other_are_refused() {
             &["receive-buffers", "32768", "receive-buffer-size", "1MiB", "4294967296"],
         ),
         (
-            &["--max-memory", "16MiB", "--shards", "5"],
+            &["--max-memory", "16MiB", "--shards", "5", "--receive-buffers", "32"],
             &["max-memory", "16MiB", "shards", "5", "receive-buffers", "10485760"],
         ),
         (&["--listen", ""], &["listen", "at least one"]),
