@@ -27,7 +27,8 @@
 //!
 //! One `io_uring_enter` a tick submits every request and waits for the next completion, so the
 //! more there is to do, the less each message pays for the crossing. A fan-out to a thousand
-//! subscribers is one enter.
+//! subscribers is one enter. The wait ends with the first completion, or with `--batch-wait-us`
+//! gathers them for that long.
 //!
 //! # What a connection costs
 //!
@@ -87,12 +88,14 @@
 //! * [`memory`]: how short memory is, measured on the control thread and heeded by the shards.
 //! * [`serve`], [`control`]: starting and pinning shards; signals, on a thread that never touches a
 //!   connection.
+//! * [`bench`]: the load generator: the client's role on the same ring and wire format, and no part
+//!   of the server.
 //!
 //! # Deliberately absent
 //!
 //! No lock and no shared map on the path of a message; no allocation for an idle connection; no
-//! timer in the kernel; no unsafe outside the files that talk to the kernel, the mask kernels and
-//! the broadcast ring; no clock below the loop.
+//! timer in the kernel; no unsafe outside the files that talk to the kernel or the allocator, the
+//! mask kernels and the broadcast ring; no clock below the loop.
 
 // Files of tests that `tests/fuzz` runs as well call the crate by its name.
 #[cfg(test)]
