@@ -73,7 +73,7 @@ impl Reflection {
         let (mut start, mut end, mut messages) = (self.start, self.end, 0);
         let mut result = Ok(());
         while let Some(message) = WholeMessage::decode(&input[at..])
-            && (message.first == accepted[0] || message.first == accepted[1])
+            && accepted.contains(&message.first)
             && message.payload_bytes <= payload_bytes_max
         {
             if end == start {
@@ -125,13 +125,9 @@ impl WholeMessage {
             127 => (8, usize::try_from(u64::from_be_bytes(*bytes[2..].first_chunk()?)).ok()?),
             _ => return None,
         };
-        let is_minimal = match length_bytes {
-            0 => true,
-            2 => payload_bytes > 125,
-            _ => payload_bytes > 0xffff,
-        };
-        let mask = MaskKey(*bytes.get(2 + length_bytes..)?.first_chunk()?);
         let header_bytes = 2 + length_bytes + MASK_BYTES;
+        let is_minimal = Header::encoded_bytes(payload_bytes as u64, true) == header_bytes;
+        let mask = MaskKey(*bytes.get(2 + length_bytes..)?.first_chunk()?);
         let is_whole = payload_bytes <= bytes.len() - header_bytes;
         (is_minimal && is_whole).then_some(Self { first, header_bytes, payload_bytes, mask })
     }

@@ -96,15 +96,7 @@ pub fn validate(message: &[u8]) -> Result<(), InvalidUtf8> {
 /// Whether the word-wise ASCII test settles a chunk, as it does for most small messages.
 #[inline]
 fn is_short_ascii(chunk: &[u8]) -> bool {
-    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
-    if chunk.len() >= SHORT_BYTES {
-        return false;
-    }
-    // The library's test goes byte by byte below one vector, which most messages are.
-    let (words, tail) = chunk.as_chunks();
-    let bits = words.iter().fold(0, |bits, &word| bits | u64::from_ne_bytes(word));
-    let tail_bits = tail.iter().fold(0, |bits, byte| bits | byte);
-    bits & HIGH_BITS == 0 && tail_bits < 0x80
+    chunk.len() < SHORT_BYTES && chunk.is_ascii()
 }
 
 /// Bytes of the longest character (RFC 3629 section 3).

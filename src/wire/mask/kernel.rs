@@ -148,7 +148,7 @@ pub(super) unsafe fn unmask<V: Vector>(
 ///
 /// # Safety
 /// As for [`Kernel`] but for `bytes`, which is below [`SHORT_BYTES`].
-#[inline(always)]
+#[inline]
 pub(super) unsafe fn unmask_short(source: *const u8, target: *mut u8, bytes: usize, key: MaskKey) {
     // SAFETY: each arm's word fits `bytes`, and two cover it; the caller vouches for the rest.
     unsafe {

@@ -50,7 +50,7 @@ pub fn apply(payload: &mut [u8], key: MaskKey) {
 ///
 /// # Panics
 /// `from` is not a range of `buffer`, or `to` is after its start.
-#[inline(always)]
+#[inline]
 pub fn shift(buffer: &mut [u8], from: Range<usize>, to: usize, key: MaskKey) {
     assert!(to <= from.start && from.start <= from.end && from.end <= buffer.len());
     let start = buffer.as_mut_ptr();
@@ -87,7 +87,7 @@ struct Backend {
 ///
 /// # Safety
 /// As for [`Kernel`], with any number of bytes.
-#[inline(always)]
+#[inline]
 unsafe fn unmask(source: *const u8, target: *mut u8, bytes: usize, key: MaskKey) {
     // SAFETY: passed on from the caller, with the number of bytes that each function takes.
     unsafe {
