@@ -1,6 +1,5 @@
 //! Every optional kernel ability may be missing: the server says so and works without it.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::peer::{BINARY, Peer, TEXT};
@@ -62,7 +61,7 @@ fn a_batch_wait_makes_small_batches_wait() {
 
 #[test]
 fn a_batch_wait_is_refused_where_the_kernel_cannot() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
+    let mut command = Server::command();
     command.args(["--listen", "127.0.0.1:0", "--batch-wait-us", "200", "--disable", "min-wait"]);
     let output = command.output().expect("the binary runs");
     let said = String::from_utf8_lossy(&output.stderr);

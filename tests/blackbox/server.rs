@@ -26,15 +26,20 @@ impl Server {
         Self::start_on(&["127.0.0.1:0"], shards, flags)
     }
 
-    /// Starts with these listeners and waits until all TCP ones are announced.
-    pub fn start_on(listeners: &[&str], shards: usize, flags: &[&str]) -> Self {
+    /// The program alone; the settings of the person who runs the tests do not reach it.
+    pub fn command() -> Command {
         let binary = env::var("RINGWIRE_TEST_BINARY")
             .unwrap_or_else(|_| env!("CARGO_BIN_EXE_ringwire").to_owned());
         let mut command = Command::new(binary);
-        // The settings of the person who runs the tests must not reach the server under test.
         for (name, _) in env::vars().filter(|(name, _)| name.starts_with("RINGWIRE_")) {
             command.env_remove(name);
         }
+        command
+    }
+
+    /// Starts with these listeners and waits until all TCP ones are announced.
+    pub fn start_on(listeners: &[&str], shards: usize, flags: &[&str]) -> Self {
+        let mut command = Self::command();
         command.arg("--shards").arg(shards.to_string());
         for listener in listeners {
             command.args(["--listen", listener]);

@@ -56,22 +56,22 @@ fn inflate(mut input: Unstructured<'_>) -> Result<()> {
     let (bytes_max, text) = (usize::from(bytes_max), input.take_rest());
     let cuts = places(cuts, text.len());
     let (mut own, mut shared) = (Inflater::default(), Inflater::default());
-    let (mut from, mut stands_alone) = (0, true);
+    let (mut from, mut is_fresh) = (0, true);
     for end in cuts.into_iter().chain([text.len()]) {
         let message = &text[from..end];
         let first = inflated(bytes_max, |out| own.message(message, bytes_max, out));
-        if first.is_err() {
-            own.reset();
-            stands_alone = true;
-        }
         // What was before makes no difference to a message by itself.
         let lone = inflated(bytes_max, |out| shared.lone_message(message, bytes_max, out));
         let mut fresh = Inflater::default();
         assert_eq!(inflated(bytes_max, |out| fresh.lone_message(message, bytes_max, out)), lone);
-        // One that stands for itself means the same to those who remember others, unless one of
-        // these ended within a block, which it would then go on with.
-        stands_alone &= lone.is_ok() || first.is_err();
-        assert!(!stands_alone || lone.is_err() || first == lone);
+        // It means the same to those who remember others, while there are none. Later ones may go
+        // on with a block that was cut off, which not even `lone_message` always sees: the bits
+        // that end the stream may end the block as well.
+        assert!(!is_fresh || lone.is_err() || first == lone);
+        is_fresh = first.is_err();
+        if first.is_err() {
+            own.reset();
+        }
         from = end;
     }
     Ok(())
