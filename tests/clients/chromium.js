@@ -1,10 +1,11 @@
 // Headless Chromium using the page at `/` as a person would, and its own WebSocket for the rest.
-// Argument: the server's URL, which speaks the subprotocol `chat` and takes messages up to 1 MiB.
+// Arguments: the URL of a server that speaks the subprotocol `chat` and takes messages up to 1 MiB,
+// and its setting for compression, which every browser offers.
 "use strict";
 const assert = require("node:assert/strict");
 const { chromium } = require("playwright-core");
 
-const base = process.argv[2];
+const [base, compression] = process.argv.slice(2);
 
 async function connect(page, { route, topic, exclude }) {
   await page.selectOption("#route", route);
@@ -63,7 +64,7 @@ async function broadcastOnThePages(loud, quiet) {
 }
 
 // Runs inside the page: the browser's own client, without the page's script.
-async function inTheBrowser(base) {
+async function inTheBrowser({ base, compression }) {
   const closed = (socket) => new Promise((resolve) =>
     socket.addEventListener("close", ({ code, wasClean }) => resolve(`${code} ${wasClean}`)));
   const opened = (socket) => new Promise((resolve, reject) => {
@@ -87,7 +88,8 @@ async function inTheBrowser(base) {
   const end = closed(socket);
   await opened(socket);
   check(socket.protocol === "chat", `subprotocol ${socket.protocol}`);
-  check(socket.extensions === "", `extensions ${socket.extensions}`);
+  const isCompressed = socket.extensions.startsWith("permessage-deflate");
+  check(isCompressed === (compression !== "off"), `extensions ${socket.extensions}`);
   for (let index = 0; index < count; index++) socket.send(`message ${index}`);
   const bytes = new Uint8Array(1 << 20).map((_, index) => index % 251);
   socket.send(bytes);
@@ -133,7 +135,7 @@ process.exitCode = 1;
     await echoOnThePage(pages[0]);
     await broadcastOnThePages(pages[0], pages[1]);
     assert.deepEqual(faults, [], "the page has no errors and breaks no policy of its own");
-    await pages[0].evaluate(inTheBrowser, base);
+    await pages[0].evaluate(inTheBrowser, { base, compression });
   } finally {
     await browser.close();
   }
