@@ -141,10 +141,10 @@ impl Inflater {
     ) -> Result<(), InflateError> {
         let end = out.len().saturating_add(bytes_max);
         let inflated = self.message(message, bytes_max, out).and_then(|()| {
-            match self.inflate(&FINAL_BLOCK, end, out)? {
-                (_, true) => Ok(()),
-                (_, false) => Err(InflateError::Corrupt),
-            }
+            let bytes = out.len();
+            let (_, ended) = self.inflate(&FINAL_BLOCK, end, out)?;
+            // Within a block the end would be read as more of its content.
+            if ended && out.len() == bytes { Ok(()) } else { Err(InflateError::Corrupt) }
         });
         self.reset();
         inflated
