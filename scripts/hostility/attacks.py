@@ -206,7 +206,8 @@ def memory(scene):
         thread.join()
     shed, refused = stats["connections_shed"], stats["connections_refused"]["short_of_memory"]
     expect(scene.subject.is_alive(), "the server has ended")
-    expect(shed > 0 and refused > 0, f"{shed} shed, {refused} refused: {stats['memory']}")
+    # Whether somebody must be shed as well depends on how fast memory fills: refusing may suffice.
+    expect(refused > 0, f"{shed} shed, {refused} refused: {stats['memory']}")
     most = peak.stop()
     expect(most <= limit, f"{most / MIB:.0f} MiB resident at the peak")
     calm = eventually(lambda: scene.subject.stats()["memory"]["pressure"] == "calm")

@@ -346,7 +346,8 @@ impl Workload for Broadcast {
 
 /// After this a burst is not waited for any longer.
 const STALL_NS: u64 = 1_000_000_000;
-/// Nothing new within this time after the end means that nothing more comes.
-const QUIET_NS: u64 = 1_000_000_000;
+/// Nothing new within this time after the end means that nothing more comes. Longer than a busy
+/// machine stalls, or what is late would be counted as lost.
+const QUIET_NS: u64 = 5_000_000_000;
 /// Between two looks at whether the last messages have come, and for threads' clocks to agree.
 const TAIL_NS: u64 = 10_000_000;
