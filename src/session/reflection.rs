@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Output, Piece, Rules};
 use crate::config::MessageTypes;
 use crate::wire::error::Violation;
-use crate::wire::header::{HEADER_BYTES_MAX, Header, OpCode};
+use crate::wire::header::{FIN, HEADER_BYTES_MAX, Header, MASK_BYTES, MASKED, OpCode};
 use crate::wire::mask::{self, MaskKey};
 use crate::wire::utf8;
 
@@ -158,6 +158,3 @@ fn first_bytes(message_types: MessageTypes) -> [u8; 2] {
 
 const TEXT: u8 = FIN | OpCode::Text as u8;
 const BINARY: u8 = FIN | OpCode::Binary as u8;
-const FIN: u8 = 0x80;
-const MASKED: u8 = 0x80;
-const MASK_BYTES: usize = 4;

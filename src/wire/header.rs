@@ -257,10 +257,12 @@ pub const RSV2: u8 = 0x20;
 /// The third reserved bit.
 pub const RSV3: u8 = 0x10;
 
-const FIN: u8 = 0x80;
+/// In the first byte: the frame ends its message.
+pub(crate) const FIN: u8 = 0x80;
 const RSV_BITS: u8 = RSV1 | RSV2 | RSV3;
 const OPCODE_BITS: u8 = 0x0f;
-const MASKED: u8 = 0x80;
+/// In the second byte: the payload is masked.
+pub(crate) const MASKED: u8 = 0x80;
 const LENGTH_BITS: u8 = 0x7f;
 
 /// The largest length that the second byte holds itself, and the limit of control frames.
@@ -272,7 +274,8 @@ const LENGTH_16: u8 = 126;
 /// In the second byte: the length follows in 64 bits.
 const LENGTH_64: u8 = 127;
 
-const MASK_BYTES: usize = 4;
+/// Bytes of the masking key.
+pub(crate) const MASK_BYTES: usize = 4;
 
 #[cfg(test)]
 mod tests;
