@@ -75,6 +75,7 @@ impl Reactor {
                 self.connections.try_remove(key.index as usize);
             }
             Event::Readable { .. }
+            | Event::Finished { .. }
             | Event::ShutDown { .. }
             | Event::ResetArmed { .. }
             | Event::Woken => {}

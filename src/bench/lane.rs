@@ -166,7 +166,10 @@ impl<W: Workload> Lane<W> {
             Event::Readable { key } => self.request_ended(key, Flags::POLLING),
             Event::ShutDown { key } => self.request_ended(key, Flags::SHUTTING_DOWN),
             Event::Closed { key } => self.freed(key),
-            Event::Accepted { .. } | Event::ResetArmed { .. } | Event::Woken => {}
+            Event::Accepted { .. }
+            | Event::Finished { .. }
+            | Event::ResetArmed { .. }
+            | Event::Woken => {}
         }
     }
 

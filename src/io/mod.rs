@@ -65,6 +65,11 @@ pub enum Event {
         /// What was to be sent, given back.
         outgoing: Outgoing,
     },
+    /// The end of the stream behind a last send was sent, or not, when that send was not whole.
+    Finished {
+        /// Whose.
+        key: Key,
+    },
     /// A shutdown completed.
     ShutDown {
         /// Whose.
@@ -103,6 +108,10 @@ pub trait Io {
     fn cancel_poll(&mut self, key: Key);
     /// Sends; a payload that holds a receive buffer is never left waiting for the peer.
     fn send(&mut self, key: Key, slot: Slot, outgoing: Outgoing);
+    /// Sends what is the last and shuts down the sending side behind it, so that the end of the
+    /// stream travels in the same packet. When the send is short or fails, the side stays open.
+    /// Ends in two events. The payload holds no receive buffer.
+    fn send_last(&mut self, key: Key, slot: Slot, outgoing: Outgoing);
     /// Shuts down the sending side, or both.
     fn shutdown(&mut self, key: Key, slot: Slot, both: bool);
     /// Makes the coming close reset the peer; false when the kernel cannot.

@@ -123,11 +123,24 @@ impl Ring {
             if pushed.is_ok() {
                 return;
             }
-            // A full queue is submitted without waiting. Errors show again at the tick's own
-            // submit.
-            self.buffers.publish();
-            let _ = self.ring.submitter().submit();
+            self.submit_early();
         }
+    }
+
+    /// Makes room for `entries` requests that must be submitted together, because they are linked.
+    fn make_room(&mut self, entries: usize) {
+        while {
+            let submission = self.ring.submission();
+            submission.capacity() - submission.len() < entries
+        } {
+            self.submit_early();
+        }
+    }
+
+    /// A full queue is submitted without waiting. Errors show again at the tick's own submit.
+    fn submit_early(&mut self) {
+        self.buffers.publish();
+        let _ = self.ring.submitter().submit();
     }
 
     pub(super) fn cancel(&mut self, token: Token) {
@@ -139,6 +152,30 @@ impl Ring {
                 .user_data(cancel)
                 .flags(squeue::Flags::SKIP_SUCCESS),
         );
+    }
+
+    /// Takes the payload into keeping and makes the request that sends it.
+    fn sending(
+        &mut self,
+        key: Key,
+        slot: Slot,
+        outgoing: Outgoing,
+        further_flags: i32,
+    ) -> squeue::Entry {
+        let flags = libc::MSG_NOSIGNAL | further_flags;
+        let (vectors, entry) = match &outgoing {
+            Outgoing::One(segment) => {
+                let (base, len) = address(&self.buffers, segment);
+                let send = opcode::Send::new(Fixed(slot), base, len as u32).flags(flags);
+                (None, send.build())
+            }
+            Outgoing::Many(segments) => {
+                let (vectors, entry) = self.vectored(slot, segments, flags);
+                (Some(vectors), entry)
+            }
+        };
+        let index = self.in_flight.insert(Sending { key, outgoing, vectors });
+        entry.user_data(Token::indexed(Verb::Send, index).to_bits())
     }
 
     fn vectored(&mut self, slot: Slot, segments: &[Segment], flags: i32) -> SendVectors {
@@ -172,6 +209,7 @@ impl Ring {
                 let (key, outgoing) = self.in_flight.remove(key.index)?;
                 Event::Sent { key, result: check(result), outgoing }
             }
+            Verb::Finish => Event::Finished { key },
             Verb::Shutdown => Event::ShutDown { key },
             Verb::Reset => Event::ResetArmed { key },
             Verb::Close => Event::Closed { key },
@@ -295,20 +333,18 @@ impl Io for Ring {
 
     fn send(&mut self, key: Key, slot: Slot, outgoing: Outgoing) {
         let wait = if outgoing.holds_buffer() { libc::MSG_DONTWAIT } else { 0 };
-        let flags = libc::MSG_NOSIGNAL | wait;
-        let (vectors, entry) = match &outgoing {
-            Outgoing::One(segment) => {
-                let (base, len) = address(&self.buffers, segment);
-                let send = opcode::Send::new(Fixed(slot), base, len as u32).flags(flags);
-                (None, send.build())
-            }
-            Outgoing::Many(segments) => {
-                let (vectors, entry) = self.vectored(slot, segments, flags);
-                (Some(vectors), entry)
-            }
-        };
-        let index = self.in_flight.insert(Sending { key, outgoing, vectors });
-        self.push(entry.user_data(Token::indexed(Verb::Send, index).to_bits()));
+        let entry = self.sending(key, slot, outgoing, wait);
+        self.push(entry);
+    }
+
+    fn send_last(&mut self, key: Key, slot: Slot, outgoing: Outgoing) {
+        debug_assert!(!outgoing.holds_buffer());
+        // MSG_MORE holds the bytes back for the FIN; with MSG_WAITALL a short send breaks the link.
+        let entry = self.sending(key, slot, outgoing, libc::MSG_MORE | libc::MSG_WAITALL);
+        let finish = opcode::Shutdown::new(Fixed(slot), libc::SHUT_WR).build();
+        self.make_room(2);
+        self.push(entry.flags(squeue::Flags::IO_LINK));
+        self.push(finish.user_data(Token::new(Verb::Finish, key).to_bits()));
     }
 
     fn shutdown(&mut self, key: Key, slot: Slot, both: bool) {

@@ -32,6 +32,7 @@ pub(super) enum Verb {
     Receive,
     Poll,
     Send,
+    Finish,
     Shutdown,
     Reset,
     Close,
@@ -42,11 +43,12 @@ pub(super) enum Verb {
 
 impl Verb {
     fn from_bits(bits: u8) -> Option<Self> {
-        const ALL: [Verb; 10] = [
+        const ALL: [Verb; 11] = [
             Verb::Accept,
             Verb::Receive,
             Verb::Poll,
             Verb::Send,
+            Verb::Finish,
             Verb::Shutdown,
             Verb::Reset,
             Verb::Close,

@@ -26,8 +26,10 @@ bitflags! {
         const ARMING_RESET = 1 << 5;
         /// The slot is being closed.
         const CLOSING_SLOT = 1 << 6;
+        /// The end of the stream is under way, behind the last send.
+        const ENDING_STREAM = 1 << 7;
         /// Any request that must end before the slot may be closed.
-        const UNDER_WAY = 0b111_1101;
+        const UNDER_WAY = 0b1111_1101;
 
         /// Waits for its turn to send at the end of the tick.
         const DIRTY = 1 << 8;
@@ -35,7 +37,7 @@ bitflags! {
         const MID_FRAME = 1 << 9;
         /// After what is queued, no more will be sent.
         const FINISHING = 1 << 10;
-        /// Our FIN is out.
+        /// Our FIN is out, or follows the send in flight.
         const FINISHED = 1 << 11;
         /// The peer's FIN is in.
         const PEER_FINISHED = 1 << 12;

@@ -250,6 +250,7 @@ impl<I: Io> Shard<I> {
             Event::Received { key, result, more } => self.received(key, result, more),
             Event::Readable { key } => self.readable(key),
             Event::Sent { key, result, outgoing } => self.sent(key, result, outgoing),
+            Event::Finished { key } => self.request_ended(key, Flags::ENDING_STREAM),
             Event::ShutDown { key } => self.request_ended(key, Flags::SHUTTING_DOWN),
             Event::ResetArmed { key } => self.request_ended(key, Flags::ARMING_RESET),
             Event::Closed { key } => self.slot_closed(key),

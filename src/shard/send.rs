@@ -1,7 +1,7 @@
 //! Bytes to a peer: one send in flight, everything that piles up meanwhile leaves with the next.
 
 use super::Shard;
-use super::connections::Flags;
+use super::connections::{Connection, Flags};
 use crate::io::{Errno, Io, Key, Outgoing, Segment};
 
 impl<I: Io> Shard<I> {
@@ -30,9 +30,8 @@ impl<I: Io> Shard<I> {
                         // It may wait for the peer, and so may what did not fit into it.
                         connection.outbox.detach(|segment| detached(&mut self.io, segment));
                     }
-                    connection.flags.insert(Flags::SENDING);
                     connection.flags.set(Flags::MID_FRAME, !outgoing.ends_frame());
-                    self.io.send(key, connection.slot, outgoing);
+                    connection.send(&mut self.io, key, outgoing);
                     if connection.flags.contains(Flags::PAUSED) {
                         self.settle(key);
                     }
@@ -72,6 +71,10 @@ impl<I: Io> Shard<I> {
             connection.last_active = now;
         }
         connection.flags.set(Flags::BACKED_UP, sent < outgoing.len());
+        if sent < outgoing.len() {
+            // What was to be the last is not: no end of the stream followed it.
+            connection.flags.remove(Flags::FINISHED);
+        }
         if connection.flags.contains(Flags::DOOMED) {
             self.release_outgoing(outgoing);
             return self.settle(key);
@@ -140,6 +143,24 @@ impl<I: Io> Shard<I> {
         match outgoing {
             Outgoing::One(segment) => release(segment),
             Outgoing::Many(segments) => segments.into_iter().for_each(release),
+        }
+    }
+}
+
+impl Connection {
+    /// Starts a send; should it be the last, the end of the stream goes with it.
+    fn send<I: Io>(&mut self, io: &mut I, key: Key, outgoing: Outgoing) {
+        let ends_itself = Flags::PEER_FINISHED | Flags::FINISHED | Flags::ENDING_STREAM;
+        let is_last = self.flags.contains(Flags::FINISHING)
+            && !self.flags.intersects(ends_itself)
+            && self.outbox.is_empty()
+            && !outgoing.holds_buffer();
+        self.flags.insert(Flags::SENDING);
+        if is_last {
+            self.flags.insert(Flags::FINISHED | Flags::ENDING_STREAM);
+            io.send_last(key, self.slot, outgoing);
+        } else {
+            io.send(key, self.slot, outgoing);
         }
     }
 }

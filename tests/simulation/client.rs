@@ -41,6 +41,8 @@ pub struct Client {
     pub socket: Option<SocketId>,
     pub rng: Rng,
     pub decoder: Decoder,
+    /// Since when a part of something has been there.
+    pub within_since_ms: Option<u64>,
     /// Bytes to be written.
     pub out: VecDeque<u8>,
     /// Bytes ever put into `out`.
@@ -87,6 +89,7 @@ impl Client {
             socket: None,
             rng,
             decoder: Decoder::default(),
+            within_since_ms: None,
             out: VecDeque::new(),
             queued: 0,
             connected_ms: 0,
@@ -240,7 +243,10 @@ impl Client {
                 self.decoder.push(&bytes);
                 while let Some(item) = self.decoder.next() {
                     self.take(item, context);
+                    self.within_since_ms = None;
                 }
+                let since_ms = self.within_since_ms.unwrap_or(context.now_ms);
+                self.within_since_ms = self.decoder.is_within().then_some(since_ms);
             }
             Read::End(end) => {
                 trace!("client {}: sees the end {end:?}", self.number);

@@ -11,14 +11,22 @@ pub enum Kind {
     Receive,
     Poll,
     Send,
+    Finish,
     Shutdown,
     Reset,
     Close,
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] =
-        [Self::Receive, Self::Poll, Self::Send, Self::Shutdown, Self::Reset, Self::Close];
+    pub const ALL: [Self; 7] = [
+        Self::Receive,
+        Self::Poll,
+        Self::Send,
+        Self::Finish,
+        Self::Shutdown,
+        Self::Reset,
+        Self::Close,
+    ];
 
     /// The flag by which a connection remembers that such a request is under way.
     fn flag(self) -> Flags {
@@ -26,6 +34,7 @@ impl Kind {
             Self::Receive => Flags::RECEIVING,
             Self::Poll => Flags::POLLING,
             Self::Send => Flags::SENDING,
+            Self::Finish => Flags::ENDING_STREAM,
             Self::Shutdown => Flags::SHUTTING_DOWN,
             Self::Reset => Flags::ARMING_RESET,
             Self::Close => Flags::CLOSING_SLOT,

@@ -33,6 +33,11 @@ impl Decoder {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Whether the beginning of something has arrived.
+    pub fn is_within(&self) -> bool {
+        !self.bytes.is_empty() || self.partial.is_some()
+    }
+
     /// Takes note of a request, whose answer comes after those before.
     pub fn expect_response(&mut self, head: bool) {
         self.heads.push_back(head);

@@ -80,6 +80,14 @@ pub struct Armed {
     pub cancelled: bool,
 }
 
+/// How far the end of a stream behind a last send has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    AwaitsSend,
+    Due,
+    Cancelled,
+}
+
 /// What holds a slot, and what has been started on it.
 pub struct Tenant {
     pub socket: SocketId,
@@ -87,6 +95,7 @@ pub struct Tenant {
     pub receive: Option<Armed>,
     pub poll: Option<Armed>,
     pub send: Option<Outgoing>,
+    pub finish: Option<Finish>,
     pub shutdown: Option<bool>,
     pub reset: bool,
     pub close: bool,
@@ -98,6 +107,7 @@ enum Request {
     CancelReceive(Key),
     CancelPoll(Key),
     Send(Key, Slot, Outgoing),
+    SendLast(Key, Slot, Outgoing),
     Shutdown(Key, Slot, bool),
     Other(Kind, Key, Slot),
     Wake(usize),
@@ -170,6 +180,11 @@ impl Kernel {
                     }
                 }
                 Request::Send(key, slot, outgoing) => self.tenant(key, slot).send = Some(outgoing),
+                Request::SendLast(key, slot, outgoing) => {
+                    let tenant = self.tenant(key, slot);
+                    tenant.send = Some(outgoing);
+                    tenant.finish = Some(Finish::AwaitsSend);
+                }
                 Request::Shutdown(key, slot, both) => {
                     self.tenant(key, slot).shutdown = Some(both);
                 }
@@ -197,7 +212,9 @@ impl Kernel {
             _ => 0,
         });
         let queued = self.queued.iter().map(|request| match request {
-            Request::Send(_, _, outgoing) => lent_segments(outgoing),
+            Request::Send(_, _, outgoing) | Request::SendLast(_, _, outgoing) => {
+                lent_segments(outgoing)
+            }
             _ => 0,
         });
         let sends = self.slots.iter().flatten().filter_map(|tenant| tenant.send.as_ref());
@@ -230,7 +247,7 @@ impl Tenant {
             Kind::Poll => self.poll = armed,
             Kind::Reset => self.reset = true,
             Kind::Close => self.close = true,
-            Kind::Send | Kind::Shutdown => unreachable!("requests of their own"),
+            Kind::Send | Kind::Finish | Kind::Shutdown => unreachable!("requests of their own"),
         }
     }
 }
@@ -268,6 +285,14 @@ impl Io for Kernel {
         assert!(!outgoing.is_empty(), "an empty send");
         self.contract.begin(key, Kind::Send);
         self.queue(Request::Send(key, slot, outgoing));
+    }
+
+    fn send_last(&mut self, key: Key, slot: Slot, outgoing: Outgoing) {
+        assert!(!outgoing.is_empty(), "an empty send");
+        assert!(!outgoing.holds_buffer(), "a last send may wait for its peer");
+        self.contract.begin(key, Kind::Send);
+        self.contract.begin(key, Kind::Finish);
+        self.queue(Request::SendLast(key, slot, outgoing));
     }
 
     fn shutdown(&mut self, key: Key, slot: Slot, both: bool) {
@@ -319,6 +344,7 @@ impl Io for Kernel {
             Event::Received { key, more: false, .. } => self.contract.end(*key, Kind::Receive),
             Event::Readable { key } => self.contract.end(*key, Kind::Poll),
             Event::Sent { key, .. } => self.contract.end(*key, Kind::Send),
+            Event::Finished { key } => self.contract.end(*key, Kind::Finish),
             Event::ShutDown { key } => self.contract.end(*key, Kind::Shutdown),
             Event::ResetArmed { key } => self.contract.end(*key, Kind::Reset),
             Event::Closed { key } => self.contract.end(*key, Kind::Close),

@@ -5,7 +5,7 @@ use ringwire::io::{Event, Key, Outgoing, Segment};
 
 use crate::buffers::Buffers;
 use crate::contract::Kind;
-use crate::kernel::{Accept, Armed, Kernel, Tenant};
+use crate::kernel::{Accept, Armed, Finish, Kernel, Tenant};
 use crate::network::End;
 
 impl Kernel {
@@ -86,6 +86,9 @@ impl Kernel {
             Kind::Send => tenant.send.as_ref().is_some_and(|outgoing| {
                 outgoing.holds_buffer() || socket.writable() > 0 || socket.is_broken()
             }),
+            Kind::Finish => {
+                matches!(tenant.finish, Some(Finish::Due | Finish::Cancelled))
+            }
             Kind::Shutdown => tenant.shutdown.is_some(),
             Kind::Reset => tenant.reset,
             Kind::Close => tenant.close,
@@ -101,7 +104,22 @@ impl Kernel {
                 tenant.poll = None;
                 Event::Readable { key }
             }
-            Kind::Send => self.complete_send(&mut tenant, key),
+            Kind::Send => {
+                let event = self.complete_send(&mut tenant, key);
+                if let Some(finish) = &mut tenant.finish
+                    && let Event::Sent { result, outgoing, .. } = &event
+                {
+                    let is_whole = *result == Ok(outgoing.len());
+                    *finish = if is_whole { Finish::Due } else { Finish::Cancelled };
+                }
+                event
+            }
+            Kind::Finish => {
+                if tenant.finish.take() == Some(Finish::Due) {
+                    self.network.borrow_mut().sockets[tenant.socket].shut_down(false);
+                }
+                Event::Finished { key }
+            }
             Kind::Shutdown => {
                 let both = tenant.shutdown.take().unwrap_or(false);
                 self.network.borrow_mut().sockets[tenant.socket].shut_down(both);
@@ -209,6 +227,7 @@ impl Kernel {
             receive: None,
             poll: None,
             send: None,
+            finish: None,
             shutdown: None,
             reset: false,
             close: false,

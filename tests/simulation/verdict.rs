@@ -154,7 +154,10 @@ impl Client {
         let had_no_room = context.may_be_full && !self.upgraded;
         let lifetime_ms = limits.lifetime.map(|lifetime| lifetime.as_millis() as u64 + close_ms);
         let is_old = lifetime_ms.is_some_and(|ms| now_ms >= self.connected_ms + ms);
+        // The close frame came behind a message that took longer than both deadlines of a close.
+        let is_stuck = self.within_since_ms.is_some_and(|since| now_ms >= since + 2 * close_ms);
         if is_overdue
+            || is_stuck
             || drained
             || is_late
             || is_slow

@@ -89,6 +89,51 @@ fn a_full_peer_holds_up_owned_bytes_but_not_receive_buffers() {
 }
 
 #[test]
+fn the_end_of_the_stream_follows_the_last_send() {
+    for abilities in kernels() {
+        let mut rig = Rig::new(abilities, 4, 4);
+        let mut connection = rig.connect();
+        rig.receive(&connection);
+        let segments = vec![owned(b"good"), shared(b"_bye", 1)];
+        rig.ring.send_last(connection.key, connection.slot, Outgoing::Many(segments));
+        assert_eq!(rig.sent(&connection).0, Ok(7));
+        assert!(matches!(rig.next(), Event::Finished { key } if key == connection.key));
+        let mut read = Vec::new();
+        connection.peer.read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"goodbye");
+        connection.peer.write_all(b"still").unwrap();
+        assert_eq!(rig.read(&connection, 5), b"still");
+    }
+}
+
+#[test]
+fn no_end_of_the_stream_overtakes_a_last_send_that_waits() {
+    for abilities in kernels() {
+        let mut rig = Rig::new(abilities, 4, 4);
+        let waiting = rig.connect();
+        let large = vec![0; 32 << 20];
+        // All but one place of the queue is taken: the send and what is linked to it do not fit.
+        for _ in 1..SUBMISSION_ENTRIES {
+            rig.ring.cancel_receive(waiting.key);
+        }
+        rig.ring.send_last(waiting.key, waiting.slot, Outgoing::One(owned(&large)));
+        rig.expect_nothing();
+        rig.ring.shutdown(waiting.key, waiting.slot, true);
+        let mut events = Vec::new();
+        while events.len() < 3 {
+            events.push(match rig.next() {
+                Event::Sent { result, .. } if result != Ok(large.len()) => "sent",
+                Event::Finished { .. } => "finished",
+                Event::ShutDown { .. } => "shut down",
+                event => panic!("unexpected {event:?}"),
+            });
+        }
+        events.sort_unstable();
+        assert_eq!(events, ["finished", "sent", "shut down"]);
+    }
+}
+
+#[test]
 fn sends_to_a_peer_that_is_gone_fail_and_give_back() {
     for abilities in kernels() {
         let mut rig = Rig::new(abilities, 4, 4);
