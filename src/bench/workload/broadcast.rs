@@ -318,12 +318,14 @@ impl Workload for Broadcast {
         let Some(moments) = links.moments.filter(|_| links.stage() == Stage::Finished) else {
             return false;
         };
-        let pause_ns = if self.has_slowed { QUIET_NS } else { TAIL_NS };
+        let pause_ns = if self.has_slowed { SLOW_PAUSE_NS } else { TAIL_NS };
         if links.now_ns < moments.until_ns + pause_ns {
             return false;
         }
-        let quiet_ns = self.last_message_ns.max(moments.until_ns) + QUIET_NS;
-        let late_ns = moments.until_ns + links.plan().timeout.as_nanos() as u64;
+        // Long waits are for a machine that stalls: what comes at last is late, and not lost.
+        let timeout_ns = links.plan().timeout.as_nanos() as u64;
+        let quiet_ns = self.last_message_ns.max(moments.until_ns) + timeout_ns / 2;
+        let late_ns = moments.until_ns + timeout_ns;
         self.deliveries.are_complete() || links.now_ns >= quiet_ns.min(late_ns)
     }
 
@@ -346,8 +348,7 @@ impl Workload for Broadcast {
 
 /// After this a burst is not waited for any longer.
 const STALL_NS: u64 = 1_000_000_000;
-/// Nothing new within this time after the end means that nothing more comes. Longer than a busy
-/// machine stalls, or what is late would be counted as lost.
-const QUIET_NS: u64 = 5_000_000_000;
+/// From the end until it is certain that the server has cut, or kept, those who do not read.
+const SLOW_PAUSE_NS: u64 = 5_000_000_000;
 /// Between two looks at whether the last messages have come, and for threads' clocks to agree.
 const TAIL_NS: u64 = 10_000_000;
