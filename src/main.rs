@@ -8,11 +8,13 @@ use ringwire::bench::{self, Arguments, Verdict};
 use ringwire::cli::{self, Action};
 use ringwire::config::Config;
 use ringwire::logging;
+use ringwire::memory::allocator;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    allocator::use_small_pages();
     match Action::from_matches(&cli::command().get_matches(), std::env::vars_os()) {
         Ok(Action::Serve(config)) => serve(*config),
         Ok(Action::Bench(arguments)) => bench(&arguments),
