@@ -217,5 +217,5 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("bench", &["config", "limits", "wire", "io"]),
     ("cli", &["config", "limits", "settings", "logging", "serve", "bench"]),
     ("lib", &[]),
-    ("main", &["cli", "config", "limits", "settings", "logging", "serve", "bench"]),
+    ("main", &["cli", "config", "limits", "settings", "logging", "memory", "serve", "bench"]),
 ];
