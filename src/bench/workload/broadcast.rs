@@ -160,7 +160,8 @@ impl Broadcast {
 
     fn publish_when_delivered(&mut self, links: &mut Links, place: usize) -> u64 {
         let shared = &self.deliveries.publishers[self.publishers[place].number as usize];
-        let stall_ns = links.plan().timeout.as_nanos().min(u128::from(STALL_NS)) as u64;
+        let timeout_ns = links.plan().timeout.as_nanos() as u64;
+        let stall_ns = timeout_ns.min(STALL_LEAST_NS.max(timeout_ns / 10));
         let until_ns = self.publishers[place].sent_ns + stall_ns;
         if !shared.is_complete() {
             if links.now_ns < until_ns {
@@ -346,8 +347,9 @@ impl Workload for Broadcast {
     }
 }
 
-/// After this a burst is not waited for any longer.
-const STALL_NS: u64 = 1_000_000_000;
+/// After this, or a tenth of the timeout when that is longer, a burst is not waited for any more: a
+/// million deliveries take a while.
+const STALL_LEAST_NS: u64 = 1_000_000_000;
 /// From the end until it is certain that the server has cut, or kept, those who do not read.
 const SLOW_PAUSE_NS: u64 = 5_000_000_000;
 /// Between two looks at whether the last messages have come, and for threads' clocks to agree.
