@@ -43,8 +43,14 @@ pub const BATCH_WAIT_US: Bound<u32, Option<u32>> =
     Bound { default: None, least: 10, most: 100_000 };
 
 /// Names of the optional kernel abilities that `disable` takes.
-pub const DISABLEABLE_ABILITIES: [&str; 5] =
-    ["registered-ring", "no-sqarray", "socket-options", "incremental-buffers", "min-wait"];
+pub const DISABLEABLE_ABILITIES: [&str; 6] = [
+    "registered-ring",
+    "no-sqarray",
+    "socket-options",
+    "descriptor-install",
+    "incremental-buffers",
+    "min-wait",
+];
 
 /// Open connections of the whole process.
 pub const CONNECTIONS: Bound<usize, Option<usize>> =

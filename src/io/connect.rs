@@ -1,5 +1,4 @@
 //! What a client needs of the ring: sockets it made itself, and their connecting.
-#![allow(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,7 +11,7 @@ use socket2::{SockAddr, Socket};
 
 use super::ring::Ring;
 use super::token::{Key, Token, Verb};
-use super::{Errno, Slot};
+use super::{Errno, Slot, socket_option};
 
 /// Peers to connect to, and connects that completed.
 #[derive(Default)]
@@ -74,20 +73,7 @@ impl Ring {
 /// # Errors
 /// When the address is not one of this machine.
 pub fn bind_source(socket: &Socket, source: Ipv4Addr) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the option's value is an integer that lives through the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    socket_option::set(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
     socket.bind(&SockAddr::from(SocketAddrV4::new(source, 0)))
 }
 

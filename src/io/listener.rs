@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::socket_option;
 use crate::config::ListenAddress;
 
 /// A listening address with a socket for each shard.
@@ -75,6 +76,7 @@ impl Listener {
             sockets.push(socket);
         }
         for socket in &sockets {
+            accept_with_request(socket)?;
             socket.listen(BACKLOG)?;
         }
         let sockets = sockets.into_iter().map(OwnedFd::from).collect();
@@ -118,6 +120,12 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Lets the kernel keep a connection to itself until its request has begun to arrive, so that one
+/// wake-up brings both, or until [`SILENCE_SECONDS`] have passed (`TCP_DEFER_ACCEPT`, tcp(7)).
+fn accept_with_request(socket: &Socket) -> io::Result<()> {
+    socket_option::set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SILENCE_SECONDS)
+}
+
 /// Removes a socket file that a server left behind, but no file of another kind and no socket that
 /// somebody listens on.
 fn remove_stale_socket(path: &Path) -> io::Result<()> {
@@ -137,8 +145,17 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 
+/// How long a client may say nothing before it is accepted all the same, so that a deadline awaits
+/// it. The kernel counts it in retransmissions of the SYN-ACK, the first of them after 1 s.
+const SILENCE_SECONDS: i32 = 1;
+
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpStream;
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -151,6 +168,25 @@ mod tests {
         assert!(taken.contains("another process listens"), "{taken}");
         assert!((0..3).all(|_| listener.take_socket().is_some()));
         assert!(listener.take_socket().is_none());
+    }
+
+    #[test]
+    fn a_connection_is_accepted_when_its_request_begins() {
+        let any = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap());
+        let mut listener = Listener::bind(&any, 1).unwrap();
+        let ListenAddress::Tcp(address) = listener.address.clone() else { panic!("TCP") };
+        let socket = Socket::from(listener.take_socket().unwrap());
+        // A stall of this test longer than the silence allowed makes a try worthless.
+        let is_deferred = (0..10).any(|_| {
+            let mut client = TcpStream::connect(address).unwrap();
+            let is_early = socket.accept().is_ok();
+            client.write_all(b"GET").unwrap();
+            while !is_early && socket.accept().is_err() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            !is_early
+        });
+        assert!(is_deferred);
     }
 
     #[test]

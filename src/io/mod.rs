@@ -7,10 +7,12 @@
 
 mod buffers;
 mod connect;
+mod half_close;
 pub mod listener;
 pub mod probe;
 mod ring;
 mod send;
+mod socket_option;
 mod token;
 pub mod waker;
 

@@ -15,6 +15,9 @@ pub enum Ability {
     /// `setsockopt` through the ring, which resets a peer that does not finish closing (kernel
     /// 6.7).
     SocketOptions,
+    /// A descriptor of the process for a direct one, which ends a stream without a worker thread
+    /// (kernel 6.8).
+    DescriptorInstall,
     /// Receive buffers that are filled piece by piece (kernel 6.12).
     IncrementalBuffers,
     /// Waiting for a batch of completions with an upper bound in time (kernel 6.12).
@@ -23,10 +26,11 @@ pub enum Ability {
 
 impl Ability {
     /// All of them, oldest first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::RegisteredRing,
         Self::NoSqArray,
         Self::SocketOptions,
+        Self::DescriptorInstall,
         Self::IncrementalBuffers,
         Self::MinWait,
     ];
@@ -37,6 +41,7 @@ impl Ability {
             Self::RegisteredRing => "registered-ring",
             Self::NoSqArray => "no-sqarray",
             Self::SocketOptions => "socket-options",
+            Self::DescriptorInstall => "descriptor-install",
             Self::IncrementalBuffers => "incremental-buffers",
             Self::MinWait => "min-wait",
         }
@@ -48,6 +53,7 @@ impl Ability {
             Self::RegisteredRing => "5.18",
             Self::NoSqArray => "6.6",
             Self::SocketOptions => "6.7",
+            Self::DescriptorInstall => "6.8",
             Self::IncrementalBuffers | Self::MinWait => "6.12",
         }
     }
@@ -96,6 +102,9 @@ impl Abilities {
         }
         if probe.is_supported(opcode::SetSockOpt::CODE) && kernel_at_least(6, 7) {
             found = found.with(Ability::SocketOptions);
+        }
+        if probe.is_supported(opcode::FixedFdInstall::CODE) {
+            found = found.with(Ability::DescriptorInstall);
         }
         if super::buffers::ReceiveBuffers::register(&ring.submitter(), 1, 4096, true).is_ok() {
             found = found.with(Ability::IncrementalBuffers);

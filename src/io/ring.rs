@@ -11,6 +11,7 @@ use io_uring::{IoUring, Submitter, cqueue, opcode, squeue};
 
 use super::buffers::{BufferSlice, ReceiveBuffers};
 use super::connect::Connects;
+use super::half_close::{HalfCloses, Installed};
 use super::probe::{Abilities, Ability, Refusal};
 use super::send::{InFlight, Outgoing, Segment, Sending};
 use super::token::{Key, Token, Verb};
@@ -39,6 +40,7 @@ pub struct Ring {
     buffers: ReceiveBuffers,
     in_flight: InFlight,
     pub(super) connects: Connects,
+    half_closes: HalfCloses,
     listeners: Vec<OwnedFd>,
     /// The rings of the mesh's participants, for wake-ups.
     participants: Vec<RawFd>,
@@ -81,6 +83,7 @@ impl Ring {
             buffers,
             in_flight: InFlight::default(),
             connects: Connects::default(),
+            half_closes: HalfCloses::new(options.abilities.has(Ability::DescriptorInstall)),
             listeners: Vec::new(),
             participants: Vec::new(),
             reaped: Vec::with_capacity(COMPLETION_ENTRIES as usize),
@@ -209,6 +212,14 @@ impl Ring {
                 let (key, outgoing) = self.in_flight.remove(key.index)?;
                 Event::Sent { key, result: check(result), outgoing }
             }
+            Verb::Install => match self.half_closes.installed(key.index, result)? {
+                Installed::Ended(Verb::Finish, key) => Event::Finished { key },
+                Installed::Ended(_, key) => Event::ShutDown { key },
+                Installed::Instead(entry) => {
+                    self.push(entry);
+                    return None;
+                }
+            },
             Verb::Finish => Event::Finished { key },
             Verb::Shutdown => Event::ShutDown { key },
             Verb::Reset => Event::ResetArmed { key },
@@ -341,16 +352,20 @@ impl Io for Ring {
         debug_assert!(!outgoing.holds_buffer());
         // MSG_MORE holds the bytes back for the FIN; with MSG_WAITALL a short send breaks the link.
         let entry = self.sending(key, slot, outgoing, libc::MSG_MORE | libc::MSG_WAITALL);
-        let finish = opcode::Shutdown::new(Fixed(slot), libc::SHUT_WR).build();
+        let finish = self.half_closes.begin(key, slot, Verb::Finish);
         self.make_room(2);
         self.push(entry.flags(squeue::Flags::IO_LINK));
-        self.push(finish.user_data(Token::new(Verb::Finish, key).to_bits()));
+        self.push(finish);
     }
 
     fn shutdown(&mut self, key: Key, slot: Slot, both: bool) {
-        let how = if both { libc::SHUT_RDWR } else { libc::SHUT_WR };
-        let entry = opcode::Shutdown::new(Fixed(slot), how).build();
-        self.push(entry.user_data(Token::new(Verb::Shutdown, key).to_bits()));
+        let entry = match both {
+            false => self.half_closes.begin(key, slot, Verb::Shutdown),
+            true => opcode::Shutdown::new(Fixed(slot), libc::SHUT_RDWR)
+                .build()
+                .user_data(Token::new(Verb::Shutdown, key).to_bits()),
+        };
+        self.push(entry);
     }
 
     fn arm_reset(&mut self, key: Key, slot: Slot) -> bool {
@@ -426,7 +441,8 @@ fn address(buffers: &ReceiveBuffers, segment: &Segment) -> (*const u8, usize) {
     }
 }
 
-fn check(result: i32) -> Result<usize, Errno> {
+/// The result of a completion.
+pub(super) fn check(result: i32) -> Result<usize, Errno> {
     usize::try_from(result).map_err(|_| -result)
 }
 

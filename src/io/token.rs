@@ -34,6 +34,7 @@ pub(super) enum Verb {
     Send,
     Finish,
     Shutdown,
+    Install,
     Reset,
     Close,
     Cancel,
@@ -43,13 +44,14 @@ pub(super) enum Verb {
 
 impl Verb {
     fn from_bits(bits: u8) -> Option<Self> {
-        const ALL: [Verb; 11] = [
+        const ALL: [Verb; 12] = [
             Verb::Accept,
             Verb::Receive,
             Verb::Poll,
             Verb::Send,
             Verb::Finish,
             Verb::Shutdown,
+            Verb::Install,
             Verb::Reset,
             Verb::Close,
             Verb::Cancel,

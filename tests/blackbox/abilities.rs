@@ -5,8 +5,14 @@ use std::time::{Duration, Instant};
 use crate::peer::{BINARY, Peer, TEXT};
 use crate::server::{Server, wait_until};
 
-const ABILITIES: [&str; 5] =
-    ["registered-ring", "no-sqarray", "socket-options", "incremental-buffers", "min-wait"];
+const ABILITIES: [&str; 6] = [
+    "registered-ring",
+    "no-sqarray",
+    "socket-options",
+    "descriptor-install",
+    "incremental-buffers",
+    "min-wait",
+];
 
 #[test]
 fn the_server_works_without_any_one_ability_and_without_all() {

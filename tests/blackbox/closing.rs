@@ -47,6 +47,20 @@ fn messages_before_the_close_are_answered_and_those_after_it_are_not() {
 }
 
 #[test]
+fn streams_end_although_the_process_has_no_descriptor_free() {
+    let server = Server::start(1, &[]);
+    server.allow_descriptors(3);
+    for _ in 0..3 {
+        let mut peer = Peer::upgrade(server.address(), "/echo");
+        peer.send_close(1000);
+        assert_eq!(peer.read_close().0, 1000);
+        peer.expect_end();
+    }
+    server.allow_descriptors(1000);
+    server.stop();
+}
+
+#[test]
 fn a_close_inside_a_fragmented_message_is_answered() {
     let server = Server::start(1, &[]);
     let mut peer = Peer::upgrade(server.address(), "/echo");

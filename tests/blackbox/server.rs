@@ -94,6 +94,15 @@ impl Server {
         assert!(status.success(), "cannot send SIG{name} to the server");
     }
 
+    /// Sets how many descriptors the process may have, its soft limit.
+    pub fn allow_descriptors(&self, number: u32) {
+        let status = Command::new("prlimit")
+            .args([format!("--pid={}", self.child.id()), format!("--nofile={number}:")])
+            .status()
+            .expect("prlimit, of util-linux, runs");
+        assert!(status.success(), "cannot limit the descriptors of the server");
+    }
+
     /// Waits until the process has ended.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;

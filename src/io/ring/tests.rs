@@ -13,6 +13,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use super::*;
+use crate::io::half_close::INSTALLED_MAX;
 use crate::io::waker::Waker;
 use crate::wire::frames::Frames;
 

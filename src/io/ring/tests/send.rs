@@ -107,6 +107,24 @@ fn the_end_of_the_stream_follows_the_last_send() {
 }
 
 #[test]
+fn more_streams_end_at_once_than_descriptors_are_installed() {
+    for abilities in kernels() {
+        let many = INSTALLED_MAX as u32 + 6;
+        let mut rig = Rig::new(abilities, many, 4);
+        let mut connections: Vec<Connection> = (0..many).map(|_| rig.connect()).collect();
+        for connection in &connections {
+            rig.ring.shutdown(connection.key, connection.slot, false);
+        }
+        for _ in 0..many {
+            assert!(matches!(rig.next(), Event::ShutDown { .. }));
+        }
+        for connection in &mut connections {
+            assert_eq!(connection.peer.read(&mut [0]).unwrap(), 0);
+        }
+    }
+}
+
+#[test]
 fn no_end_of_the_stream_overtakes_a_last_send_that_waits() {
     for abilities in kernels() {
         let mut rig = Rig::new(abilities, 4, 4);
