@@ -2,9 +2,15 @@
 
 import datetime
 import json
+import re
 import shlex
+import tempfile
 
 from measuring import machine
+
+# Where this checkout and the temporary directories lie, which concerns nobody else.
+PRIVATE_PATHS = re.compile(
+    rf"{re.escape(str(machine.ROOT))}/|{re.escape(tempfile.gettempdir())}/ringwire-[^/\s]+/")
 
 
 class ResultDirectory:
@@ -26,18 +32,20 @@ class ResultDirectory:
 
     def write(self, name, text):
         """Writes a new file."""
-        with open(self.path / name, "x", encoding="utf-8") as file:
-            file.write(text)
+        self.put(name, text, "x")
 
     def write_json(self, name, value):
         self.write(name, json.dumps(value, indent=2) + "\n")
 
     def append_json(self, name, value):
         """Adds a line to a file of JSON objects, so that a measurement cut short keeps its data."""
-        with open(self.path / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps(value, separators=(",", ":")) + "\n")
+        self.put(name, json.dumps(value, separators=(",", ":")) + "\n", "a")
 
     def note_command(self, command):
         """Adds an exact command to the list of those that made the results."""
-        with open(self.path / "commands.txt", "a", encoding="utf-8") as file:
-            file.write(shlex.join(map(str, command)) + "\n")
+        self.put("commands.txt", shlex.join(map(str, command)) + "\n", "a")
+
+    def put(self, name, text, mode):
+        """Writes with paths that mean something elsewhere: from the root of the project."""
+        with open(self.path / name, mode, encoding="utf-8") as file:
+            file.write(PRIVATE_PATHS.sub("", text))
