@@ -4,7 +4,7 @@
 mod bench_peers;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bench_peers::{Fault, Server, broken};
@@ -273,7 +273,8 @@ const FIELDS: [&str; 18] = [
 
 #[test]
 fn a_unix_socket_is_a_target_too() {
-    let path = std::env::temp_dir().join(format!("ringwire-bench-{}.sock", std::process::id()));
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = directory.join(format!("bench-{}.sock", std::process::id()));
     let listener = format!("unix:{}", path.display());
     let _server = Server::ringwire(&["--listen", &listener]);
     let url = format!("ws+unix:{}:/echo", path.display());

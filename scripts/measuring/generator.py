@@ -1,7 +1,9 @@
 """Runs `ringwire bench` and reads what it reports."""
 
+import atexit
 import json
 import pathlib
+import shutil
 import subprocess
 import tempfile
 from statistics import median
@@ -61,8 +63,10 @@ class Generator:
 
 
 def temporary_json():
-    """A path for a report that is read and thrown away."""
-    return pathlib.Path(tempfile.mkdtemp(prefix="ringwire-")) / "report.json"
+    """A path for a report that is read, and removed when the program ends."""
+    directory = tempfile.mkdtemp(prefix="ringwire-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return pathlib.Path(directory) / "report.json"
 
 
 def read_metrics(report, status):

@@ -92,7 +92,7 @@ impl Control {
         }
         let usage = self.meter.measure()?;
         let is_news = self.shared.memory.tell(usage);
-        let must_remind = usage.reaches(WATCHED_CLOSELY_PERCENT)
+        let must_remind = usage.reaches(WORTH_A_REMINDER_PERCENT)
             && self.reminded.is_none_or(|at| at.elapsed() >= BETWEEN_REMINDERS);
         if !is_news && must_remind {
             self.shared.memory.remind();
@@ -110,9 +110,18 @@ impl Control {
                 self.waker.wake(shard);
             }
         }
-        let is_shedding = self.shared.memory.signal().pressure() == Pressure::Shed;
-        let is_close = !is_shedding && usage.reaches(WATCHED_CLOSELY_PERCENT);
-        Some(if is_close { PAUSE_CLOSE } else { PAUSE })
+        Some(match self.shared.memory.signal().pressure() {
+            Pressure::Shed => PAUSE,
+            Pressure::Refuse | Pressure::Calm => self.time_to_fill().clamp(PAUSE_CLOSE, PAUSE),
+        })
+    }
+
+    /// How long the shards need at least to fill the memory that may be filled.
+    fn time_to_fill(&self) -> Duration {
+        let shards = self.shared.config.engine.shards.max(1) as u64;
+        let microseconds =
+            self.shared.memory.spare_bytes() / (shards * FILLED_BYTES_PER_MICROSECOND);
+        Duration::from_micros(microseconds)
     }
 }
 
@@ -127,10 +136,12 @@ async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static
 const ENDED_AT_ONCE: i32 = 1;
 /// Between two measurements: long enough for what was shed to be given back.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The same while half of it is used and nothing is shed yet: peers may be quick.
+/// The same when the limit is near and nothing is shed yet: peers may be quick.
 const PAUSE_CLOSE: Duration = Duration::from_millis(5);
+/// What peers on the same machine can fill in a shard; above what was ever seen.
+const FILLED_BYTES_PER_MICROSECOND: u64 = 2000;
 /// Under attack the pressure may rise and fall many times a second.
 const BETWEEN_LOGS: Duration = Duration::from_secs(1);
 /// What one thread has freed and keeps, no other can give back: it must not look used for ever.
 const BETWEEN_REMINDERS: Duration = Duration::from_secs(1);
-const WATCHED_CLOSELY_PERCENT: u64 = 50;
+const WORTH_A_REMINDER_PERCENT: u64 = 50;

@@ -85,8 +85,7 @@ impl<I: Io> Shard<I> {
             let backlog_bytes = self.backlog_bytes();
             let Some(connection) = self.connections.get_mut(key) else { break };
             let may_begin = connection.outbox.bytes() <= backlog_bytes
-                && !(ring_is_full && connection.flags.contains(Flags::SUBSCRIBED))
-                && !(is_short_of_memory && connection.session.is_open());
+                && !(ring_is_full && connection.flags.contains(Flags::SUBSCRIBED));
             let bytes = match &mut input {
                 Input::Buffer(slice) => self.io.bytes(slice),
                 Input::Owned(bytes) => bytes,
@@ -94,6 +93,12 @@ impl<I: Io> Shard<I> {
             if connection.session.has_stash() {
                 // What arrives while the session pauses goes behind what it has not taken.
                 connection.session.stash(bytes);
+                break;
+            }
+            if is_short_of_memory && connection.session.is_open() {
+                connection.session.stash(bytes);
+                connection.flags.insert(Flags::PAUSED);
+                self.wait_for_room(key);
                 break;
             }
             let consumed =

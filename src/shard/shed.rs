@@ -1,5 +1,6 @@
 //! Short memory: nobody gets a backlog, who holds the most goes, and for as long as somebody does,
-//! nobody begins a message.
+//! nobody is read from, not even for the rest of a message: many that grow at once would take in
+//! more between two measurements than goes.
 
 use std::cmp::Reverse;
 

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::thread;
 
-use crate::peer::{BINARY, FIN, PING, Peer, TEXT, frame, upgrade_request};
-use crate::server::{Server, wait_until};
+use crate::peer::{BINARY, CONTINUATION, FIN, PING, PONG, Peer, TEXT, frame, upgrade_request};
+use crate::server::{Server, Stats, wait_until};
 
 #[test]
 fn unfinished_requests_keep_nobody_from_being_served() {
@@ -107,23 +108,47 @@ fn a_server_that_was_stopped_goes_on_where_it_was() {
 }
 
 #[test]
+fn memory_that_small_messages_fill_is_given_to_no_more_of_them() {
+    // Each may queue 64 MiB. Once memory is short no message is begun; how much came in before
+    // that was seen decides whether somebody has to go.
+    let mut flood = frame(FIN | CONTINUATION, b"");
+    flood.extend(frame(FIN | TEXT, &[b'x'; 60_000]).repeat(1200));
+    let is_short =
+        |stats: &Stats| stats.memory_pressure() != "calm" || stats.connections_shed() > 0;
+    fill_memory(flood, "memory is short", is_short);
+}
+
+#[test]
 fn clients_that_fill_memory_are_shed_and_the_server_lives() {
+    // A message that has begun is let in to its end, and together these are more than the limit.
+    let flood = frame(FIN | CONTINUATION, &[b'x'; 15 << 20]);
+    fill_memory(flood, "somebody is shed", |stats| stats.connections_shed() > 0);
+}
+
+/// Sixteen clients have all begun a message when each sends this, and they read nothing more.
+fn fill_memory(flood: Vec<u8>, what: &str, is_full: impl Fn(&Stats) -> bool) {
     let flags = ["--max-memory", "192MiB", "--max-backlog", "64MiB", "--close-timeout", "1s"];
     let server = Server::start(2, &flags);
     let idle = server.stats().connections_open();
-    let flood = frame(FIN | TEXT, &[b'x'; 60_000]).repeat(400);
-    let peers: Vec<_> =
-        (0..16).map(|_| Peer::connect_narrow(server.address()).upgraded("/echo")).collect();
-    // Each may queue 64 MiB, and none reads.
-    let floods: Vec<_> = peers
+    let flood = Arc::new(flood);
+    let peers: Vec<_> = (0..16)
+        .map(|_| {
+            let mut peer = Peer::connect_narrow(server.address()).upgraded("/echo");
+            peer.send(&frame(TEXT, b"begun"));
+            peer.send_frame(PING, b"");
+            peer.expect(PONG, b"");
+            peer
+        })
+        .collect();
+    let senders: Vec<_> = peers
         .into_iter()
         .map(|peer| {
             let (mut writer, flood) = (peer.writer(), flood.clone());
-            let sender = thread::spawn(move || (0..3).try_for_each(|_| writer.write_all(&flood)));
-            (peer, sender)
+            // The server may end the connection before all is sent.
+            (peer, thread::spawn(move || writer.write_all(&flood)))
         })
         .collect();
-    wait_until("somebody is shed", || server.stats().connections_shed() > 0);
+    wait_until(what, || is_full(&server.stats()));
     wait_until("somebody is refused or memory is calm", || {
         let mut peer = Peer::connect(server.address());
         peer.send(&upgrade_request("/echo", ""));
@@ -132,8 +157,7 @@ fn clients_that_fill_memory_are_shed_and_the_server_lives() {
         response.status == 101 || response.header("retry-after").is_some()
     });
     assert!(server.resident_bytes() < 256 << 20, "{} bytes", server.resident_bytes());
-    for (peer, sender) in floods {
-        // The server may have ended it before.
+    for (peer, sender) in senders {
         let _ = peer.writer().shutdown(Shutdown::Both);
         let _ = sender.join().expect("no panic");
     }
