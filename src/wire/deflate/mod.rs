@@ -170,15 +170,13 @@ impl Inflater {
                 out.reserve_exact(room.min((end + 1).saturating_sub(out.len())).max(1));
             }
             let before = self.stream.total_in();
-            let status = self
-                .stream
-                .decompress_vec(&input[read..], out, FlushDecompress::None)
-                .map_err(|_| InflateError::Corrupt)?;
+            let status = self.stream.decompress_vec(&input[read..], out, FlushDecompress::None);
             read += (self.stream.total_in() - before) as usize;
+            // First of all: what is corrupt may have become too big before.
             if out.len() > end {
                 return Err(InflateError::TooBig);
             }
-            match status {
+            match status.map_err(|_| InflateError::Corrupt)? {
                 Status::StreamEnd => return Ok((read, true)),
                 // With room to spare everything that can come out has come out.
                 _ if out.len() < out.capacity() => return Ok((read, false)),
