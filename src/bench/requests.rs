@@ -194,7 +194,7 @@ impl<W: Workload> Lane<W> {
             }
             if flags.contains(Flags::SENDING) {
                 connection.flags.insert(Flags::SHUTTING_DOWN);
-                self.ring.shutdown(key, index, true);
+                self.ring.shutdown(key, index);
             }
         }
         if !connection.flags.intersects(Flags::REQUESTS) {

@@ -27,14 +27,12 @@ pub(super) struct HalfCloses {
 struct HalfClose {
     key: Key,
     slot: Slot,
-    /// What its completion is known as.
-    verb: Verb,
 }
 
 /// What became of an installation.
 pub(super) enum Installed {
     /// The half-close is over; it was left out when the send before it was not whole.
-    Ended(Verb, Key),
+    Ended(Key),
     /// No descriptor was free: this request does the same without one.
     Instead(squeue::Entry),
 }
@@ -46,11 +44,11 @@ impl HalfCloses {
     }
 
     /// The request that ends the sending side of `slot`, or brings that about when it completes.
-    pub(super) fn begin(&mut self, key: Key, slot: Slot, verb: Verb) -> squeue::Entry {
+    pub(super) fn begin(&mut self, key: Key, slot: Slot) -> squeue::Entry {
         if !self.may_install || self.installing.len() >= INSTALLED_MAX {
-            return shutdown(key, slot, verb);
+            return shutdown(key, slot);
         }
-        let index = self.installing.insert(HalfClose { key, slot, verb });
+        let index = self.installing.insert(HalfClose { key, slot });
         // Flags of 0 mean O_CLOEXEC.
         let install = opcode::FixedFdInstall::new(Fixed(slot), 0).build();
         install.user_data(Token::indexed(Verb::Install, index as u32).to_bits())
@@ -58,7 +56,7 @@ impl HalfCloses {
 
     /// An installation completed with `result`.
     pub(super) fn installed(&mut self, index: u32, result: i32) -> Option<Installed> {
-        let HalfClose { key, slot, verb } = self.installing.try_remove(index as usize)?;
+        let HalfClose { key, slot } = self.installing.try_remove(index as usize)?;
         match check(result) {
             Ok(_) => {
                 // SAFETY: the kernel has just installed this descriptor for us, and told nobody
@@ -68,15 +66,15 @@ impl HalfCloses {
                 let _ = socket.shutdown(Shutdown::Write);
             }
             Err(libc::ECANCELED) => {}
-            Err(_) => return Some(Installed::Instead(shutdown(key, slot, verb))),
+            Err(_) => return Some(Installed::Instead(shutdown(key, slot))),
         }
-        Some(Installed::Ended(verb, key))
+        Some(Installed::Ended(key))
     }
 }
 
-fn shutdown(key: Key, slot: Slot, verb: Verb) -> squeue::Entry {
+fn shutdown(key: Key, slot: Slot) -> squeue::Entry {
     let entry = opcode::Shutdown::new(Fixed(slot), libc::SHUT_WR).build();
-    entry.user_data(Token::new(verb, key).to_bits())
+    entry.user_data(Token::new(Verb::Finish, key).to_bits())
 }
 
 /// Descriptors of the process that the half-closes of a ring may take at a time, so that enough are

@@ -67,12 +67,12 @@ pub enum Event {
         /// What was to be sent, given back.
         outgoing: Outgoing,
     },
-    /// The end of the stream behind a last send was sent, or not, when that send was not whole.
+    /// The end of the stream was sent, or not, when the last send before it was not whole.
     Finished {
         /// Whose.
         key: Key,
     },
-    /// A shutdown completed.
+    /// Both directions are shut down.
     ShutDown {
         /// Whose.
         key: Key,
@@ -114,8 +114,10 @@ pub trait Io {
     /// stream travels in the same packet. When the send is short or fails, the side stays open.
     /// Ends in two events. The payload holds no receive buffer.
     fn send_last(&mut self, key: Key, slot: Slot, outgoing: Outgoing);
-    /// Shuts down the sending side, or both.
-    fn shutdown(&mut self, key: Key, slot: Slot, both: bool);
+    /// Shuts down the sending side: the peer is told the end of the stream.
+    fn finish(&mut self, key: Key, slot: Slot);
+    /// Shuts down both directions: what waits for the peer ends.
+    fn shutdown(&mut self, key: Key, slot: Slot);
     /// Makes the coming close reset the peer; false when the kernel cannot.
     fn arm_reset(&mut self, key: Key, slot: Slot) -> bool;
     /// Closes the socket and frees the slot.

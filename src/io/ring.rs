@@ -213,8 +213,7 @@ impl Ring {
                 Event::Sent { key, result: check(result), outgoing }
             }
             Verb::Install => match self.half_closes.installed(key.index, result)? {
-                Installed::Ended(Verb::Finish, key) => Event::Finished { key },
-                Installed::Ended(_, key) => Event::ShutDown { key },
+                Installed::Ended(key) => Event::Finished { key },
                 Installed::Instead(entry) => {
                     self.push(entry);
                     return None;
@@ -352,20 +351,20 @@ impl Io for Ring {
         debug_assert!(!outgoing.holds_buffer());
         // MSG_MORE holds the bytes back for the FIN; with MSG_WAITALL a short send breaks the link.
         let entry = self.sending(key, slot, outgoing, libc::MSG_MORE | libc::MSG_WAITALL);
-        let finish = self.half_closes.begin(key, slot, Verb::Finish);
+        let finish = self.half_closes.begin(key, slot);
         self.make_room(2);
         self.push(entry.flags(squeue::Flags::IO_LINK));
         self.push(finish);
     }
 
-    fn shutdown(&mut self, key: Key, slot: Slot, both: bool) {
-        let entry = match both {
-            false => self.half_closes.begin(key, slot, Verb::Shutdown),
-            true => opcode::Shutdown::new(Fixed(slot), libc::SHUT_RDWR)
-                .build()
-                .user_data(Token::new(Verb::Shutdown, key).to_bits()),
-        };
+    fn finish(&mut self, key: Key, slot: Slot) {
+        let entry = self.half_closes.begin(key, slot);
         self.push(entry);
+    }
+
+    fn shutdown(&mut self, key: Key, slot: Slot) {
+        let entry = opcode::Shutdown::new(Fixed(slot), libc::SHUT_RDWR).build();
+        self.push(entry.user_data(Token::new(Verb::Shutdown, key).to_bits()));
     }
 
     fn arm_reset(&mut self, key: Key, slot: Slot) -> bool {

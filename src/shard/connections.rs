@@ -20,13 +20,13 @@ bitflags! {
         const POLLING = 1 << 2;
         /// A send is in flight.
         const SENDING = 1 << 3;
-        /// A shutdown is under way.
+        /// Both directions are being shut down.
         const SHUTTING_DOWN = 1 << 4;
         /// The reset option is being set.
         const ARMING_RESET = 1 << 5;
         /// The slot is being closed.
         const CLOSING_SLOT = 1 << 6;
-        /// The end of the stream is under way, behind the last send.
+        /// The sending side is being shut down, behind the last send or alone.
         const ENDING_STREAM = 1 << 7;
         /// Any request that must end before the slot may be closed.
         const UNDER_WAY = 0b1111_1101;

@@ -49,9 +49,9 @@ impl<I: Io> Shard<I> {
             if flags.contains(Flags::PEER_FINISHED) {
                 return self.doom(key, false);
             }
-            if !flags.contains(Flags::FINISHED) {
-                connection.flags.insert(Flags::FINISHED | Flags::SHUTTING_DOWN);
-                self.io.shutdown(key, slot, false);
+            if !flags.intersects(Flags::FINISHED | Flags::ENDING_STREAM) {
+                connection.flags.insert(Flags::FINISHED | Flags::ENDING_STREAM);
+                self.io.finish(key, slot);
                 self.schedule_close(key);
             }
         }
@@ -68,7 +68,7 @@ impl<I: Io> Shard<I> {
             self.io.close(key, slot);
         } else if waits_for_peer && !flags.intersects(Flags::SHUTTING_DOWN | Flags::SHUT_DOWN) {
             connection.flags.insert(Flags::SHUTTING_DOWN | Flags::SHUT_DOWN);
-            self.io.shutdown(key, slot, true);
+            self.io.shutdown(key, slot);
         }
     }
 

@@ -96,7 +96,7 @@ pub struct Tenant {
     pub poll: Option<Armed>,
     pub send: Option<Outgoing>,
     pub finish: Option<Finish>,
-    pub shutdown: Option<bool>,
+    pub shutdown: bool,
     pub reset: bool,
     pub close: bool,
 }
@@ -108,7 +108,6 @@ enum Request {
     CancelPoll(Key),
     Send(Key, Slot, Outgoing),
     SendLast(Key, Slot, Outgoing),
-    Shutdown(Key, Slot, bool),
     Other(Kind, Key, Slot),
     Wake(usize),
 }
@@ -185,9 +184,6 @@ impl Kernel {
                     tenant.send = Some(outgoing);
                     tenant.finish = Some(Finish::AwaitsSend);
                 }
-                Request::Shutdown(key, slot, both) => {
-                    self.tenant(key, slot).shutdown = Some(both);
-                }
                 Request::Other(kind, key, slot) => self.tenant(key, slot).arm(kind),
                 Request::Wake(participant) => self.network.borrow_mut().wakes[participant] += 1,
             }
@@ -245,9 +241,11 @@ impl Tenant {
         match kind {
             Kind::Receive => self.receive = armed,
             Kind::Poll => self.poll = armed,
+            Kind::Finish => self.finish = Some(Finish::Due),
+            Kind::Shutdown => self.shutdown = true,
             Kind::Reset => self.reset = true,
             Kind::Close => self.close = true,
-            Kind::Send | Kind::Finish | Kind::Shutdown => unreachable!("requests of their own"),
+            Kind::Send => unreachable!("a request of its own"),
         }
     }
 }
@@ -295,9 +293,14 @@ impl Io for Kernel {
         self.queue(Request::SendLast(key, slot, outgoing));
     }
 
-    fn shutdown(&mut self, key: Key, slot: Slot, both: bool) {
+    fn finish(&mut self, key: Key, slot: Slot) {
+        self.contract.begin(key, Kind::Finish);
+        self.queue(Request::Other(Kind::Finish, key, slot));
+    }
+
+    fn shutdown(&mut self, key: Key, slot: Slot) {
         self.contract.begin(key, Kind::Shutdown);
-        self.queue(Request::Shutdown(key, slot, both));
+        self.queue(Request::Other(Kind::Shutdown, key, slot));
     }
 
     fn arm_reset(&mut self, key: Key, slot: Slot) -> bool {

@@ -195,10 +195,15 @@ impl Socket {
         self.produced += (self.to_client.len() - before) as u64;
     }
 
-    /// Shuts down the sending side, or both.
-    pub fn shut_down(&mut self, both: bool) {
+    /// Shuts down the sending side.
+    pub fn finish(&mut self) {
         self.server_end.get_or_insert(End::Finished);
-        self.server_reads_no_more |= both;
+    }
+
+    /// Shuts down both directions.
+    pub fn shut_down(&mut self) {
+        self.finish();
+        self.server_reads_no_more = true;
     }
 
     /// Closes the descriptor; with `overtakes`, an RST loses what is on its way to the client.

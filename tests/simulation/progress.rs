@@ -89,7 +89,7 @@ impl Kernel {
             Kind::Finish => {
                 matches!(tenant.finish, Some(Finish::Due | Finish::Cancelled))
             }
-            Kind::Shutdown => tenant.shutdown.is_some(),
+            Kind::Shutdown => tenant.shutdown,
             Kind::Reset => tenant.reset,
             Kind::Close => tenant.close,
         }
@@ -116,13 +116,13 @@ impl Kernel {
             }
             Kind::Finish => {
                 if tenant.finish.take() == Some(Finish::Due) {
-                    self.network.borrow_mut().sockets[tenant.socket].shut_down(false);
+                    self.network.borrow_mut().sockets[tenant.socket].finish();
                 }
                 Event::Finished { key }
             }
             Kind::Shutdown => {
-                let both = tenant.shutdown.take().unwrap_or(false);
-                self.network.borrow_mut().sockets[tenant.socket].shut_down(both);
+                tenant.shutdown = false;
+                self.network.borrow_mut().sockets[tenant.socket].shut_down();
                 Event::ShutDown { key }
             }
             Kind::Reset => {
@@ -228,7 +228,7 @@ impl Kernel {
             poll: None,
             send: None,
             finish: None,
-            shutdown: None,
+            shutdown: false,
             reset: false,
             close: false,
         });

@@ -86,6 +86,7 @@ fn a_paused_peer_is_received_from_as_soon_as_it_has_read_enough() {
 fn shutdowns_do_not_overlap() {
     let mut story = Story::new(1, |_, _| {});
     let (socket, _) = story.open(0, "/echo");
+    story.shards[0].io().hold(Kind::Finish);
     story.shards[0].io().hold(Kind::Shutdown);
     story.send(socket, CLOSE, b"");
     story.settle(0);
@@ -234,7 +235,7 @@ fn a_request_after_the_idle_deadline_is_not_answered() {
     let socket = story.connect(0);
     story.write(socket, frames::REQUESTS[2].0.as_bytes());
     story.settle(0);
-    story.shards[0].io().hold(Kind::Shutdown);
+    story.shards[0].io().hold(Kind::Finish);
     story.pass(story.shared.config.limits.handshake_timeout);
     let upgrade = frames::upgrade(&mut story.rng, "/echo");
     story.write(socket, &upgrade);

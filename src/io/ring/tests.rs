@@ -129,7 +129,7 @@ impl Rig {
 
     /// Shuts both directions down, and tells how the receive ended.
     fn shut_down(&mut self, connection: &Connection) -> Result<(), Errno> {
-        self.ring.shutdown(connection.key, connection.slot, true);
+        self.ring.shutdown(connection.key, connection.slot);
         let (mut end, mut is_done) = (None, false);
         while end.is_none() || !is_done {
             match self.next() {

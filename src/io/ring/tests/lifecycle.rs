@@ -32,8 +32,8 @@ fn a_shutdown_ends_what_is_under_way() {
     for abilities in kernels() {
         let mut rig = Rig::new(abilities, 4, 4);
         let mut half = rig.connect();
-        rig.ring.shutdown(half.key, half.slot, false);
-        assert!(matches!(rig.next(), Event::ShutDown { key } if key == half.key));
+        rig.ring.finish(half.key, half.slot);
+        assert!(matches!(rig.next(), Event::Finished { key } if key == half.key));
         assert_eq!(half.peer.read(&mut [0]).unwrap(), 0);
         rig.receive(&half);
         half.peer.write_all(b"still").unwrap();
@@ -44,7 +44,7 @@ fn a_shutdown_ends_what_is_under_way() {
         let full = rig.connect();
         let large = vec![0; 32 << 20];
         while rig.fill(&full, &large).is_some() {}
-        rig.ring.shutdown(full.key, full.slot, true);
+        rig.ring.shutdown(full.key, full.slot);
         let mut ends = 0;
         while ends < 2 {
             match rig.next() {

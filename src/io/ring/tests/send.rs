@@ -82,8 +82,8 @@ fn a_full_peer_holds_up_owned_bytes_but_not_receive_buffers() {
         });
         let (result, _) = rig.sent(&connection);
         expected.extend_from_slice(&large[..result.unwrap()]);
-        rig.ring.shutdown(connection.key, connection.slot, false);
-        assert!(matches!(rig.next(), Event::ShutDown { .. }));
+        rig.ring.finish(connection.key, connection.slot);
+        assert!(matches!(rig.next(), Event::Finished { .. }));
         assert!(reader.join().unwrap().unwrap() == expected);
     }
 }
@@ -113,10 +113,10 @@ fn more_streams_end_at_once_than_descriptors_are_installed() {
         let mut rig = Rig::new(abilities, many, 4);
         let mut connections: Vec<Connection> = (0..many).map(|_| rig.connect()).collect();
         for connection in &connections {
-            rig.ring.shutdown(connection.key, connection.slot, false);
+            rig.ring.finish(connection.key, connection.slot);
         }
         for _ in 0..many {
-            assert!(matches!(rig.next(), Event::ShutDown { .. }));
+            assert!(matches!(rig.next(), Event::Finished { .. }));
         }
         for connection in &mut connections {
             assert_eq!(connection.peer.read(&mut [0]).unwrap(), 0);
@@ -136,7 +136,7 @@ fn no_end_of_the_stream_overtakes_a_last_send_that_waits() {
         }
         rig.ring.send_last(waiting.key, waiting.slot, Outgoing::One(owned(&large)));
         rig.expect_nothing();
-        rig.ring.shutdown(waiting.key, waiting.slot, true);
+        rig.ring.shutdown(waiting.key, waiting.slot);
         let mut events = Vec::new();
         while events.len() < 3 {
             events.push(match rig.next() {
@@ -156,8 +156,8 @@ fn sends_to_a_peer_that_is_gone_fail_and_give_back() {
     for abilities in kernels() {
         let mut rig = Rig::new(abilities, 4, 4);
         let connection = rig.connect();
-        rig.ring.shutdown(connection.key, connection.slot, false);
-        assert!(matches!(rig.next(), Event::ShutDown { .. }));
+        rig.ring.finish(connection.key, connection.slot);
+        assert!(matches!(rig.next(), Event::Finished { .. }));
         let (result, outgoing) = rig.send(&connection, Outgoing::One(owned(b"late")));
         assert_eq!((result, outgoing.len()), (Err(libc::EPIPE), 4));
     }
