@@ -1,6 +1,7 @@
 //! Short memory as a shard sees it: who is refused, who goes, who waits, and that all goes on
 //! afterwards.
 
+use fastrand::Rng;
 use ringwire::memory::Usage;
 
 use crate::decoder::{Decoder, Item};
@@ -137,4 +138,68 @@ fn a_frame_that_is_reflected_is_not_cut_short_by_a_close() {
     tell(&mut story, 960_000);
     assert!(!closed_as_short(&story.read_all(0, socket, &mut decoder)));
     assert_eq!(story.counter("connections_open"), 0);
+}
+
+/// A client that sends small messages, cut anywhere, and reads now and then.
+struct Sender {
+    socket: SocketId,
+    decoder: Decoder,
+    unsent: Vec<u8>,
+    expected: Vec<Item>,
+    read: Vec<Item>,
+}
+
+impl Sender {
+    fn open(story: &mut Story) -> Self {
+        let (socket, decoder) = story.open(0, "/echo");
+        let (mut unsent, mut expected) = (Vec::new(), Vec::new());
+        for number in 0..10 {
+            let opcode = if story.rng.bool() { TEXT } else { BINARY };
+            let payload = vec![b'a' + number; story.rng.usize(..400)];
+            let (begin, rest) = payload.split_at(story.rng.usize(..=payload.len()));
+            unsent.extend(frames::frame(&mut story.rng, false, opcode, begin));
+            unsent.extend(frames::frame(&mut story.rng, true, 0, rest));
+            expected.push(Item::Message { opcode, payload });
+        }
+        Self { socket, decoder, unsent, expected, read: Vec::new() }
+    }
+}
+
+#[test]
+fn whoever_holds_little_loses_nothing_however_memory_changes() {
+    for seed in 0..100 {
+        let mut story = story();
+        story.rng = Rng::with_seed(seed);
+        let mut senders: Vec<_> = (0..4).map(|_| Sender::open(&mut story)).collect();
+        let mut used_bytes = 0;
+        while senders.iter().any(|sender| !sender.unsent.is_empty()) {
+            let sender = &mut senders[story.rng.usize(..4)];
+            match story.rng.u8(..8) {
+                0 if used_bytes == 0 && story.counter("connections_open") < 20 => {
+                    let (holder, _) = story.open(0, "/echo");
+                    begin_message(&mut story, holder, 20_000);
+                }
+                0 | 1 => {
+                    used_bytes = [0, 870_000, 999_000][story.rng.usize(..3)];
+                    story.shared.memory.tell(Usage { used_bytes, limit_bytes: 1_000_000 });
+                }
+                2 => {
+                    sender.read.extend(story.read(sender.socket, &mut sender.decoder));
+                }
+                3..6 => {
+                    let bytes = story.rng.usize(..=sender.unsent.len().min(300));
+                    let part: Vec<_> = sender.unsent.drain(..bytes).collect();
+                    story.write(sender.socket, &part);
+                }
+                _ => {
+                    story.tick(0);
+                }
+            }
+        }
+        tell(&mut story, 0);
+        for sender in &mut senders {
+            sender.read.extend(story.read_all(0, sender.socket, &mut sender.decoder));
+            assert!(sender.read == sender.expected, "seed {seed}");
+        }
+    }
 }
