@@ -18,7 +18,7 @@ use crate::io::listener::{ListenError, Listener};
 use crate::io::probe::{Abilities, Ability, Refusal};
 use crate::io::waker::Waker;
 use crate::io::{Ring, RingOptions};
-use crate::memory::{Memory, Meter};
+use crate::memory::{Memory, Meter, Usage};
 use crate::shard::{Shard, Shared};
 use crate::stats::Stats;
 
@@ -44,6 +44,17 @@ pub enum ServeError {
         number: usize,
         /// Why.
         error: std::io::Error,
+    },
+    /// The memory that may be used is gone before anybody connects.
+    #[error(
+        "max-memory = {limit_bytes} bytes: {used_bytes} are in use before anybody connects, and \
+         from 85 % on WebSockets are refused; allow more, or take fewer shards"
+    )]
+    Memory {
+        /// Bytes in use.
+        used_bytes: u64,
+        /// Bytes that may be.
+        limit_bytes: u64,
     },
     /// The control plane failed.
     #[error("the control thread failed: {0}")]
@@ -83,6 +94,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     let (ready, is_ready) = channel();
     let threads = start_threads(&shared, abilities, &mut listeners, &ready)?;
     let rings = gather_rings(shards, &is_ready)?;
+    require_memory(&meter)?;
     let mut endpoints = Mesh::new(shards + 1, shared.config.engine.broadcast_ring_slots);
     let control = endpoints.pop().map(|endpoint| (endpoint, rings.clone()));
     let mut handles = Vec::with_capacity(shards);
@@ -190,6 +202,17 @@ fn gather_rings(shards: usize, ready: &Receiver<Ready>) -> Result<Vec<RawFd>, Re
         rings[number] = ring?;
     }
     Ok(rings)
+}
+
+/// Sees that the limit of memory leaves something to serve with. What cannot be measured now is
+/// measured again and again later.
+fn require_memory(meter: &Meter) -> Result<(), ServeError> {
+    match meter.measure_resident() {
+        Ok(Some(usage @ Usage { used_bytes, limit_bytes })) if usage.spare_bytes() == 0 => {
+            Err(ServeError::Memory { used_bytes, limit_bytes })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Starts the control thread and waits until it catches signals. It ends with the process.

@@ -289,7 +289,7 @@ fn what_makes_no_run_is_refused() {
         ("ws://127.0.0.1:1/", "--size 1GiB", "--size"),
         ("ws://127.0.0.1:1/", "--cores 4095", "--cores 4095"),
         ("ws://127.0.0.1:1/", "--rate 5", "--rate: only for"),
-        ("ws://127.0.0.1:1/", "--plot /tmp/a.jpg", ".svg or a .png"),
+        ("ws://127.0.0.1:1/", "--plot /tmp/ringwire-no-plot.jpg", ".svg or a .png"),
         ("ws://127.0.0.1:1/", "--json /nowhere/a.json", "/nowhere/a.json"),
         ("ws://127.0.0.1:1/", "--server-pid 4294967295", "--server-pid 4294967295"),
     ] {
@@ -298,6 +298,7 @@ fn what_makes_no_run_is_refused() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(part), "{line}: {said}");
     }
+    assert!(!Path::new("/tmp/ringwire-no-plot.jpg").exists(), "a refused run leaves nothing");
 }
 
 /// Each option of the help is used by a test of this file.

@@ -149,6 +149,19 @@ fn values_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn memory_that_is_gone_before_anybody_connects_is_refused() {
+    let arguments = "--listen 127.0.0.1:0 --max-memory 16MiB --shards 64 --receive-buffers 1";
+    let arguments: Vec<_> = arguments.split(' ').collect();
+    let output = run(&mut ringwire(&arguments));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("max-memory = 16777216 bytes") && said.contains("fewer shards"),
+        "{said}"
+    );
+}
+
+#[test]
 fn unreadable_files_are_refused() {
     let said = refusal(&run(&mut ringwire(&["--config", "/nowhere/ringwire.toml"])));
     assert!(said.contains("/nowhere/ringwire.toml: No such file"), "{said}");

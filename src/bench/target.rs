@@ -79,7 +79,7 @@ impl FromStr for Target {
     }
 }
 
-const ALLOWED: &str = "ws://host:port/path or ws+unix:PATH:/route";
+const ALLOWED: &str = "ws://host:port/path or ws+unix:PATH:/route; there is no TLS, so no wss://";
 const TOPIC: &str = "{topic}";
 
 #[cfg(test)]

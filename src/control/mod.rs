@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::hub::Message;
 use crate::hub::mesh::Endpoint;
 use crate::io::waker::Waker;
-use crate::memory::{Meter, Pressure, allocator};
+use crate::memory::{Meter, Pressure, Usage, allocator};
 use crate::shard::Shared;
 
 /// The control thread's own part of the mesh.
@@ -84,13 +84,23 @@ impl Control {
     }
 
     /// Measures memory and tells the shards what they have to know; returns when to do so again:
-    /// never when there is no limit.
+    /// never when there can be no limit.
     fn watch_memory(&mut self) -> Option<Duration> {
         let before = self.shared.memory.signal().pressure();
         if before > Pressure::Calm {
             allocator::collect();
         }
-        let usage = self.meter.measure()?;
+        let usages = match self.meter.measure() {
+            Ok(usages) => usages,
+            Err(error) => {
+                if self.may_log() {
+                    tracing::warn!(%error, "memory cannot be measured; what was last known holds");
+                }
+                return Some(PAUSE);
+            }
+        };
+        // A limit may have been lifted, and then nothing is short.
+        let usage = Usage::tightest(&usages).unwrap_or_default();
         let is_news = self.shared.memory.tell(usage);
         let must_remind = usage.reaches(WORTH_A_REMINDER_PERCENT)
             && self.reminded.is_none_or(|at| at.elapsed() >= BETWEEN_REMINDERS);
@@ -100,28 +110,39 @@ impl Control {
         }
         if is_news || must_remind {
             let after = self.shared.memory.signal().pressure();
-            let is_due = self.logged.is_none_or(|at| at.elapsed() >= BETWEEN_LOGS);
-            if before != after && is_due {
+            if before != after && self.may_log() {
                 let (used, limit) = (usage.used_bytes, usage.limit_bytes);
                 tracing::warn!(used, limit, pressure = after.name(), "memory");
-                self.logged = Some(Instant::now());
             }
             for shard in 0..self.shared.config.engine.shards {
                 self.waker.wake(shard);
             }
         }
+        if usages.is_empty() {
+            return (!self.meter.is_empty()).then_some(PAUSE_UNLIMITED);
+        }
+        let spare_bytes = usages.iter().map(|usage| usage.spare_bytes()).min().unwrap_or(0);
         Some(match self.shared.memory.signal().pressure() {
             Pressure::Shed => PAUSE,
-            Pressure::Refuse | Pressure::Calm => self.time_to_fill().clamp(PAUSE_CLOSE, PAUSE),
+            Pressure::Refuse | Pressure::Calm => {
+                self.time_to_fill(spare_bytes).clamp(PAUSE_CLOSE, PAUSE)
+            }
         })
     }
 
-    /// How long the shards need at least to fill the memory that may be filled.
-    fn time_to_fill(&self) -> Duration {
+    /// Whether a line about memory is due; under attack there would be many in a second.
+    fn may_log(&mut self) -> bool {
+        let is_due = self.logged.is_none_or(|at| at.elapsed() >= BETWEEN_LOGS);
+        if is_due {
+            self.logged = Some(Instant::now());
+        }
+        is_due
+    }
+
+    /// How long the shards need at least to fill so much memory.
+    fn time_to_fill(&self, bytes: u64) -> Duration {
         let shards = self.shared.config.engine.shards.max(1) as u64;
-        let microseconds =
-            self.shared.memory.spare_bytes() / (shards * FILLED_BYTES_PER_MICROSECOND);
-        Duration::from_micros(microseconds)
+        Duration::from_micros(bytes / (shards * FILLED_BYTES_PER_MICROSECOND))
     }
 }
 
@@ -138,6 +159,8 @@ const ENDED_AT_ONCE: i32 = 1;
 const PAUSE: Duration = Duration::from_millis(100);
 /// The same when the limit is near and nothing is shed yet: peers may be quick.
 const PAUSE_CLOSE: Duration = Duration::from_millis(5);
+/// The same while nothing has a limit: a control group may be given one.
+const PAUSE_UNLIMITED: Duration = Duration::from_secs(1);
 /// What peers on the same machine can fill in a shard; above what was ever seen.
 const FILLED_BYTES_PER_MICROSECOND: u64 = 2000;
 /// Under attack the pressure may rise and fall many times a second.

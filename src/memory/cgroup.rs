@@ -1,8 +1,8 @@
 //! Memory limits of control groups, version 2 and 1: those of the process's own group and of all
 //! groups around it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::Usage;
 
@@ -45,20 +45,31 @@ impl Group {
     ///
     /// Cached file content counts as free, as far as the kernel would give it up at once; it is
     /// looked at only when it matters.
-    pub(super) fn usage(&self) -> Option<Usage> {
-        let limit_bytes = self.number(self.names.limit).filter(|limit| *limit < UNLIMITED_BYTES)?;
-        let used_bytes = self.number(self.names.used)?;
+    ///
+    /// # Errors
+    /// When a file of the group is there and cannot be read.
+    pub(super) fn usage(&self) -> io::Result<Option<Usage>> {
+        let limit = self.number(self.names.limit)?.filter(|limit| *limit < UNLIMITED_BYTES);
+        let (Some(limit_bytes), Some(used_bytes)) = (limit, self.number(self.names.used)?) else {
+            return Ok(None);
+        };
         let usage = Usage { used_bytes, limit_bytes };
         if !usage.reaches(WORTH_A_LOOK_PERCENT) {
-            return Some(usage);
+            return Ok(Some(usage));
         }
         let stat = fs::read_to_string(self.directory.join("memory.stat")).unwrap_or_default();
         let reclaimable_bytes = line_value(&stat, self.names.reclaimable).unwrap_or(0);
-        Some(Usage { used_bytes: used_bytes.saturating_sub(reclaimable_bytes), limit_bytes })
+        let used_bytes = used_bytes.saturating_sub(reclaimable_bytes);
+        Ok(Some(Usage { used_bytes, limit_bytes }))
     }
 
-    fn number(&self, name: &str) -> Option<u64> {
-        fs::read_to_string(self.directory.join(name)).ok()?.trim().parse().ok()
+    /// A file's number; `None` for a file that has none or is not there, as in the root group.
+    fn number(&self, name: &str) -> io::Result<Option<u64>> {
+        match fs::read_to_string(self.directory.join(name)) {
+            Ok(text) => Ok(text.trim().parse().ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -190,17 +201,21 @@ mod tests {
         fs::create_dir_all(&directory).expect("a directory");
         let write = |name: &str, text: &str| fs::write(directory.join(name), text).expect("a file");
         let group = Group { directory: directory.clone(), names: &VERSION_2 };
-        assert_eq!(group.usage(), None);
+        let usage = || group.usage().expect("files that can be read");
+        assert_eq!(usage(), None);
         write("memory.max", "max\n");
         write("memory.current", "700\n");
         write("memory.stat", "anon 1\ninactive_file 100\nactive_file 7\n");
-        assert_eq!(group.usage(), None);
+        assert_eq!(usage(), None);
         write("memory.max", "1000\n");
-        assert_eq!(group.usage(), Some(Usage { used_bytes: 700, limit_bytes: 1000 }));
+        assert_eq!(usage(), Some(Usage { used_bytes: 700, limit_bytes: 1000 }));
         write("memory.current", "900\n");
-        assert_eq!(group.usage(), Some(Usage { used_bytes: 800, limit_bytes: 1000 }));
+        assert_eq!(usage(), Some(Usage { used_bytes: 800, limit_bytes: 1000 }));
         write("memory.max", "9223372036854771712\n");
-        assert_eq!(group.usage(), None);
+        assert_eq!(usage(), None);
+        fs::remove_file(directory.join("memory.max")).expect("ours");
+        fs::create_dir(directory.join("memory.max")).expect("a directory");
+        assert!(group.usage().is_err(), "what cannot be read is not no limit");
         fs::remove_dir_all(&directory).expect("ours");
     }
 }

@@ -1,8 +1,9 @@
 //! Measures what the process holds against each limit that it knows of.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
+use super::REFUSE_PERCENT;
 use super::cgroup::Group;
 
 /// A measurement against its limit.
@@ -19,6 +20,18 @@ impl Usage {
     pub fn reaches(self, percent: u64) -> bool {
         let (used, limit) = (u128::from(self.used_bytes), u128::from(self.limit_bytes));
         limit > 0 && used * 100 >= limit * u128::from(percent)
+    }
+
+    /// Bytes that may still be taken before new WebSockets are refused.
+    pub fn spare_bytes(self) -> u64 {
+        (self.limit_bytes / 100 * REFUSE_PERCENT).saturating_sub(self.used_bytes)
+    }
+
+    /// The usage that is the closest to its limit.
+    pub fn tightest(usages: &[Self]) -> Option<Self> {
+        usages.iter().copied().reduce(|tightest, other| {
+            if other.is_tighter_than(tightest) { other } else { tightest }
+        })
     }
 
     /// Whether more of the limit is used than of the other's.
@@ -44,17 +57,29 @@ impl Meter {
         Self { resident_bytes_max, groups: Group::of_this_process() }
     }
 
-    /// The usage that is the closest to its limit; `None` when there is no limit. A group's limit
-    /// counts as it is at this moment.
-    pub fn measure(&self) -> Option<Usage> {
-        let resident = self.resident_bytes_max.and_then(|limit_bytes| {
-            let status = fs::read_to_string(Path::new("/proc/self/status")).ok()?;
-            Some(Usage { used_bytes: resident_bytes(&status)?, limit_bytes })
-        });
-        let groups = self.groups.iter().filter_map(Group::usage);
-        resident.into_iter().chain(groups).reduce(|tightest, other| {
-            if other.is_tighter_than(tightest) { other } else { tightest }
-        })
+    /// Whether there is nothing that could ever have a limit.
+    pub fn is_empty(&self) -> bool {
+        self.resident_bytes_max.is_none() && self.groups.is_empty()
+    }
+
+    /// The usage of each limit. A group's limit counts as it is at this moment.
+    ///
+    /// # Errors
+    /// When the files of the kernel cannot be read: no descriptor may be free.
+    pub fn measure(&self) -> io::Result<Vec<Usage>> {
+        let resident = self.measure_resident().transpose();
+        let groups = self.groups.iter().filter_map(|group| group.usage().transpose());
+        resident.into_iter().chain(groups).collect()
+    }
+
+    /// The resident set against its limit, when it has one.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn measure_resident(&self) -> io::Result<Option<Usage>> {
+        let Some(limit_bytes) = self.resident_bytes_max else { return Ok(None) };
+        let status = fs::read_to_string(Path::new("/proc/self/status"))?;
+        Ok(resident_bytes(&status).map(|used_bytes| Usage { used_bytes, limit_bytes }))
     }
 }
 
@@ -80,7 +105,8 @@ mod tests {
 
     #[test]
     fn a_process_measures_itself() {
-        let usage = Meter::new(Some(1 << 40)).measure().expect("a limit");
+        let usages = Meter::new(Some(1 << 40)).measure().expect("files of the kernel");
+        let usage = usages[0];
         assert!(usage.used_bytes > 100_000 && usage.limit_bytes > usage.used_bytes, "{usage:?}");
     }
 
@@ -90,7 +116,18 @@ mod tests {
         assert!(usage(9, 10).is_tighter_than(usage(80, 100)));
         assert!(!usage(80, 100).is_tighter_than(usage(9, 10)));
         assert!(!usage(8, 10).is_tighter_than(usage(80, 100)));
+        let usages = [usage(8, 10), usage(9, 10), usage(80, 100)];
+        assert_eq!(Usage::tightest(&usages), Some(usage(9, 10)));
+        assert_eq!(Usage::tightest(&[]), None);
         assert!(usage(u64::MAX, u64::MAX).is_tighter_than(usage(u64::MAX - 1, u64::MAX)));
+    }
+
+    #[test]
+    fn what_is_left_ends_where_upgrades_are_refused() {
+        for (used_bytes, spare_bytes) in [(0, 850), (849, 1), (850, 0), (2000, 0)] {
+            let usage = Usage { used_bytes, limit_bytes: 1000 };
+            assert_eq!(usage.spare_bytes(), spare_bytes);
+        }
     }
 
     #[test]

@@ -116,12 +116,6 @@ impl Memory {
         usage.used_bytes.saturating_sub(usage.limit_bytes / 100 * SHED_UNTIL_PERCENT)
     }
 
-    /// Bytes that may still be taken before new WebSockets are refused.
-    pub fn spare_bytes(&self) -> u64 {
-        let usage = self.usage();
-        (usage.limit_bytes / 100 * REFUSE_PERCENT).saturating_sub(usage.used_bytes)
-    }
-
     /// The measurement told last; zero of zero when there is no limit and nothing is measured.
     pub fn usage(&self) -> Usage {
         Usage {
@@ -200,15 +194,6 @@ mod tests {
         memory.tell(usage(980 - 81));
         assert_eq!(memory.signal().pressure(), Pressure::Refuse);
         assert_eq!(memory.excess_bytes(), 0);
-    }
-
-    #[test]
-    fn what_is_left_ends_where_upgrades_are_refused() {
-        let memory = Memory::default();
-        for (used, spare) in [(0, 850), (849, 1), (850, 0), (2000, 0)] {
-            memory.tell(usage(used));
-            assert_eq!(memory.spare_bytes(), spare);
-        }
     }
 
     #[test]

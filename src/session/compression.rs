@@ -5,7 +5,7 @@ use super::{Mode, Output, Piece, Rules, Session};
 use crate::config::Limits;
 use crate::wire::deflate::codec::{Codec, window_class};
 use crate::wire::deflate::negotiation::Agreement;
-use crate::wire::deflate::{WINDOW_BITS_LEAST, compressed_bytes_max};
+use crate::wire::deflate::{Deflater, WINDOW_BITS_LEAST, compressed_bytes_max};
 use crate::wire::error::Violation;
 use crate::wire::header::{HEADER_BYTES_MAX, Header, OpCode, RSV1};
 use crate::wire::utf8;
@@ -68,12 +68,12 @@ impl Session {
     }
 
     /// Gives back what compresses this connection's messages: the next one refers to none before.
-    /// What inflates the peer's messages stays, because they may refer to any.
-    pub fn release_deflater(&mut self) {
-        if let Some(cold) = &mut self.cold {
-            cold.deflater = None;
-        }
+    /// What inflates the peer's messages stays, because they may refer to any. Returns how many
+    /// bytes that was.
+    pub fn release_deflater(&mut self) -> usize {
+        let deflater = self.cold.as_mut().and_then(|cold| cold.deflater.take());
         self.release_cold();
+        deflater.map_or(0, |_| Deflater::HELD_BYTES)
     }
 
     /// Payload bytes that a frame may have.

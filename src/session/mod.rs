@@ -277,16 +277,20 @@ impl Session {
     }
 
     /// Whether the peer has sent part of a message: its end is let in whatever is queued, because a
-    /// peer may send the whole of a message before it reads the first byte of its echo.
+    /// peer may send the whole of a message before it reads the first byte of its echo. Only while
+    /// connections are shed the shard does not bring it here.
     fn is_mid_message(&self) -> bool {
         self.remaining > 0 || self.cold.as_ref().is_some_and(|cold| cold.assembly.is_some())
     }
 
-    /// Bytes of messages in pieces and of input that has to wait.
+    /// Bytes of messages in pieces and of what remembers compressed ones. Input that has to wait
+    /// is not the peer's doing, and not counted.
     pub fn held_bytes(&self) -> usize {
         self.cold.as_ref().map_or(0, |cold| {
             let assembly = cold.assembly.as_ref().map_or(0, Assembly::held_bytes);
-            cold.carry.capacity() + cold.stash.capacity() + assembly
+            let inflater = cold.inflater.as_ref().map_or(0, |_| Inflater::HELD_BYTES);
+            let deflater = cold.deflater.as_ref().map_or(0, |_| Deflater::HELD_BYTES);
+            cold.carry.capacity() + assembly + inflater + deflater
         })
     }
 

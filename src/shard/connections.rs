@@ -145,6 +145,11 @@ impl Connections {
         })
     }
 
+    /// All connections, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.slab.iter_mut().map(|(_, connection)| connection)
+    }
+
     /// Connections that hold a slot.
     pub fn len(&self) -> usize {
         self.slab.len()

@@ -57,7 +57,12 @@ impl<I: Io> Shard<I> {
         if !self.overflow.is_empty() || self.is_short_of_memory || self.waiting.is_empty() {
             return;
         }
-        // Whoever finds the ring full again waits again, behind the others.
+        self.resume_all_waiting();
+    }
+
+    /// Lets everybody who waits try to go on. Whoever finds the ring full again waits again, behind
+    /// the others.
+    pub(super) fn resume_all_waiting(&mut self) {
         for key in std::mem::take(&mut self.waiting) {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.flags.remove(Flags::AWAITS_ROOM);

@@ -1,6 +1,6 @@
 //! Short memory: nobody gets a backlog, who holds the most goes, and for as long as somebody does,
-//! nobody is read from, not even for the rest of a message: many that grow at once would take in
-//! more between two measurements than goes.
+//! nothing more is taken from anybody, not even the rest of a message: many that grow at once would
+//! take in more between two measurements than goes.
 
 use std::cmp::Reverse;
 
@@ -19,8 +19,12 @@ impl<I: Io> Shard<I> {
             return;
         }
         self.memory_signal = signal;
+        let was_short = self.is_short_of_memory;
         self.is_short_of_memory = signal.pressure() == Pressure::Shed && self.shed();
         allocator::collect();
+        if was_short && !self.is_short_of_memory {
+            self.resume_all_waiting();
+        }
     }
 
     /// Bytes that may wait for a peer until it has to read to be read from: when memory is short,
@@ -32,17 +36,20 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Closes the connections that hold the most, until this shard's share of what is to be given
-    /// back has been found; false when nobody holds anything worth it, so that waiting for it
-    /// would be in vain.
+    /// Gives back compressors, which costs nobody more than a worse ratio, and then closes the
+    /// connections that hold the most, until this shard's share of what is to be given back has
+    /// been found; false when nobody holds anything worth it, so that waiting for it would be in
+    /// vain.
     fn shed(&mut self) -> bool {
         let shards = self.shared.config.engine.shards as u64;
         let share = self.shared.memory.excess_bytes().div_ceil(shards.max(1));
+        let sessions = self.connections.iter_mut().map(|connection| &mut connection.session);
+        let mut found: u64 = sessions.map(|session| session.release_deflater() as u64).sum();
         let held = self.connections.iter().map(|(key, connection)| (held_bytes(connection), key));
         let mut holders: Vec<_> =
             held.filter(|(bytes, _)| *bytes >= WORTH_SHEDDING_BYTES).collect();
         holders.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
-        let mut found = 0;
+        let has_found_some = found > 0 || !holders.is_empty();
         for &(bytes, key) in &holders {
             if found >= share {
                 break;
@@ -50,7 +57,7 @@ impl<I: Io> Shard<I> {
             found += bytes as u64;
             self.shed_connection(key);
         }
-        !holders.is_empty()
+        has_found_some
     }
 
     /// Closes with 1013 and drops what is queued; a reset for whoever has been told before and
@@ -83,5 +90,5 @@ fn held_bytes(connection: &Connection) -> usize {
     }
 }
 
-/// Connections that hold less are not closed: thousands of them would have to go for one megabyte.
-const WORTH_SHEDDING_BYTES: usize = 16 * 1024;
+/// Connections that hold less are not closed: a thousand of them would have to go for a megabyte.
+const WORTH_SHEDDING_BYTES: usize = 1024;

@@ -3,7 +3,7 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
 use crate::peer::{BINARY, CLOSE, FIN, Frame, Peer, RSV1, TEXT, close_payload, frame, header};
-use crate::server::Server;
+use crate::server::{Server, wait_until};
 
 /// The payload of a message of `bytes` zeros.
 fn deflated_zeros(bytes: usize) -> Vec<u8> {
@@ -63,6 +63,26 @@ fn a_bomb_is_cut_at_the_limit() {
         assert!(growth < 8 * LIMIT, "{mode}: {growth} bytes more");
         server.stop();
     }
+}
+
+#[test]
+fn compressors_are_given_back_before_anybody_is_shed() {
+    let flags = ["--compression", "dedicated", "--max-memory", "64MiB"];
+    let server = Server::start(1, &flags);
+    let message = deflated_zeros(1000);
+    let mut peers: Vec<_> = (0..400)
+        .map(|_| Peer::connect(server.address()).upgraded_with("/echo", "permessage-deflate").0)
+        .collect();
+    // Half a megabyte for each, were all of it kept.
+    for round in 0..3 {
+        for peer in &mut peers {
+            peer.send(&frame(FIN | RSV1 | BINARY, &message));
+            assert_eq!(inflated(&peer.read_frame()).len(), 1000, "round {round}");
+        }
+    }
+    wait_until("compressors are back", || server.resident_bytes() < 64 << 20);
+    assert_eq!(server.stats().connections_shed(), 0);
+    server.stop();
 }
 
 #[test]

@@ -109,8 +109,8 @@ fn a_server_that_was_stopped_goes_on_where_it_was() {
 
 #[test]
 fn memory_that_small_messages_fill_is_given_to_no_more_of_them() {
-    // Each may queue 64 MiB. Once memory is short no message is begun; how much came in before
-    // that was seen decides whether somebody has to go.
+    // Each may queue 64 MiB. Upwards of 85 % no message is begun; how much came in before that was
+    // seen decides whether somebody has to go.
     let mut flood = frame(FIN | CONTINUATION, b"");
     flood.extend(frame(FIN | TEXT, &[b'x'; 60_000]).repeat(1200));
     let is_short =
@@ -120,9 +120,26 @@ fn memory_that_small_messages_fill_is_given_to_no_more_of_them() {
 
 #[test]
 fn clients_that_fill_memory_are_shed_and_the_server_lives() {
-    // A message that has begun is let in to its end, and together these are more than the limit.
+    // Below 95 % a message that has begun is let in, and together these are more than the limit.
     let flood = frame(FIN | CONTINUATION, &[b'x'; 15 << 20]);
     fill_memory(flood, "somebody is shed", |stats| stats.connections_shed() > 0);
+}
+
+#[test]
+fn memory_is_watched_again_after_it_could_not_be_measured() {
+    let server = Server::start(1, &["--max-memory", "64MiB"]);
+    server.allow_descriptors(3);
+    wait_until("it was noticed", || server.output().contains("memory cannot be measured"));
+    server.allow_descriptors(1024);
+    let message = frame(FIN | TEXT, &[b'x'; 15 << 20]);
+    let mut peers: Vec<_> = (0..8).map(|_| Peer::upgrade(server.address(), "/echo")).collect();
+    for peer in &mut peers {
+        peer.send_unheard(&message[..message.len() - 1]);
+    }
+    wait_until("memory is short", || server.stats().memory_pressure() != "calm");
+    drop(peers);
+    wait_until("memory is calm", || server.stats().memory_pressure() == "calm");
+    server.stop();
 }
 
 /// Sixteen clients have all begun a message when each sends this, and they read nothing more.

@@ -78,6 +78,36 @@ fn those_who_hold_the_most_go_first_and_no_more_than_needed() {
 }
 
 #[test]
+fn many_who_hold_little_go_when_together_they_hold_too_much() {
+    let mut story = story();
+    for _ in 0..20 {
+        let (socket, _) = story.open(0, "/echo");
+        begin_message(&mut story, socket, 4000);
+    }
+    tell(&mut story, 950_000);
+    assert_eq!(story.counter("connections_shed"), 13, "they hold the 50,000 bytes too many");
+}
+
+#[test]
+fn input_that_waits_for_memory_makes_nobody_a_holder() {
+    let mut story = story();
+    let (holder, _) = story.open(0, "/echo");
+    let (reader, mut decoder) = story.open(0, "/echo");
+    begin_message(&mut story, holder, 90_000);
+    let frame = frames::frame(&mut story.rng, true, BINARY, &[b'x'; 6000]);
+    story.write(reader, &frame[..3000]);
+    story.settle(0);
+    assert!(story.read(reader, &mut decoder).is_empty(), "half a frame");
+    tell(&mut story, 960_000);
+    story.write(reader, &frame[3000..]);
+    story.settle(0);
+    tell(&mut story, 960_000);
+    let echo = Item::Message { opcode: BINARY, payload: vec![b'x'; 6000] };
+    assert_eq!(story.read_all(0, reader, &mut decoder), [echo]);
+    assert_eq!(story.counter("connections_shed"), 1, "the holder alone");
+}
+
+#[test]
 fn messages_wait_while_somebody_holds_much_and_no_longer() {
     let mut story = story();
     let (holder, _) = story.open(0, "/echo");
@@ -176,11 +206,14 @@ fn whoever_holds_little_loses_nothing_however_memory_changes() {
             let sender = &mut senders[story.rng.usize(..4)];
             match story.rng.u8(..8) {
                 0 if used_bytes == 0 && story.counter("connections_open") < 20 => {
+                    // One holds all that is to be given back, so nobody else has to go.
                     let (holder, _) = story.open(0, "/echo");
-                    begin_message(&mut story, holder, 20_000);
+                    begin_message(&mut story, holder, 60_000);
+                    used_bytes = 950_000;
+                    story.shared.memory.tell(Usage { used_bytes, limit_bytes: 1_000_000 });
                 }
                 0 | 1 => {
-                    used_bytes = [0, 870_000, 999_000][story.rng.usize(..3)];
+                    used_bytes = [0, 870_000][story.rng.usize(..2)];
                     story.shared.memory.tell(Usage { used_bytes, limit_bytes: 1_000_000 });
                 }
                 2 => {

@@ -81,9 +81,9 @@ fn a_paused_peer_is_received_from_as_soon_as_it_has_read_enough() {
     assert_eq!(story.counter("messages_in"), 11);
 }
 
-/// Giving up on a connection whose FIN was being sent shut it down twice at once.
+/// Giving up on a connection whose FIN was being sent made a second request of the same kind.
 #[test]
-fn shutdowns_do_not_overlap() {
+fn a_connection_whose_fin_is_being_sent_can_be_given_up() {
     let mut story = Story::new(1, |_, _| {});
     let (socket, _) = story.open(0, "/echo");
     story.shards[0].io().hold(Kind::Finish);

@@ -112,17 +112,15 @@ impl Report {
 /// # Errors
 /// The file that cannot be written, or a plot of an unknown kind.
 pub fn check_outputs(arguments: &Arguments) -> Result<(), OutputError> {
+    if let Some(path) = &arguments.plot {
+        plot::check_kind(path).map_err(|error| OutputError { path: path.clone(), error })?;
+    }
     let json = arguments.json.as_ref().filter(|path| *path != Path::new("-"));
     for path in json.into_iter().chain(&arguments.hdr).chain(&arguments.plot) {
         let failed = |error| OutputError { path: path.clone(), error };
         File::options().create(true).append(true).open(path).map_err(failed)?;
     }
-    match &arguments.plot {
-        Some(path) => {
-            plot::check_kind(path).map_err(|error| OutputError { path: path.clone(), error })
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// What the run showed to be wrong decides, unless it was allowed.

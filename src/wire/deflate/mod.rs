@@ -19,6 +19,9 @@ pub struct Deflater {
 }
 
 impl Deflater {
+    /// What one takes at most, measured (`results/compression-library.md`).
+    pub const HELD_BYTES: usize = 416_000;
+
     /// A compressor of `level` 0 (stored) to 9 (smallest) whose matches reach back `window_bits`
     /// bits, 8 to 15.
     ///
@@ -88,6 +91,9 @@ impl Default for Inflater {
 }
 
 impl Inflater {
+    /// What one takes, measured (`results/compression-library.md`).
+    pub const HELD_BYTES: usize = 54_000;
+
     /// Appends the inflated `message` to `out`, which grows by at most `bytes_max` and a byte, and
     /// with what comes out, whatever the message promises.
     ///
