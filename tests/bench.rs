@@ -209,6 +209,17 @@ fn disordered_broadcasts_fail_the_run_unless_allowed() {
 }
 
 #[test]
+fn a_path_that_does_not_broadcast_is_suspected() {
+    let server = Server::ringwire(&[]);
+    let line = "broadcast --subscribers 3 --rate 50 --duration 200ms --timeout 500ms";
+    let (code, json) = measure(&format!("{}/echo", server.url), line);
+    assert_eq!(code, Some(1), "{json:#}");
+    let mut warnings = json["warnings"].as_array().expect("a list").iter();
+    let is_suspected = |text: &Value| text.as_str().is_some_and(|text| text.contains("NOTHING"));
+    assert!(warnings.any(is_suspected), "{json:#}");
+}
+
+#[test]
 fn refusals_name_phase_status_and_cause() {
     let server = Server::ringwire(&[]);
     let (code, json) = measure(&format!("{}/nowhere", server.url), "--connections 2");

@@ -38,7 +38,7 @@ pub enum RunError {
         error: io::Error,
     },
     /// The server's process cannot be sampled.
-    #[error("--server-pid {pid}: {error}")]
+    #[error("--server-pid {pid}: cannot sample a process of this number: {error}")]
     Server {
         /// The process asked for.
         pid: u32,

@@ -109,7 +109,7 @@ pub struct Shard<I: Io> {
     accept_again_at: Tick,
     /// What this shard was last told about memory.
     memory_signal: Signal,
-    /// Whether no WebSocket is read from, because memory is short and some hold much of it.
+    /// Whether nothing is taken from WebSockets: memory is short, and some hold much of it.
     is_short_of_memory: bool,
     /// Scratch, kept for its capacity.
     output: Output,

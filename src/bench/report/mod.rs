@@ -168,6 +168,13 @@ fn warnings(run: &Run) -> Vec<String> {
             ));
         }
     }
+    let counters = &run.record.counters;
+    if counters.lost > 0 && counters.lost == counters.deliveries_expected {
+        warnings.push(
+            "NOTHING WAS DELIVERED: no subscriber got a message. Does the path broadcast?"
+                .to_owned(),
+        );
+    }
     let late_ns = run.record.lateness.value_at_quantile(0.99);
     if late_ns > LATE_NS {
         warnings.push(format!(
