@@ -118,10 +118,9 @@ impl Control {
                 self.waker.wake(shard);
             }
         }
-        if usages.is_empty() {
+        let Some(spare_bytes) = usages.iter().map(|usage| usage.spare_bytes()).min() else {
             return (!self.meter.is_empty()).then_some(PAUSE_UNLIMITED);
-        }
-        let spare_bytes = usages.iter().map(|usage| usage.spare_bytes()).min().unwrap_or(0);
+        };
         Some(match self.shared.memory.signal().pressure() {
             Pressure::Shed => PAUSE,
             Pressure::Refuse | Pressure::Calm => {

@@ -50,9 +50,8 @@ impl Group {
     /// When a file of the group is there and cannot be read.
     pub(super) fn usage(&self) -> io::Result<Option<Usage>> {
         let limit = self.number(self.names.limit)?.filter(|limit| *limit < UNLIMITED_BYTES);
-        let (Some(limit_bytes), Some(used_bytes)) = (limit, self.number(self.names.used)?) else {
-            return Ok(None);
-        };
+        let Some(limit_bytes) = limit else { return Ok(None) };
+        let Some(used_bytes) = self.number(self.names.used)? else { return Ok(None) };
         let usage = Usage { used_bytes, limit_bytes };
         if !usage.reaches(WORTH_A_LOOK_PERCENT) {
             return Ok(Some(usage));

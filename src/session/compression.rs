@@ -67,9 +67,9 @@ impl Session {
         self.upgrade.server_window_bits()
     }
 
-    /// Gives back what compresses this connection's messages: the next one refers to none before.
-    /// What inflates the peer's messages stays, because they may refer to any. Returns how many
-    /// bytes that was.
+    /// Gives back what compresses this connection's messages, and tells how many bytes that was:
+    /// the next message refers to none before. What inflates the peer's messages stays, because
+    /// they may refer to any.
     pub fn release_deflater(&mut self) -> usize {
         let deflater = self.cold.as_mut().and_then(|cold| cold.deflater.take());
         self.release_cold();

@@ -283,14 +283,14 @@ impl Session {
         self.remaining > 0 || self.cold.as_ref().is_some_and(|cold| cold.assembly.is_some())
     }
 
-    /// Bytes of messages in pieces and of what remembers compressed ones. Input that has to wait
-    /// is not the peer's doing, and not counted.
+    /// Bytes of messages in pieces and of what inflates compressed ones. Not counted are input that
+    /// has to wait, which is not the peer's doing, and what can be had without closing the
+    /// connection ([`release_deflater`](Self::release_deflater)).
     pub fn held_bytes(&self) -> usize {
         self.cold.as_ref().map_or(0, |cold| {
             let assembly = cold.assembly.as_ref().map_or(0, Assembly::held_bytes);
             let inflater = cold.inflater.as_ref().map_or(0, |_| Inflater::HELD_BYTES);
-            let deflater = cold.deflater.as_ref().map_or(0, |_| Deflater::HELD_BYTES);
-            cold.carry.capacity() + assembly + inflater + deflater
+            cold.carry.capacity() + assembly + inflater
         })
     }
 

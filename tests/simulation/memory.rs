@@ -13,6 +13,15 @@ fn story() -> Story {
     Story::new(1, |config, _| config.limits.message_bytes = 1 << 20)
 }
 
+/// A story with somebody who holds 90,000 bytes, and with somebody else on the same route.
+fn story_with_holder() -> (Story, SocketId, Decoder) {
+    let mut story = story();
+    let (holder, _) = story.open(0, "/echo");
+    let (other, decoder) = story.open(0, "/echo");
+    begin_message(&mut story, holder, 90_000);
+    (story, other, decoder)
+}
+
 fn tell(story: &mut Story, used_bytes: u64) {
     story.shared.memory.tell(Usage { used_bytes, limit_bytes: 1_000_000 });
     story.settle(0);
@@ -90,10 +99,7 @@ fn many_who_hold_little_go_when_together_they_hold_too_much() {
 
 #[test]
 fn input_that_waits_for_memory_makes_nobody_a_holder() {
-    let mut story = story();
-    let (holder, _) = story.open(0, "/echo");
-    let (reader, mut decoder) = story.open(0, "/echo");
-    begin_message(&mut story, holder, 90_000);
+    let (mut story, reader, mut decoder) = story_with_holder();
     let frame = frames::frame(&mut story.rng, true, BINARY, &[b'x'; 6000]);
     story.write(reader, &frame[..3000]);
     story.settle(0);
@@ -109,10 +115,7 @@ fn input_that_waits_for_memory_makes_nobody_a_holder() {
 
 #[test]
 fn messages_wait_while_somebody_holds_much_and_no_longer() {
-    let mut story = story();
-    let (holder, _) = story.open(0, "/echo");
-    let (other, mut decoder) = story.open(0, "/echo");
-    begin_message(&mut story, holder, 90_000);
+    let (mut story, other, mut decoder) = story_with_holder();
     tell(&mut story, 999_000);
     story.send(other, TEXT, b"waits");
     story.settle(0);
@@ -126,10 +129,7 @@ fn messages_wait_while_somebody_holds_much_and_no_longer() {
 
 #[test]
 fn a_message_that_had_begun_waits_as_well_and_is_echoed_whole() {
-    let mut story = story();
-    let (holder, _) = story.open(0, "/echo");
-    let (other, mut decoder) = story.open(0, "/echo");
-    begin_message(&mut story, holder, 90_000);
+    let (mut story, other, mut decoder) = story_with_holder();
     begin_message(&mut story, other, 1000);
     tell(&mut story, 999_000);
     let rest = frames::frame(&mut story.rng, true, 0, b"end");
