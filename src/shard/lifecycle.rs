@@ -1,6 +1,7 @@
 //! From accept to the free slot: arming receives, deadlines, orderly ends and abrupt ones.
 
 use super::connections::Flags;
+use super::shed::held_bytes;
 use super::timers::Tick;
 use super::{Shard, Stage, ticks_in};
 use crate::io::{Errno, Io, Key, Slot};
@@ -109,6 +110,9 @@ impl<I: Io> Shard<I> {
         if connection.flags.contains(Flags::DOOMED) {
             return;
         }
+        // Nothing more is compressed for it; what else it holds goes with its slot.
+        let freed_bytes = held_bytes(connection) + connection.session.release_deflater();
+        self.trim.note_freed(freed_bytes, self.now);
         connection.flags.insert(Flags::DOOMED);
         let (slot, flags) = (connection.slot, connection.flags);
         let io = &mut self.io;

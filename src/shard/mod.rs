@@ -14,6 +14,7 @@ mod receive;
 mod send;
 mod shed;
 pub mod timers;
+mod trim;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use connections::{Connections, Flags};
 use lifecycle::Lifetimes;
 use timers::{TICK_MS, Tick, Wheel};
+use trim::Trim;
 
 use crate::config::Config;
 use crate::http::{Policy, Serving};
@@ -111,6 +113,7 @@ pub struct Shard<I: Io> {
     memory_signal: Signal,
     /// Whether nothing is taken from WebSockets: memory is short, and some hold much of it.
     is_short_of_memory: bool,
+    trim: Trim,
     /// Scratch, kept for its capacity.
     output: Output,
     expired: Vec<u32>,
@@ -149,6 +152,7 @@ impl<I: Io> Shard<I> {
             accept_again_at: 0,
             memory_signal: Signal::default(),
             is_short_of_memory: false,
+            trim: Trim::new(number),
             output: Output::default(),
             expired: Vec::new(),
             shared,
@@ -199,6 +203,7 @@ impl<I: Io> Shard<I> {
             self.shared.stats.shard(self.number).wakes.add(1);
             self.io.wake(participant);
         }
+        self.trim_when_due();
         self.count_compression();
         self.stats().ticks.add(1);
         self.stats().completions.add(completions);
@@ -238,7 +243,10 @@ impl<I: Io> Shard<I> {
             return Some(Duration::ZERO);
         }
         let looks_each_tick = !self.listeners_waiting.is_empty() || self.stage != Stage::Serving;
-        let next = if looks_each_tick { Some(self.now + 1) } else { self.wheel.next_tick() };
+        let next = match looks_each_tick {
+            true => Some(self.now + 1),
+            false => [self.wheel.next_tick(), self.trim.due()].into_iter().flatten().min(),
+        };
         let until = Duration::from_millis(u64::from(next?) * TICK_MS);
         // Never zero: the deadline is a tick ahead, and a wait of nothing would spin until then.
         Some(until.saturating_sub(now).max(Duration::from_millis(1)))

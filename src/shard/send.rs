@@ -69,6 +69,7 @@ impl<I: Io> Shard<I> {
         if connection.flags.contains(Flags::BACKED_UP) && sent > 0 {
             // Whoever is busy with a long message cannot answer a ping behind it.
             connection.last_active = now;
+            self.trim.note_freed(sent, now);
         }
         connection.flags.set(Flags::BACKED_UP, sent < outgoing.len());
         if sent < outgoing.len() {

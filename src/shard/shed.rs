@@ -83,7 +83,7 @@ impl<I: Io> Shard<I> {
 }
 
 /// Bytes that a connection holds beyond its own entry; shared messages count for each.
-fn held_bytes(connection: &Connection) -> usize {
+pub(super) fn held_bytes(connection: &Connection) -> usize {
     match connection.flags.contains(Flags::DOOMED) {
         true => 0,
         false => connection.outbox.held_bytes() + connection.session.held_bytes(),

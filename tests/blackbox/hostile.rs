@@ -126,6 +126,50 @@ fn clients_that_fill_memory_are_shed_and_the_server_lives() {
 }
 
 #[test]
+fn memory_that_peers_filled_goes_back_to_the_kernel_when_they_leave() {
+    let server = Server::start(2, &[]);
+    let before = server.resident_bytes();
+    let message = frame(FIN | TEXT, &[b'x'; 15 << 20]);
+    let peers: Vec<_> = (0..12)
+        .map(|_| {
+            let mut peer = Peer::upgrade(server.address(), "/echo");
+            peer.send(&message[..message.len() - 1]);
+            peer
+        })
+        .collect();
+    wait_until("memory is filled", || server.resident_bytes() > before + (100 << 20));
+    drop(peers);
+    // Nobody comes meanwhile, so nothing is allocated that would bring the allocator to it.
+    wait_until("memory is back", || server.resident_bytes() < before + (4 << 20));
+    server.stop();
+}
+
+#[test]
+fn memory_that_peers_filled_goes_back_to_the_kernel_when_they_read() {
+    const MESSAGES: usize = 400;
+    let server = Server::start(2, &["--max-backlog", "64MiB"]);
+    let before = server.resident_bytes();
+    let payload = [b'x'; 60_000];
+    let flood = frame(FIN | TEXT, &payload).repeat(MESSAGES);
+    let mut peers: Vec<_> = (0..4)
+        .map(|_| {
+            let mut peer = Peer::upgrade(server.address(), "/echo");
+            peer.send(&flood);
+            peer
+        })
+        .collect();
+    wait_until("memory is filled", || server.resident_bytes() > before + (16 << 20));
+    for peer in &mut peers {
+        for _ in 0..MESSAGES {
+            peer.expect(TEXT, &payload);
+        }
+    }
+    wait_until("memory is back", || server.resident_bytes() < before + (4 << 20));
+    drop(peers);
+    server.stop();
+}
+
+#[test]
 fn memory_is_watched_again_after_it_could_not_be_measured() {
     let server = Server::start(1, &["--max-memory", "64MiB"]);
     server.allow_descriptors(3);
