@@ -216,15 +216,14 @@ def memory(scene):
             f"{most / MIB:.0f} MiB resident at the peak; calm afterwards")
 
 
-def until_shed(subject, seconds=15, enough=20):
-    """The counters when this many have been shed and refused, or the time is over."""
-    deadline = time.monotonic() + seconds
-    while True:
-        time.sleep(0.2)
-        stats = subject.stats()
-        refused = stats["connections_refused"]["short_of_memory"]
-        if min(stats["connections_shed"], refused) >= enough or time.monotonic() > deadline:
-            return stats
+def until_shed(subject, enough=20):
+    """The counters when this many have been refused and shed, or shedding has had its chance."""
+    def refused():
+        return subject.stats()["connections_refused"]["short_of_memory"] >= enough
+
+    eventually(refused, 15)
+    eventually(lambda: subject.stats()["connections_shed"] >= enough, 5)
+    return subject.stats()
 
 
 def expect(condition, words):
