@@ -85,7 +85,7 @@ impl<I: Io> Shard<I> {
 
     /// Queues everything published since the last tick for its subscribers.
     pub(super) fn deliver(&mut self) {
-        let Self { topics, connections, dirty, shared, number, codec, .. } = self;
+        let Self { topics, connections, dirty, shared, number, codec, trim, now, .. } = self;
         let codec = codec.get_mut();
         let stats = shared.stats.shard(*number);
         let bounds = Bounds {
@@ -94,6 +94,10 @@ impl<I: Io> Shard<I> {
         };
         let mut too_slow = Vec::new();
         topics.drain(|members, runs| {
+            for run in &*runs {
+                // Freed when the last subscriber has read it, soon for most.
+                trim.note_freed(run.frames(None).bytes().len(), *now);
+            }
             for &member in members {
                 let Some((key, connection)) = connections.at(member) else { continue };
                 let class = connection.session.server_window_bits().map(window_class);

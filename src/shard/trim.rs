@@ -47,7 +47,34 @@ impl<I: Io> Shard<I> {
 }
 
 /// What a busy shard frees it takes again soon, and it costs page faults to have given it back.
-const WORTH_TRIMMING_BYTES: usize = 256 << 10;
+const WORTH_TRIMMING_BYTES: usize = 64 << 10;
 /// For how long freed memory is kept at least: a second.
 const TRIM_AFTER: Tick = 10;
 const TURNS: Tick = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_is_kept_and_much_is_given_back_a_second_after_it_became_much() {
+        let mut trim = Trim::new(0);
+        trim.note_freed(WORTH_TRIMMING_BYTES - 1, 5);
+        assert_eq!(trim.due(), None);
+        trim.note_freed(1, 7);
+        assert_eq!(trim.due(), Some(7 + TRIM_AFTER));
+        // A shard that always frees something must not put it off for ever.
+        trim.note_freed(usize::MAX, 9);
+        assert_eq!(trim.due(), Some(7 + TRIM_AFTER));
+    }
+
+    #[test]
+    fn shards_that_freed_at_once_take_turns() {
+        let dues = [0, 1, 11].map(|number| {
+            let mut trim = Trim::new(number);
+            trim.note_freed(WORTH_TRIMMING_BYTES, 0);
+            trim.due()
+        });
+        assert_eq!(dues, [Some(10), Some(11), Some(11)]);
+    }
+}
