@@ -2,15 +2,17 @@
 
 import datetime
 import json
+import pathlib
 import re
 import shlex
 import tempfile
 
 from measuring import machine
 
-# Where this checkout and the temporary directories lie, which concerns nobody else.
+# Where this checkout, the temporary directories and the home lie, which concerns nobody else.
 PRIVATE_PATHS = re.compile(
-    rf"{re.escape(str(machine.ROOT))}/|{re.escape(tempfile.gettempdir())}/ringwire-[^/\s]+/")
+    rf"{re.escape(str(machine.ROOT))}/|{re.escape(tempfile.gettempdir())}/ringwire-[^/\s]+/|"
+    rf"{re.escape(str(pathlib.Path.home()))}/")
 
 
 class ResultDirectory:
