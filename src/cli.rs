@@ -203,6 +203,7 @@ mod tests {
             --disable no-sqarray,registered-ring --max-connections 5 --max-request-head 4KiB \
             --max-request-headers 30 --max-message 1MiB --max-fragments 31 \
             --max-control-rate 32 --handshake-timeout 1s --idle-timeout 2s --close-timeout 3s \
+            --ping-interval 1s --message-idle-timeout 50s --message-timeout 20s \
             --lifetime 1h --max-backlog 2MiB --batch-wait-us 100 --max-memory 1GiB \
             --compression dedicated \
             --compression-level 7 --compression-window 12 --compression-threshold 1KiB";
@@ -230,6 +231,9 @@ mod tests {
                 control_frames_per_second: 32,
                 handshake_timeout: Duration::from_secs(1),
                 idle_timeout: Some(Duration::from_secs(2)),
+                ping_interval: Some(Duration::from_secs(1)),
+                message_idle_timeout: Some(Duration::from_secs(50)),
+                message_timeout: Some(Duration::from_secs(20)),
                 close_timeout: Duration::from_secs(3),
                 lifetime: Some(Duration::from_secs(3600)),
                 backlog_bytes: 2 << 20,

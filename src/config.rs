@@ -95,13 +95,22 @@ pub struct Limits {
     pub control_frames_per_second: u32,
     /// From accept to the complete request head.
     pub handshake_timeout: Duration,
-    /// Without a byte from the peer; a ping is sent after half of it. `None` is never.
+    /// Without a byte from the peer. `None` is never.
     pub idle_timeout: Option<Duration>,
-    /// From our close frame to the peer's, and from our FIN to the peer's.
+    /// Silence of the peer, or towards it, after which a ping is sent; half of the idle timeout at
+    /// the most. `None` leaves it at that half.
+    pub ping_interval: Option<Duration>,
+    /// Without a data message in either direction. `None` is never.
+    pub message_idle_timeout: Option<Duration>,
+    /// From the beginning of a message that arrives in pieces to its end. `None` is unbounded.
+    pub message_timeout: Option<Duration>,
+    /// From our close frame to the peer's, and from our FIN to the peer's; it begins anew whenever
+    /// the peer reads some of what is left for it.
     pub close_timeout: Duration,
     /// From the upgrade; `None` is unbounded.
     pub lifetime: Option<Duration>,
-    /// Bytes queued for one connection that the kernel has not taken yet.
+    /// Memory that may wait for one connection that does not read. What was published to it less
+    /// than 100 ms ago does not count: nobody reads a burst faster than that.
     pub backlog_bytes: usize,
     /// Resident bytes of the process, short of which it refuses and sheds; `None` leaves that to
     /// the limits of its control groups.
@@ -202,6 +211,9 @@ impl Default for Limits {
             control_frames_per_second: limits::CONTROL_FRAMES_PER_SECOND.default,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT.default,
             idle_timeout: limits::IDLE_TIMEOUT.default,
+            ping_interval: limits::PING_INTERVAL.default,
+            message_idle_timeout: limits::MESSAGE_IDLE_TIMEOUT.default,
+            message_timeout: limits::MESSAGE_TIMEOUT.default,
             close_timeout: limits::CLOSE_TIMEOUT.default,
             lifetime: limits::LIFETIME.default,
             backlog_bytes: limits::BACKLOG_BYTES.default,

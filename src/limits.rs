@@ -99,6 +99,18 @@ pub const CLOSE_TIMEOUT: Bound<Duration> =
 pub const LIFETIME: Bound<Duration, Option<Duration>> =
     Bound { default: None, least: milliseconds(100), most: days(365) };
 
+/// Silence in either direction after which a ping goes out.
+pub const PING_INTERVAL: Bound<Duration, Option<Duration>> =
+    Bound { default: Some(seconds(45)), least: milliseconds(200), most: days(1) };
+
+/// Without a data message in either direction.
+pub const MESSAGE_IDLE_TIMEOUT: Bound<Duration, Option<Duration>> =
+    Bound { default: None, least: milliseconds(200), most: days(365) };
+
+/// From the first byte of a message in pieces to its last.
+pub const MESSAGE_TIMEOUT: Bound<Duration, Option<Duration>> =
+    Bound { default: Some(seconds(300)), least: seconds(1), most: hours(12) };
+
 /// Bytes queued for one connection.
 pub const BACKLOG_BYTES: Bound<usize> =
     Bound { default: MIB as usize, least: 4 * KIB as usize, most: 4 * GIB as usize };

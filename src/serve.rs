@@ -13,6 +13,7 @@ use crate::config::{Config, ListenAddress};
 use crate::control::Control;
 use crate::http::{Policy, PolicyError};
 use crate::hub::Message;
+use crate::hub::interest::InterestTable;
 use crate::hub::mesh::{Endpoint, Mesh};
 use crate::io::listener::{ListenError, Listener};
 use crate::io::probe::{Abilities, Ability, Refusal};
@@ -90,7 +91,8 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     }
     let meter = Meter::new(config.limits.memory_bytes);
     let (stats, memory) = (Stats::new(shards), Memory::default());
-    let shared = Arc::new(Shared { stats, memory, slots: descriptor_limit(), policy, config });
+    let (slots, interest) = (descriptor_limit(), InterestTable::new(shards));
+    let shared = Arc::new(Shared { stats, memory, interest, slots, policy, config });
     let (ready, is_ready) = channel();
     let threads = start_threads(&shared, abilities, &mut listeners, &ready)?;
     let rings = gather_rings(shards, &is_ready)?;

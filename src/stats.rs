@@ -69,7 +69,8 @@ shard_stats! {
     accepts_failed,
     /// Data messages received whole.
     messages_in,
-    /// Data messages handed to the kernel's send queue: echoes and deliveries.
+    /// Data messages queued for their peers: echoes and deliveries. What a policy drops later is
+    /// counted as dropped as well.
     messages_out,
     /// Bytes received.
     bytes_in,
@@ -90,7 +91,9 @@ shard_stats! {
     /// Times a connection's receiving paused because it does not read what it is sent, or because
     /// memory was short.
     receives_paused,
-    /// Connections closed because memory was short and they held much of it.
+    /// Times a connection had had its share of a tick, and went on in a later one.
+    turns_deferred,
+    /// Connections closed or reset because memory was short and they held much of it.
     connections_shed,
     /// Times an idle connection was parked on a one-shot poll.
     parked,

@@ -38,6 +38,7 @@ fn broadcast_ring(readers: usize) -> Case {
             for reader in &mut readers {
                 let drained = reader.drain(BATCH, |frame| {
                     black_box(frame);
+                    true
                 });
                 assert_eq!(drained, BATCH);
             }
@@ -71,7 +72,7 @@ fn outbox(name: &str, count: usize, segment: fn(usize) -> Segment) -> Case {
                     outbox.push(segment);
                 }
                 black_box(outbox.take());
-                outbox.complete(std::iter::empty());
+                outbox.sent_whole();
             }
         })
     })
@@ -84,7 +85,7 @@ fn outbox_with_control() -> Case {
         let mut pong = Some(Segment::control(vec![0x8a, 0]));
         Box::new(move || {
             if let Some(pong) = pong.take() {
-                outbox.push_control(pong, black_box(false));
+                outbox.push_control(black_box(pong));
             }
             black_box(&outbox);
         })
@@ -96,8 +97,8 @@ fn outbox_after_short_send() -> Case {
     Case::new("outbox/short-send-of-16", 16, || -> Prepared {
         let mut outbox = filled(16);
         Box::new(move || {
-            if let Some(ringwire::io::Outgoing::Many(segments)) = outbox.take() {
-                outbox.complete(segments.into_iter().skip(8).collect::<Vec<_>>().into_iter());
+            if let Some(outgoing) = outbox.take() {
+                outbox.sent_in_part(outgoing, 8 * FRAME_BYTES, |segment| segment, |_| {});
             }
             black_box(&outbox);
         })

@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use ringwire::config::Config;
 use ringwire::http::{Policy, Serving, answer};
-use ringwire::session::{Output, Rules, Session};
+use ringwire::session::{Budget, Output, Rules, Session};
 use ringwire::wire::deflate::codec::{Codec, Settings};
 use ringwire::wire::header::{HEADER_BYTES_MAX, Header, OpCode};
 use ringwire::wire::mask::{self, MaskKey};
@@ -118,6 +118,7 @@ fn with_rules(
         now_s: 0,
         codec,
         may_begin: true,
+        budget: &Budget::unlimited(),
     });
 }
 

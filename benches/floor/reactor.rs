@@ -78,6 +78,7 @@ impl Reactor {
             | Event::Finished { .. }
             | Event::ShutDown { .. }
             | Event::ResetArmed { .. }
+            | Event::Looked { .. }
             | Event::Woken => {}
         }
     }

@@ -169,6 +169,7 @@ impl<W: Workload> Lane<W> {
             Event::Accepted { .. }
             | Event::Finished { .. }
             | Event::ResetArmed { .. }
+            | Event::Looked { .. }
             | Event::Woken => {}
         }
     }

@@ -141,9 +141,13 @@ impl<T: Send + Sync> Endpoint<T> {
     /// Shows messages of all other endpoints to `visit`, with the number of the sender, and
     /// returns how many.
     ///
-    /// At most `per_ring_limit` of each sender, in its order; what is left keeps `prepare_sleep`
-    /// from succeeding.
-    pub fn drain(&mut self, per_ring_limit: usize, mut visit: impl FnMut(usize, &T)) -> usize {
+    /// At most `per_ring_limit` of each sender, in its order, and no more of it once `visit` has
+    /// returned false; what is left keeps `prepare_sleep` from succeeding.
+    pub fn drain(
+        &mut self,
+        per_ring_limit: usize,
+        mut visit: impl FnMut(usize, &T) -> bool,
+    ) -> usize {
         let mut total = 0;
         for peer in &mut self.peers {
             let Some(reader) = &mut peer.reader else { continue };
@@ -256,7 +260,6 @@ pub struct Published {
     pub room: usize,
 }
 
-/// Another endpoint, as seen from one.
 /// The sizes of the messages in a ring, oldest first: a ring is bounded in messages, and by this
 /// in bytes.
 #[derive(Default)]
@@ -287,6 +290,7 @@ impl Outstanding {
 /// largest default messages, and little against the memory of a machine with many shards.
 pub const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
 
+/// Another endpoint, as seen from one.
 struct Peer<T> {
     number: usize,
     /// Reads that endpoint's ring.
@@ -332,7 +336,10 @@ mod tests {
 
     fn drain(endpoint: &mut Endpoint<u32>) -> Vec<(usize, u32)> {
         let mut seen = Vec::new();
-        endpoint.drain(9, |from, message| seen.push((from, *message)));
+        endpoint.drain(9, |from, message| {
+            seen.push((from, *message));
+            true
+        });
         seen
     }
 
@@ -432,7 +439,7 @@ mod loom_tests {
             let reading = thread::spawn(move || {
                 let mut count = 0;
                 loop {
-                    count += reader.drain(2, |_, _| ());
+                    count += reader.drain(2, |_, _| true);
                     wake(&mut reader, &bell);
                     if count == 2 {
                         break;
@@ -458,7 +465,7 @@ mod loom_tests {
             wake(&mut publisher, &doorbell);
             let [first_bell, last_bell] = bells;
             let draining = thread::spawn(move || {
-                first.drain(1, |_, _| ());
+                first.drain(1, |_, _| true);
                 wake(&mut first, &first_bell);
                 first
             });
@@ -467,7 +474,7 @@ mod loom_tests {
                     last.leave().into_iter().for_each(|_| last_bell.notify());
                     return None;
                 }
-                last.drain(1, |_, _| ());
+                last.drain(1, |_, _| true);
                 wake(&mut last, &last_bell);
                 Some(last)
             });

@@ -1,5 +1,6 @@
 //! Topics and deliveries across shards; sees no socket and no clock, so it can be tested alone.
 
+pub mod interest;
 pub mod mesh;
 pub mod ring;
 pub mod run;

@@ -115,11 +115,12 @@ pub struct Reader<T> {
 }
 
 impl<T: Send + Sync> Reader<T> {
-    /// Shows the next values, at most `limit`, to `visit` in order, and returns how many.
+    /// Shows the next values, at most `limit`, to `visit` in order until it returns false, and
+    /// returns how many.
     ///
     /// The cursor is published once for the whole batch. Should `visit` panic, the batch is not
     /// consumed and a later call shows it again.
-    pub fn drain(&mut self, limit: usize, mut visit: impl FnMut(&T)) -> usize {
+    pub fn drain(&mut self, limit: usize, mut visit: impl FnMut(&T) -> bool) -> usize {
         // Acquire pairs with the Release store of `tail` in `Producer::push`: the slots below it
         // are written.
         let tail = self.shared.tail.load(Ordering::Acquire);
@@ -127,17 +128,20 @@ impl<T: Send + Sync> Reader<T> {
         if count == 0 {
             return 0;
         }
-        let end = self.cursor + count as u64;
-        for position in self.cursor..end {
-            self.shared.slot(position).with(|slot| {
-                // SAFETY: rule 2: `cursor <= position < tail`; the producer neither overwrites
+        let mut end = self.cursor;
+        let mut goes_on = true;
+        while goes_on && end < self.cursor + count as u64 {
+            self.shared.slot(end).with(|slot| {
+                // SAFETY: rule 2: `cursor <= end < tail`; the producer neither overwrites
                 // nor drops it before this reader's cursor, stored below, has passed it, and
                 // others only read it.
                 if let Some(value) = unsafe { &*slot } {
-                    visit(value);
+                    goes_on = visit(value);
                 }
             });
+            end += 1;
         }
+        let count = distance(self.cursor, end);
         self.cursor = end;
         // Release pairs with the Acquire loads of cursors in `Shared::slowest`: reading is over
         // before.
@@ -314,7 +318,10 @@ mod tests {
                             prop_assert_eq!(reader.ring_has_room(), has_room);
                             let start = *read;
                             let mut seen = Vec::new();
-                            *read += reader.drain(limit, |(value, _)| seen.push(*value));
+                            *read += reader.drain(limit, |(value, _)| {
+                                seen.push(*value);
+                                true
+                            });
                             prop_assert_eq!(*read, length.min(start + limit));
                             prop_assert_eq!(seen, (start..*read).collect::<Vec<_>>());
                         }
@@ -353,6 +360,7 @@ mod tests {
                         reader.drain(index * 20 + 1, |value: &Arc<usize>| {
                             assert_eq!(**value, next);
                             next += 1;
+                            true
                         });
                         thread::yield_now();
                     }
@@ -389,7 +397,10 @@ mod loom_tests {
                     thread::spawn(move || {
                         let mut seen = Vec::new();
                         for limit in limits {
-                            reader.drain(*limit, |(value, _)| seen.push(*value));
+                            reader.drain(*limit, |(value, _)| {
+                                seen.push(*value);
+                                true
+                            });
                         }
                         ((index == 1 || !first_leaves).then_some(reader), seen)
                     })
@@ -402,7 +413,10 @@ mod loom_tests {
             for thread in threads {
                 let (reader, mut seen) = thread.join().unwrap();
                 if let Some(mut reader) = reader {
-                    reader.drain(2, |(value, _)| seen.push(*value));
+                    reader.drain(2, |(value, _)| {
+                        seen.push(*value);
+                        true
+                    });
                     assert_eq!(seen.len(), accepted);
                 }
                 assert!(seen.iter().copied().eq(0..seen.len()));

@@ -75,6 +75,8 @@ pub(super) struct ReceiveBuffers {
     buffer_bytes: u32,
     /// In sync with the tail that the kernel sees, but for what `publish` has yet to show.
     tail: u16,
+    /// Buffers that the kernel may fill, or may once `publish` has shown them.
+    free: usize,
 }
 
 impl ReceiveBuffers {
@@ -99,6 +101,7 @@ impl ReceiveBuffers {
             lending: vec![Lending::default(); usize::from(count)],
             buffer_bytes,
             tail: 0,
+            free: 0,
         };
         const INCREMENTAL: u16 = 2; // IOU_PBUF_RING_INC
         let flags = if incremental { INCREMENTAL } else { 0 };
@@ -123,6 +126,7 @@ impl ReceiveBuffers {
         lending.filled += len;
         lending.slices += 1;
         lending.finished = !more;
+        self.free -= usize::from(!more);
         debug_assert!(lending.filled <= self.buffer_bytes);
         slice
     }
@@ -171,6 +175,11 @@ impl ReceiveBuffers {
         }
     }
 
+    /// Buffers that the kernel may fill, or may once [`publish`](Self::publish) has shown them.
+    pub(super) fn free(&self) -> usize {
+        self.free
+    }
+
     /// Shows the kernel all buffers that were offered since the last call.
     pub(super) fn publish(&mut self) {
         // SAFETY: the tail lies in the first entry of the queue, where the kernel reads it.
@@ -189,6 +198,7 @@ impl ReceiveBuffers {
 
     fn offer(&mut self, buffer: u16) {
         self.lending[usize::from(buffer)] = Lending::default();
+        self.free += 1;
         let place = usize::from(self.tail) & (self.lending.len() - 1);
         let address = self.pointer(&BufferSlice { buffer, start: 0, len: 0 }) as u64;
         // SAFETY: `place` is below the number of entries; the kernel reads entries below the tail

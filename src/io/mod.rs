@@ -82,6 +82,13 @@ pub enum Event {
         /// Whose.
         key: Key,
     },
+    /// Whether there is something to receive, be it the end of the stream or an error.
+    Looked {
+        /// Whose.
+        key: Key,
+        /// Whether there is.
+        has_input: bool,
+    },
     /// The slot is free again.
     Closed {
         /// Whose it was.
@@ -102,10 +109,14 @@ pub trait Io {
     fn cancel_accept(&mut self, listener: u32);
     /// Receives again and again into buffers the kernel chooses.
     fn receive(&mut self, key: Key, slot: Slot);
+    /// Receives once, into one buffer; in all else as [`Io::receive`].
+    fn receive_once(&mut self, key: Key, slot: Slot);
     /// Ends a receive: its last event has `more` unset.
     fn cancel_receive(&mut self, key: Key);
     /// Waits, once, until there is something to receive; costs the kernel less than a receive.
     fn poll(&mut self, key: Key, slot: Slot);
+    /// Asks whether there is something to receive, and receives nothing.
+    fn look(&mut self, key: Key, slot: Slot);
     /// Ends a poll.
     fn cancel_poll(&mut self, key: Key);
     /// Sends; a payload that holds a receive buffer is never left waiting for the peer.
@@ -129,6 +140,8 @@ pub trait Io {
     fn bytes(&mut self, slice: &BufferSlice) -> &mut [u8];
     /// A further slice within `slice`.
     fn split(&mut self, slice: &BufferSlice, range: Range<usize>) -> BufferSlice;
+    /// Receive buffers that the kernel may fill, with those that it gets with the next submit.
+    fn free_receive_buffers(&self) -> usize;
     /// Gives a slice back.
     fn release(&mut self, slice: BufferSlice);
 

@@ -48,6 +48,9 @@ pub struct Ring {
     next: usize,
     socket_options: bool,
     batch_wait_us: Option<u32>,
+    receive_buffer_bytes: u32,
+    /// Where looking for input puts the byte that it finds and leaves.
+    peeked: Box<[u8; 1]>,
 }
 
 impl Ring {
@@ -90,6 +93,8 @@ impl Ring {
             next: 0,
             socket_options: options.abilities.has(Ability::SocketOptions),
             batch_wait_us: options.batch_wait_us,
+            receive_buffer_bytes: options.receive_buffer_bytes,
+            peeked: Box::new([0]),
         })
     }
 
@@ -236,6 +241,7 @@ impl Ring {
                 return None;
             }
             Verb::Cancel => return None,
+            Verb::Look => Event::Looked { key, has_input: check(result) != Err(libc::EAGAIN) },
         })
     }
 
@@ -325,6 +331,26 @@ impl Io for Ring {
     fn receive(&mut self, key: Key, slot: Slot) {
         let entry = opcode::RecvMulti::new(Fixed(slot), ReceiveBuffers::GROUP).build();
         self.push(entry.user_data(Token::new(Verb::Receive, key).to_bits()));
+    }
+
+    fn receive_once(&mut self, key: Key, slot: Slot) {
+        let most = self.receive_buffer_bytes;
+        let entry = opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), most)
+            .buf_group(ReceiveBuffers::GROUP)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
+        self.push(entry.user_data(Token::new(Verb::Receive, key).to_bits()));
+    }
+
+    fn look(&mut self, key: Key, slot: Slot) {
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let entry =
+            opcode::Recv::new(Fixed(slot), self.peeked.as_mut_ptr(), 1).flags(flags).build();
+        self.push(entry.user_data(Token::new(Verb::Look, key).to_bits()));
+    }
+
+    fn free_receive_buffers(&self) -> usize {
+        self.buffers.free()
     }
 
     fn cancel_receive(&mut self, key: Key) {
@@ -436,6 +462,7 @@ fn address(buffers: &ReceiveBuffers, segment: &Segment) -> (*const u8, usize) {
         Segment::Shared { frames, offset } => {
             (frames.bytes()[*offset as usize..].as_ptr(), segment.len())
         }
+        Segment::Excerpt(excerpt) => (excerpt.bytes().as_ptr(), segment.len()),
         Segment::Owned { bytes, offset, .. } => (bytes[*offset as usize..].as_ptr(), segment.len()),
     }
 }

@@ -9,7 +9,7 @@ use slab::Slab;
 
 use super::buffers::BufferSlice;
 use super::token::Key;
-use crate::wire::frames::Frames;
+use crate::wire::frames::{Excerpt, Frames};
 
 /// A run of bytes to send.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub enum Segment {
         /// Bytes of it to skip.
         offset: u32,
     },
+    /// Some of the messages of a run of frames: boxed, because few subscribers need it.
+    Excerpt(Box<Excerpt>),
     /// Bytes of this connection alone.
     Owned {
         /// The bytes; boxed to keep a segment at 16 bytes.
@@ -59,6 +61,7 @@ impl Segment {
         match self {
             Self::Buffer { slice, .. } => slice.len() as usize,
             Self::Shared { frames, offset } => frames.bytes().len() - *offset as usize,
+            Self::Excerpt(excerpt) => excerpt.bytes().len(),
             Self::Owned { bytes, offset, .. } => bytes.len() - *offset as usize,
         }
     }
@@ -72,7 +75,28 @@ impl Segment {
     pub fn ends_frame(&self) -> bool {
         match self {
             Self::Buffer { ends_frame, .. } | Self::Owned { ends_frame, .. } => *ends_frame,
-            Self::Shared { .. } => true,
+            Self::Shared { .. } | Self::Excerpt(_) => true,
+        }
+    }
+
+    /// Bytes of memory that stay taken while this waits: what it says, what the allocator adds, and
+    /// for what is shared the whole of it, because its last owner may be the one that waits.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            // A receive buffer is given back within the tick.
+            Self::Buffer { .. } => 0,
+            Self::Shared { frames, .. } => SEGMENT_BYTES + frames.held_bytes(),
+            Self::Excerpt(excerpt) => SEGMENT_BYTES + excerpt.held_bytes(),
+            Self::Owned { bytes, .. } => SEGMENT_BYTES + OWNED_BYTES + bytes.capacity(),
+        }
+    }
+
+    /// Published messages in this, which a policy may drop as long as none of it has been sent.
+    pub fn messages(&self) -> u32 {
+        match self {
+            Self::Shared { frames, .. } => frames.messages(),
+            Self::Excerpt(excerpt) => excerpt.messages,
+            Self::Buffer { .. } | Self::Owned { .. } => 0,
         }
     }
 
@@ -82,6 +106,7 @@ impl Segment {
         match self {
             Self::Buffer { slice, .. } => slice.advance(sent as u32),
             Self::Shared { offset, .. } | Self::Owned { offset, .. } => *offset += sent as u32,
+            Self::Excerpt(excerpt) => excerpt.start += sent as u32,
         }
     }
 }
@@ -109,6 +134,14 @@ impl Outgoing {
         self.len() == 0
     }
 
+    /// Bytes of memory that stay taken while this is in flight.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::One(segment) => segment.held_bytes(),
+            Self::Many(segments) => segments.iter().map(Segment::held_bytes).sum(),
+        }
+    }
+
     /// Whether a receive buffer is among the segments: such a send must not wait for the peer.
     pub fn holds_buffer(&self) -> bool {
         let holds = |segment: &Segment| matches!(segment, Segment::Buffer { .. });
@@ -126,6 +159,11 @@ impl Outgoing {
         }
     }
 }
+
+/// What a segment takes in a queue that doubles when it is full.
+const SEGMENT_BYTES: usize = 2 * size_of::<Segment>();
+/// What a vector takes beside its content: itself, and what the allocator rounds up.
+const OWNED_BYTES: usize = 48;
 
 /// One send that the kernel has not completed.
 pub(super) struct Sending {

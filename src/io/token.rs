@@ -40,11 +40,12 @@ pub(super) enum Verb {
     Cancel,
     Wake,
     Connect,
+    Look,
 }
 
 impl Verb {
     fn from_bits(bits: u8) -> Option<Self> {
-        const ALL: [Verb; 12] = [
+        const ALL: [Verb; 13] = [
             Verb::Accept,
             Verb::Receive,
             Verb::Poll,
@@ -57,6 +58,7 @@ impl Verb {
             Verb::Cancel,
             Verb::Wake,
             Verb::Connect,
+            Verb::Look,
         ];
         ALL.get(usize::from(bits.wrapping_sub(1))).copied()
     }

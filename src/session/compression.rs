@@ -1,9 +1,13 @@
 //! Compressed messages of one connection: inflated whole, and answered in kind.
 
+use std::borrow::Cow;
+
+use super::budget::{DEFLATED_BYTE_COST, FRAME_COST, INFLATED_BYTE_COST, PUBLISHED_COST};
 use super::message::Assembly;
-use super::{Mode, Output, Piece, Rules, Session};
+use super::recoding::{Recoding, Stage, Step, step_bytes};
+use super::{Cold, Mode, Output, Phase, Piece, Rules, Session};
 use crate::config::Limits;
-use crate::wire::deflate::codec::{Codec, window_class};
+use crate::wire::deflate::codec::{Codec, Lease, Unpacked, compressed_frame, window_class};
 use crate::wire::deflate::negotiation::Agreement;
 use crate::wire::deflate::{Deflater, WINDOW_BITS_LEAST, compressed_bytes_max};
 use crate::wire::error::Violation;
@@ -71,7 +75,11 @@ impl Session {
     /// the next message refers to none before. What inflates the peer's messages stays, because
     /// they may refer to any.
     pub fn release_deflater(&mut self) -> usize {
-        let deflater = self.cold.as_mut().and_then(|cold| cold.deflater.take());
+        let is_busy = |cold: &Cold| {
+            cold.recoding.as_ref().is_some_and(|recoding| recoding.uses_own_deflater())
+        };
+        let idle = self.cold.as_mut().filter(|cold| !is_busy(cold));
+        let deflater = idle.and_then(|cold| cold.deflater.take());
         self.release_cold();
         deflater.map_or(0, |_| Deflater::HELD_BYTES)
     }
@@ -86,14 +94,20 @@ impl Session {
         }
     }
 
-    /// Inflates a whole message and does with it what the route is for.
+    /// Whether a compressed message is on its way that takes several ticks.
+    pub fn is_recoding(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| cold.recoding.is_some())
+    }
+
+    /// Inflates a message of which every byte is here, and does with it what the route is for; what
+    /// the budget does not allow goes on with [`continue_recoding`](Self::continue_recoding).
     ///
     /// # Errors
     /// The message is no DEFLATE stream, too big once inflated, or text that is not UTF-8.
     pub(super) fn compressed_message(
         &mut self,
         opcode: OpCode,
-        compressed: &[u8],
+        compressed: Cow<'_, [u8]>,
         rules: &Rules<'_>,
         output: &mut Output,
     ) -> Result<(), Violation> {
@@ -102,40 +116,130 @@ impl Session {
             true => Some(&mut **self.cold().inflater.get_or_insert_default()),
             false => None,
         };
-        let message = codec.inflate(own, compressed)?;
-        if opcode == OpCode::Text {
-            utf8::validate(&message)?;
-        }
-        output.messages += 1;
-        match (self.upgrade.mode(), self.upgrade.server_window_bits()) {
-            (Mode::Broadcast, _) => output.published.push(plain_frame(opcode, &message)),
-            (Mode::Echo, bits) => {
-                let frame = self.compressed_frame(&mut codec, bits, opcode, &message);
-                let bytes = frame.unwrap_or_else(|| plain_frame(opcode, &message));
-                output.reflected_messages += 1;
-                output.pieces.push(Piece::Owned { bytes, ends_frame: true });
+        let is_own = own.is_some();
+        let step_bytes = step_bytes(rules.budget, INFLATED_BYTE_COST);
+        let (plain, progress) = match codec.inflate(own, &compressed, step_bytes)? {
+            Unpacked::Whole(plain) => {
+                rules.budget.spend(FRAME_COST + plain.len() * INFLATED_BYTE_COST);
+                return self.inflated_message(opcode, plain, None, &mut codec, rules, output);
             }
-        }
-        codec.recycle(message);
+            Unpacked::Part(plain, progress) => (plain, progress),
+        };
+        rules.budget.spend(plain.len() * INFLATED_BYTE_COST);
+        let (lease, compressed) = (codec.lease(), compressed.into_owned());
+        let stage = match (is_own, &lease) {
+            (true, _) => Stage::Inflating { lent: None, compressed, progress, plain },
+            (false, Some(_)) => {
+                let lent = Some(codec.lend_inflater());
+                Stage::Inflating { lent, compressed, progress, plain }
+            }
+            (false, None) => {
+                codec.reset_inflater();
+                codec.recycle(plain);
+                Stage::Waiting { compressed }
+            }
+        };
+        self.cold().recoding = Some(Box::new(Recoding { opcode, stage, lease }));
         Ok(())
     }
 
-    fn compressed_frame(
-        &mut self,
-        codec: &mut Codec,
-        window_bits: Option<u8>,
-        opcode: OpCode,
-        message: &[u8],
-    ) -> Option<Vec<u8>> {
-        let window_bits = window_bits?;
-        if self.upgrade.server_takes_over() {
-            let new = || Box::new(codec.deflater(window_bits));
-            let own = self.cold().deflater.get_or_insert_with(new);
-            codec.frame_in_context(own, opcode, message)
-        } else {
-            codec.frame_of_class(window_class(window_bits), opcode, message)
+    /// Goes on with a compressed message that takes several ticks.
+    pub(super) fn continue_recoding(&mut self, rules: &Rules<'_>, output: &mut Output) {
+        let Some(cold) = &mut self.cold else { return };
+        let Some(recoding) = cold.recoding.take() else { return };
+        if self.phase != Phase::Open {
+            return;
+        }
+        let mut codec = rules.codec.borrow_mut();
+        let own = (cold.inflater.as_deref_mut(), cold.deflater.as_deref_mut());
+        let result = match recoding.step(own, &mut codec, rules.budget) {
+            Ok(Step::Later(recoding)) => {
+                cold.recoding = Some(Box::new(recoding));
+                Ok(())
+            }
+            Ok(Step::Inflated(Recoding { opcode, lease, .. }, plain)) => {
+                self.inflated_message(opcode, plain, lease, &mut codec, rules, output)
+            }
+            Ok(Step::Deflated { opcode, class, plain, packed }) => {
+                codec.compressed += 1;
+                // A message in a context has to be sent as it is, because the next may refer to it.
+                let bytes = match class.is_none() || packed.len() < plain.len() {
+                    true => compressed_frame(opcode, &packed),
+                    false => plain_frame(opcode, &plain),
+                };
+                echo(bytes, output);
+                Ok(())
+            }
+            Err(violation) => Err(violation),
+        };
+        drop(codec);
+        if let Err(violation) = result {
+            self.fail(&violation, output);
         }
     }
+
+    /// Publishes an inflated message, or answers in kind.
+    fn inflated_message(
+        &mut self,
+        opcode: OpCode,
+        plain: Vec<u8>,
+        lease: Option<Lease>,
+        codec: &mut Codec,
+        rules: &Rules<'_>,
+        output: &mut Output,
+    ) -> Result<(), Violation> {
+        if opcode == OpCode::Text {
+            utf8::validate(&plain)?;
+        }
+        output.messages += 1;
+        let window_bits = match (self.upgrade.mode(), self.upgrade.server_window_bits()) {
+            (Mode::Broadcast, _) => {
+                rules.budget.spend(PUBLISHED_COST + plain.len());
+                output.published.push(plain_frame(opcode, &plain));
+                codec.recycle(plain);
+                return Ok(());
+            }
+            (Mode::Echo, Some(window_bits)) if codec.is_worth(&plain) => window_bits,
+            (Mode::Echo, _) => {
+                echo(plain_frame(opcode, &plain), output);
+                codec.recycle(plain);
+                return Ok(());
+            }
+        };
+        let is_own = self.upgrade.server_takes_over();
+        if is_own {
+            let new = || Box::new(codec.deflater(window_bits));
+            self.cold().deflater.get_or_insert_with(new);
+        }
+        if plain.len() > step_bytes(rules.budget, DEFLATED_BYTE_COST) {
+            let class = window_class(window_bits);
+            let lent = (!is_own).then(|| (class, codec.lend_deflater(class)));
+            let stage = Stage::Deflating { lent, plain, at: 0, packed: Vec::new() };
+            self.cold().recoding = Some(Box::new(Recoding { opcode, stage, lease }));
+            return Ok(());
+        }
+        rules.budget.spend(plain.len() * DEFLATED_BYTE_COST);
+        let bytes = match self.cold().deflater.as_mut().filter(|_| is_own) {
+            Some(own) => {
+                let mut packed = Vec::new();
+                own.message(&plain, &mut packed);
+                codec.compressed += 1;
+                compressed_frame(opcode, &packed)
+            }
+            None => codec
+                .frame_of_class(window_class(window_bits), opcode, &plain)
+                .unwrap_or_else(|| plain_frame(opcode, &plain)),
+        };
+        echo(bytes, output);
+        codec.recycle(plain);
+        Ok(())
+    }
+}
+
+/// Sends a message back.
+fn echo(bytes: Vec<u8>, output: &mut Output) {
+    output.reflected_messages += 1;
+    output.pieces.push(Piece::Owned { bytes, ends_frame: true });
 }
 
 fn plain_frame(opcode: OpCode, payload: &[u8]) -> Vec<u8> {

@@ -1,8 +1,11 @@
 //! Frames from the client: each is checked, then reflected, assembled, published or discarded.
 
+use std::borrow::Cow;
+
+use super::budget::{FRAME_COST, PUBLISHED_COST};
 use super::message::Assembly;
 use super::reflection::Reflection;
-use super::{Cold, Initiator, Mode, Output, Phase, Piece, Rules, Session, Treatment};
+use super::{Cold, Initiator, Mode, Output, Pause, Phase, Piece, Rules, Session, Treatment};
 use crate::config::MessageTypes;
 use crate::wire::close::{CloseCode, ClosePayload};
 use crate::wire::error::Violation;
@@ -58,9 +61,14 @@ impl Session {
         let mut reflection = Reflection::new(from);
         let mut at = from;
         while at < input.len() && self.phase != Phase::Ended {
+            if rules.budget.is_spent() || self.is_recoding() {
+                reflection.flush(!self.is_mid_reflection(), output);
+                output.paused = Some(Pause::Turn);
+                return at;
+            }
             if !rules.may_begin && !self.is_mid_message() {
                 reflection.flush(true, output);
-                output.paused = true;
+                output.paused = Some(Pause::Room);
                 return at;
             }
             match self.step(input, at, &mut reflection, rules, output) {
@@ -72,6 +80,9 @@ impl Session {
             }
         }
         reflection.flush(!self.is_mid_reflection(), output);
+        if self.is_recoding() {
+            output.paused = Some(Pause::Turn);
+        }
         input.len()
     }
 
@@ -89,12 +100,15 @@ impl Session {
             return self.continue_frame(input, at, reflection, rules, output);
         }
         if self.reflects_messages() {
-            let next = reflection.append_messages(input, at, rules, output)?;
+            // A later tick goes on where the budget ends.
+            let end = input.len().min(at.saturating_add(rules.budget.left()));
+            let next = reflection.append_messages(&mut input[..end], at, rules, output)?;
             if next == input.len() {
                 return Ok(next);
             }
             at = next;
         }
+        rules.budget.spend(FRAME_COST);
         match self.find_frame(input, at)? {
             None => Ok(input.len()),
             Some(Found::Data(found)) => self.data_frame(input, &found, reflection, rules, output),
@@ -185,15 +199,17 @@ impl Session {
             let compressed = &mut input[*payload..end];
             mask::apply(compressed, key);
             reflection.flush(true, output);
+            let compressed = Cow::Borrowed(&*compressed);
             self.compressed_message(header.opcode, compressed, rules, output)?;
             return Ok(end);
         }
         if is_whole && self.upgrade.mode() == Mode::Broadcast && self.phase == Phase::Open {
             output.published.push(encode_message(header.opcode, &input[*payload..end], key)?);
+            rules.budget.spend(PUBLISHED_COST + end - payload);
             output.messages += 1;
             return Ok(end);
         }
-        self.treatment = self.begin_treatment(header, rules)?;
+        self.treatment = self.begin_treatment(header, rules, output)?;
         self.fin = header.fin;
         self.mask = key;
         self.remaining = header.payload_bytes as u32;
@@ -237,6 +253,7 @@ impl Session {
         &mut self,
         header: &Header,
         rules: &Rules<'_>,
+        output: &mut Output,
     ) -> Result<Treatment, Violation> {
         let is_echo = self.upgrade.mode() == Mode::Echo;
         let reflects = is_echo && header.opcode == OpCode::Binary && header.rsv == 0;
@@ -244,7 +261,10 @@ impl Session {
         if reflects && header.fin && is_open {
             return Ok(Treatment::Reflect);
         }
-        let assembly = self.cold().assembly.get_or_insert_with(|| Assembly::new(header, reflects));
+        let now_s = rules.now_s;
+        output.message_began |= !self.has_assembly();
+        let new = || Assembly::new(header, reflects, now_s);
+        let assembly = self.cold().assembly.get_or_insert_with(new);
         assembly.begin_frame(header.payload_bytes, rules.limits)?;
         Ok(match (is_open, assembly.is_reflected()) {
             (false, _) => Treatment::Discard,
@@ -264,6 +284,7 @@ impl Session {
     ) -> Result<usize, Violation> {
         let bytes = (self.remaining as usize).min(input.len() - at);
         let next = at + bytes;
+        rules.budget.spend(bytes);
         match self.treatment {
             Treatment::Reflect if bytes > 0 => reflection.append(input, at..next, self.mask),
             Treatment::Assemble => {
@@ -300,10 +321,11 @@ impl Session {
                 {
                     reflection.flush(true, output);
                     let (opcode, compressed) = assembly.into_compressed();
-                    self.compressed_message(opcode, &compressed, rules, output)?;
+                    self.compressed_message(opcode, Cow::Owned(compressed), rules, output)?;
                 }
                 (Treatment::Assemble, Some(assembly)) if self.phase == Phase::Open => {
                     let frame = assembly.finish()?;
+                    rules.budget.spend(PUBLISHED_COST);
                     output.messages += 1;
                     self.deliver(frame, reflection, output);
                 }
@@ -311,9 +333,9 @@ impl Session {
             }
         }
         let pending = self.cold.as_mut().and_then(|cold| cold.pending_close.take());
-        if let Some(code) = pending {
+        if let Some((code, reason)) = pending {
             reflection.flush(true, output);
-            self.close(code, "", output);
+            self.close(code, &reason, output);
         }
         Ok(())
     }
@@ -329,7 +351,7 @@ impl Session {
         }
     }
 
-    fn fail(&mut self, violation: &Violation, output: &mut Output) {
+    pub(super) fn fail(&mut self, violation: &Violation, output: &mut Output) {
         if self.phase == Phase::Open {
             let code = violation.close_code();
             output.closed = Some((Initiator::Local, code));

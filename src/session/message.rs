@@ -22,11 +22,13 @@ pub(super) struct Assembly {
     utf8: Utf8Stream,
     payload_bytes: u64,
     fragments: u32,
+    /// When it began, in seconds that may wrap.
+    began_s: u16,
 }
 
 impl Assembly {
     /// A message that starts with `first`.
-    pub(super) fn new(first: &Header, reflected: bool) -> Self {
+    pub(super) fn new(first: &Header, reflected: bool, now_s: u16) -> Self {
         // An unfragmented message tells its length, so its header has its final place at once.
         let header_room = match (first.rsv, first.fin) {
             (0, true) => Header::encoded_bytes(first.payload_bytes, false),
@@ -42,12 +44,18 @@ impl Assembly {
             utf8: Utf8Stream::default(),
             payload_bytes: 0,
             fragments: 0,
+            began_s: now_s,
         }
     }
 
     /// Whether frames are reflected as they come.
     pub(super) fn is_reflected(&self) -> bool {
         self.reflected
+    }
+
+    /// Seconds since the message began.
+    pub(super) fn age_s(&self, now_s: u16) -> u16 {
+        now_s.wrapping_sub(self.began_s)
     }
 
     /// Bytes that the message takes.

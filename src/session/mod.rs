@@ -11,9 +11,11 @@
 //! frame that spans several buffers is reflected part by part as it arrives (cut-through), so it
 //! costs no memory; text waits until all of it is known to be UTF-8.
 
+mod budget;
 mod compression;
 mod frames;
 mod message;
+mod recoding;
 mod reflection;
 
 use std::cell::RefCell;
@@ -26,8 +28,11 @@ use crate::wire::deflate::codec::Codec;
 use crate::wire::deflate::{Deflater, Inflater};
 use crate::wire::header::{OpCode, close_frame, control_frame};
 use crate::wire::mask::MaskKey;
+pub use budget::Budget;
+use budget::REQUEST_COST;
 use compression::Upgrade;
 use message::Assembly;
+use recoding::Recoding;
 
 /// What decides about a connection besides its own bytes.
 pub struct Rules<'a> {
@@ -48,6 +53,17 @@ pub struct Rules<'a> {
     /// Whether a frame may begin a message, or the session must pause: nothing more can be
     /// published, or the peer does not read what is queued for it.
     pub may_begin: bool,
+    /// What the session may do before others have their turn.
+    pub budget: &'a Budget,
+}
+
+/// Why a session takes no more of its input for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// Nothing may begin ([`Rules::may_begin`]), or many answers wait to be read.
+    Room,
+    /// The budget is spent: it goes on in a later tick, whatever its peer does.
+    Turn,
 }
 
 /// Who ended a connection.
@@ -99,8 +115,10 @@ pub struct Output {
     pub finish: bool,
     /// Input to be received next, instead of what follows `consumed`.
     pub leftover: Option<Vec<u8>>,
-    /// Nothing may begin now: what follows `consumed` is to be received again later.
-    pub paused: bool,
+    /// What follows `consumed` is to be received again later; and this is why.
+    pub paused: Option<Pause>,
+    /// A message began that takes memory until it is whole.
+    pub message_began: bool,
     /// Data messages completed by the input.
     pub messages: u32,
     /// Data messages among `pieces`.
@@ -156,10 +174,13 @@ struct Cold {
     carry: Vec<u8>,
     /// The fragmented or straddling message in progress.
     assembly: Option<Assembly>,
-    /// Input that has to wait.
+    /// Input that has to wait, from this place on.
     stash: Vec<u8>,
-    /// A close that waits for the end of the frame being sent.
-    pending_close: Option<CloseCode>,
+    stash_start: usize,
+    /// A compressed message that takes several ticks.
+    recoding: Option<Box<Recoding>>,
+    /// A close that waits for the end of the frame being sent, and its reason.
+    pending_close: Option<(CloseCode, String)>,
     /// Inflates what refers to the peer's earlier messages.
     inflater: Option<Box<Inflater>>,
     /// Compresses with reference to earlier messages.
@@ -187,10 +208,17 @@ impl Session {
     /// otherwise (`leftover`, `paused`).
     pub fn receive(&mut self, input: &mut [u8], rules: &Rules<'_>, output: &mut Output) -> usize {
         let mut consumed = 0;
+        if self.is_recoding() {
+            self.continue_recoding(rules, output);
+            if self.is_recoding() {
+                output.paused = Some(Pause::Turn);
+                return 0;
+            }
+        }
         if self.phase == Phase::Request {
             consumed = self.receive_requests(input, rules, output);
         }
-        if consumed < input.len() && output.leftover.is_none() && !output.paused {
+        if consumed < input.len() && output.leftover.is_none() && output.paused.is_none() {
             consumed = match self.phase {
                 Phase::Open | Phase::Closing => self.receive_frames(input, consumed, rules, output),
                 Phase::Request | Phase::Ended => input.len(),
@@ -209,7 +237,7 @@ impl Session {
             }
             Phase::Open if self.is_mid_reflection() => {
                 // Nothing may interrupt the frame that is being sent.
-                self.cold().pending_close = Some(code);
+                self.cold().pending_close = Some((code, reason.to_owned()));
             }
             Phase::Open => {
                 self.phase = Phase::Closing;
@@ -290,13 +318,31 @@ impl Session {
         self.cold.as_ref().map_or(0, |cold| {
             let assembly = cold.assembly.as_ref().map_or(0, Assembly::held_bytes);
             let inflater = cold.inflater.as_ref().map_or(0, |_| Inflater::HELD_BYTES);
-            cold.carry.capacity() + assembly + inflater
+            let recoding = cold.recoding.as_ref().map_or(0, |recoding| recoding.held_bytes());
+            cold.carry.capacity() + assembly + inflater + recoding
         })
     }
 
-    /// Keeps input that has to wait.
+    /// Seconds since the message began that is in pieces; `now_s` as in [`Rules::now_s`].
+    pub fn message_age_s(&self, now_s: u16) -> Option<u16> {
+        let assembly = self.cold.as_ref().and_then(|cold| cold.assembly.as_ref());
+        assembly.map(|assembly| assembly.age_s(now_s))
+    }
+
+    /// Keeps input that has to wait, behind what waits already.
     pub fn stash(&mut self, input: &[u8]) {
-        self.cold().stash.extend_from_slice(input);
+        if !input.is_empty() {
+            self.cold().stash.extend_from_slice(input);
+        }
+    }
+
+    /// Keeps what follows the first `consumed` bytes of the stash that was taken.
+    pub fn put_back_stash(&mut self, stash: Vec<u8>, consumed: usize) {
+        if consumed < stash.len() {
+            let cold = self.cold();
+            debug_assert!(cold.stash.is_empty(), "the stash was taken");
+            (cold.stash, cold.stash_start) = (stash, consumed);
+        }
     }
 
     /// Whether input waits.
@@ -304,11 +350,12 @@ impl Session {
         self.cold.as_ref().is_some_and(|cold| !cold.stash.is_empty())
     }
 
-    /// Takes back the input that waited.
-    pub fn take_stash(&mut self) -> Vec<u8> {
-        let stash = self.cold.as_mut().map(|cold| std::mem::take(&mut cold.stash));
+    /// Takes out the input that waited, and where in it that starts.
+    pub fn take_stash(&mut self) -> (Vec<u8>, usize) {
+        let Some(cold) = &mut self.cold else { return (Vec::new(), 0) };
+        let stash = (std::mem::take(&mut cold.stash), std::mem::take(&mut cold.stash_start));
         self.release_cold();
-        stash.unwrap_or_default()
+        stash
     }
 
     fn receive_requests(
@@ -331,7 +378,7 @@ impl Session {
             return input.len();
         }
         let consumed = self.answer_requests(&mut carry, rules, output);
-        if output.paused {
+        if output.paused.is_some() {
             self.stash(&carry[consumed..]);
         } else if consumed < carry.len() && self.phase == Phase::Open {
             output.leftover = Some(carry.split_off(consumed));
@@ -349,9 +396,14 @@ impl Session {
         let mut consumed = 0;
         while consumed < input.len() && self.phase == Phase::Request {
             if output.pieces.len() >= ANSWERS_MAX || !rules.may_begin {
-                output.paused = true;
+                output.paused = Some(Pause::Room);
                 break;
             }
+            if rules.budget.is_spent() {
+                output.paused = Some(Pause::Turn);
+                break;
+            }
+            rules.budget.spend(REQUEST_COST);
             match answer(&input[consumed..], rules.policy, rules.serving, rules.stats) {
                 Answer::Incomplete => {
                     self.cold().carry.extend_from_slice(&input[consumed..]);
@@ -391,6 +443,7 @@ impl Session {
             && cold.carry.is_empty()
             && cold.assembly.is_none()
             && cold.stash.is_empty()
+            && cold.recoding.is_none()
             && cold.pending_close.is_none()
             && cold.inflater.is_none()
             && cold.deflater.is_none()

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::budget::REFLECTED_COST;
 use super::{Output, Piece, Rules};
 use crate::config::MessageTypes;
 use crate::wire::error::Violation;
@@ -91,6 +92,7 @@ impl Reflection {
             end = frame_end;
             messages += 1;
         }
+        rules.budget.spend(messages as usize * REFLECTED_COST + end - self.end);
         (self.start, self.end) = (start, end);
         output.messages += messages;
         output.reflected_messages += messages;

@@ -247,6 +247,32 @@ fn time_limits() -> Vec<Row> {
             one(duration(&limits::CLOSE_TIMEOUT), |config| &mut config.limits.close_timeout),
         ),
         (
+            "ping-interval",
+            "TIME",
+            "Ping after this long without a byte in one of the directions (at most half of \
+             --idle-timeout)",
+            one(duration(&limits::PING_INTERVAL).or_off(), |config| {
+                &mut config.limits.ping_interval
+            }),
+        ),
+        (
+            "message-idle-timeout",
+            "TIME",
+            "Close a connection after this long without a data message in either direction",
+            one(duration(&limits::MESSAGE_IDLE_TIMEOUT).or_off(), |config| {
+                &mut config.limits.message_idle_timeout
+            }),
+        ),
+        (
+            "message-timeout",
+            "TIME",
+            "Time from the beginning of a message that comes in pieces to its end; later closes \
+             with 1008",
+            one(duration(&limits::MESSAGE_TIMEOUT).or_off(), |config| {
+                &mut config.limits.message_timeout
+            }),
+        ),
+        (
             "lifetime",
             "TIME",
             "Close a connection this long after it opened",

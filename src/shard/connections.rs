@@ -28,13 +28,15 @@ bitflags! {
         const CLOSING_SLOT = 1 << 6;
         /// The sending side is being shut down, behind the last send or alone.
         const ENDING_STREAM = 1 << 7;
+        /// What has arrived is being looked for.
+        const LOOKING = 1 << 30;
         /// Any request that must end before the slot may be closed.
-        const UNDER_WAY = 0b1111_1101;
+        const UNDER_WAY = 0b1111_1101 | 1 << 30;
 
         /// Waits for its turn to send at the end of the tick.
         const DIRTY = 1 << 8;
-        /// What the kernel took so far ends within a frame.
-        const MID_FRAME = 1 << 9;
+        /// Something has been sent since silence was last looked for.
+        const HAS_SENT = 1 << 9;
         /// After what is queued, no more will be sent.
         const FINISHING = 1 << 10;
         /// Our FIN is out, or follows the send in flight.
@@ -43,15 +45,14 @@ bitflags! {
         const PEER_FINISHED = 1 << 12;
         /// To be closed as soon as nothing is under way.
         const DOOMED = 1 << 13;
-        /// Receiving pauses until there is room to publish, memory, or the peer has read what is
-        /// queued.
+        /// No input is taken: it waits for exactly one of [`Flags::AWAITS`].
         const PAUSED = 1 << 14;
-        /// Listed among those that wait for room in the broadcast ring, or for memory.
-        const AWAITS_ROOM = 1 << 15;
+        /// Waits for room in the broadcast ring.
+        const AWAITS_RING = 1 << 15;
         /// Waits, or is about to wait, on a poll instead of a receive.
         const PARKED = 1 << 16;
-        /// A ping has been sent since the peer was last heard of.
-        const PINGED = 1 << 17;
+        /// Waits for memory.
+        const AWAITS_MEMORY = 1 << 17;
         /// Was upgraded, and counts as an open WebSocket.
         const WEBSOCKET = 1 << 18;
         /// Belongs to a topic.
@@ -66,6 +67,18 @@ bitflags! {
         const SHUT_DOWN = 1 << 23;
         /// The last send was short: the next succeeds only when the peer has read.
         const BACKED_UP = 1 << 24;
+        /// Has had its share of a tick, and waits for the next.
+        const AWAITS_TURN = 1 << 25;
+        /// Waits for its peer to read.
+        const AWAITS_PEER = 1 << 26;
+        /// What a paused connection waits for.
+        const AWAITS = 1 << 15 | 1 << 17 | 1 << 25 | 1 << 26;
+        /// The last receive brought much: when receive buffers are short, it gets one at a time.
+        const HEAVY = 1 << 27;
+        /// Listed among plain HTTP connections that were kept for further requests.
+        const KEPT_ALIVE = 1 << 28;
+        /// Silence was last looked for in a round with an odd number.
+        const ODD_ROUND = 1 << 29;
     }
 }
 
@@ -78,7 +91,7 @@ pub struct Connection {
     pub generation: u32,
     /// What is under way.
     pub flags: Flags,
-    /// When the peer was last heard of, or seen to read.
+    /// When the peer was last heard of, or seen to read, in time that the shard was there to see it.
     pub last_active: Tick,
     /// The protocol.
     pub session: Session,
@@ -87,6 +100,19 @@ pub struct Connection {
 }
 
 const _: () = assert!(size_of::<Connection>() <= 64);
+
+impl Connection {
+    /// Whether a receive or poll may be started: none is under way, and input is wanted.
+    pub fn may_receive(&self) -> bool {
+        let obstacles = Flags::RECEIVING
+            | Flags::POLLING
+            | Flags::PAUSED
+            | Flags::PEER_FINISHED
+            | Flags::STARVED
+            | Flags::DOOMED;
+        !self.flags.intersects(obstacles)
+    }
+}
 
 /// The connections of one shard, by index.
 pub struct Connections {
@@ -124,6 +150,12 @@ impl Connections {
     /// The connection at `index`, with its key.
     pub fn at(&mut self, index: u32) -> Option<(Key, &mut Connection)> {
         let connection = self.slab.get_mut(index as usize)?;
+        Some((Key { index, generation: connection.generation }, connection))
+    }
+
+    /// The same, to be looked at.
+    pub fn look_at(&self, index: u32) -> Option<(Key, &Connection)> {
+        let connection = self.slab.get(index as usize)?;
         Some((Key { index, generation: connection.generation }, connection))
     }
 

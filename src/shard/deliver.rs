@@ -1,77 +1,83 @@
 //! Fan-out: what was published goes to every subscriber's outbox, within its bounds.
 
-use std::rc::Rc;
-
 use super::Shard;
-use super::connections::{Connection, Flags};
-use crate::config::SlowConsumer;
+use super::connections::{Connection, Connections, Flags};
+use super::timers::Tick;
+use crate::config::{CompressionMode, SlowConsumer};
 use crate::hub::Message;
-use crate::hub::run::Run;
+use crate::hub::run::{Run, Share, latest};
+use crate::hub::topics::{Delivery, Published};
 use crate::io::{Io, Key, Segment};
 use crate::stats::ShardStats;
 use crate::wire::close::CloseCode;
-use crate::wire::deflate::codec::window_class;
-use crate::wire::frames::Frames;
+use crate::wire::deflate::codec::{Codec, WINDOW_CLASSES, window_class};
+
+/// Counts time in stretches for telling slow subscribers from bursts.
+///
+/// A burst is more than most sockets take at once, so a queue alone says nothing about its reader.
+/// A subscriber counts as slow for what has waited longer than the stretch before the present one,
+/// that is for 100 ms at least; or, when very much is published, for so many bytes of it.
+#[derive(Debug, Default)]
+pub(super) struct Generation {
+    number: u32,
+    began: Tick,
+    published_bytes: usize,
+}
+
+impl Generation {
+    /// The generation of what is published now.
+    fn advance(&mut self, now: Tick) -> u32 {
+        let ticks = now.saturating_sub(self.began);
+        if ticks > 0 || self.published_bytes >= GENERATION_BYTES {
+            // Nothing is recent after a longer silence.
+            self.number = self.number.wrapping_add(ticks.clamp(1, 2));
+            (self.began, self.published_bytes) = (now, 0);
+        }
+        self.number
+    }
+}
 
 impl<I: Io> Shard<I> {
     /// Publishes a frame of `key`: to this shard at the end of the tick, to the others by the ring.
     pub(super) fn publish(&mut self, key: Key, frame: Vec<u8>) {
-        let Some(publication) = self.topics.publish(key.index, frame) else { return };
+        match self.topics.publish(key.index, frame) {
+            Published::Nowhere => return,
+            Published::Here => {}
+            Published::Everywhere(publication) => {
+                self.overflow.push_back(publication);
+                self.drain_overflow();
+            }
+        }
         self.stats().broadcasts.add(1);
-        if self.shared.config.engine.shards == 1 {
-            return;
-        }
-        self.overflow.push_back(publication);
-        self.drain_overflow();
     }
 
-    /// Whether publishers must wait until other shards have read more.
-    pub(super) fn is_ring_full(&self) -> bool {
-        !self.overflow.is_empty()
-    }
-
-    /// Notes that a session paused: for the ring, for memory, or until its peer has read enough.
-    pub(super) fn wait_for_room(&mut self, key: Key) {
-        let (is_ring_full, is_short_of_memory) = (self.is_ring_full(), self.is_short_of_memory);
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let is_sending = connection.flags.contains(Flags::SENDING) || !connection.outbox.is_empty();
-        let awaits_ring = is_ring_full && connection.flags.contains(Flags::SUBSCRIBED);
-        let awaits_room = awaits_ring || is_short_of_memory;
-        // The ring may have taken everything since the session paused for it; without a send that
-        // ends, only the list brings it back.
-        if !awaits_room && is_sending {
-            self.stats().receives_paused.add(1);
-        } else if !connection.flags.contains(Flags::AWAITS_ROOM) {
-            connection.flags.insert(Flags::AWAITS_ROOM);
-            self.waiting.push(key);
-            match is_short_of_memory {
-                true => self.stats().receives_paused.add(1),
-                false => self.stats().ring_full.add(1),
+    /// Takes what other shards have published, as much of each as a tick may.
+    pub(super) fn handle_messages(&mut self) {
+        let mut drain = false;
+        let topics = &mut self.topics;
+        let others = self.shared.config.engine.shards.saturating_sub(1).max(1);
+        let share_bytes = (INTAKE_BYTES_MAX / others).max(INTAKE_BYTES_LEAST);
+        let (mut from, mut taken_bytes) = (usize::MAX, 0);
+        self.endpoint.drain(MESSAGES_PER_TICK, |sender, message| {
+            if from != sender {
+                (from, taken_bytes) = (sender, 0);
             }
-        }
-    }
-
-    /// Lets whoever waits go on when the ring has taken everything and memory suffices.
-    pub(super) fn resume_waiting(&mut self) {
-        self.drain_overflow();
-        if !self.overflow.is_empty() || self.is_short_of_memory || self.waiting.is_empty() {
-            return;
-        }
-        self.resume_all_waiting();
-    }
-
-    /// Lets everybody who waits try to go on. Whoever finds the ring full again waits again, behind
-    /// the others.
-    pub(super) fn resume_all_waiting(&mut self) {
-        for key in std::mem::take(&mut self.waiting) {
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.flags.remove(Flags::AWAITS_ROOM);
+            match message {
+                Message::Publish(publication) => {
+                    topics.receive(publication);
+                    taken_bytes += publication.frame.len();
+                }
+                Message::Drain => drain = true,
             }
-            self.resume(key);
+            taken_bytes < share_bytes && topics.pending_bytes() < 2 * INTAKE_BYTES_MAX
+        });
+        if drain {
+            self.begin_drain();
         }
     }
 
-    fn drain_overflow(&mut self) {
+    /// Lets what was published enter the broadcast ring as far as that has room.
+    pub(super) fn drain_overflow(&mut self) {
         while let Some(publication) = self.overflow.pop_front() {
             let bytes = publication.frame.len();
             if let Err(Message::Publish(publication)) =
@@ -83,38 +89,57 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Queues everything published since the last tick for its subscribers.
+    /// Queues everything published since the last tick for its subscribers. What has to be
+    /// compressed before, and would take too long, holds up its own topic alone.
     pub(super) fn deliver(&mut self) {
+        if !self.topics.has_pending() {
+            return;
+        }
+        let generation = self.generation.advance(self.now);
         let Self { topics, connections, dirty, shared, number, codec, trim, now, .. } = self;
+        let (published_bytes, ledger) = (&mut self.generation.published_bytes, &mut self.ledger);
+        let (served, wanted) = (self.served, &mut self.wanted);
         let codec = codec.get_mut();
         let stats = shared.stats.shard(*number);
+        let may_compress = shared.config.compression.mode != CompressionMode::Off;
         let bounds = Bounds {
             backlog_bytes: shared.config.limits.backlog_bytes,
             policy: shared.config.slow_consumer,
+            generation,
         };
+        let mut compress_bytes_left = COMPRESSED_BYTES_PER_TICK;
         let mut too_slow = Vec::new();
         topics.drain(|members, runs| {
-            for run in &*runs {
+            if may_compress {
+                let classes = classes_of(members, connections);
+                if !compress(runs, classes, codec, &mut compress_bytes_left) {
+                    return Delivery::Later;
+                }
+            }
+            for run in runs.iter_mut() {
+                run.prepare();
+                *published_bytes += run.bytes();
                 // Freed when the last subscriber has read it, soon for most.
-                trim.note_freed(run.frames(None).bytes().len(), *now);
+                trim.note_freed(run.bytes(), *now);
             }
             for &member in members {
                 let Some((key, connection)) = connections.at(member) else { continue };
                 let class = connection.session.server_window_bits().map(window_class);
-                for run in runs.iter_mut() {
-                    if let Some(class) = class {
-                        run.compress(class, codec);
-                    }
-                    if !bounds.admit(connection, member, run, class, stats) {
+                for run in &*runs {
+                    let admitted = bounds.admit(connection, run.share_of(member, class), stats);
+                    ledger.dropped(key, admitted.dropped);
+                    if admitted.is_too_slow {
                         too_slow.push(key);
                         break;
                     }
                 }
+                wanted.note(member, served);
                 if !connection.flags.contains(Flags::DIRTY) {
                     connection.flags.insert(Flags::DIRTY);
                     dirty.push(member);
                 }
             }
+            Delivery::Done
         });
         for key in too_slow {
             self.disconnect_slow_consumer(key);
@@ -123,8 +148,8 @@ impl<I: Io> Shard<I> {
 
     fn disconnect_slow_consumer(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let mid_frame = connection.flags.contains(Flags::MID_FRAME);
-        let dropped = connection.outbox.drop_messages(0, mid_frame);
+        let dropped = connection.outbox.drop_all();
+        self.ledger.dropped(key, dropped);
         self.stats().drop_messages(SlowConsumer::Disconnect, dropped);
         self.command(key, |connection, output| {
             let reason = "slow consumer: backlog limit reached";
@@ -134,69 +159,121 @@ impl<I: Io> Shard<I> {
     }
 }
 
+/// The classes of windows among the members of a topic, a bit for each.
+fn classes_of(members: &[u32], connections: &mut Connections) -> u32 {
+    let class = |&member: &u32| {
+        let (_, connection) = connections.at(member)?;
+        connection.session.server_window_bits().map(window_class)
+    };
+    members.iter().filter_map(class).fold(0, |classes, class| classes | 1 << class)
+}
+
+/// Compresses all runs for all classes; false when there is more to do than a tick may.
+fn compress(runs: &mut [Run], classes: u32, codec: &mut Codec, bytes_left: &mut usize) -> bool {
+    (0..WINDOW_CLASSES)
+        .filter(|class| classes & 1 << class != 0)
+        .all(|class| runs.iter_mut().all(|run| run.compress(class, codec, bytes_left)))
+}
+
 /// How much may wait for one subscriber, and what gives way beyond that.
 struct Bounds {
     backlog_bytes: usize,
     policy: SlowConsumer,
+    generation: u32,
+}
+
+/// What became of a subscriber's share of a run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Admitted {
+    /// Messages that a policy dropped, of this share or of those before.
+    dropped: u64,
+    /// Whether the subscriber is to be cut off.
+    is_too_slow: bool,
 }
 
 impl Bounds {
-    /// Queues a run for a subscriber as far as its bounds allow; false when it is to be cut off.
-    fn admit(
-        &self,
-        connection: &mut Connection,
-        member: u32,
-        run: &Run,
-        class: Option<usize>,
-        stats: &ShardStats,
-    ) -> bool {
-        let frames = run.frames(class);
-        let (segment, messages) = match run.excerpt(member, class) {
-            None => (shared(frames, 0), frames.messages()),
-            Some((_, 0)) => return true,
-            Some((bytes, messages)) => (Segment::owned(bytes, true), messages),
-        };
-        let messages = u64::from(messages);
+    /// Queues a share for a subscriber; when that is slow, as far as its policy allows.
+    fn admit(&self, connection: &mut Connection, share: Share<'_>, stats: &ShardStats) -> Admitted {
         let outbox = &mut connection.outbox;
-        let waiting = outbox.bytes();
-        // Whoever has nothing waiting gets the message, however big it is.
-        let mut fits = waiting == 0 || waiting + segment.len() <= self.backlog_bytes;
-        let mid_frame = connection.flags.contains(Flags::MID_FRAME);
+        let is_slow = outbox.lag_bytes(self.generation) > self.backlog_bytes;
+        let mut dropped = 0;
         match self.policy {
-            _ if fits => {}
-            SlowConsumer::Disconnect => {
-                stats.drop_messages(self.policy, messages);
-                return false;
-            }
-            SlowConsumer::DropNewest => {}
+            _ if !is_slow => {}
             SlowConsumer::DropOldest => {
-                let room = self.backlog_bytes.saturating_sub(segment.len());
-                stats.drop_messages(self.policy, outbox.drop_messages(room, mid_frame));
-                fits = outbox.bytes() <= room;
+                dropped = outbox.drop_oldest(self.backlog_bytes, self.generation);
+            }
+            SlowConsumer::Disconnect | SlowConsumer::DropNewest => {
+                dropped = messages_in(&share);
+                stats.drop_messages(self.policy, dropped);
+                let is_too_slow = self.policy == SlowConsumer::Disconnect && dropped > 0;
+                return Admitted { dropped, is_too_slow };
             }
             SlowConsumer::Latest => {
-                let dropped = outbox.drop_messages(0, mid_frame);
-                stats.drop_messages(self.policy, dropped + messages - 1);
-                outbox.push(match segment {
-                    Segment::Shared { .. } => shared(frames, frames.last_offset()),
-                    own => own,
-                });
-                stats.deliveries.add(1);
-                stats.messages_out.add(1);
-                return true;
+                let messages = messages_in(&share);
+                if let Some(excerpt) = latest(share) {
+                    dropped = outbox.drop_all() + messages - 1;
+                    outbox.push_published(Segment::Excerpt(Box::new(excerpt)), self.generation);
+                    count_delivered(1, stats);
+                }
+                stats.drop_messages(self.policy, dropped);
+                return Admitted { dropped, is_too_slow: false };
             }
         }
-        if fits {
-            outbox.push(segment);
-            stats.deliveries.add(messages);
-            stats.messages_out.add(messages);
-        } else {
-            stats.drop_messages(self.policy, messages);
+        stats.drop_messages(self.policy, dropped);
+        match share {
+            Share::Whole(frames) => {
+                count_delivered(frames.messages().into(), stats);
+                let segment = Segment::Shared { frames: frames.clone(), offset: 0 };
+                outbox.push_published(segment, self.generation);
+            }
+            Share::Others(excerpts) => {
+                for excerpt in excerpts {
+                    count_delivered(excerpt.messages.into(), stats);
+                    let segment = Segment::Excerpt(Box::new(excerpt));
+                    outbox.push_published(segment, self.generation);
+                }
+            }
         }
-        true
+        Admitted { dropped, is_too_slow: false }
     }
 }
 
-fn shared(frames: &Rc<Frames>, offset: u32) -> Segment {
-    Segment::Shared { frames: frames.clone(), offset }
+fn messages_in(share: &Share<'_>) -> u64 {
+    match share {
+        Share::Whole(frames) => frames.messages().into(),
+        Share::Others(excerpts) => excerpts.iter().map(|excerpt| u64::from(excerpt.messages)).sum(),
+    }
+}
+
+fn count_delivered(messages: u64, stats: &ShardStats) {
+    stats.deliveries.add(messages);
+    stats.messages_out.add(messages);
+}
+
+/// Bytes published within a stretch of time after which the next begins: more than the largest
+/// message that is allowed by default.
+const GENERATION_BYTES: usize = 16 << 20;
+/// Bytes taken from all other shards in one tick, about; the rings hold back what is left.
+const INTAKE_BYTES_MAX: usize = 4 << 20;
+/// Bytes taken from each of them at least, about.
+const INTAKE_BYTES_LEAST: usize = 64 << 10;
+/// Messages taken from each other shard in one tick, so that none starves this shard's own peers.
+const MESSAGES_PER_TICK: usize = 256;
+/// Bytes compressed for subscribers in one tick, about: a millisecond at the default level.
+const COMPRESSED_BYTES_PER_TICK: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generations_last_a_tick_or_so_many_bytes() {
+        let mut generation = Generation::default();
+        let first = generation.advance(5);
+        assert_eq!(generation.advance(5), first);
+        generation.published_bytes = GENERATION_BYTES;
+        assert_eq!(generation.advance(5), first + 1, "much was published");
+        assert_eq!(generation.advance(6), first + 2, "time has passed");
+        assert_eq!(generation.advance(100), first + 4, "nothing is recent any more");
+    }
 }

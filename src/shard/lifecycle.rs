@@ -1,9 +1,12 @@
 //! From accept to the free slot: arming receives, deadlines, orderly ends and abrupt ones.
 
+use std::time::Duration;
+
 use super::connections::Flags;
 use super::shed::held_bytes;
 use super::timers::Tick;
-use super::{Shard, Stage, ticks_in};
+use super::{Shard, Stage, seconds, ticks_in, ticks_of_seconds};
+use crate::config::Config;
 use crate::io::{Errno, Io, Key, Slot};
 use crate::session::Initiator;
 use crate::wire::close::CloseCode;
@@ -13,13 +16,14 @@ impl<I: Io> Shard<I> {
     pub(super) fn accepted(&mut self, listener: u32, result: Result<Slot, Errno>, more: bool) {
         match result {
             Ok(slot) => {
-                let key = self.connections.insert(slot, self.now);
+                let key = self.connections.insert(slot, self.served);
                 self.stats().connections_accepted.add(1);
                 self.stats().connections_open.add(1);
                 let limits = &self.shared.config.limits;
                 let deadline = self.now + ticks_in(limits.handshake_timeout);
                 self.wheel.schedule(key.index, deadline);
                 self.settle(key);
+                self.keep_slots_free();
             }
             Err(libc::ECANCELED) => {}
             Err(_) => self.stats().accepts_failed.add(1),
@@ -76,19 +80,20 @@ impl<I: Io> Shard<I> {
     fn settle_receive(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (slot, flags) = (connection.slot, connection.flags);
-        let waits_otherwise = flags.intersects(Flags::PAUSED | Flags::PARKED);
         if flags.contains(Flags::RECEIVING) {
-            if waits_otherwise && !flags.contains(Flags::RECEIVE_CANCELLED) {
+            let is_unwanted = flags.intersects(Flags::PAUSED | Flags::PARKED);
+            if is_unwanted && !flags.contains(Flags::RECEIVE_CANCELLED) {
                 connection.flags.insert(Flags::RECEIVE_CANCELLED);
                 self.io.cancel_receive(key);
             }
-        } else if flags
-            .intersects(Flags::POLLING | Flags::PAUSED | Flags::PEER_FINISHED | Flags::STARVED)
-        {
-            // Nothing to arm: it is armed, or must not be, or will be.
+        } else if !connection.may_receive() {
+            // It is armed otherwise, or must not be, or will be.
         } else if flags.contains(Flags::PARKED) {
             connection.flags.insert(Flags::POLLING);
             self.io.poll(key, slot);
+        } else if flags.contains(Flags::HEAVY) && !self.starved.is_empty() {
+            // Others wait for a buffer, and this one has had its share.
+            self.await_buffer(key);
         } else {
             connection.flags.insert(Flags::RECEIVING);
             self.io.receive(key, slot);
@@ -158,11 +163,32 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The peer has the close timeout to do its part; no message is delivered to it any more.
+    /// The peer has the close timeout to do its part, from the last time that it was seen to read;
+    /// no message is delivered to it any more.
     pub(super) fn schedule_close(&mut self, key: Key) {
         self.unsubscribe(key);
+        let served = self.served;
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.last_active = served;
+        }
         let deadline = self.now + ticks_in(self.shared.config.limits.close_timeout);
         self.wheel.schedule(key.index, deadline);
+    }
+
+    /// Whether a peer that is being closed has read something within the close timeout; then its
+    /// deadline is put off.
+    fn puts_off_close(&mut self, key: Key) -> bool {
+        let timeout = ticks_in(self.shared.config.limits.close_timeout);
+        let (now, served) = (self.now, self.served);
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let silence = served.saturating_sub(connection.last_active);
+        let is_finishing = connection.flags.contains(Flags::FINISHING);
+        let is_closing = connection.session.is_closing() || is_finishing;
+        let has_progressed = is_closing && silence < timeout;
+        if has_progressed {
+            self.wheel.schedule(key.index, now + timeout - silence);
+        }
+        has_progressed
     }
 
     fn unsubscribe(&mut self, key: Key) {
@@ -176,22 +202,33 @@ impl<I: Io> Shard<I> {
 
     /// Sets the deadline of an open WebSocket: to park it, ping it, or end it.
     pub(super) fn schedule_open(&mut self, key: Key) {
-        let limits = &self.shared.config.limits;
+        let (now, served) = (self.now, self.served);
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let (flags, active) = (connection.flags, connection.last_active);
+        let flags = connection.flags;
+        let silence = served.saturating_sub(connection.last_active);
         // A paused connection is not parked; whether it still pauses is seen later.
-        let since = if flags.intersects(Flags::PAUSED) { self.now } else { active };
-        let park = match flags.contains(Flags::PARKED) {
-            true => None,
-            false => self.shared.config.engine.park_after.map(|after| since + ticks_in(after)),
-        };
-        let idle = limits.idle_timeout.map(|timeout| match flags.contains(Flags::PINGED) {
-            true => active + ticks_in(timeout),
-            false => active + ticks_in(timeout / 2),
-        });
-        let lifetime = self.lifetimes.end_of(key.index);
-        if let Some(deadline) = [park, idle, lifetime].into_iter().flatten().min() {
-            self.wheel.schedule(key.index, deadline);
+        let idle = if flags.contains(Flags::PAUSED) { 0 } else { silence };
+        let park_after = self.times.park_after.filter(|_| !flags.contains(Flags::PARKED));
+        let message_age = connection.session.message_age_s(seconds(now)).map(ticks_of_seconds);
+        let left = [
+            park_after.map(|after| after.saturating_sub(idle)),
+            self.times.ping_check.map(|check| check.left(now, key.index)),
+            self.times.idle_timeout.map(|timeout| timeout.saturating_sub(silence)),
+            self.wanted.left(key.index, served),
+            message_age
+                .and_then(|age| self.times.message_timeout.map(|most| most.saturating_sub(age))),
+            self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(now)),
+        ];
+        if let Some(left) = left.into_iter().flatten().min() {
+            self.wheel.schedule(key.index, now + left);
+        }
+    }
+
+    /// A message has begun that takes memory until it is whole: it has to be, some time.
+    pub(super) fn expect_end_of_message(&mut self, key: Key) {
+        let is_open = self.connections.get_mut(key).is_some_and(|it| it.session.is_open());
+        if is_open && self.times.message_timeout.is_some() {
+            self.schedule_open(key);
         }
     }
 
@@ -219,6 +256,10 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let flags = connection.flags;
         let is_stuck = connection.session.has_pending_close();
+        if !flags.contains(Flags::DOOMED) && self.puts_off_close(key) {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
         if is_stuck || flags.intersects(Flags::FINISHING | Flags::DOOMED) {
             // The peer neither reads what is left for it nor ends its frame or its side.
             self.doom(key, true);
@@ -246,31 +287,84 @@ impl<I: Io> Shard<I> {
     }
 
     fn open_deadline_passed(&mut self, key: Key) {
-        let now = self.now;
-        let limits = &self.shared.config.limits;
-        let idle_timeout = limits.idle_timeout.map(ticks_in);
-        let ping_after = limits.idle_timeout.map(|timeout| ticks_in(timeout / 2));
-        let park_after = self.shared.config.engine.park_after.map(ticks_in);
+        let (now, served) = (self.now, self.served);
         if self.lifetimes.end_of(key.index).is_some_and(|end| end <= now) {
             return self.close(key, CloseCode::GOING_AWAY, "maximum lifetime reached");
         }
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let idle = now.saturating_sub(connection.last_active);
-        let has_passed = |limit: Option<Tick>| limit.is_some_and(|limit| idle >= limit);
-        if has_passed(idle_timeout) {
-            return self.close(key, CloseCode::GOING_AWAY, "idle timeout");
+        if self.wanted.left(key.index, served) == Some(0) {
+            return self.close(key, CloseCode::GOING_AWAY, "no message for too long");
         }
-        if has_passed(park_after) && !connection.flags.intersects(Flags::PARKED | Flags::PAUSED) {
+        let times = &self.times;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let message_age = connection.session.message_age_s(seconds(now)).map(ticks_of_seconds);
+        if message_age.zip(times.message_timeout).is_some_and(|(age, most)| age >= most) {
+            return self.close(key, CloseCode::POLICY_VIOLATION, "message not ended in time");
+        }
+        let silence = served.saturating_sub(connection.last_active);
+        let has_passed = |limit: Option<Tick>| limit.is_some_and(|limit| silence >= limit);
+        if has_passed(times.idle_timeout) {
+            return self.look_before_idle_close(key);
+        }
+        if has_passed(times.park_after)
+            && !connection.flags.intersects(Flags::PARKED | Flags::PAUSED)
+        {
             connection.flags.insert(Flags::PARKED);
             connection.session.release_deflater();
-            self.stats().parked.add(1);
+            self.shared.stats.shard(self.number).parked.add(1);
         }
+        self.ping_if_silent(key, silence);
+        self.schedule_open(key);
+    }
+
+    /// Sends a ping when nothing has come from the peer, or nothing gone to it, since silence was
+    /// last looked for: a proxy in between may wait for either.
+    fn ping_if_silent(&mut self, key: Key, silence: Tick) {
+        let Some(check) = self.times.ping_check else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if has_passed(ping_after) && !connection.flags.contains(Flags::PINGED) {
-            connection.flags.insert(Flags::PINGED);
+        let is_odd = check.round(self.now, key.index) % 2 == 1;
+        if connection.flags.contains(Flags::ODD_ROUND) == is_odd {
+            // Woken for something else: it is not time to look yet.
+            return;
+        }
+        let has_sent = connection.flags.contains(Flags::HAS_SENT);
+        connection.flags.set(Flags::ODD_ROUND, is_odd);
+        connection.flags.remove(Flags::HAS_SENT);
+        if !has_sent || silence > check.period {
             self.command(key, |connection, output| connection.session.ping(output));
         }
-        self.schedule_open(key);
+    }
+
+    /// The peer has been silent for too long, as far as this shard has read: asks the kernel
+    /// whether there is more, before it is closed for that.
+    fn look_before_idle_close(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.flags.contains(Flags::AWAITS_PEER) {
+            // It has not read for as long, and is not received from for that: what it has sent
+            // says nothing.
+            return self.close(key, CloseCode::GOING_AWAY, "idle timeout");
+        }
+        if !connection.flags.contains(Flags::LOOKING) {
+            connection.flags.insert(Flags::LOOKING);
+            self.io.look(key, connection.slot);
+        }
+    }
+
+    /// The kernel tells whether there is something to receive from a silent peer.
+    pub(super) fn looked(&mut self, key: Key, has_input: bool) {
+        let served = self.served;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.flags.remove(Flags::LOOKING);
+        let is_open = connection.session.is_open() && !connection.flags.contains(Flags::DOOMED);
+        let silence = served.saturating_sub(connection.last_active);
+        let is_idle = self.times.idle_timeout.is_some_and(|timeout| silence >= timeout);
+        if is_open && is_idle && !has_input {
+            self.close(key, CloseCode::GOING_AWAY, "idle timeout");
+        } else if is_open {
+            // It is heard of as soon as its turn to be received comes.
+            connection.last_active = served;
+            self.schedule_open(key);
+        }
+        self.settle(key);
     }
 
     /// Begins the closing handshake.
@@ -279,10 +373,93 @@ impl<I: Io> Shard<I> {
         self.command(key, |connection, output| connection.session.close(code, reason, output));
     }
 
-    fn accept_again(&mut self) {
+    pub(super) fn accept_again(&mut self) {
         for listener in std::mem::take(&mut self.listeners_waiting) {
             self.io.accept(listener);
         }
+    }
+}
+
+/// The times that decide about open WebSockets, in ticks.
+#[derive(Clone, Debug)]
+pub(super) struct Times {
+    park_after: Option<Tick>,
+    ping_check: Option<PingCheck>,
+    idle_timeout: Option<Tick>,
+    message_timeout: Option<Tick>,
+}
+
+impl Times {
+    /// What the configuration says.
+    pub(super) fn new(config: &Config) -> Self {
+        let limits = &config.limits;
+        // Whoever is closed for its silence has been asked before.
+        let idle_half = limits.idle_timeout.map(|timeout| timeout / 2);
+        let ping_after = match (limits.ping_interval, idle_half) {
+            (Some(interval), Some(half)) => Some(interval.min(half)),
+            (interval, half) => interval.or(half),
+        };
+        Self {
+            park_after: config.engine.park_after.map(ticks_in),
+            ping_check: ping_after.map(|after| PingCheck { period: ticks_in(after / 2) }),
+            idle_timeout: limits.idle_timeout.map(ticks_in),
+            message_timeout: limits.message_timeout.map(ticks_in),
+        }
+    }
+}
+
+/// How often silence is looked for: twice within the time after which it brings a ping.
+#[derive(Clone, Copy, Debug)]
+struct PingCheck {
+    period: Tick,
+}
+
+impl PingCheck {
+    /// The number of the round that `now` lies in for the connection at `index`: rounds begin at
+    /// other times for each, so that not all are pinged at once.
+    fn round(self, now: Tick, index: u32) -> Tick {
+        (now + self.phase(index)) / self.period
+    }
+
+    /// Ticks until the next round begins.
+    fn left(self, now: Tick, index: u32) -> Tick {
+        self.period - (now + self.phase(index)) % self.period
+    }
+
+    fn phase(self, index: u32) -> Tick {
+        // A multiplier that spreads neighbours (2^32 divided by the golden ratio).
+        index.wrapping_mul(0x9e37_79b1) % self.period
+    }
+}
+
+/// When a data message last went from or to each WebSocket; costs nothing unless silence of this
+/// kind is limited.
+pub(super) struct Wanted {
+    timeout: Option<Tick>,
+    since: Vec<Tick>,
+}
+
+impl Wanted {
+    /// With a limit for it, or without.
+    pub(super) fn new(timeout: Option<Duration>) -> Self {
+        Self { timeout: timeout.map(ticks_in), since: Vec::new() }
+    }
+
+    /// A message has gone either way.
+    pub(super) fn note(&mut self, index: u32, served: Tick) {
+        if self.timeout.is_some() {
+            let place = index as usize;
+            if place >= self.since.len() {
+                self.since.resize(place + 1, served);
+            }
+            self.since[place] = served;
+        }
+    }
+
+    /// Ticks until the WebSocket at `index` is wanted no more.
+    fn left(&self, index: u32, served: Tick) -> Option<Tick> {
+        let since = self.since.get(index as usize)?;
+        self.timeout.map(|timeout| timeout.saturating_sub(served.saturating_sub(*since)))
     }
 }
 
@@ -293,17 +470,19 @@ pub(super) struct Lifetimes {
 }
 
 impl Lifetimes {
-    /// Sets the end of the connection at `index`.
-    pub(super) fn set(&mut self, index: u32, end: Tick) {
+    /// Sets or clears the end of the connection at `index`.
+    pub(super) fn set(&mut self, index: u32, end: Option<Tick>) {
         let place = index as usize;
-        if place >= self.ends.len() {
-            self.ends.resize(place + 1, Tick::MAX);
+        if place < self.ends.len() {
+            self.ends[place] = end.unwrap_or(Tick::MAX);
+        } else if let Some(end) = end {
+            self.ends.resize(place, Tick::MAX);
+            self.ends.push(end);
         }
-        self.ends[place] = end;
     }
 
     /// The end of the connection at `index`, if there is one.
     pub(super) fn end_of(&self, index: u32) -> Option<Tick> {
-        self.ends.get(index as usize).copied()
+        self.ends.get(index as usize).copied().filter(|end| *end < Tick::MAX)
     }
 }

@@ -8,8 +8,11 @@
 pub mod connections;
 mod deliver;
 mod drain;
+mod ledger;
 mod lifecycle;
 pub mod outbox;
+mod pause;
+mod plain;
 mod receive;
 mod send;
 mod shed;
@@ -22,18 +25,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connections::{Connections, Flags};
-use lifecycle::Lifetimes;
+use deliver::Generation;
+use ledger::Ledger;
+use lifecycle::{Lifetimes, Times, Wanted};
+use plain::KeptAlive;
 use timers::{TICK_MS, Tick, Wheel};
 use trim::Trim;
 
 use crate::config::Config;
 use crate::http::{Policy, Serving};
 use crate::hub::Message;
+use crate::hub::interest::{Interest, InterestTable};
 use crate::hub::mesh::Endpoint;
 use crate::hub::topics::{Publication, Topics};
 use crate::io::{Event, Io, Key};
 use crate::memory::{Memory, Pressure, Signal};
-use crate::session::{Output, Rules};
+use crate::session::{Budget, Output};
 use crate::stats::{ShardStats, Stats};
 use crate::wire::deflate::codec::{self, Codec};
 
@@ -47,6 +54,8 @@ pub struct Shared {
     pub stats: Stats,
     /// How short memory is.
     pub memory: Memory,
+    /// Which topics have members on which shards.
+    pub interest: Arc<InterestTable>,
     /// Slots of each shard's table of registered files.
     pub slots: u32,
 }
@@ -91,18 +100,32 @@ pub struct Shard<I: Io> {
     endpoint: Endpoint<Message>,
     connections: Connections,
     wheel: Wheel,
+    times: Times,
     lifetimes: Lifetimes,
+    wanted: Wanted,
     topics: Topics,
+    generation: Generation,
     /// Compresses and inflates for all connections that keep nothing between messages.
     codec: RefCell<Codec>,
     stage: Stage,
     now: Tick,
+    /// The same without the time in which this shard did not come round to its peers.
+    served: Tick,
+    attendance: Attendance,
+    /// What is left of this tick for sessions.
+    turn: Budget,
     /// Connections with something to send.
     dirty: Vec<u32>,
-    /// Connections whose receive found no buffer.
-    starved: Vec<Key>,
-    /// Connections that wait for room in the broadcast ring, or for memory.
-    waiting: Vec<Key>,
+    /// Connections whose receive found no buffer, those that wait longest first.
+    starved: VecDeque<Key>,
+    /// Connections that wait for room in the broadcast ring.
+    waiting_for_ring: VecDeque<Key>,
+    /// Connections that wait for memory.
+    waiting_for_memory: Vec<Key>,
+    /// Connections that have had their share of a tick.
+    waiting_for_turn: VecDeque<Key>,
+    /// Plain HTTP connections that wait for another request.
+    kept_alive: KeptAlive,
     /// Publications that the full ring has not taken yet.
     overflow: VecDeque<Publication>,
     /// Listeners to accept on again when a slot is free.
@@ -114,6 +137,7 @@ pub struct Shard<I: Io> {
     /// Whether nothing is taken from WebSockets: memory is short, and some hold much of it.
     is_short_of_memory: bool,
     trim: Trim,
+    ledger: Ledger,
     /// Scratch, kept for its capacity.
     output: Output,
     expired: Vec<u32>,
@@ -139,20 +163,30 @@ impl<I: Io> Shard<I> {
             endpoint,
             connections: Connections::new(slots),
             wheel: Wheel::new(slots),
+            times: Times::new(&shared.config),
             lifetimes: Lifetimes::default(),
-            topics: Topics::default(),
+            wanted: Wanted::new(shared.config.limits.message_idle_timeout),
+            topics: Topics::new(Interest::new(shared.interest.clone())),
+            generation: Generation::default(),
             codec: RefCell::new(codec(&shared.config)),
             stage: Stage::Serving,
             now: 0,
+            served: 0,
+            attendance: Attendance::default(),
+            turn: Budget::new(TURN),
             dirty: Vec::new(),
-            starved: Vec::new(),
-            waiting: Vec::new(),
+            starved: VecDeque::new(),
+            waiting_for_ring: VecDeque::new(),
+            waiting_for_memory: Vec::new(),
+            waiting_for_turn: VecDeque::new(),
+            kept_alive: KeptAlive::new(),
             overflow: VecDeque::new(),
             listeners_waiting: Vec::new(),
             accept_again_at: 0,
             memory_signal: Signal::default(),
             is_short_of_memory: false,
             trim: Trim::new(number),
+            ledger: Ledger::default(),
             output: Output::default(),
             expired: Vec::new(),
             shared,
@@ -179,6 +213,7 @@ impl<I: Io> Shard<I> {
     /// When the kernel refuses to go on.
     pub fn submit(&mut self, now: Duration) -> std::io::Result<()> {
         let wait = self.wait(now);
+        self.attendance.leaves(now, wait);
         self.io.submit(wait)
     }
 
@@ -187,15 +222,18 @@ impl<I: Io> Shard<I> {
     pub fn turn(&mut self, now: Duration) -> bool {
         self.endpoint.awake();
         self.now = tick_of(now);
+        self.served = tick_of(now.saturating_sub(self.attendance.returns(now)));
+        self.turn = Budget::new(TURN);
         self.heed_memory();
         let mut completions = 0;
-        self.feed_starved();
         while let Some(event) = self.io.next_event() {
             completions += 1;
             self.handle(event);
         }
+        self.feed_starved();
+        self.resume_whose_turn_it_is();
+        self.resume_for_ring();
         self.handle_messages();
-        self.resume_waiting();
         self.advance_timers();
         self.deliver();
         self.flush();
@@ -231,6 +269,11 @@ impl<I: Io> Shard<I> {
         &self.connections
     }
 
+    /// Messages that policies kept from a subscriber; known in debug builds alone.
+    pub fn dropped_messages(&self, key: Key) -> u64 {
+        self.ledger.of(key)
+    }
+
     /// The simulated or real kernel below.
     pub fn io(&mut self) -> &mut I {
         &mut self.io
@@ -238,7 +281,7 @@ impl<I: Io> Shard<I> {
 
     /// How long the next submit may wait for a completion.
     fn wait(&mut self, now: Duration) -> Option<Duration> {
-        let must_look_again = !self.starved.is_empty();
+        let must_look_again = !self.starved.is_empty() || self.has_work_left();
         if must_look_again || !self.endpoint.prepare_sleep() {
             return Some(Duration::ZERO);
         }
@@ -261,20 +304,9 @@ impl<I: Io> Shard<I> {
             Event::Finished { key } => self.request_ended(key, Flags::ENDING_STREAM),
             Event::ShutDown { key } => self.request_ended(key, Flags::SHUTTING_DOWN),
             Event::ResetArmed { key } => self.request_ended(key, Flags::ARMING_RESET),
+            Event::Looked { key, has_input } => self.looked(key, has_input),
             Event::Closed { key } => self.slot_closed(key),
             Event::Woken => {}
-        }
-    }
-
-    fn handle_messages(&mut self) {
-        let mut drain = false;
-        let topics = &mut self.topics;
-        self.endpoint.drain(MESSAGES_PER_TICK, |_, message| match message {
-            Message::Publish(publication) => topics.receive(publication),
-            Message::Drain => drain = true,
-        });
-        if drain {
-            self.begin_drain();
         }
     }
 
@@ -288,11 +320,10 @@ impl<I: Io> Shard<I> {
     fn serving(&self) -> Serving {
         let limit = self.shared.config.limits.connections;
         let own = self.stats().websockets_open.value();
+        let is_over = |limit: usize| self.shared.stats.websockets_open() >= limit as u64;
         if self.stage != Stage::Serving {
             Serving::Draining
-        } else if own >= self.shared.capacity() as u64
-            || limit.is_some_and(|limit| self.shared.stats.websockets_open() >= limit as u64)
-        {
+        } else if own >= self.shared.capacity() as u64 || limit.is_some_and(is_over) {
             Serving::Full
         } else if self.memory_signal.pressure() >= Pressure::Refuse {
             Serving::ShortOfMemory
@@ -310,25 +341,33 @@ fn codec(config: &Config) -> Codec {
     })
 }
 
-/// Calls `receive` with the rules that hold for this shard now.
-fn with_rules<R>(
-    shared: &Shared,
-    codec: &RefCell<Codec>,
-    serving: Serving,
-    now: Tick,
-    may_begin: bool,
-    receive: impl FnOnce(&Rules<'_>) -> R,
-) -> R {
-    receive(&Rules {
-        limits: &shared.config.limits,
-        message_types: shared.config.message_types,
-        policy: &shared.policy,
-        serving,
-        stats: &|| shared.report().to_string(),
-        now_s: (u64::from(now) * TICK_MS / 1000) as u16,
-        codec,
-        may_begin,
-    })
+/// Time in which a shard did not come round to its peers: a tick that took long, or a process that
+/// was stopped. Nobody's silence counts then, because nobody was listened to.
+#[derive(Debug, Default)]
+struct Attendance {
+    /// When the shard last turned to its peers, when it left them to wait, and for how long.
+    returned: Duration,
+    left: Duration,
+    wait: Option<Duration>,
+    absent: Duration,
+}
+
+impl Attendance {
+    fn leaves(&mut self, now: Duration, wait: Option<Duration>) {
+        (self.left, self.wait) = (now, wait);
+    }
+
+    /// The time missed in all until `now`.
+    fn returns(&mut self, now: Duration) -> Duration {
+        let away = now.saturating_sub(self.left);
+        let late = away.saturating_sub(self.wait.unwrap_or(away));
+        let missed = late + self.left.saturating_sub(self.returned);
+        if missed > ATTENDED {
+            self.absent += missed;
+        }
+        self.returned = now;
+        self.absent
+    }
 }
 
 /// The tick that `time` lies in.
@@ -336,10 +375,24 @@ fn tick_of(time: Duration) -> Tick {
     (time.as_millis() / u128::from(TICK_MS)) as Tick
 }
 
-/// Ticks that cover `duration`, at least one.
+/// Ticks after which `duration` has surely passed: one more than it takes, because what is counted
+/// from began within a tick.
 fn ticks_in(duration: Duration) -> Tick {
-    duration.as_millis().div_ceil(u128::from(TICK_MS)).clamp(1, u128::from(Tick::MAX / 2)) as Tick
+    let ticks = duration.as_millis().div_ceil(u128::from(TICK_MS)) + 1;
+    ticks.min(u128::from(Tick::MAX / 2)) as Tick
 }
 
-/// Messages taken from each other shard in one tick, so that none starves this shard's own peers.
-const MESSAGES_PER_TICK: usize = 256;
+/// Seconds of a clock that wraps, for what a session counts by the second.
+fn seconds(now: Tick) -> u16 {
+    (u64::from(now) * TICK_MS / 1000) as u16
+}
+
+fn ticks_of_seconds(seconds: u16) -> Tick {
+    (u64::from(seconds) * 1000 / TICK_MS) as Tick
+}
+
+/// What sessions may do in a tick beyond the least share of each, in units of a [`Budget`]: about a
+/// millisecond.
+const TURN: u32 = 4 << 20;
+/// Being away for less is no absence.
+const ATTENDED: Duration = Duration::from_millis(TICK_MS);

@@ -1,6 +1,11 @@
 //! What waits to be sent on one connection, in order, while one send is in flight.
 //!
-//! One segment lies inline; only a connection that falls behind owns a queue.
+//! One segment lies inline; only a connection that falls behind, or sends a frame in parts, owns
+//! more. Then what waits is of three kinds, sent in this order:
+//!
+//! * the *committed* segment, of which the kernel has taken a part: never dropped, never overtaken;
+//! * control frames and responses, which go ahead of data but never into the middle of a frame;
+//! * the *queue* of data, of which policies may drop published messages.
 
 use std::collections::VecDeque;
 
@@ -9,178 +14,277 @@ use crate::wire::header::OpCode;
 
 /// The segments that wait for the send in flight.
 ///
-/// Invariant: without `first` there is nothing in `rest`'s queue.
+/// Invariant: with `behind` there, `first` is empty and everything waits there.
 #[derive(Debug, Default)]
 pub struct Outbox {
     first: Option<Segment>,
-    rest: Option<Box<Rest>>,
+    behind: Option<Box<Behind>>,
 }
 
 const _: () = assert!(size_of::<Outbox>() == 24);
 
+/// What a connection owns whose peer is behind, or within a frame.
 #[derive(Debug, Default)]
-struct Rest {
+struct Behind {
+    committed: Option<Segment>,
+    controls: VecDeque<Segment>,
     queue: VecDeque<Segment>,
-    /// Bytes in the queue.
+    /// Bytes of all that waits.
     bytes: usize,
-    /// Bytes that a vectored send took from here and the kernel has not confirmed.
+    /// Memory that it takes.
+    held_bytes: usize,
+    /// Segments of the queue that lie in receive buffers.
+    lent: usize,
+    /// Bytes of the send in flight, and the memory that it takes.
     in_flight_bytes: usize,
-    /// The same of a single segment, which is let out of the backlog, if it is large.
-    lone_bytes: usize,
+    in_flight_held_bytes: usize,
+    /// Whether what was taken ends within a frame, whose rest is, or will be, the queue's front.
+    is_mid_frame: bool,
+    /// The same before the send in flight was taken, should nothing of it be sent.
+    was_mid_frame: bool,
+    /// Whether the send in flight begins with the committed segment.
+    was_committed: bool,
+    recent: Recent,
+}
+
+/// Memory of what was published to the connection recently: in the latest generation in which
+/// something was, and in the one before.
+#[derive(Debug, Default)]
+struct Recent {
+    generation: u32,
+    latest_bytes: usize,
+    previous_bytes: usize,
+}
+
+impl Recent {
+    fn add(&mut self, bytes: usize, generation: u32) {
+        (self.latest_bytes, self.previous_bytes) = match generation.wrapping_sub(self.generation) {
+            0 => (self.latest_bytes + bytes, self.previous_bytes),
+            1 => (bytes, self.latest_bytes),
+            _ => (bytes, 0),
+        };
+        self.generation = generation;
+    }
+
+    fn bytes(&self, generation: u32) -> usize {
+        match generation.wrapping_sub(self.generation) {
+            0 => self.latest_bytes + self.previous_bytes,
+            1 => self.latest_bytes,
+            _ => 0,
+        }
+    }
 }
 
 impl Outbox {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.first.is_none() && self.behind.as_ref().is_none_or(|behind| behind.bytes == 0)
     }
 
-    /// Bytes that wait or were taken by a vectored send still in flight.
+    /// Bytes that wait, and those in flight unless they are few.
     pub fn bytes(&self) -> usize {
-        let rest = self.rest.as_ref().map_or(0, |rest| rest.bytes + rest.in_flight_bytes);
-        self.first.as_ref().map_or(0, Segment::len) + rest
+        let behind = self.behind.as_ref().map_or(0, |behind| behind.bytes + behind.in_flight_bytes);
+        self.first.as_ref().map_or(0, Segment::len) + behind
     }
 
-    /// Bytes in memory: those that wait, and those in flight unless they are few.
+    /// Memory that all this takes.
     pub fn held_bytes(&self) -> usize {
-        self.bytes() + self.rest.as_ref().map_or(0, |rest| rest.lone_bytes)
+        let behind = self.behind.as_ref();
+        self.first.as_ref().map_or(0, Segment::held_bytes)
+            + behind.map_or(0, |behind| behind.held_bytes + behind.in_flight_held_bytes)
     }
 
-    /// Appends a segment.
+    /// Memory of what has waited for its turn since before the `generation` before this one: a
+    /// lone segment never has.
+    pub fn lag_bytes(&self, generation: u32) -> usize {
+        self.behind.as_ref().map_or(0, |behind| {
+            // The oldest leave first, so what waits longest is all that is not recent.
+            behind.held_bytes.saturating_sub(behind.recent.bytes(generation))
+        })
+    }
+
+    /// Whether what was taken so far ends within a frame.
+    pub fn is_mid_frame(&self) -> bool {
+        let is_within = |behind: &Behind| behind.committed.is_some() || behind.is_mid_frame;
+        self.behind.as_deref().is_some_and(is_within)
+    }
+
+    /// Appends a segment; a response goes ahead of data that no peer could understand before it.
     pub fn push(&mut self, segment: Segment) {
-        if self.first.is_none() {
-            self.first = Some(segment);
-            return;
+        match &mut self.behind {
+            Some(behind) => behind.push(segment),
+            None if self.first.is_none() => self.first = Some(segment),
+            None => self.fall_behind().push(segment),
         }
-        let rest = self.rest.get_or_insert_default();
-        rest.bytes += segment.len();
-        rest.queue.push_back(segment);
     }
 
-    /// Inserts a control frame ahead of queued data, but behind other control frames and never
-    /// within a frame: `mid_frame` tells whether what was taken before ends within one.
+    /// Appends messages that were published in this `generation`.
+    pub fn push_published(&mut self, segment: Segment, generation: u32) {
+        if self.behind.is_none() {
+            if self.first.is_none() {
+                self.first = Some(segment);
+                return;
+            }
+            // What lay inline has waited no longer than this, as far as anybody knows.
+            let behind = self.fall_behind();
+            behind.recent.add(behind.held_bytes, generation);
+        }
+        let behind = self.fall_behind();
+        behind.recent.add(segment.held_bytes(), generation);
+        behind.push(segment);
+    }
+
+    /// Queues a control frame: ahead of data, behind other control frames, and never within a frame.
     ///
     /// When very many wait, a pong takes the place of the one before it: only the most recent ping
     /// has to be answered (RFC 6455 section 5.5.3), and a peer that does not read must not fill
     /// memory with pings.
-    pub fn push_control(&mut self, frame: Segment, mid_frame: bool) {
-        let mut place = 0;
-        let segments = || self.first.iter().chain(self.rest.iter().flat_map(|rest| &rest.queue));
-        if mid_frame {
-            place = segments().position(Segment::ends_frame).map_or(usize::MAX, |end| end + 1);
+    pub fn push_control(&mut self, frame: Segment) {
+        if self.first.is_none() && self.behind.is_none() {
+            self.first = Some(frame);
+            return;
         }
-        let controls = segments().skip(place).take_while(is_control).count();
-        place = place.saturating_add(controls);
-        if controls >= CONTROLS_MAX && is_pong(&frame) && self.is_pong_at(place - 1) {
-            return self.replace(place - 1, frame);
+        let behind = self.fall_behind();
+        if behind.controls.len() >= CONTROLS_MAX
+            && is_pong(&frame)
+            && let Some(last) = behind.controls.back_mut().filter(|last| is_pong(last))
+        {
+            behind.bytes = behind.bytes - last.len() + frame.len();
+            behind.held_bytes = behind.held_bytes - last.held_bytes() + frame.held_bytes();
+            *last = frame;
+            return;
         }
-        let first = match (place, self.first.is_none()) {
-            (_, true) => return self.push(frame),
-            (0, _) => self.first.replace(frame),
-            _ => Some(frame),
-        };
-        let Some(segment) = first else { return };
-        let rest = self.rest.get_or_insert_default();
-        rest.bytes += segment.len();
-        let place = place.saturating_sub(1).min(rest.queue.len());
-        rest.queue.insert(place, segment);
+        behind.push(frame);
     }
 
     /// Takes as much as one send may carry.
     pub fn take(&mut self) -> Option<Outgoing> {
-        let first = self.first.take()?;
-        let Some(rest) = self.rest.as_deref_mut().filter(|rest| !rest.queue.is_empty()) else {
-            if first.len() >= LARGE_BYTES {
-                self.rest.get_or_insert_default().lone_bytes = first.len();
+        if let Some(segment) = self.first.take() {
+            debug_assert!(self.behind.is_none());
+            let is_lent = matches!(segment, Segment::Buffer { .. });
+            if !segment.ends_frame() || !is_lent && segment.len() >= LARGE_BYTES {
+                let behind = self.behind.get_or_insert_default();
+                behind.is_mid_frame = !segment.ends_frame();
+                (behind.in_flight_bytes, behind.in_flight_held_bytes) =
+                    (segment.len(), segment.held_bytes());
             }
-            return Some(Outgoing::One(first));
+            return Some(Outgoing::One(segment));
+        }
+        self.behind.as_mut()?.take()
+    }
+
+    /// Takes note that all of the send in flight has been sent.
+    pub fn sent_whole(&mut self) {
+        if let Some(behind) = &mut self.behind {
+            (behind.in_flight_bytes, behind.in_flight_held_bytes) = (0, 0);
+            self.catch_up();
+        }
+    }
+
+    /// Takes back a send of which the kernel took only `sent` bytes. What lies in receive buffers
+    /// is handed to `copy`, which must return the same bytes without one; buffers of which
+    /// everything was sent are handed to `release`.
+    pub fn sent_in_part(
+        &mut self,
+        outgoing: Outgoing,
+        mut sent: usize,
+        mut copy: impl FnMut(Segment) -> Segment,
+        mut release: impl FnMut(BufferSlice),
+    ) {
+        debug_assert!(sent < outgoing.len());
+        let lone = match &outgoing {
+            Outgoing::One(_) => sent == 0 && self.behind.is_none() && self.first.is_none(),
+            Outgoing::Many(_) => false,
         };
-        let count = rest.queue.len().min(VECTORS_MAX - 1);
-        let first_bytes = first.len();
-        let mut segments = Vec::with_capacity(count + 1);
-        segments.push(first);
-        segments.extend(rest.queue.drain(..count));
-        let queued_bytes: usize = segments[1..].iter().map(Segment::len).sum();
-        rest.bytes -= queued_bytes;
-        rest.in_flight_bytes = first_bytes + queued_bytes;
-        self.refill();
-        Some(Outgoing::Many(segments))
-    }
-
-    /// Takes note that the send in flight completed; what it left over is put back in front.
-    pub fn complete(&mut self, leftover: impl DoubleEndedIterator<Item = Segment>) {
-        if let Some(rest) = &mut self.rest {
-            (rest.in_flight_bytes, rest.lone_bytes) = (0, 0);
-        }
-        let mut leftover = leftover.rev().peekable();
-        // Control frames queued meanwhile would be overtaken by later ones if they stayed behind
-        // the data that comes back.
-        let comes_between = leftover.peek().is_some_and(|last| !is_control(&last));
-        let controls = if comes_between { self.take_controls() } else { Vec::new() };
-        for segment in leftover {
-            if let Some(second) = self.first.replace(segment) {
-                let rest = self.rest.get_or_insert_default();
-                rest.bytes += second.len();
-                rest.queue.push_front(second);
+        let segments = match outgoing {
+            Outgoing::One(segment) if lone => {
+                // Nothing has happened.
+                return self.first = Some(copy(segment));
             }
-        }
-        for frame in controls {
-            self.push_control(frame, true);
-        }
-        if self.rest.as_ref().is_some_and(|rest| rest.queue.is_empty()) {
-            self.rest = None;
-        }
-    }
-
-    /// Drops shared messages, oldest first, until at most `bytes` wait; returns how many messages.
-    /// With `mid_frame` the first segment has been sent in part and stays.
-    pub fn drop_messages(&mut self, bytes: usize, mid_frame: bool) -> u64 {
-        let mut excess = self.bytes().saturating_sub(bytes);
-        if excess == 0 {
-            return 0;
-        }
-        let mut dropped = 0;
-        let mut gives_way = |segment: &Segment| {
-            let gives_way = excess > 0 && matches!(segment, Segment::Shared { .. });
-            if gives_way {
-                excess = excess.saturating_sub(segment.len());
-                dropped += messages(segment);
-            }
-            gives_way
+            Outgoing::One(segment) => vec![segment],
+            Outgoing::Many(segments) => segments,
         };
-        if !mid_frame && self.first.as_ref().is_some_and(&mut gives_way) {
-            self.first = None;
-        }
-        if let Some(rest) = self.rest.as_deref_mut() {
-            rest.queue.retain(|segment| {
-                let stays = !gives_way(segment);
-                rest.bytes -= if stays { 0 } else { segment.len() };
-                stays
-            });
-        }
-        self.refill();
-        dropped
-    }
-
-    /// Drops everything of which nothing has been sent, and returns how many shared messages were
-    /// among it; receive buffers are given back through `release`. With `mid_frame` the first
-    /// frame has been sent in part and stays.
-    pub fn drop_unsent(&mut self, mid_frame: bool, mut release: impl FnMut(BufferSlice)) -> u64 {
-        let mut segments: Vec<_> = self.first.take().into_iter().collect();
-        if let Some(rest) = self.rest.as_deref_mut() {
-            rest.bytes = 0;
-            segments.extend(std::mem::take(&mut rest.queue));
-        }
-        let (mut stays, mut dropped) = (mid_frame, 0);
-        for segment in segments {
-            if stays {
-                stays = !segment.ends_frame();
-                self.push(segment);
+        let behind = self.fall_behind();
+        (behind.in_flight_bytes, behind.in_flight_held_bytes) = (0, 0);
+        behind.is_mid_frame = behind.was_mid_frame;
+        let mut is_committed = std::mem::take(&mut behind.was_committed);
+        let mut unsent = Vec::with_capacity(segments.len());
+        for mut segment in segments {
+            let taken = sent.min(segment.len());
+            sent -= taken;
+            segment.advance(taken);
+            is_committed |= taken > 0;
+            if segment.is_empty() {
+                behind.is_mid_frame = !segment.ends_frame();
+                is_committed = false;
+                if let Segment::Buffer { slice, .. } = segment {
+                    release(slice);
+                }
                 continue;
             }
-            dropped += messages(&segment);
+            let segment = copy(segment);
+            debug_assert!(!matches!(segment, Segment::Buffer { .. }));
+            if std::mem::take(&mut is_committed) {
+                behind.count_in(&segment);
+                behind.is_mid_frame = !segment.ends_frame();
+                behind.committed = Some(segment);
+            } else {
+                unsent.push(segment);
+            }
+        }
+        for segment in unsent.into_iter().rev() {
+            behind.count_in(&segment);
+            match is_control(&segment) {
+                true => behind.controls.push_front(segment),
+                false => behind.queue.push_front(segment),
+            }
+        }
+    }
+
+    /// Drops published messages, oldest first, until what has waited since before the `generation`
+    /// before this one takes at most `lag_bytes`; returns how many were dropped.
+    pub fn drop_oldest(&mut self, lag_bytes: usize, generation: u32) -> u64 {
+        match &mut self.behind {
+            Some(behind) => {
+                let recent_bytes = behind.recent.bytes(generation);
+                behind.drop_messages(lag_bytes.saturating_add(recent_bytes))
+            }
+            None => 0,
+        }
+    }
+
+    /// Drops all published messages of which nothing has been sent; returns how many.
+    pub fn drop_all(&mut self) -> u64 {
+        let first = self.first.take_if(|first| first.messages() > 0);
+        let behind = self.behind.as_mut().map_or(0, |behind| behind.drop_messages(0));
+        behind + first.map_or(0, |first| u64::from(first.messages()))
+    }
+
+    /// Drops all data of which nothing has been sent, and returns how many published messages were
+    /// among it; receive buffers are given back through `release`. A frame that has been sent in
+    /// part stays whole.
+    pub fn drop_unsent(&mut self, mut release: impl FnMut(BufferSlice)) -> u64 {
+        let mut dropped = 0;
+        let mut drop = |segment: Segment| {
+            dropped += u64::from(segment.messages());
             if let Segment::Buffer { slice, .. } = segment {
                 release(slice);
+            }
+        };
+        self.first.take_if(|first| !is_control(first)).into_iter().for_each(&mut drop);
+        if let Some(behind) = &mut self.behind {
+            let ends_frame = |segment: &Segment| segment.ends_frame();
+            let stays = match behind.is_mid_frame {
+                true => behind
+                    .queue
+                    .iter()
+                    .position(ends_frame)
+                    .map_or(behind.queue.len(), |end| end + 1),
+                false => 0,
+            };
+            for segment in behind.queue.split_off(stays) {
+                behind.count_out(&segment);
+                drop(segment);
             }
         }
         dropped
@@ -188,8 +292,8 @@ impl Outbox {
 
     /// Drops everything; receive buffers are given back through `release`.
     pub fn clear(&mut self, mut release: impl FnMut(BufferSlice)) {
-        let rest = self.rest.take().map(|rest| rest.queue).unwrap_or_default();
-        for segment in self.first.take().into_iter().chain(rest) {
+        let queue = self.behind.take().map(|behind| behind.queue).unwrap_or_default();
+        for segment in self.first.take().into_iter().chain(queue) {
             if let Segment::Buffer { slice, .. } = segment {
                 release(slice);
             }
@@ -197,91 +301,176 @@ impl Outbox {
     }
 
     /// Replaces receive buffers by copies, which may wait for the peer as long as it takes.
+    ///
+    /// Costs no more than what was pushed since the last call: receive buffers are queued only in
+    /// the tick in which they are taken or copied.
     pub fn detach(&mut self, mut copy: impl FnMut(Segment) -> Segment) {
-        let rest = self.rest.iter_mut().flat_map(|rest| &mut rest.queue);
-        for segment in self.first.iter_mut().chain(rest) {
-            if matches!(segment, Segment::Buffer { .. }) {
-                let lent = std::mem::replace(segment, Segment::owned(Vec::new(), true));
-                *segment = copy(lent);
-            }
-        }
-    }
-
-    /// Takes out the control frames: they lie together, in front or behind the first frame's end.
-    fn take_controls(&mut self) -> Vec<Segment> {
-        let mut controls: Vec<_> =
-            self.first.take_if(|first| is_control(&&*first)).into_iter().collect();
-        let Some(rest) = self.rest.as_deref_mut() else { return controls };
-        let start = match &self.first {
-            Some(first) if !first.ends_frame() => {
-                let end = rest.queue.iter().position(Segment::ends_frame);
-                end.map_or(rest.queue.len(), |end| end + 1)
-            }
-            _ => 0,
-        };
-        let count = rest.queue.iter().skip(start).take_while(is_control).count();
-        let queued = rest.queue.drain(start..start + count);
-        controls.extend(queued.inspect(|frame| rest.bytes -= frame.len()));
-        self.refill();
-        controls
-    }
-
-    fn is_pong_at(&self, place: usize) -> bool {
-        match place.checked_sub(1) {
-            None => self.first.as_ref().is_some_and(is_pong),
-            Some(place) => {
-                self.rest.as_ref().and_then(|rest| rest.queue.get(place)).is_some_and(is_pong)
-            }
-        }
-    }
-
-    fn replace(&mut self, place: usize, segment: Segment) {
-        let Some(place) = place.checked_sub(1) else {
-            self.first = Some(segment);
-            return;
-        };
-        let rest = self.rest.get_or_insert_default();
-        if let Some(replaced) = rest.queue.get_mut(place) {
-            rest.bytes = rest.bytes - replaced.len() + segment.len();
-            *replaced = segment;
-        }
-    }
-
-    fn refill(&mut self) {
-        if self.first.is_none()
-            && let Some(rest) = &mut self.rest
-            && let Some(segment) = rest.queue.pop_front()
+        if let Some(first @ Segment::Buffer { .. }) =
+            self.first.take_if(|first| matches!(first, Segment::Buffer { .. }))
         {
-            rest.bytes -= segment.len();
-            self.first = Some(segment);
+            self.first = Some(copy(first));
+        }
+        let Some(behind) = self.behind.as_mut().filter(|behind| behind.lent > 0) else { return };
+        let (mut left, mut place) = (behind.lent, behind.queue.len());
+        while left > 0 {
+            place -= 1;
+            left -= usize::from(matches!(behind.queue[place], Segment::Buffer { .. }));
+        }
+        for segment in behind.queue.split_off(place) {
+            behind.count_out(&segment);
+            let is_lent = matches!(segment, Segment::Buffer { .. });
+            behind.push(if is_lent { copy(segment) } else { segment });
+        }
+        debug_assert_eq!(behind.lent, 0);
+    }
+
+    /// Moves what lies inline to where more can wait.
+    fn fall_behind(&mut self) -> &mut Behind {
+        let behind = self.behind.get_or_insert_default();
+        if let Some(first) = self.first.take() {
+            behind.push(first);
+        }
+        behind
+    }
+
+    /// A connection with nothing waiting owns nothing.
+    fn catch_up(&mut self) {
+        if self.behind.as_ref().is_some_and(|behind| behind.bytes == 0 && !behind.is_mid_frame) {
+            self.behind = None;
         }
     }
 }
 
-fn is_control(segment: &&Segment) -> bool {
+impl Behind {
+    fn count_in(&mut self, segment: &Segment) {
+        self.bytes += segment.len();
+        self.held_bytes += segment.held_bytes();
+        self.lent += usize::from(matches!(segment, Segment::Buffer { .. }));
+    }
+
+    fn count_out(&mut self, segment: &Segment) {
+        self.bytes -= segment.len();
+        self.held_bytes -= segment.held_bytes();
+        self.lent -= usize::from(matches!(segment, Segment::Buffer { .. }));
+    }
+
+    /// Appends a segment to its list; small pieces of the connection's own are joined, because a
+    /// vector for each would take many times what it holds. Only what ends a frame is joined to
+    /// what does, and nothing while control frames wait: they could not go in between.
+    fn push(&mut self, segment: Segment) {
+        if is_control(&segment) {
+            self.count_in(&segment);
+            return self.controls.push_back(segment);
+        }
+        if let Segment::Owned { bytes, offset: 0, ends_frame, control: false } = &segment
+            && let Some(Segment::Owned {
+                bytes: last,
+                ends_frame: last_ends_frame,
+                control: false,
+                ..
+            }) = self.queue.back_mut()
+            && last.len() + bytes.len() <= JOINED_BYTES_MAX
+            && (*ends_frame || !*last_ends_frame)
+            && self.controls.is_empty()
+        {
+            let capacity = last.capacity();
+            last.extend_from_slice(bytes);
+            *last_ends_frame = *ends_frame;
+            self.bytes += bytes.len();
+            self.held_bytes += last.capacity() - capacity;
+            return;
+        }
+        self.count_in(&segment);
+        self.queue.push_back(segment);
+    }
+
+    fn drop_messages(&mut self, held_bytes: usize) -> u64 {
+        let (mut dropped, mut place) = (0, 0);
+        // What no policy may drop are a few frames of the server's own: walking past them is cheap.
+        while self.held_bytes > held_bytes
+            && let Some(segment) = self.queue.get(place)
+        {
+            if segment.messages() == 0 {
+                place += 1;
+            } else if let Some(segment) = self.queue.remove(place) {
+                self.count_out(&segment);
+                dropped += u64::from(segment.messages());
+            }
+        }
+        dropped
+    }
+
+    fn take(&mut self) -> Option<Outgoing> {
+        self.was_mid_frame = self.is_mid_frame;
+        self.was_committed = self.committed.is_some();
+        let mut segments = Vec::new();
+        if self.committed.is_none() && self.controls.is_empty() {
+            segments = self.take_queued(VECTORS_MAX, SEND_BYTES_MAX, false);
+        } else {
+            segments.extend(self.committed.take());
+            if self.is_mid_frame {
+                segments.extend(self.take_queued(VECTORS_MAX, SEND_BYTES_MAX, true));
+            }
+            let is_mid_frame = segments.last().map_or(self.is_mid_frame, |last| !last.ends_frame());
+            if !is_mid_frame {
+                let count = self.controls.len().min(VECTORS_MAX.saturating_sub(segments.len()));
+                segments.extend(self.controls.drain(..count));
+                if self.controls.is_empty() {
+                    let bytes: usize = segments.iter().map(Segment::len).sum();
+                    let count = VECTORS_MAX.saturating_sub(segments.len());
+                    let most = SEND_BYTES_MAX.saturating_sub(bytes);
+                    segments.extend(self.take_queued(count, most, false));
+                }
+            }
+        }
+        let last = segments.last()?;
+        self.is_mid_frame = !last.ends_frame();
+        for segment in &segments {
+            self.count_out(segment);
+            self.in_flight_bytes += segment.len();
+            self.in_flight_held_bytes += segment.held_bytes();
+        }
+        Some(match segments.len() {
+            1 => Outgoing::One(segments.remove(0)),
+            _ => Outgoing::Many(segments),
+        })
+    }
+
+    /// Takes at most `count` segments from the queue, and no more once they hold `bytes`; with
+    /// `within` no more than what ends the frame that has begun.
+    fn take_queued(&mut self, count: usize, bytes: usize, within: bool) -> Vec<Segment> {
+        let (mut taken, mut taken_bytes) = (0, 0);
+        while taken < count && taken_bytes < bytes && taken < self.queue.len() {
+            let segment = &self.queue[taken];
+            taken += 1;
+            taken_bytes += segment.len();
+            if within && segment.ends_frame() {
+                break;
+            }
+        }
+        self.queue.drain(..taken).collect()
+    }
+}
+
+/// Whether a segment is a control frame or a response.
+fn is_control(segment: &Segment) -> bool {
     matches!(segment, Segment::Owned { control: true, .. })
 }
 
-/// Whether a segment is a pong of which nothing has been sent.
+/// Whether a control frame is a pong.
 fn is_pong(segment: &Segment) -> bool {
     const FIRST_BYTE: u8 = 0x80 | OpCode::Pong as u8;
-    matches!(segment, Segment::Owned { bytes, offset: 0, control: true, .. }
-        if bytes.first() == Some(&FIRST_BYTE))
-}
-
-/// Messages in a segment that no policy has touched yet.
-fn messages(segment: &Segment) -> u64 {
-    match segment {
-        Segment::Shared { frames, offset: 0 } => u64::from(frames.messages()),
-        Segment::Shared { .. } => 1,
-        Segment::Buffer { .. } | Segment::Owned { .. } => 0,
-    }
+    matches!(segment, Segment::Owned { bytes, .. } if bytes.first() == Some(&FIRST_BYTE))
 }
 
 /// Segments of one vectored send: enough to make a crossing cheap, far below `IOV_MAX`.
 const VECTORS_MAX: usize = 64;
+/// Bytes after which a vectored send takes no more segments: what is in flight cannot be dropped.
+const SEND_BYTES_MAX: usize = 1 << 20;
 /// What a single segment must hold to be counted while it is in flight.
 const LARGE_BYTES: usize = 16 * 1024;
+/// Bytes up to which small pieces are joined.
+const JOINED_BYTES_MAX: usize = 16 * 1024;
 /// Control frames that wait before pongs replace each other: more than come in one second.
 const CONTROLS_MAX: usize = 1024;
 

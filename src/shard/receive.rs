@@ -1,16 +1,17 @@
 //! Bytes from a peer: to its session, and what the session makes of them to outbox and hub.
 
 use super::connections::{Connection, Flags};
-use super::{Shard, ticks_in, with_rules};
+use super::{Shard, seconds, ticks_in};
 use crate::http::Route;
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
-use crate::session::{Initiator, Output, Piece};
+use crate::session::{Budget, Initiator, Output, Piece, Rules};
 use crate::wire::close::CloseCode;
 
 /// Where input lies.
 enum Input {
     Buffer(BufferSlice),
-    Owned(Vec<u8>),
+    /// In memory of its own, from this place on.
+    Owned(Vec<u8>, usize),
 }
 
 impl<I: Io> Shard<I> {
@@ -21,7 +22,7 @@ impl<I: Io> Shard<I> {
         result: Result<Option<BufferSlice>, Errno>,
         more: bool,
     ) {
-        let now = self.now;
+        let served = self.served;
         let Some(connection) = self.connections.get_mut(key) else {
             if let Ok(Some(slice)) = result {
                 self.io.release(slice);
@@ -33,8 +34,13 @@ impl<I: Io> Shard<I> {
         }
         match result {
             Ok(Some(slice)) => {
-                connection.last_active = now;
-                connection.flags.remove(Flags::PARKED | Flags::PINGED);
+                // Whoever is closed has to read and to answer, not to go on sending.
+                if connection.session.is_open() || connection.session.has_pending_close() {
+                    connection.last_active = served;
+                }
+                connection.flags.remove(Flags::PARKED);
+                let buffer_bytes = self.shared.config.engine.receive_buffer_bytes;
+                connection.flags.set(Flags::HEAVY, slice.len() >= buffer_bytes / 2);
                 let doomed = connection.flags.contains(Flags::DOOMED);
                 self.stats().bytes_in.add(u64::from(slice.len()));
                 match doomed {
@@ -44,7 +50,10 @@ impl<I: Io> Shard<I> {
             }
             Ok(None) => self.peer_finished(key),
             Err(libc::ECANCELED) => {}
-            Err(libc::ENOBUFS) => self.starve(key),
+            Err(libc::ENOBUFS) => {
+                self.stats().buffers_exhausted.add(1);
+                self.await_buffer(key);
+            }
             Err(_) => self.doom(key, false),
         }
         self.settle(key);
@@ -61,64 +70,89 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Receives again what a session could not take.
+    /// Lets a session that paused go on.
     pub(super) fn resume(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.flags.remove(Flags::PAUSED | Flags::AWAITS);
         if connection.flags.contains(Flags::DOOMED) {
             return self.settle(key);
         }
-        connection.flags.remove(Flags::PAUSED);
-        let stash = connection.session.take_stash();
-        if !stash.is_empty() {
-            self.feed(key, Input::Owned(stash));
-            self.end_of_input(key);
+        let (stash, start) = connection.session.take_stash();
+        if start < stash.len() || connection.session.is_recoding() {
+            self.feed(key, Input::Owned(stash, start));
         }
+        self.end_of_input(key);
         self.settle(key);
     }
 
-    /// Lets the session take the input, and does what it wants done.
+    /// Lets the session take the input as far as its share of the tick reaches, and does what it
+    /// wants done.
     fn feed(&mut self, key: Key, mut input: Input) {
         let mut output = std::mem::take(&mut self.output);
         loop {
             let serving = self.serving_if_asked(key);
-            let (ring_is_full, is_short_of_memory) = (self.is_ring_full(), self.is_short_of_memory);
-            let backlog_bytes = self.backlog_bytes();
             let Some(connection) = self.connections.get_mut(key) else { break };
-            let may_begin = connection.outbox.bytes() <= backlog_bytes
-                && !(ring_is_full && connection.flags.contains(Flags::SUBSCRIBED));
+            if connection.flags.contains(Flags::PAUSED) {
+                // What arrives meanwhile goes behind what the session has not taken.
+                self.stash(key, &mut input, 0);
+                break;
+            }
+            let Some((_, connection)) = self.connections.look_at(key.index) else { break };
+            let obstacle = self.obstacle(connection);
+            if obstacle == Some(Flags::AWAITS_MEMORY) {
+                self.stash(key, &mut input, 0);
+                self.pause(key, Flags::AWAITS_MEMORY);
+                break;
+            }
+            let Some(connection) = self.connections.get_mut(key) else { break };
             let bytes = match &mut input {
                 Input::Buffer(slice) => self.io.bytes(slice),
-                Input::Owned(bytes) => bytes,
+                Input::Owned(bytes, start) => &mut bytes[*start..],
             };
-            if connection.session.has_stash() {
-                // What arrives while the session pauses goes behind what it has not taken.
-                connection.session.stash(bytes);
-                break;
-            }
-            if is_short_of_memory && connection.session.is_open() {
-                connection.session.stash(bytes);
-                connection.flags.insert(Flags::PAUSED);
-                self.wait_for_room(key);
-                break;
-            }
-            let consumed =
-                with_rules(&self.shared, &self.codec, serving, self.now, may_begin, |rules| {
-                    connection.session.receive(bytes, rules, &mut output)
-                });
-            if output.paused {
-                connection.session.stash(&bytes[consumed..]);
-                connection.flags.insert(Flags::PAUSED);
-            }
+            let budget = Budget::new(self.turn.left().clamp(SHARE_LEAST, SHARE_MOST) as u32);
+            let before = budget.left();
+            let rules = Rules {
+                limits: &self.shared.config.limits,
+                message_types: self.shared.config.message_types,
+                policy: &self.shared.policy,
+                serving,
+                stats: &|| self.shared.report().to_string(),
+                now_s: seconds(self.now),
+                codec: &self.codec,
+                may_begin: obstacle.is_none(),
+                budget: &budget,
+            };
+            let consumed = connection.session.receive(bytes, &rules, &mut output);
+            self.turn.spend(before - budget.left());
+            let pause = output.paused.take();
             self.apply(key, &input, &mut output);
+            if let Some(pause) = pause {
+                self.stash(key, &mut input, consumed);
+                let reason = self.reason_to_wait(key, pause, obstacle);
+                self.pause(key, reason);
+            }
             match output.leftover.take() {
                 Some(leftover) => {
-                    self.release(std::mem::replace(&mut input, Input::Owned(leftover)))
+                    self.release(std::mem::replace(&mut input, Input::Owned(leftover, 0)));
                 }
                 None => break,
             }
         }
         self.release(input);
         self.output = output;
+    }
+
+    /// Keeps what follows the first `consumed` bytes of the input.
+    fn stash(&mut self, key: Key, input: &mut Input, consumed: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        match input {
+            Input::Buffer(slice) => {
+                connection.session.stash(&self.io.bytes(slice)[consumed..]);
+            }
+            Input::Owned(bytes, start) => {
+                connection.session.put_back_stash(std::mem::take(bytes), *start + consumed);
+            }
+        }
     }
 
     fn release(&mut self, input: Input) {
@@ -140,14 +174,18 @@ impl<I: Io> Shard<I> {
         let mut output = std::mem::take(&mut self.output);
         if let Some(connection) = self.connections.get_mut(key) {
             act(connection, &mut output);
-            self.apply(key, &Input::Owned(Vec::new()), &mut output);
+            self.apply(key, &Input::Owned(Vec::new(), 0), &mut output);
         }
         self.output = output;
     }
 
     fn apply(&mut self, key: Key, input: &Input, output: &mut Output) {
         let stats = self.shared.stats.shard(self.number);
-        stats.messages_in.add(u64::from(std::mem::take(&mut output.messages)));
+        let messages = std::mem::take(&mut output.messages);
+        if messages > 0 {
+            self.wanted.note(key.index, self.served);
+        }
+        stats.messages_in.add(messages.into());
         stats.messages_out.add(u64::from(std::mem::take(&mut output.reflected_messages)));
         if let Some(reason) = output.refused.take() {
             stats.refuse(reason);
@@ -156,7 +194,7 @@ impl<I: Io> Shard<I> {
             self.upgraded(key, route);
         }
         self.queue_pieces(key, input, output);
-        self.expect_next_request(key);
+        self.keep_for_next_request(key);
         for frame in output.published.drain(..) {
             self.publish(key, frame);
         }
@@ -167,8 +205,8 @@ impl<I: Io> Shard<I> {
         if std::mem::take(&mut output.finish) {
             self.finish(key);
         }
-        if std::mem::take(&mut output.paused) {
-            self.wait_for_room(key);
+        if std::mem::take(&mut output.message_began) {
+            self.expect_end_of_message(key);
         }
     }
 
@@ -182,8 +220,7 @@ impl<I: Io> Shard<I> {
         for piece in output.pieces.drain(..) {
             match piece {
                 Piece::Control(frame) => {
-                    let mid_frame = connection.flags.contains(Flags::MID_FRAME);
-                    connection.outbox.push_control(Segment::control(frame), mid_frame);
+                    connection.outbox.push_control(Segment::control(frame));
                 }
                 Piece::Response(bytes) => connection.outbox.push(Segment::control(bytes)),
                 Piece::Owned { bytes, ends_frame } => {
@@ -196,7 +233,9 @@ impl<I: Io> Shard<I> {
                             let lent = Segment::Buffer { slice: part, ends_frame };
                             if may_lend { lent } else { super::send::detached(&mut self.io, lent) }
                         }
-                        Input::Owned(bytes) => Segment::owned(bytes[range].to_vec(), ends_frame),
+                        Input::Owned(bytes, start) => {
+                            Segment::owned(bytes[*start..][range].to_vec(), ends_frame)
+                        }
                     };
                     connection.outbox.push(segment);
                 }
@@ -205,28 +244,17 @@ impl<I: Io> Shard<I> {
         self.mark_dirty(key);
     }
 
-    /// An answered peer that keeps its connection has as long for the next request.
-    fn expect_next_request(&mut self, key: Key) {
-        if let Some(connection) = self.connections.get_mut(key)
-            && connection.session.is_request()
-            && connection.flags.contains(Flags::DIRTY)
-        {
-            connection.flags.insert(Flags::ANSWERED);
-            let timeout = self.shared.config.limits.handshake_timeout;
-            self.wheel.schedule(key.index, self.now + ticks_in(timeout));
-        }
-    }
-
     fn upgraded(&mut self, key: Key, route: Route) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.insert(Flags::WEBSOCKET);
+        connection.flags.remove(Flags::KEPT_ALIVE);
         if let Route::Broadcast { topic, exclude_self } = route {
             connection.flags.insert(Flags::SUBSCRIBED);
             self.topics.join(key.index, &topic, exclude_self);
         }
-        if let Some(lifetime) = self.shared.config.limits.lifetime {
-            self.lifetimes.set(key.index, self.now + ticks_in(lifetime));
-        }
+        let lifetime = self.shared.config.limits.lifetime;
+        self.lifetimes.set(key.index, lifetime.map(|lifetime| self.now + ticks_in(lifetime)));
+        self.wanted.note(key.index, self.served);
         self.stats().upgrades.add(1);
         self.stats().websockets_open.add(1);
         self.schedule_open(key);
@@ -243,31 +271,50 @@ impl<I: Io> Shard<I> {
     fn end_of_input(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
             && connection.flags.contains(Flags::PEER_FINISHED)
-            && !connection.session.has_stash()
+            && !connection.flags.contains(Flags::PAUSED)
         {
             self.count_close(key, Initiator::Remote, CloseCode::ABNORMAL);
             self.finish(key);
         }
     }
 
-    /// No receive buffer was free: the receive starts again after the next sends have completed.
-    fn starve(&mut self, key: Key) {
-        self.stats().buffers_exhausted.add(1);
+    /// Lists a connection among those that wait for a receive buffer, behind those who wait longer.
+    pub(super) fn await_buffer(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
             && !connection.flags.contains(Flags::STARVED)
         {
             connection.flags.insert(Flags::STARVED);
-            self.starved.push(key);
+            self.starved.push_back(key);
         }
     }
 
-    /// Starts the receives that found no buffer in the last tick.
+    /// Starts receives that found no buffer, those that wait longest first and no more than there
+    /// are buffers for: one receive could take them all.
     pub(super) fn feed_starved(&mut self) {
-        for key in std::mem::take(&mut self.starved) {
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.flags.remove(Flags::STARVED);
-                self.settle(key);
+        let waiting = self.starved.len();
+        if waiting == 0 {
+            return;
+        }
+        // Some are left for those who have waited for nothing yet.
+        let free = self.io.free_receive_buffers();
+        let grants = waiting.min((free - free / 4).max(1));
+        for _ in 0..grants {
+            let Some(key) = self.starved.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.flags.remove(Flags::STARVED);
+            let is_due = connection.may_receive() && !connection.flags.contains(Flags::PARKED);
+            if is_due && waiting > 1 && connection.flags.contains(Flags::HEAVY) {
+                connection.flags.insert(Flags::RECEIVING);
+                self.io.receive_once(key, connection.slot);
             }
+            self.settle(key);
         }
     }
 }
+
+/// What one connection may do in a tick when there is little else to do, in units of a [`Budget`]:
+/// a tenth of a millisecond.
+const SHARE_MOST: usize = 512 << 10;
+/// What it may do however much there is to do: some tens of messages, so that whoever sends few is
+/// served at once.
+const SHARE_LEAST: usize = 16 << 10;

@@ -1,5 +1,7 @@
 //! Bytes to a peer: one send in flight, everything that piles up meanwhile leaves with the next.
 
+use std::cell::RefCell;
+
 use super::Shard;
 use super::connections::{Connection, Flags};
 use crate::io::{Errno, Io, Key, Outgoing, Segment};
@@ -30,7 +32,6 @@ impl<I: Io> Shard<I> {
                         // It may wait for the peer, and so may what did not fit into it.
                         connection.outbox.detach(|segment| detached(&mut self.io, segment));
                     }
-                    connection.flags.set(Flags::MID_FRAME, !outgoing.ends_frame());
                     connection.send(&mut self.io, key, outgoing);
                     if connection.flags.contains(Flags::PAUSED) {
                         self.settle(key);
@@ -61,14 +62,15 @@ impl<I: Io> Shard<I> {
             }
         };
         self.stats().bytes_out.add(sent as u64);
-        let now = self.now;
+        let (now, served) = (self.now, self.served);
         let Some(connection) = self.connections.get_mut(key) else {
             return self.release_outgoing(outgoing);
         };
         connection.flags.remove(Flags::SENDING);
-        if connection.flags.contains(Flags::BACKED_UP) && sent > 0 {
-            // Whoever is busy with a long message cannot answer a ping behind it.
-            connection.last_active = now;
+        connection.flags.insert(Flags::HAS_SENT);
+        if sent > 0 && connection.flags.intersects(Flags::BACKED_UP | Flags::FINISHING) {
+            // Whoever is busy with a long message cannot answer a ping, or a close, behind it.
+            connection.last_active = served;
             self.trim.note_freed(sent, now);
         }
         connection.flags.set(Flags::BACKED_UP, sent < outgoing.len());
@@ -81,7 +83,7 @@ impl<I: Io> Shard<I> {
             return self.settle(key);
         }
         if sent == outgoing.len() {
-            connection.outbox.complete(std::iter::empty());
+            connection.outbox.sent_whole();
             self.release_outgoing(outgoing);
         } else {
             self.put_back(key, sent, outgoing);
@@ -91,48 +93,28 @@ impl<I: Io> Shard<I> {
 
     /// What the kernel did not take waits for the peer: in memory of its own, because receive
     /// buffers must not depend on whether a peer reads.
-    fn put_back(&mut self, key: Key, mut sent: usize, outgoing: Outgoing) {
+    fn put_back(&mut self, key: Key, sent: usize, outgoing: Outgoing) {
         let Self { connections, io, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
-        let segments = match outgoing {
-            Outgoing::One(segment) => vec![segment],
-            Outgoing::Many(segments) => segments,
-        };
-        let mut leftover = Vec::with_capacity(segments.len());
-        for mut segment in segments {
-            let taken = sent.min(segment.len());
-            sent -= taken;
-            segment.advance(taken);
-            match segment {
-                segment if !segment.is_empty() => leftover.push(detached(io, segment)),
-                Segment::Buffer { slice, .. } => io.release(slice),
-                Segment::Shared { .. } | Segment::Owned { .. } => {}
-            }
-        }
-        connection.flags.insert(Flags::MID_FRAME);
         connection.outbox.detach(|segment| detached(io, segment));
-        connection.outbox.complete(leftover.into_iter());
+        let io = RefCell::new(io);
+        connection.outbox.sent_in_part(
+            outgoing,
+            sent,
+            |segment| detached(*io.borrow_mut(), segment),
+            |slice| io.borrow_mut().release(slice),
+        );
     }
 
     /// After a completed send: the next one, and whatever waited for the backlog to shrink.
     fn continue_sending(&mut self, key: Key) {
-        let low_water = self.backlog_bytes() / 2;
-        let (is_ring_full, is_short_of_memory) = (self.is_ring_full(), self.is_short_of_memory);
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let has_read_enough =
-            connection.flags.contains(Flags::PAUSED) && connection.outbox.bytes() <= low_water;
-        let awaits_ring = is_ring_full && connection.flags.contains(Flags::SUBSCRIBED);
-        let must_await_room = awaits_ring || is_short_of_memory;
         if !connection.outbox.is_empty() {
             self.mark_dirty(key);
         }
-        match (has_read_enough, must_await_room) {
-            (true, false) => return self.resume(key),
-            // It paused for its peer; no send may be left that could bring it here again.
-            (true, true) => self.wait_for_room(key),
-            (false, _) => {}
+        if !self.resume_for_peer(key) {
+            self.settle(key);
         }
-        self.settle(key);
     }
 
     fn release_outgoing(&mut self, outgoing: Outgoing) {

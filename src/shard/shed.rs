@@ -23,7 +23,7 @@ impl<I: Io> Shard<I> {
         self.is_short_of_memory = signal.pressure() == Pressure::Shed && self.shed();
         allocator::collect();
         if was_short && !self.is_short_of_memory {
-            self.resume_all_waiting();
+            self.resume_for_memory();
         }
     }
 
@@ -63,17 +63,17 @@ impl<I: Io> Shard<I> {
     /// Closes with 1013 and drops what is queued; a reset for whoever has been told before and
     /// still holds memory, or cannot be told because a frame to it is half sent.
     fn shed_connection(&mut self, key: Key) {
-        let Self { connections, io, shared, number, .. } = self;
+        let Self { connections, io, shared, number, ledger, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
+        let stats = shared.stats.shard(*number);
+        stats.connections_shed.add(1);
         if !connection.session.is_open() || connection.session.is_mid_reflection() {
             return self.doom(key, true);
         }
-        let stats = shared.stats.shard(*number);
-        stats.connections_shed.add(1);
-        let mid_frame = connection.flags.contains(Flags::MID_FRAME);
-        let dropped = connection.outbox.drop_unsent(mid_frame, |slice| io.release(slice));
+        let dropped = connection.outbox.drop_unsent(|slice| io.release(slice));
         stats.drop_messages(SlowConsumer::Disconnect, dropped);
-        connection.flags.remove(Flags::PAUSED);
+        ledger.dropped(key, dropped);
+        connection.flags.remove(Flags::PAUSED | Flags::AWAITS);
         self.command(key, |connection, output| {
             let reason = "server is short of memory";
             connection.session.abandon(CloseCode::TRY_AGAIN_LATER, reason, output);

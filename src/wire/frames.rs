@@ -1,5 +1,6 @@
 //! Encoded frames that many connections send: made once, never changed, shared by reference.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A run of whole frames for the subscribers of one topic.
@@ -8,6 +9,34 @@ pub struct Frames {
     bytes: Bytes,
     messages: u32,
     last_offset: u32,
+}
+
+/// Neighbouring messages of a run of frames, for a subscriber that does not get all of the run.
+#[derive(Debug)]
+pub struct Excerpt {
+    /// The run of frames.
+    pub frames: Rc<Frames>,
+    /// Where among its bytes the excerpt starts.
+    pub start: u32,
+    /// Where it ends.
+    pub end: u32,
+    /// Messages in the excerpt.
+    pub messages: u32,
+    /// Whether this is the first excerpt of the run for its subscriber: the memory of the run is
+    /// counted once.
+    pub is_first: bool,
+}
+
+impl Excerpt {
+    /// The frames of its messages.
+    pub fn bytes(&self) -> &[u8] {
+        &self.frames.bytes()[self.start as usize..self.end as usize]
+    }
+
+    /// Bytes of memory that it takes, with those of its run if it is the first of that.
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Self>() + if self.is_first { self.frames.held_bytes() } else { 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -49,6 +78,15 @@ impl Frames {
         }
     }
 
+    /// Bytes of memory that the run takes, with what the allocator adds.
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+            + match &self.bytes {
+                Bytes::One(frame) => frame.capacity() + SHARED_FRAME_BYTES,
+                Bytes::Joined(joined) => joined.capacity() + REFERENCES_BYTES,
+            }
+    }
+
     /// Messages in the run.
     pub fn messages(&self) -> u32 {
         self.messages
@@ -59,6 +97,11 @@ impl Frames {
         self.last_offset
     }
 }
+
+/// The counts of references beside what is counted, and what the allocator rounds up.
+const REFERENCES_BYTES: usize = 32;
+/// The same of a frame that shards share, which is a vector of its own.
+const SHARED_FRAME_BYTES: usize = 2 * REFERENCES_BYTES + size_of::<Vec<u8>>();
 
 #[cfg(test)]
 mod tests {

@@ -46,6 +46,11 @@ impl Buffers {
         self.offered.is_empty()
     }
 
+    /// Buffers that the kernel may fill, with those that it gets with the next submit.
+    pub fn free(&self) -> usize {
+        self.offered.len() + self.returned.len()
+    }
+
     /// Lets `fill` write at most `count` bytes to the buffer whose turn it is.
     pub fn lend(&mut self, count: usize, fill: impl FnOnce(&mut [u8])) -> Option<BufferSlice> {
         let buffer = *self.offered.front()?;

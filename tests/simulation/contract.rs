@@ -14,17 +14,19 @@ pub enum Kind {
     Finish,
     Shutdown,
     Reset,
+    Look,
     Close,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Receive,
         Self::Poll,
         Self::Send,
         Self::Finish,
         Self::Shutdown,
         Self::Reset,
+        Self::Look,
         Self::Close,
     ];
 
@@ -37,6 +39,7 @@ impl Kind {
             Self::Finish => Flags::ENDING_STREAM,
             Self::Shutdown => Flags::SHUTTING_DOWN,
             Self::Reset => Flags::ARMING_RESET,
+            Self::Look => Flags::LOOKING,
             Self::Close => Flags::CLOSING_SLOT,
         }
     }

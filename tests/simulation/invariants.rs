@@ -8,6 +8,7 @@ use crate::kernel::Kernel;
 
 /// Checks all connections of a shard; `pages` tells whether clients ask for pages.
 pub fn check(shard: &mut Shard<Kernel>, config: &Config, pages: bool) {
+    check_lists(shard);
     let connections: Vec<_> = shard.connections().iter().map(|(key, _)| key).collect();
     for key in connections {
         let under_way = shard.io().contract.flags(key);
@@ -19,6 +20,22 @@ pub fn check(shard: &mut Shard<Kernel>, config: &Config, pages: bool) {
         check_progress(connection);
         let pages = if pages { PAGES_BYTES } else { 0 };
         check_memory(connection, buffers + pages, config);
+    }
+}
+
+/// Whoever waits for its turn, for room, for memory or for a buffer is on the one list that brings
+/// it back.
+fn check_lists(shard: &Shard<Kernel>) {
+    for (flag, listed) in shard.waiting_lists() {
+        for (key, connection) in shard.connections().iter() {
+            let times = listed.iter().filter(|other| **other == key).count();
+            let waits = connection.flags.contains(flag);
+            assert!(
+                !waits || times == 1,
+                "listed {times} times for {flag:?}: {}",
+                summary(connection)
+            );
+        }
     }
 }
 
@@ -44,9 +61,16 @@ fn check_progress(connection: &Connection) {
         "not received from: {}",
         summary(connection)
     );
+    let reasons = (flags & Flags::AWAITS).bits().count_ones();
+    assert_eq!(
+        reasons,
+        u32::from(flags.contains(Flags::PAUSED)),
+        "waits for one thing: {}",
+        summary(connection)
+    );
     assert!(
-        is_sending || !flags.contains(Flags::PAUSED) || flags.contains(Flags::AWAITS_ROOM),
-        "paused for nothing: {}",
+        is_sending || !flags.contains(Flags::AWAITS_PEER),
+        "no send will end the wait: {}",
         summary(connection)
     );
 }
@@ -54,9 +78,10 @@ fn check_progress(connection: &Connection) {
 /// What waits for a peer is bounded.
 fn check_memory(connection: &Connection, received: usize, config: &Config) {
     let limits = &config.limits;
-    // A send in flight counts with its leftover, and one receive of everything comes on top.
+    // A send in flight counts with its leftover, and one receive of everything comes on top, as
+    // does what was received until the receive ended.
     let message = limits.message_bytes as usize + received;
-    let most = limits.backlog_bytes + 2 * message + SMALL_BYTES;
+    let most = limits.backlog_bytes + 2 * message + received + SMALL_BYTES;
     let bytes = connection.outbox.bytes();
     assert!(bytes <= most, "{bytes} bytes wait, at most {most}: {}", summary(connection));
 }

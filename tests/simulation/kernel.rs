@@ -78,6 +78,8 @@ pub enum Accept {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Armed {
     pub cancelled: bool,
+    /// Whether a receive brings one buffer and ends.
+    pub once: bool,
 }
 
 /// How far the end of a stream behind a last send has come.
@@ -98,6 +100,7 @@ pub struct Tenant {
     pub finish: Option<Finish>,
     pub shutdown: bool,
     pub reset: bool,
+    pub look: bool,
     pub close: bool,
 }
 
@@ -109,6 +112,7 @@ enum Request {
     Send(Key, Slot, Outgoing),
     SendLast(Key, Slot, Outgoing),
     Other(Kind, Key, Slot),
+    ReceiveOnce(Key, Slot),
     Wake(usize),
 }
 
@@ -185,6 +189,10 @@ impl Kernel {
                     tenant.finish = Some(Finish::AwaitsSend);
                 }
                 Request::Other(kind, key, slot) => self.tenant(key, slot).arm(kind),
+                Request::ReceiveOnce(key, slot) => {
+                    let receive = Armed { cancelled: false, once: true };
+                    self.tenant(key, slot).receive = Some(receive);
+                }
                 Request::Wake(participant) => self.network.borrow_mut().wakes[participant] += 1,
             }
         }
@@ -237,13 +245,14 @@ impl Kernel {
 
 impl Tenant {
     fn arm(&mut self, kind: Kind) {
-        let armed = Some(Armed { cancelled: false });
+        let armed = Some(Armed { cancelled: false, once: false });
         match kind {
             Kind::Receive => self.receive = armed,
             Kind::Poll => self.poll = armed,
             Kind::Finish => self.finish = Some(Finish::Due),
             Kind::Shutdown => self.shutdown = true,
             Kind::Reset => self.reset = true,
+            Kind::Look => self.look = true,
             Kind::Close => self.close = true,
             Kind::Send => unreachable!("a request of its own"),
         }
@@ -264,6 +273,20 @@ impl Io for Kernel {
     fn receive(&mut self, key: Key, slot: Slot) {
         self.contract.begin(key, Kind::Receive);
         self.queue(Request::Other(Kind::Receive, key, slot));
+    }
+
+    fn receive_once(&mut self, key: Key, slot: Slot) {
+        self.contract.begin(key, Kind::Receive);
+        self.queue(Request::ReceiveOnce(key, slot));
+    }
+
+    fn look(&mut self, key: Key, slot: Slot) {
+        self.contract.begin(key, Kind::Look);
+        self.queue(Request::Other(Kind::Look, key, slot));
+    }
+
+    fn free_receive_buffers(&self) -> usize {
+        self.buffers.free()
     }
 
     fn cancel_receive(&mut self, key: Key) {
@@ -350,6 +373,7 @@ impl Io for Kernel {
             Event::Finished { key } => self.contract.end(*key, Kind::Finish),
             Event::ShutDown { key } => self.contract.end(*key, Kind::Shutdown),
             Event::ResetArmed { key } => self.contract.end(*key, Kind::Reset),
+            Event::Looked { key, .. } => self.contract.end(*key, Kind::Look),
             Event::Closed { key } => self.contract.end(*key, Kind::Close),
             Event::Received { .. } | Event::Accepted { .. } | Event::Woken => {}
         }

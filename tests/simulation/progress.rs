@@ -91,6 +91,7 @@ impl Kernel {
             }
             Kind::Shutdown => tenant.shutdown,
             Kind::Reset => tenant.reset,
+            Kind::Look => tenant.look,
             Kind::Close => tenant.close,
         }
     }
@@ -130,6 +131,13 @@ impl Kernel {
                 self.network.borrow_mut().sockets[tenant.socket].lingers_not = true;
                 Event::ResetArmed { key }
             }
+            Kind::Look => {
+                tenant.look = false;
+                let network = self.network.borrow();
+                let socket = &network.sockets[tenant.socket];
+                let has_input = socket.readable() > 0 || socket.read_end().is_some();
+                Event::Looked { key, has_input }
+            }
             Kind::Close => {
                 let overtakes = self.rng.bool();
                 self.network.borrow_mut().sockets[tenant.socket].server_close(overtakes);
@@ -150,7 +158,9 @@ impl Kernel {
         let network = self.network.clone();
         let mut network = network.borrow_mut();
         let socket = &mut network.sockets[tenant.socket];
-        let is_cancelled = tenant.receive.take().is_some_and(|of| of.cancelled);
+        let receive = tenant.receive.take();
+        let is_cancelled = receive.is_some_and(|of| of.cancelled);
+        let is_last = is_cancelled || receive.is_some_and(|of| of.once);
         let readable = socket.readable();
         let failed = |errno| Event::Received { key, result: Err(errno), more: false };
         let is_readable = readable > 0 || socket.read_end().is_some();
@@ -170,9 +180,9 @@ impl Kernel {
         let count = shortened(&mut self.rng, readable, self.chaos.short);
         let slice = self.buffers.lend(count, |bytes| socket.receive(bytes));
         // A cancelled receive may still bring something, but does not go on.
-        let more = !is_cancelled && !self.likely(self.chaos.end);
+        let more = !is_last && !self.likely(self.chaos.end);
         if more {
-            tenant.receive = Some(Armed { cancelled: false });
+            tenant.receive = Some(Armed { cancelled: false, once: false });
         }
         Event::Received { key, result: Ok(slice), more }
     }
@@ -230,6 +240,7 @@ impl Kernel {
             finish: None,
             shutdown: false,
             reset: false,
+            look: false,
             close: false,
         });
         self.accepted += 1;
@@ -260,6 +271,7 @@ fn contents(buffers: &mut Buffers, outgoing: &Outgoing) -> Vec<u8> {
             Segment::Shared { frames, offset } => {
                 bytes.extend_from_slice(&frames.bytes()[*offset as usize..]);
             }
+            Segment::Excerpt(excerpt) => bytes.extend_from_slice(excerpt.bytes()),
             Segment::Owned { bytes: owned, offset, .. } => {
                 bytes.extend_from_slice(&owned[*offset as usize..]);
             }

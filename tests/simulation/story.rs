@@ -9,6 +9,7 @@ use fastrand::Rng;
 use ringwire::config::{Config, Engine, Limits};
 use ringwire::http::Policy;
 use ringwire::hub::Message;
+use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::{Endpoint, Mesh};
 use ringwire::memory::Memory;
 use ringwire::shard::{Shard, Shared};
@@ -61,7 +62,8 @@ impl Story {
         let policy = Policy::new(&config).expect("a policy");
         let (stats, slots) = (Stats::new(shards), chaos.slots);
         let memory = Memory::default();
-        let shared = Arc::new(Shared { config, policy, stats, memory, slots });
+        let interest = InterestTable::new(shards);
+        let shared = Arc::new(Shared { config, policy, stats, memory, interest, slots });
         let mut endpoints = Mesh::new(shards + 1, 2);
         let mut control = endpoints.pop().expect("one more");
         control.stop_reading();

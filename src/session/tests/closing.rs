@@ -79,7 +79,7 @@ fn a_close_waits_for_the_end_of_the_frame_being_reflected() {
         assert!(harness.session.is_closing() && !harness.session.is_open());
         let rest = [&frame[split..], &message(OpCode::Text, b"skipped")].concat();
         harness.feed(&rest);
-        let close = close_frame(CloseCode::GOING_AWAY, "");
+        let close = close_frame(CloseCode::GOING_AWAY, "stop");
         assert_eq!(harness.sent(), [&expected[..], &close].concat(), "{split}");
         assert_eq!(harness.closed, Some((Initiator::Local, CloseCode::GOING_AWAY)));
         assert!(harness.session.is_closing());

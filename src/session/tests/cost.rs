@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use allocation_counter::measure;
 
-use super::super::{Output, Piece, Rules, Session};
+use super::super::{Budget, Output, Piece, Rules, Session};
 use super::client::{KEY, frame_with, message, open, request};
 use super::harness::{Harness, Sending, codec};
 use crate::config::{Config, Limits, MessageTypes};
@@ -50,6 +50,7 @@ impl Bare {
             now_s: 0,
             codec: &self.codec,
             may_begin: true,
+            budget: &Budget::unlimited(),
         };
         let consumed = self.session.receive(input, &rules, &mut self.output);
         assert_eq!(consumed, input.len());
@@ -157,7 +158,7 @@ fn a_quiet_session_owns_nothing() {
         harness.feed(&[message(OpCode::Ping, b"?"), text.clone()].concat());
         assert!(harness.session.cold.is_none());
         harness.session.stash(b"input");
-        assert_eq!(harness.session.take_stash(), b"input");
+        assert_eq!(harness.session.take_stash(), (b"input".to_vec(), 0));
         assert!(harness.session.cold.is_none());
     }
 }

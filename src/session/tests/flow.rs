@@ -75,6 +75,7 @@ fn a_burst_goes_back_as_one_piece() {
             now_s: 0,
             codec: &super::harness::codec(&crate::config::Limits::default()),
             may_begin: true,
+            budget: &super::super::Budget::unlimited(),
         };
         session.receive(&mut burst.clone(), &rules, output);
         pieces = std::mem::take(&mut output.pieces).len();

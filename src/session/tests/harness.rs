@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use super::client::{RESPONSE, request};
 use ringwire::config::{Limits, MessageTypes, Root};
 use ringwire::http::{Policy, Refusal, Route, Serving};
-use ringwire::session::{Initiator, Output, Piece, Rules, Session};
+use ringwire::session::{Budget, Initiator, Output, Pause, Piece, Rules, Session};
 use ringwire::wire::close::CloseCode;
 use ringwire::wire::deflate::Inflater;
 use ringwire::wire::deflate::codec::{Codec, Settings};
@@ -46,6 +46,8 @@ pub(super) struct Harness {
     pub(super) now_s: u16,
     pub(super) codec: RefCell<Codec>,
     pub(super) may_begin: bool,
+    /// What each turn allows; whatever is left goes on in the next one at once.
+    pub(super) budget: u32,
     pub(super) published: Vec<Vec<u8>>,
     pub(super) closed: Option<(Initiator, CloseCode)>,
     pub(super) upgraded: Option<Route>,
@@ -78,6 +80,7 @@ impl Harness {
             now_s: 7,
             codec: codec(&Limits::default()),
             may_begin: true,
+            budget: u32::MAX,
             published: Vec::new(),
             closed: None,
             upgraded: None,
@@ -134,6 +137,7 @@ impl Harness {
                 return;
             }
             let mut output = Output::default();
+            let budget = Budget::new(self.budget);
             let rules = Rules {
                 limits: &self.limits,
                 message_types: self.message_types,
@@ -143,31 +147,42 @@ impl Harness {
                 now_s: self.now_s,
                 codec: &self.codec,
                 may_begin: self.may_begin,
+                budget: &budget,
             };
             let consumed = self.session.receive(&mut input, &rules, &mut output);
             assert!(consumed <= input.len());
-            if output.paused {
-                self.paused = true;
+            let pause = output.paused.take();
+            if pause.is_some() {
                 self.session.stash(&input[consumed..]);
             } else {
                 assert!(consumed == input.len() || output.leftover.is_some());
             }
             let leftover = output.leftover.take();
             self.apply(&input, output);
-            match leftover {
-                Some(leftover) => input = leftover,
-                None => break,
-            }
+            input = match (pause, leftover) {
+                (None, None) => break,
+                (None, Some(leftover)) => leftover,
+                (Some(Pause::Room), _) => {
+                    self.paused = true;
+                    break;
+                }
+                (Some(Pause::Turn), _) => self.take_stash(),
+            };
         }
         if self.sending == Sending::Eager {
             self.leave();
         }
     }
 
+    fn take_stash(&mut self) -> Vec<u8> {
+        let (stash, start) = self.session.take_stash();
+        stash[start..].to_vec()
+    }
+
     /// Goes on with what waited for room.
     pub(super) fn resume(&mut self) {
         self.paused = false;
-        let stash = self.session.take_stash();
+        let stash = self.take_stash();
         self.feed(&stash);
     }
 

@@ -3,7 +3,12 @@
 //! A connection without context takeover needs one only while a message is at hand, so it lends
 //! nothing and owns nothing. Compressors are made at first use, one for each window size.
 
-use super::{Deflater, InflateError, Inflater, WINDOW_BITS_LEAST_OF_ZLIB, WINDOW_BITS_MOST};
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::{
+    Deflater, InflateError, Inflater, Inflating, WINDOW_BITS_LEAST_OF_ZLIB, WINDOW_BITS_MOST,
+};
 use crate::wire::error::Violation;
 use crate::wire::header::{HEADER_BYTES_MAX, Header, OpCode, RSV1};
 
@@ -22,11 +27,13 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Codec {
     settings: Settings,
-    inflater: Inflater,
+    inflater: Box<Inflater>,
     deflaters: [Option<Box<Deflater>>; WINDOW_CLASSES],
     /// Kept for their capacity.
     plain: Vec<u8>,
     packed: Vec<u8>,
+    /// Messages that are at hand for several ticks.
+    leases: Rc<Cell<usize>>,
     /// Messages compressed since the owner last counted.
     pub compressed: u64,
     /// Messages inflated since the owner last counted.
@@ -38,10 +45,11 @@ impl Codec {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
-            inflater: Inflater::default(),
+            inflater: Box::default(),
             deflaters: Default::default(),
             plain: Vec::new(),
             packed: Vec::new(),
+            leases: Rc::default(),
             compressed: 0,
             inflated: 0,
         }
@@ -52,8 +60,8 @@ impl Codec {
         Deflater::new(self.settings.level, window_bits)
     }
 
-    /// Inflates a whole message with the connection's `own` inflater, or with the shared one.
-    /// [`recycle`](Self::recycle) takes the memory back.
+    /// Inflates a message with the connection's `own` inflater, or with the shared one, as far as
+    /// `step_bytes` of output allow. [`recycle`](Self::recycle) takes the memory back.
     ///
     /// # Errors
     /// The message is no DEFLATE stream, or too big once inflated.
@@ -61,20 +69,55 @@ impl Codec {
         &mut self,
         own: Option<&mut Inflater>,
         message: &[u8],
-    ) -> Result<Vec<u8>, Violation> {
+        step_bytes: usize,
+    ) -> Result<Unpacked, Violation> {
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
-        let limit = self.settings.message_bytes_max;
-        let result = match own {
-            Some(own) => own.message(message, limit as usize, &mut plain),
-            None => self.inflater.lone_message(message, limit as usize, &mut plain),
-        };
+        let mut progress = self.inflating(own.is_none());
+        let inflater = own.unwrap_or(&mut self.inflater);
+        let result = inflater.step(message, &mut progress, step_bytes, &mut plain);
         self.inflated += 1;
         match result {
-            Ok(()) => Ok(plain),
-            Err(InflateError::Corrupt) => Err(Violation::CorruptDeflate),
-            Err(InflateError::TooBig) => Err(Violation::MessageTooBig { limit: limit.into() }),
+            Ok(true) => Ok(Unpacked::Whole(plain)),
+            Ok(false) => Ok(Unpacked::Part(plain, progress)),
+            Err(error) => Err(self.violation(error)),
         }
+    }
+
+    /// Nothing of a message that refers to no other if it `is_lone`.
+    pub fn inflating(&self, is_lone: bool) -> Inflating {
+        Inflating::new(self.settings.message_bytes_max as usize, is_lone)
+    }
+
+    /// What the peer did wrong whose message cannot be inflated.
+    pub fn violation(&self, error: InflateError) -> Violation {
+        match error {
+            InflateError::Corrupt => Violation::CorruptDeflate,
+            InflateError::TooBig => {
+                Violation::MessageTooBig { limit: self.settings.message_bytes_max.into() }
+            }
+        }
+    }
+
+    /// Lends the shared inflater with the state that it has, for a message that goes on later; it
+    /// is replaced. [`Lease`] bounds how many are lent.
+    pub fn lend_inflater(&mut self) -> Box<Inflater> {
+        std::mem::take(&mut self.inflater)
+    }
+
+    /// Forgets what the shared inflater has begun.
+    pub fn reset_inflater(&mut self) {
+        self.inflater.reset();
+    }
+
+    /// A place among the messages that are inflated or compressed over several ticks, if one is
+    /// free.
+    pub fn lease(&self) -> Option<Lease> {
+        let lent = self.leases.get();
+        (lent < LEASES_MAX).then(|| {
+            self.leases.set(lent + 1);
+            Lease(self.leases.clone())
+        })
     }
 
     /// Takes back what a message was inflated to, for the next.
@@ -84,21 +127,19 @@ impl Codec {
         }
     }
 
-    /// A message as a compressed server frame that refers to earlier ones of `own`; `None` when it
-    /// is too short to be worth it.
-    pub fn frame_in_context(
-        &mut self,
-        own: &mut Deflater,
-        opcode: OpCode,
-        payload: &[u8],
-    ) -> Option<Vec<u8>> {
-        if !self.is_worth(payload) {
-            return None;
+    /// Lends the compressor that peers of a class share, for a message that is compressed step by
+    /// step; [`return_deflater`](Self::return_deflater) takes it back.
+    pub fn lend_deflater(&mut self, class: usize) -> Box<Deflater> {
+        let lent = self.deflaters.get_mut(class).and_then(Option::take);
+        lent.unwrap_or_else(|| Box::new(self.deflater(class as u8 + WINDOW_BITS_LEAST_OF_ZLIB)))
+    }
+
+    /// Takes back the compressor of a class, whatever it has begun.
+    pub fn return_deflater(&mut self, class: usize, mut deflater: Box<Deflater>) {
+        deflater.reset();
+        if let Some(place) = self.deflaters.get_mut(class) {
+            *place = Some(deflater);
         }
-        self.compressed += 1;
-        self.packed.clear();
-        own.message(payload, &mut self.packed);
-        Some(self.take_packed(opcode))
     }
 
     /// A message as a compressed server frame that stands for itself, for peers whose windows are
@@ -113,30 +154,49 @@ impl Codec {
         if !self.is_worth(payload) {
             return None;
         }
+        let mut deflater = self.lend_deflater(class);
+        let mut packed = std::mem::take(&mut self.packed);
+        packed.clear();
+        deflater.message(payload, &mut packed);
+        self.return_deflater(class, deflater);
         self.compressed += 1;
-        let (level, window_bits) = (self.settings.level, class as u8 + WINDOW_BITS_LEAST_OF_ZLIB);
-        let new = || Box::new(Deflater::new(level, window_bits));
-        let deflater = self.deflaters.get_mut(class)?.get_or_insert_with(new);
-        self.packed.clear();
-        deflater.message(payload, &mut self.packed);
-        deflater.reset();
-        let is_shorter = self.packed.len() < payload.len();
-        is_shorter.then(|| self.take_packed(opcode))
-    }
-
-    fn is_worth(&self, payload: &[u8]) -> bool {
-        payload.len() >= self.settings.threshold_bytes
-    }
-
-    fn take_packed(&mut self, opcode: OpCode) -> Vec<u8> {
-        let header = Header { rsv: RSV1, ..Header::message(opcode, self.packed.len() as u64) };
-        let mut encoded = [0; HEADER_BYTES_MAX];
-        let bytes = header.encode(&mut encoded);
-        let frame = [&encoded[..bytes], &self.packed].concat();
-        if self.packed.capacity() > KEPT_BYTES_MOST {
-            self.packed = Vec::new();
+        let frame = (packed.len() < payload.len()).then(|| compressed_frame(opcode, &packed));
+        if packed.capacity() <= KEPT_BYTES_MOST {
+            self.packed = packed;
         }
         frame
+    }
+
+    /// Whether a message is long enough to be compressed.
+    pub fn is_worth(&self, payload: &[u8]) -> bool {
+        payload.len() >= self.settings.threshold_bytes
+    }
+}
+
+/// A compressed message as a server frame.
+pub fn compressed_frame(opcode: OpCode, packed: &[u8]) -> Vec<u8> {
+    let header = Header { rsv: RSV1, ..Header::message(opcode, packed.len() as u64) };
+    let mut encoded = [0; HEADER_BYTES_MAX];
+    let bytes = header.encode(&mut encoded);
+    [&encoded[..bytes], packed].concat()
+}
+
+/// What has come of a message.
+#[derive(Debug)]
+pub enum Unpacked {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// A part, and how to go on.
+    Part(Vec<u8>, Inflating),
+}
+
+/// A place among the messages that take several ticks; given back when dropped.
+#[derive(Debug)]
+pub struct Lease(Rc<Cell<usize>>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -150,5 +210,8 @@ pub fn window_class(window_bits: u8) -> usize {
 /// Windows that compressors differ by.
 pub const WINDOW_CLASSES: usize = (WINDOW_BITS_MOST - WINDOW_BITS_LEAST_OF_ZLIB + 1) as usize;
 
+/// Messages that may be inflated or compressed over several ticks at a time. They hold what comes
+/// out of them, so this bounds memory as well.
+pub const LEASES_MAX: usize = 4;
 /// Buffers larger than this are not kept for the next message.
 const KEPT_BYTES_MOST: usize = 1 << 20;

@@ -10,7 +10,9 @@ pub mod negotiation;
 
 use std::fmt;
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{
+    Compress, Compression, Decompress, DecompressError, FlushCompress, FlushDecompress, Status,
+};
 use thiserror::Error;
 
 /// Compresses messages of one window size.
@@ -35,25 +37,44 @@ impl Deflater {
 
     /// Appends the compressed `message` to `out`; the next one may refer to it.
     pub fn message(&mut self, message: &[u8], out: &mut Vec<u8>) {
+        let mut at = 0;
+        while !self.step(message, &mut at, usize::MAX, out) {}
+    }
+
+    /// Compresses at most `bytes_max` further bytes of `message`, of which `at` have been taken;
+    /// true when all of it is in `out`. No other message may be compressed between two steps.
+    pub fn step(
+        &mut self,
+        message: &[u8],
+        at: &mut usize,
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
         if message.is_empty() {
             // A flush without input would write nothing the second time (RFC 7692 section 7.2.3.6).
-            return out.push(EMPTY_MESSAGE);
+            out.push(EMPTY_MESSAGE);
+            return true;
         }
-        let mut rest = message;
-        out.reserve(message.len() / 2 + FLUSH_BYTES_MOST);
+        let end = message.len().min(at.saturating_add(bytes_max));
+        let is_last = end == message.len();
+        let flush = if is_last { FlushCompress::Sync } else { FlushCompress::None };
+        out.reserve((end - *at) / 2 + FLUSH_BYTES_MOST);
         loop {
             let before = self.stream.total_in();
             // Neither fails: the parameters are in range and the output has room.
-            let status = self.stream.compress_vec(rest, out, FlushCompress::Sync);
+            let status = self.stream.compress_vec(&message[*at..end], out, flush);
             debug_assert!(matches!(status, Ok(Status::Ok | Status::BufError)), "{status:?}");
-            rest = &rest[(self.stream.total_in() - before) as usize..];
-            if rest.is_empty() && out.len() < out.capacity() {
+            *at += (self.stream.total_in() - before) as usize;
+            if *at == end && out.len() < out.capacity() {
                 break;
             }
-            out.reserve(rest.len() / 2 + FLUSH_BYTES_MOST);
+            out.reserve((end - *at) / 2 + FLUSH_BYTES_MOST);
         }
-        debug_assert!(out.ends_with(&TAIL));
-        out.truncate(out.len() - TAIL.len());
+        if is_last {
+            debug_assert!(out.ends_with(&TAIL));
+            out.truncate(out.len() - TAIL.len());
+        }
+        is_last
     }
 
     /// Forgets all messages so far: the next refers to none of them.
@@ -105,33 +126,8 @@ impl Inflater {
         bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), InflateError> {
-        if message.is_empty() {
-            return Ok(());
-        }
-        let end = out.len().saturating_add(bytes_max);
-        let mut final_blocks = 0;
-        let mut rest = message;
-        while !rest.is_empty() {
-            let (read, ended) = self.inflate(rest, end, out)?;
-            rest = &rest[read..];
-            if read == 0 && !ended {
-                return Err(InflateError::Corrupt);
-            }
-            if ended {
-                // Whatever follows a final block is a stream of its own, mostly the empty block
-                // that makes room for the tail (RFC 7692 section 7.2.3.5).
-                self.reset();
-                final_blocks += 1;
-                if final_blocks > FINAL_BLOCKS_MAX {
-                    return Err(InflateError::Corrupt);
-                }
-                if rest.is_empty() {
-                    return Ok(());
-                }
-            }
-        }
-        self.inflate(&TAIL, end, out)?;
-        Ok(())
+        let mut progress = Inflating::new(out.len().saturating_add(bytes_max), false);
+        self.step(message, &mut progress, usize::MAX, out).map(|_| ())
     }
 
     /// The same for a message that refers to no other, and forgets it. That it ends where a block
@@ -145,15 +141,77 @@ impl Inflater {
         bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), InflateError> {
-        let end = out.len().saturating_add(bytes_max);
-        let inflated = self.message(message, bytes_max, out).and_then(|()| {
+        let mut progress = Inflating::new(out.len().saturating_add(bytes_max), true);
+        self.step(message, &mut progress, usize::MAX, out).map(|_| ())
+    }
+
+    /// Goes on with a message, by about `step_bytes` of what it inflates to; true when it is whole.
+    /// No other message may be inflated between two steps.
+    ///
+    /// # Errors
+    /// The message is corrupt or too big; the inflater must be reset before it is used again, which
+    /// has been done if the message refers to no other.
+    pub fn step(
+        &mut self,
+        message: &[u8],
+        progress: &mut Inflating,
+        step_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, InflateError> {
+        let result = self.step_on(message, progress, step_bytes, out);
+        if progress.is_lone && result != Ok(false) {
+            self.reset();
+        }
+        result
+    }
+
+    fn step_on(
+        &mut self,
+        message: &[u8],
+        progress: &mut Inflating,
+        step_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, InflateError> {
+        let bytes_max = progress.bytes_max;
+        let limits = OutputLimits { end: bytes_max, pause: out.len().saturating_add(step_bytes) };
+        if message.is_empty() && !progress.is_lone {
+            return Ok(true);
+        }
+        while progress.read < message.len() || progress.is_paused {
+            let rest = &message[progress.read..];
+            let Inflated { read, ended, paused } = self.inflate(rest, limits, out)?;
+            progress.read += read;
+            progress.is_paused = paused;
+            if paused {
+                return Ok(false);
+            }
+            if read == 0 && !ended && !rest.is_empty() {
+                return Err(InflateError::Corrupt);
+            }
+            if ended {
+                // Whatever follows a final block is a stream of its own, mostly the empty block
+                // that makes room for the tail (RFC 7692 section 7.2.3.5).
+                self.reset();
+                progress.final_blocks += 1;
+                if progress.final_blocks > FINAL_BLOCKS_MAX {
+                    return Err(InflateError::Corrupt);
+                }
+                progress.ends_finally = progress.read == message.len();
+            }
+        }
+        let to_the_end = OutputLimits { end: bytes_max, pause: usize::MAX };
+        if !progress.ends_finally && !message.is_empty() {
+            self.inflate(&TAIL, to_the_end, out)?;
+        }
+        if progress.is_lone {
             let bytes = out.len();
-            let (_, ended) = self.inflate(&FINAL_BLOCK, end, out)?;
+            let last = self.inflate(&FINAL_BLOCK, to_the_end, out)?;
             // Within a block the end would be read as more of its content.
-            if ended && out.len() == bytes { Ok(()) } else { Err(InflateError::Corrupt) }
-        });
-        self.reset();
-        inflated
+            if !last.ended || out.len() != bytes {
+                return Err(InflateError::Corrupt);
+            }
+        }
+        Ok(true)
     }
 
     /// Forgets all messages so far.
@@ -161,35 +219,104 @@ impl Inflater {
         self.stream.reset(false);
     }
 
-    /// Takes all of `input` up to a final block; returns how much, and whether there was one.
+    /// Takes all of `input` up to a final block, or until the limits are reached.
     fn inflate(
         &mut self,
         input: &[u8],
-        end: usize,
+        limits: OutputLimits,
         out: &mut Vec<u8>,
-    ) -> Result<(usize, bool), InflateError> {
+    ) -> Result<Inflated, InflateError> {
+        let OutputLimits { end, pause } = limits;
         let mut read = 0;
         loop {
+            if out.len() >= pause {
+                return Ok(Inflated { read, ended: false, paused: true });
+            }
             if out.len() == out.capacity() {
                 // Doubling keeps the copying linear; a byte more than allowed shows the excess.
                 let room = out.len().max(4 * input.len()).max(CHUNK_BYTES_LEAST);
                 out.reserve_exact(room.min((end + 1).saturating_sub(out.len())).max(1));
             }
             let before = self.stream.total_in();
-            let status = self.stream.decompress_vec(&input[read..], out, FlushDecompress::None);
+            let (status, has_room) = self.fill(&input[read..], pause - out.len(), out);
             read += (self.stream.total_in() - before) as usize;
             // First of all: what is corrupt may have become too big before.
             if out.len() > end {
                 return Err(InflateError::TooBig);
             }
             match status.map_err(|_| InflateError::Corrupt)? {
-                Status::StreamEnd => return Ok((read, true)),
+                Status::StreamEnd => return Ok(Inflated { read, ended: true, paused: false }),
                 // With room to spare everything that can come out has come out.
-                _ if out.len() < out.capacity() => return Ok((read, false)),
+                _ if has_room => return Ok(Inflated { read, ended: false, paused: false }),
                 _ => {}
             }
         }
     }
+
+    /// Inflates once into the room that `out` has, at most `bytes_max`; tells whether some of that
+    /// is left.
+    fn fill(
+        &mut self,
+        input: &[u8],
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> (Result<Status, DecompressError>, bool) {
+        let start = out.len();
+        if out.capacity() - start <= bytes_max {
+            let status = self.stream.decompress_vec(input, out, FlushDecompress::None);
+            return (status, out.len() < out.capacity());
+        }
+        out.resize(start + bytes_max, 0);
+        let before = self.stream.total_out();
+        let status = self.stream.decompress(input, &mut out[start..], FlushDecompress::None);
+        let bytes = (self.stream.total_out() - before) as usize;
+        out.truncate(start + bytes);
+        (status, bytes < bytes_max)
+    }
+}
+
+/// How far a message has been inflated.
+#[derive(Debug)]
+pub struct Inflating {
+    /// Bytes of output, at most.
+    bytes_max: usize,
+    /// Whether it refers to no other message.
+    is_lone: bool,
+    /// Bytes of it that have been read.
+    read: usize,
+    final_blocks: usize,
+    /// Whether it ends with a final block.
+    ends_finally: bool,
+    /// Whether the last step left something that needs no more input to come out.
+    is_paused: bool,
+}
+
+impl Inflating {
+    /// A message of which nothing has been read, and whose output may be filled up to `bytes_max`
+    /// bytes.
+    pub fn new(bytes_max: usize, is_lone: bool) -> Self {
+        let (read, final_blocks) = (0, 0);
+        Self { bytes_max, is_lone, read, final_blocks, ends_finally: false, is_paused: false }
+    }
+}
+
+/// Where inflating ends.
+#[derive(Clone, Copy)]
+struct OutputLimits {
+    /// More bytes than this are too many.
+    end: usize,
+    /// With this many, the rest has to wait.
+    pause: usize,
+}
+
+/// What came of inflating.
+struct Inflated {
+    /// Bytes of the input that were taken.
+    read: usize,
+    /// Whether there was a final block.
+    ended: bool,
+    /// Whether the rest has to wait.
+    paused: bool,
 }
 
 impl fmt::Debug for Inflater {

@@ -1,0 +1,108 @@
+//! Which topics somebody subscribes to on another shard, so that nothing else enters the broadcast
+//! rings.
+//!
+//! A table of counters that all shards share: each topic that has members on a shard counts once
+//! for that shard, in the slot that its name hashes to. What a shard finds there beyond its own
+//! count is the interest of others. Two topics that share a slot cost a message that nobody wanted,
+//! and nothing is ever missed: a shard counts a topic before it answers the upgrade of its first
+//! member, so whoever publishes because that member is there finds it counted.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The counters that all shards share.
+#[derive(Debug)]
+pub struct InterestTable {
+    /// Keyed, so that no peer can choose names that share a slot.
+    hasher: RandomState,
+    slots: Box<[AtomicU32]>,
+}
+
+/// One shard's view of the table.
+#[derive(Debug)]
+pub struct Interest {
+    table: Arc<InterestTable>,
+    /// What this shard has counted, slot by slot.
+    own: Vec<u32>,
+}
+
+/// Where the topics of a hash are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterestSlot(u32);
+
+impl InterestTable {
+    /// Counters for this many shards.
+    pub fn new(shards: usize) -> Arc<Self> {
+        // A lone shard has nobody to tell.
+        let slots = if shards > 1 { SLOTS } else { 1 };
+        let slots = (0..slots).map(|_| AtomicU32::new(0)).collect();
+        Arc::new(Self { hasher: RandomState::new(), slots })
+    }
+}
+
+impl Interest {
+    /// The view of a shard that has counted nothing yet.
+    pub fn new(table: Arc<InterestTable>) -> Self {
+        let own = vec![0; table.slots.len()];
+        Self { table, own }
+    }
+
+    /// Counts a topic that got its first member on this shard.
+    pub fn add(&mut self, topic: &str) -> InterestSlot {
+        let slot = self.table.hasher.hash_one(topic) as usize % self.own.len();
+        self.own[slot] += 1;
+        // Release, partner: the Acquire load in `is_wanted_elsewhere`. What orders the two is the
+        // way of the upgrade's answer and of the message it brings about, through the kernel.
+        self.table.slots[slot].fetch_add(1, Ordering::Release);
+        InterestSlot(slot as u32)
+    }
+
+    /// Takes back the count of a topic that has lost its last member on this shard.
+    pub fn remove(&mut self, InterestSlot(slot): InterestSlot) {
+        self.own[slot as usize] -= 1;
+        // Relaxed: one message too many does no harm.
+        self.table.slots[slot as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether another shard may have members of the topics that are counted here.
+    pub fn is_wanted_elsewhere(&self, InterestSlot(slot): InterestSlot) -> bool {
+        // Acquire, partner: the Release in `add`.
+        let all = self.table.slots[slot as usize].load(Ordering::Acquire);
+        all > self.own[slot as usize]
+    }
+}
+
+/// Counters: few topics share one as long as there are some ten thousand; 256 KiB, and as much for
+/// each shard, of which only what is used is ever touched.
+const SLOTS: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interest_is_that_of_others() {
+        let table = InterestTable::new(2);
+        let (mut one, mut other) = (Interest::new(table.clone()), Interest::new(table));
+        let here = one.add("a");
+        assert!(!one.is_wanted_elsewhere(here));
+        let there = other.add("a");
+        assert_eq!(here, there);
+        assert!(one.is_wanted_elsewhere(here) && other.is_wanted_elsewhere(there));
+        one.remove(here);
+        assert!(one.is_wanted_elsewhere(here) && !other.is_wanted_elsewhere(there));
+        other.remove(there);
+        assert!(!one.is_wanted_elsewhere(here));
+    }
+
+    #[test]
+    fn topics_that_share_a_slot_are_told_apart_by_their_number() {
+        let mut alone = Interest::new(InterestTable::new(1));
+        let (first, second) = (alone.add("a"), alone.add("b"));
+        assert_eq!(first, second, "a lone shard has one slot");
+        assert!(!alone.is_wanted_elsewhere(first));
+        alone.remove(first);
+        assert!(!alone.is_wanted_elsewhere(second));
+    }
+}

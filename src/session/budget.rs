@@ -1,0 +1,49 @@
+//! What a session may do before others have their turn.
+
+use std::cell::Cell;
+
+/// Work that a session may still do in this tick. A unit is about the time that a byte of a large
+/// message takes, a quarter of a nanosecond; costs are rounded so that they need no calibration.
+#[derive(Debug)]
+pub struct Budget(Cell<u32>);
+
+impl Budget {
+    /// So many units.
+    pub fn new(units: u32) -> Self {
+        Self(Cell::new(units))
+    }
+
+    /// More than anything can cost.
+    pub fn unlimited() -> Self {
+        Self::new(u32::MAX)
+    }
+
+    /// Takes `units` away; what is begun is finished, so they may be more than are left.
+    pub fn spend(&self, units: usize) {
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        self.0.set(self.0.get().saturating_sub(units));
+    }
+
+    /// Units that are left.
+    pub fn left(&self) -> usize {
+        self.0.get() as usize
+    }
+
+    /// Whether nothing more may be begun.
+    pub fn is_spent(&self) -> bool {
+        self.0.get() == 0
+    }
+}
+
+/// Units of a message that goes back from where it lies, beside its bytes: 10 ns.
+pub(super) const REFLECTED_COST: usize = 32;
+/// Units of a frame that is looked at one by one, beside its bytes.
+pub(super) const FRAME_COST: usize = 128;
+/// Units of a message that is encoded and published, beside its bytes: 150 ns.
+pub(super) const PUBLISHED_COST: usize = 512;
+/// Units of a byte that comes out of an inflater.
+pub(super) const INFLATED_BYTE_COST: usize = 4;
+/// Units of a byte that goes into a compressor.
+pub(super) const DEFLATED_BYTE_COST: usize = 16;
+/// Units of a request and its answer.
+pub(super) const REQUEST_COST: usize = 16 << 10;

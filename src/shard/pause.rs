@@ -1,0 +1,152 @@
+//! Connections whose input waits, each for exactly one thing that will let it go on.
+//!
+//! | waits for | flag | who lets it go on |
+//! |---|---|---|
+//! | memory | [`Flags::AWAITS_MEMORY`] | the measurement that finds enough |
+//! | room in the broadcast ring | [`Flags::AWAITS_RING`] | the tick in which all that was published has entered it, one connection after the other |
+//! | its peer to read | [`Flags::AWAITS_PEER`] | the send that leaves little enough |
+//! | its turn | [`Flags::AWAITS_TURN`] | the next tick, those who wait longest first |
+//!
+//! Whoever goes on and finds that it has to wait again waits at the end of its list, perhaps for
+//! something else than before.
+
+use super::Shard;
+use super::connections::{Connection, Flags};
+use crate::io::{Io, Key};
+use crate::session::Pause;
+
+impl<I: Io> Shard<I> {
+    /// What the messages of a connection have to wait for; nothing if they may begin.
+    pub(super) fn obstacle(&self, connection: &Connection) -> Option<Flags> {
+        if self.is_short_of_memory && connection.session.is_open() {
+            return Some(Flags::AWAITS_MEMORY);
+        }
+        if !connection.flags.contains(Flags::SUBSCRIBED) {
+            let is_behind = connection.outbox.held_bytes() > self.backlog_bytes();
+            return is_behind.then_some(Flags::AWAITS_PEER);
+        }
+        // What a subscriber does not read is the business of the policy for slow consumers, and
+        // must not keep it from publishing.
+        if !self.overflow.is_empty() {
+            Some(Flags::AWAITS_RING)
+        } else if self.topics.pending_bytes() >= PENDING_BYTES_MAX {
+            Some(Flags::AWAITS_TURN)
+        } else {
+            None
+        }
+    }
+
+    /// Why a session that paused has to wait, having found this `obstacle` before.
+    pub(super) fn reason_to_wait(
+        &mut self,
+        key: Key,
+        pause: Pause,
+        obstacle: Option<Flags>,
+    ) -> Flags {
+        let Some(connection) = self.connections.get_mut(key) else { return Flags::AWAITS_TURN };
+        let sends = connection.flags.contains(Flags::SENDING) || !connection.outbox.is_empty();
+        match (pause, obstacle) {
+            (Pause::Room, Some(obstacle)) => obstacle,
+            (Pause::Room, None) if sends => Flags::AWAITS_PEER,
+            (Pause::Room | Pause::Turn, _) => Flags::AWAITS_TURN,
+        }
+    }
+
+    /// Stops taking input of a connection, for one `reason`.
+    pub(super) fn pause(&mut self, key: Key, reason: Flags) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        debug_assert!(!connection.flags.intersects(Flags::PAUSED | Flags::AWAITS), "waits once");
+        connection.flags.insert(Flags::PAUSED | reason);
+        let stats = self.shared.stats.shard(self.number);
+        match reason {
+            Flags::AWAITS_MEMORY => {
+                self.waiting_for_memory.push(key);
+                stats.receives_paused.add(1);
+            }
+            Flags::AWAITS_RING => {
+                self.waiting_for_ring.push_back(key);
+                stats.ring_full.add(1);
+            }
+            Flags::AWAITS_TURN => {
+                self.waiting_for_turn.push_back(key);
+                stats.turns_deferred.add(1);
+            }
+            _ => {
+                debug_assert_eq!(reason, Flags::AWAITS_PEER);
+                debug_assert!(
+                    connection.flags.contains(Flags::SENDING) || !connection.outbox.is_empty(),
+                    "a send will end the wait"
+                );
+                stats.receives_paused.add(1);
+            }
+        }
+    }
+
+    /// Lets those go on whose turn it is, as far as this tick's budget reaches, but at least one.
+    pub(super) fn resume_whose_turn_it_is(&mut self) {
+        for place in 0..self.waiting_for_turn.len() {
+            if place > 0 && self.turn.is_spent() {
+                return;
+            }
+            let Some(key) = self.waiting_for_turn.pop_front() else { return };
+            self.resume_if(key, Flags::AWAITS_TURN);
+        }
+    }
+
+    /// Lets those go on who wait for the broadcast ring, one after the other for as long as it has
+    /// room: each takes no more than its share before the next.
+    pub(super) fn resume_for_ring(&mut self) {
+        self.drain_overflow();
+        for place in 0..self.waiting_for_ring.len() {
+            if !self.overflow.is_empty() || place > 0 && self.turn.is_spent() {
+                return;
+            }
+            let Some(key) = self.waiting_for_ring.pop_front() else { return };
+            self.resume_if(key, Flags::AWAITS_RING);
+        }
+    }
+
+    /// Lets all go on who waited for memory.
+    pub(super) fn resume_for_memory(&mut self) {
+        for key in std::mem::take(&mut self.waiting_for_memory) {
+            self.resume_if(key, Flags::AWAITS_MEMORY);
+        }
+    }
+
+    /// A send has completed: lets the connection go on if its peer has read enough.
+    pub(super) fn resume_for_peer(&mut self, key: Key) -> bool {
+        let low_water_bytes = self.backlog_bytes() / 2;
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let has_read_enough = connection.flags.contains(Flags::AWAITS_PEER)
+            && connection.outbox.held_bytes() <= low_water_bytes;
+        has_read_enough && self.resume_if(key, Flags::AWAITS_PEER)
+    }
+
+    /// Whether somebody can go on without anything having to happen before.
+    pub(super) fn has_work_left(&self) -> bool {
+        let can_enter_ring = self.overflow.is_empty() && !self.waiting_for_ring.is_empty();
+        can_enter_ring || !self.waiting_for_turn.is_empty() || self.topics.has_pending()
+    }
+
+    /// The lists of those who wait, each with the flag of its members.
+    pub fn waiting_lists(&self) -> [(Flags, Vec<Key>); 4] {
+        [
+            (Flags::AWAITS_RING, self.waiting_for_ring.iter().copied().collect()),
+            (Flags::AWAITS_MEMORY, self.waiting_for_memory.clone()),
+            (Flags::AWAITS_TURN, self.waiting_for_turn.iter().copied().collect()),
+            (Flags::STARVED, self.starved.iter().copied().collect()),
+        ]
+    }
+
+    /// Lets a connection go on, unless it has been told to already.
+    fn resume_if(&mut self, key: Key, reason: Flags) -> bool {
+        let waits = self.connections.get_mut(key).is_some_and(|it| it.flags.contains(reason));
+        if waits {
+            self.resume(key);
+        }
+        waits
+    }
+}
+
+/// Bytes published and not yet delivered from which publishers of this shard have to wait.
+const PENDING_BYTES_MAX: usize = 4 << 20;
