@@ -46,24 +46,39 @@ impl Handshake {
         self.requests.get(topic as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// Checks the response at the start of `bytes` and returns its length; `None` when it is not
-    /// complete yet.
+    /// Checks the response at the start of `bytes` and returns its length, with that of the interim
+    /// responses before it (RFC 9110 section 15.2); `None` when it is not complete yet.
     ///
     /// # Errors
     /// Why this response opens no WebSocket.
     pub fn check(&self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+        let mut start = 0;
+        loop {
+            match self.check_one(&bytes[start..])? {
+                None if bytes.len() > HEAD_BYTES_MOST => {
+                    let text = format!("a response head of more than {HEAD_BYTES_MOST} bytes");
+                    return Err(Fault::Handshake(text));
+                }
+                None => return Ok(None),
+                Some(Response::Interim(length)) => start += length,
+                Some(Response::Upgrade(length)) => return Ok(Some(start + length)),
+            }
+        }
+    }
+
+    fn check_one(&self, bytes: &[u8]) -> Result<Option<Response>, Fault> {
         let refused = |text: String| Err(Fault::Handshake(text));
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MOST];
         let mut response = httparse::Response::new(&mut fields);
         let length = match response.parse(bytes) {
             Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) if bytes.len() > HEAD_BYTES_MOST => {
-                return refused(format!("a response head of more than {HEAD_BYTES_MOST} bytes"));
-            }
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(error) => return refused(format!("the response is no HTTP: {error}")),
         };
         let status = response.code.unwrap_or(0);
+        if (100..200).contains(&status) && status != 101 {
+            return Ok(Some(Response::Interim(length)));
+        }
         if status != 101 {
             let body = String::from_utf8_lossy(&bytes[length..]);
             let line = body.lines().next().unwrap_or_default();
@@ -98,8 +113,16 @@ impl Handshake {
                 return refused(format!("an answer to no {unasked} field of ours"));
             }
         }
-        Ok(Some(length))
+        Ok(Some(Response::Upgrade(length)))
     }
+}
+
+/// A complete response that refuses nothing, and its bytes.
+enum Response {
+    /// Another one follows.
+    Interim(usize),
+    /// The WebSocket is open.
+    Upgrade(usize),
 }
 
 /// RFC 6455 section 1.3.
@@ -155,6 +178,22 @@ mod tests {
             assert_eq!(check(&head[..cut]), Ok(None), "{cut}");
         }
         assert_eq!(check(&format!("{head}more")), Ok(Some(head.len())));
+    }
+
+    #[test]
+    fn interim_responses_are_skipped_within_bounds() {
+        let upgrade =
+            format!("HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{ACCEPT}\r\n");
+        let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        let all = format!("{interim}{upgrade}");
+        for cut in 0..all.len() {
+            assert_eq!(check(&all[..cut]), Ok(None), "{cut}");
+        }
+        assert_eq!(check(&format!("{all}more")), Ok(Some(all.len())));
+        let refusal = check(&format!("{interim}HTTP/1.1 401 No\r\n\r\n")).expect_err("refused");
+        assert!(refusal.contains("status 401"), "{refusal}");
+        let endless = "HTTP/1.1 102 Processing\r\n\r\n".repeat(HEAD_BYTES_MOST / 20);
+        assert!(check(&endless).expect_err("endless").contains("more than"));
     }
 
     #[test]
