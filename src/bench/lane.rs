@@ -45,7 +45,10 @@ pub struct Lane<W> {
     pub(super) links: Links,
     pub(super) workload: W,
     pub(super) shared: Arc<Shared>,
-    pub(super) peer: usize,
+    /// The ring's numbers of the server's addresses.
+    pub(super) peers: Vec<usize>,
+    /// The address that took the last connection, where the next one begins.
+    pub(super) address: u8,
     next_sweep_ns: u64,
     next_action_ns: Option<u64>,
     /// Connections whose receive found no buffer.
@@ -59,13 +62,15 @@ pub struct Lane<W> {
 impl<W: Workload> Lane<W> {
     /// A thread's event loop over `ring`.
     pub fn new(mut ring: Ring, links: Links, workload: W, shared: Arc<Shared>) -> Self {
-        let peer = ring.add_peer(shared.plan.target.address.clone());
+        let addresses = shared.plan.target.addresses.iter();
+        let peers = addresses.map(|address| ring.add_peer(address.clone())).collect();
         Self {
             ring,
             links,
             workload,
             shared,
-            peer,
+            peers,
+            address: 0,
             next_sweep_ns: 0,
             next_action_ns: None,
             starved: Vec::new(),
@@ -228,9 +233,13 @@ impl<W: Workload> Lane<W> {
                 self.links.record.counters.closed_otherwise += 1;
             }
             // Who answered our close frame, but leaves the stream open, has done what it must.
-            match connection.flags.contains(Flags::CLOSE_RECEIVED) {
-                true => self.links.drop_connection(index),
-                false => self.links.fail(index, &Fault::TimedOut(timeout.as_millis() as u64)),
+            let fault = Fault::TimedOut(timeout.as_millis() as u64);
+            match connection.state {
+                State::Connecting => self.connect_failed(index, &fault),
+                _ if connection.flags.contains(Flags::CLOSE_RECEIVED) => {
+                    self.links.drop_connection(index);
+                }
+                _ => self.links.fail(index, &fault),
             }
         }
     }

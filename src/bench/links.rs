@@ -69,6 +69,8 @@ bitflags! {
         const CLOSE_RECEIVED = 1 << 11;
         /// Its first attempt has ended, well or not.
         const SETTLED = 1 << 12;
+        /// Is being given up to be opened at the server's next address.
+        const TRIES_NEXT = 1 << 13;
     }
 }
 
@@ -96,6 +98,8 @@ pub struct Connection {
     pub flags: Flags,
     /// How far it has come.
     pub state: State,
+    /// Which of the server's addresses it connects to.
+    pub address: u8,
 }
 
 const _: () = assert!(size_of::<Connection>() <= 56);
@@ -327,7 +331,7 @@ impl Links {
         let before = std::mem::replace(&mut connection.state, state);
         connection.since_ns = now_ns;
         if matches!(state, State::Open | State::Ending)
-            && !connection.flags.contains(Flags::SETTLED)
+            && !connection.flags.intersects(Flags::SETTLED | Flags::TRIES_NEXT)
         {
             connection.flags.insert(Flags::SETTLED);
             self.settled += 1;

@@ -122,7 +122,7 @@ impl Plan {
             threads: arguments.threads.min(connections),
             cores: arguments.cores.clone(),
             sources: sources(arguments, connections),
-            target: arguments.url.clone(),
+            target: target(arguments)?,
         };
         plan.check()?;
         Ok(plan)
@@ -194,9 +194,6 @@ impl Plan {
         if self.duration.is_zero() || self.timeout.is_zero() {
             return refused("duration", "more than nothing, like --timeout".to_owned());
         }
-        if self.sources.count() > 0 && self.target.address.as_socket_ipv4().is_none() {
-            return refused("source", "only for servers with an IPv4 address".to_owned());
-        }
         Ok(())
     }
 }
@@ -217,6 +214,16 @@ fn rates(arguments: &Arguments) -> Vec<u32> {
         WorkloadName::Slow if arguments.rate.is_empty() => vec![100],
         _ => arguments.rate.clone(),
     }
+}
+
+/// Source addresses are IPv4 ones, and reach no others.
+fn target(arguments: &Arguments) -> Result<Target, PlanError> {
+    let mut target = arguments.url.clone();
+    if arguments.source.is_some() && !target.keep_ipv4() {
+        let reason = "only for servers with an IPv4 address".to_owned();
+        return Err(PlanError { option: "source", reason });
+    }
+    Ok(target)
 }
 
 fn sources(arguments: &Arguments, connections: u32) -> Sources {

@@ -25,16 +25,37 @@ impl<W: Workload> Lane<W> {
         }
         self.links.set_state(index, State::Connecting);
         let key = self.links.key(index);
-        let socket = socket(&self.shared.plan, self.links.id(index));
+        let connection = &mut self.links.connections[index as usize];
+        if !connection.flags.contains(Flags::TRIES_NEXT) {
+            connection.address = self.address;
+        }
+        connection.flags.remove(Flags::TRIES_NEXT);
+        let address = usize::from(connection.address);
+        let socket = socket(&self.shared.plan, address, self.links.id(index));
         match socket.and_then(|socket| self.ring.adopt(index, socket)) {
             Ok(()) => {
                 self.links.connections[index as usize].flags.insert(Flags::CONNECTING);
-                self.ring.connect(key, index, self.peer);
+                self.ring.connect(key, index, self.peers[address]);
             }
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                self.links.fail(index, &Fault::Io(errno));
+                self.connect_failed(index, &Fault::Io(errno));
             }
+        }
+    }
+
+    /// Goes on with the server's next address; after the last one, the connection has failed.
+    pub(super) fn connect_failed(&mut self, index: u32, fault: &Fault) {
+        let connection = &mut self.links.connections[index as usize];
+        let next = connection.address + 1;
+        if usize::from(next) < self.peers.len() && !self.is_closing {
+            connection.address = next;
+            connection.flags.insert(Flags::TRIES_NEXT);
+            self.links.drop_connection(index);
+        } else {
+            // The server may have come back at another address.
+            self.address = 0;
+            self.links.fail(index, fault);
         }
     }
 
@@ -47,6 +68,7 @@ impl<W: Workload> Lane<W> {
                 // The wait for the handshake goes on: it began with the connect.
                 let since_ns = connection.since_ns;
                 connection.flags.insert(Flags::RECEIVING);
+                self.address = connection.address;
                 self.ring.receive(key, key.index);
                 self.links.set_state(key.index, State::Handshaking);
                 self.links.connections[key.index as usize].since_ns = since_ns;
@@ -54,7 +76,7 @@ impl<W: Workload> Lane<W> {
                 let request = self.shared.handshake.request(topic);
                 self.links.out(key.index).extend_from_slice(request);
             }
-            Err(errno) => self.links.fail(key.index, &Fault::Io(errno)),
+            Err(errno) => self.connect_failed(key.index, &Fault::Io(errno)),
         }
         self.wind_up(key.index);
     }
@@ -137,12 +159,15 @@ impl<W: Workload> Lane<W> {
 
     pub(super) fn freed(&mut self, key: Key) {
         let Some(connection) = self.links.live(key) else { return };
-        let settled = connection.flags & Flags::SETTLED;
+        let flags = connection.flags & (Flags::SETTLED | Flags::TRIES_NEXT);
         let generation = (connection.generation + 1) % Key::GENERATIONS;
-        *connection = Connection { generation, flags: settled, ..Default::default() };
+        let address = connection.address;
+        *connection = Connection { generation, flags, address, ..Default::default() };
         self.links.occupied -= 1;
-        if !self.is_closing {
-            self.workload.closed(&mut self.links, key.index);
+        match flags.contains(Flags::TRIES_NEXT) {
+            _ if self.is_closing => {}
+            true => self.links.to_open.push_front(key.index),
+            false => self.workload.closed(&mut self.links, key.index),
         }
     }
 
@@ -218,8 +243,8 @@ impl<W: Workload> Lane<W> {
 }
 
 /// A blocking socket: the ring waits by itself, and would not for a non-blocking one.
-fn socket(plan: &Plan, id: u32) -> io::Result<OwnedFd> {
-    let address = &plan.target.address;
+fn socket(plan: &Plan, address: usize, id: u32) -> io::Result<OwnedFd> {
+    let address = &plan.target.addresses[address];
     let socket = Socket::new(address.domain(), Type::STREAM.cloexec(), None)?;
     if address.domain() == Domain::UNIX {
         return Ok(socket.into());
@@ -232,7 +257,7 @@ fn socket(plan: &Plan, id: u32) -> io::Result<OwnedFd> {
         // Otherwise the kernel reads megabytes on behalf of who does not.
         socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
     }
-    if let Some(source) = plan.sources.of(id) {
+    if let Some(source) = plan.sources.of(id).filter(|_| address.is_ipv4()) {
         bind_source(&socket, source)?;
     }
     Ok(socket.into())

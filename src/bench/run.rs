@@ -349,3 +349,45 @@ const SLOTS_MOST: u64 = 1 << 20;
 const SLOTS_DEFAULT: u64 = 1024;
 const WATCH_PAUSE: Duration = Duration::from_millis(20);
 const SUBSCRIBE_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+    use crate::bench::plan::tests::plan;
+
+    /// A port where nobody listens.
+    fn deserted() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("bound")
+    }
+
+    /// The failures of three connections to a server that has these addresses.
+    fn failures(addresses: &[SocketAddr]) -> Vec<(String, u64)> {
+        let line = "ws://127.0.0.1:1/ echo --connections 3 --threads 2 --duration 100ms";
+        let mut plan = plan(line).expect("valid");
+        plan.target.addresses = addresses.iter().map(|&address| address.into()).collect();
+        let run = execute(plan, None, &mut |_, _| ()).expect("a run");
+        let kinds = run.record.failures.by_frequency();
+        kinds.iter().map(|(phase, error, kind)| (format!("{phase}: {error}"), kind.count)).collect()
+    }
+
+    #[test]
+    fn the_next_address_is_tried_until_one_takes_the_connection() {
+        let listener = TcpListener::bind("[::1]:0").or_else(|_| TcpListener::bind("127.0.0.1:0"));
+        let listener = listener.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = stream.expect("a connection").write_all(b"HTTP/1.1 418 Found\r\n\r\n");
+            }
+        });
+        let found = failures(&[deserted(), deserted(), address]);
+        assert_eq!(found, [("handshake: refused with status 418 Found".to_owned(), 3)]);
+        let refused = failures(&[deserted(), deserted()]);
+        assert_eq!((refused.len(), refused[0].1), (1, 3), "{refused:?}");
+        assert!(refused[0].0.starts_with("connect: "), "{refused:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Where the server is: `ws://host:port/path`, or `ws+unix:PATH:/route` for a Unix socket.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use socket2::SockAddr;
@@ -10,8 +10,8 @@ use socket2::SockAddr;
 pub struct Target {
     /// The URL as given.
     pub url: String,
-    /// The peer of every connection.
-    pub address: SockAddr,
+    /// The addresses of the server, at least one: a connection tries one after the other.
+    pub addresses: Vec<SockAddr>,
     /// The `Host` field of a request.
     pub host: String,
     /// Path and query; `{topic}` in it stands for the number of a topic.
@@ -21,7 +21,14 @@ pub struct Target {
 impl Target {
     /// Whether the server is on this machine, at an IPv4 address of 127.0.0.0/8.
     pub fn is_ipv4_loopback(&self) -> bool {
-        self.address.as_socket_ipv4().is_some_and(|address| address.ip().is_loopback())
+        let first = self.addresses.first().and_then(SockAddr::as_socket_ipv4);
+        first.is_some_and(|address| address.ip().is_loopback())
+    }
+
+    /// Leaves only IPv4 addresses, and says whether there are any.
+    pub fn keep_ipv4(&mut self) -> bool {
+        self.addresses.retain(SockAddr::is_ipv4);
+        !self.addresses.is_empty()
     }
 
     /// The path of a topic.
@@ -35,20 +42,28 @@ impl Target {
     }
 
     fn tcp(url: &str, rest: &str) -> Result<Self, String> {
-        let (authority, path) = match rest.find(['/', '?']) {
+        let (authority, path) = match rest.find(['/', '?', '#']) {
             Some(end) if rest[end..].starts_with('/') => (&rest[..end], rest[end..].to_owned()),
             Some(end) => (&rest[..end], format!("/{}", &rest[end..])),
             None => (rest, "/".to_owned()),
         };
-        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-        let address = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let (name, port) = split_authority(authority)?;
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
         let refused = |error: std::io::Error| format!("{authority} has no address: {error}");
-        let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(refused)?.collect();
+        let mut addresses: Vec<SocketAddr> =
+            (bare, port).to_socket_addrs().map_err(refused)?.collect();
+        if addresses.is_empty() {
+            return Err(format!("{authority} has no address"));
+        }
         // A name often has an IPv6 address as well; most servers under test listen on IPv4.
-        let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
-        let Some(&address) = first else { return Err(format!("{authority} has no address")) };
-        let host = authority.to_owned();
-        Ok(Self { url: url.to_owned(), address: address.into(), host, path })
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        addresses.dedup();
+        addresses.truncate(ADDRESSES_MOST);
+        // RFC 6455 section 4.1, item 4 of the request: the default port is not named.
+        let is_default = port == DEFAULT_PORT;
+        let host = if is_default { name.to_owned() } else { format!("{name}:{port}") };
+        let addresses = addresses.into_iter().map(SockAddr::from).collect();
+        Ok(Self { url: url.to_owned(), addresses, host, path })
     }
 
     fn unix(url: &str, rest: &str) -> Result<Self, String> {
@@ -56,9 +71,12 @@ impl Target {
             Some((file, path)) => (file, format!("/{path}")),
             None => (rest, "/".to_owned()),
         };
+        if file.is_empty() {
+            return Err(format!("no path of a socket before the route; {ALLOWED}"));
+        }
         let refused = |error: std::io::Error| format!("{file:?} is no path of a socket: {error}");
-        let address = SockAddr::unix(file).map_err(refused)?;
-        Ok(Self { url: url.to_owned(), address, host: "localhost".to_owned(), path })
+        let addresses = vec![SockAddr::unix(file).map_err(refused)?];
+        Ok(Self { url: url.to_owned(), addresses, host: "localhost".to_owned(), path })
     }
 }
 
@@ -67,20 +85,92 @@ impl FromStr for Target {
 
     /// Reads a URL and resolves its host.
     fn from_str(url: &str) -> Result<Self, String> {
-        let target = match (url.strip_prefix("ws://"), url.strip_prefix("ws+unix:")) {
-            (Some(rest), _) if !rest.is_empty() => Self::tcp(url, rest)?,
-            (_, Some(rest)) if !rest.is_empty() => Self::unix(url, rest)?,
+        let target = match (after_scheme(url, "ws://"), after_scheme(url, "ws+unix:")) {
+            (Some(rest), _) => Self::tcp(url, rest)?,
+            (_, Some(rest)) => Self::unix(url, rest)?,
             _ => return Err(ALLOWED.to_owned()),
         };
-        match target.path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-            true => Ok(target),
-            false => Err("a path of printable ASCII without a fragment".to_owned()),
+        check_path(&target.path)?;
+        Ok(target)
+    }
+}
+
+/// What follows the scheme, which is read without regard to case (RFC 3986 section 3.1).
+fn after_scheme<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
+    let (start, rest) = url.split_at_checked(scheme.len())?;
+    start.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// The host, with its brackets if it has any, and the port.
+fn split_authority(authority: &str) -> Result<(&str, u16), String> {
+    if authority.contains('@') {
+        return Err("a ws URL has no user name or password (RFC 6455 section 3)".to_owned());
+    }
+    let (name, port) = match authority.rfind(':') {
+        Some(colon) if !authority[colon..].contains(']') => {
+            (&authority[..colon], &authority[colon + 1..])
         }
+        _ => (authority, ""),
+    };
+    if let Some(inner) = name.strip_prefix('[') {
+        let address = inner.strip_suffix(']').and_then(|inner| inner.parse::<Ipv6Addr>().ok());
+        if address.is_none() {
+            return Err(format!("{name} is no IPv6 address in brackets, such as [::1]"));
+        }
+    } else if name.contains(':') {
+        return Err(unbracketed(authority, name, port));
+    } else if name.is_empty() {
+        return Err(format!("no host; {ALLOWED}"));
+    } else if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
+        let allowed = "letters, digits, '-', '.' and '_'; other names have a form xn--...";
+        return Err(format!("{name:?} is no host name: {allowed}"));
+    }
+    match port {
+        "" => Ok((name, DEFAULT_PORT)),
+        _ if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let number = port.parse().ok().filter(|&port: &u16| port != 0);
+            let refused = || format!("port {port} does not exist: a port from 1 to 65535");
+            Ok((name, number.ok_or_else(refused)?))
+        }
+        _ => Err(format!("{port:?} is no port: a port from 1 to 65535")),
+    }
+}
+
+/// Says how an IPv6 address is written in a URL (RFC 3986 section 3.2.2).
+fn unbracketed(authority: &str, name: &str, port: &str) -> String {
+    let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
+    let written = match (is_address(name), is_address(authority)) {
+        (true, true) => format!("ws://[{name}]:{port} or ws://[{authority}]"),
+        (true, false) => format!("ws://[{name}]:{port}"),
+        (false, true) => format!("ws://[{authority}]"),
+        (false, false) => return format!("{authority} is neither host nor host:port"),
+    };
+    format!("an IPv6 address stands in brackets: {written}")
+}
+
+fn check_path(path: &str) -> Result<(), String> {
+    if path.contains('#') {
+        let fix = "leave out what follows #, or write %23 where # is meant";
+        return Err(format!("a ws URL has no fragment (RFC 6455 section 3): {fix}"));
+    }
+    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a path of printable ASCII; percent-encode the rest, such as %20".to_owned());
+    }
+    let is_encoded = |part: &str| {
+        part.get(..2).is_some_and(|code| code.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    match path.split('%').skip(1).all(is_encoded) {
+        true => Ok(()),
+        false => Err("a % in a path begins a code of two digits; write %25 for itself".to_owned()),
     }
 }
 
 const ALLOWED: &str = "ws://host:port/path or ws+unix:PATH:/route; there is no TLS, so no wss://";
 const TOPIC: &str = "{topic}";
+/// Addresses of one name that are tried.
+const ADDRESSES_MOST: usize = 16;
+/// RFC 6455 section 3.
+const DEFAULT_PORT: u16 = 80;
 
 #[cfg(test)]
 mod tests {
@@ -89,23 +179,68 @@ mod tests {
     #[test]
     fn urls_name_address_host_and_path() {
         let target: Target = "ws://127.0.0.1:7071/echo?a=b".parse().expect("a URL");
-        assert_eq!(target.address.as_socket(), Some("127.0.0.1:7071".parse().expect("valid")));
+        assert_eq!(target.addresses, [address("127.0.0.1:7071")]);
         assert_eq!((&*target.host, &*target.path), ("127.0.0.1:7071", "/echo?a=b"));
         assert!(target.is_ipv4_loopback());
         let target: Target = "ws://[::1]".parse().expect("a URL");
-        assert_eq!(target.address.as_socket(), Some("[::1]:80".parse().expect("valid")));
+        assert_eq!(target.addresses, [address("[::1]:80")]);
         assert_eq!((&*target.host, &*target.path), ("[::1]", "/"));
         let target: Target = "ws://127.0.0.1?x={topic}".parse().expect("a URL");
         assert_eq!((&*target.path_of(3), target.names_topic()), ("/?x=3", true));
         let target: Target = "ws+unix:/run/a.sock:/echo".parse().expect("a URL");
         assert_eq!(target.path, "/echo");
-        assert_eq!(target.address.as_pathname(), Some("/run/a.sock".as_ref()));
+        assert_eq!(target.addresses[0].as_pathname(), Some("/run/a.sock".as_ref()));
     }
 
     #[test]
-    fn other_texts_are_refused() {
-        for wrong in ["", "ws://", "http://a/", "ws+unix:", "ws://127.0.0.1/a b", "ws://:x/"] {
-            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+    fn schemes_have_no_case_and_default_ports_no_name() {
+        for url in ["WS://127.0.0.1:80/a%20b", "wS://127.0.0.1:/a%20b"] {
+            let target: Target = url.parse().expect(url);
+            assert_eq!((&*target.host, &*target.path), ("127.0.0.1", "/a%20b"), "{url}");
         }
+        let target: Target = "WS+Unix:/run/a.sock:/echo".parse().expect("a URL");
+        assert_eq!(target.path, "/echo");
+    }
+
+    #[test]
+    fn other_texts_are_refused_with_the_fix() {
+        for (wrong, fix) in [
+            ("", "ws://host:port/path"),
+            ("ws:/", "ws://host:port/path"),
+            ("http://a/", "ws://host:port/path"),
+            ("wss://a/", "no TLS"),
+            ("ws://", "no host"),
+            ("ws://:7071/", "no host"),
+            ("ws://?a", "no host"),
+            ("ws+unix:", "no path of a socket"),
+            ("ws+unix::/echo", "no path of a socket"),
+            ("ws://127.0.0.1/a b", "%20"),
+            ("ws://127.0.0.1/a%2", "%25"),
+            ("ws://127.0.0.1/%zz", "%25"),
+            ("ws://127.0.0.1/a#b", "fragment"),
+            ("ws://127.0.0.1#b", "fragment"),
+            ("ws+unix:/a:/b#c", "fragment"),
+            ("ws://me:secret@127.0.0.1/", "user name"),
+            ("ws://127.0.0.1:0/", "from 1 to 65535"),
+            ("ws://127.0.0.1:65536/", "from 1 to 65535"),
+            ("ws://127.0.0.1:+80/", "from 1 to 65535"),
+            ("ws://127.0.0.1:x/", "from 1 to 65535"),
+            ("ws://::1:7071/", "ws://[::1]:7071"),
+            ("ws://::1", "ws://[::1]"),
+            ("ws://a:b:7071/", "neither host nor host:port"),
+            ("ws://[::1/", "in brackets"),
+            ("ws://[127.0.0.1]:80/", "in brackets"),
+            ("ws://[::1%25lo]:80/", "in brackets"),
+            ("ws://local%68ost/", "no host name"),
+            ("ws://127.0.0.1\r\nX: y/", "host"),
+            ("ws://{topic}/", "no host name"),
+        ] {
+            let said = wrong.parse::<Target>().expect_err(wrong);
+            assert!(said.contains(fix), "{wrong}: {said}");
+        }
+    }
+
+    fn address(text: &str) -> SockAddr {
+        text.parse::<SocketAddr>().expect("an address").into()
     }
 }

@@ -59,8 +59,9 @@ struct Connection {
 impl Connection {
     fn open(url: &str) -> Result<Self, Fault> {
         let target: Target = url.parse().map_err(Fault::Handshake)?;
-        let socket = Socket::new(target.address.domain(), Type::STREAM, None).map_err(io)?;
-        socket.connect(&target.address).map_err(io)?;
+        let address = &target.addresses[0];
+        let socket = Socket::new(address.domain(), Type::STREAM, None).map_err(io)?;
+        socket.connect(address).map_err(io)?;
         socket.set_read_timeout(Some(SILENCE_MOST)).map_err(io)?;
         let handshake = Handshake::new(&target, 1, false, 0);
         let mut connection = Self { socket, partial: None, input: Vec::new() };
