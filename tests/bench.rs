@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bench_peers::{Fault, Server, broken};
+use bench_peers::{Fault, STALL, Server, broken};
 use serde_json::Value;
 
 /// Runs a workload and returns its JSON; `line` is what follows the URL.
@@ -191,6 +191,52 @@ fn a_missing_answer_fails_the_run_unless_allowed() {
     assert_eq!(json["failures"]["kinds"][0]["error"], "no answer within 300 ms");
     let (code, _) = measure(&broken(Fault::NoEcho), &format!("{line} --allow-failures"));
     assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_stall_over_the_end_of_a_closed_loop_shows_in_its_latencies() {
+    let line = "echo --connections 1 --duration 900ms --warmup 0ms";
+    let (code, json) = measure(&broken(Fault::Stalls), line);
+    // Answered in the end, so nothing failed.
+    assert_eq!(code, Some(0), "{json:#}");
+    assert!(u128::from(count(&json, "/latency_ns/max")) >= STALL.as_nanos(), "{json:#}");
+    // Over the beginning too: the tenth message is sent before the measured time.
+    let line = "echo --connections 1 --duration 3s --warmup 500ms";
+    let (_, json) = measure(&broken(Fault::Stalls), line);
+    assert!(u128::from(count(&json, "/latency_ns/max")) >= STALL.as_nanos(), "{json:#}");
+}
+
+#[test]
+fn copies_that_come_back_to_publishers_are_checked_like_deliveries() {
+    for (fault, name) in [
+        (Fault::LostCopy, "lost"),
+        (Fault::DuplicatedCopy, "duplicated"),
+        (Fault::ReorderedCopy, "reordered"),
+    ] {
+        let line = "broadcast --publishers 2 --subscribers 3 --rate 400 --duration 300ms \
+                    --timeout 1s";
+        let (code, json) = measure(&broken(fault), line);
+        assert_eq!(code, Some(1), "{fault:?}: {json:#}");
+        // One for each publisher, and the subscribers saw nothing wrong.
+        assert_eq!(count(&json, &format!("/counters/{name}")), 2, "{fault:?}: {json:#}");
+        let sent = count(&json, "/counters/messages_sent");
+        assert_eq!(count(&json, "/counters/copies_expected"), 2 * sent, "{json:#}");
+    }
+}
+
+#[test]
+fn a_server_may_leave_the_sender_out() {
+    let line = "broadcast --publishers 2 --subscribers 3 --rate 400 --duration 300ms";
+    let json = passes(&broken(Fault::ExcludesSelf), line);
+    let sent = count(&json, "/counters/messages_sent");
+    assert_eq!(count(&json, "/counters/copies_expected"), sent, "each is for the other one");
+    assert_eq!(count(&json, "/counters/messages_to_publishers"), sent);
+}
+
+#[test]
+fn interim_responses_are_no_refusal() {
+    let json = passes(&broken(Fault::InterimResponses), &format!("--connections 2 {SHORT}"));
+    assert_eq!(count(&json, "/counters/handshakes"), 2);
 }
 
 #[test]

@@ -42,7 +42,10 @@ counters! {
     messages_to_publishers,
     /// Messages that were to be delivered, to subscribers that were to read them.
     deliveries_expected,
-    /// Messages that never came.
+    /// The same for connections that publish, where the server sends them any: their own messages
+    /// and those of other publishers are told apart.
+    copies_expected,
+    /// Messages that never came, to publishers too.
     lost,
     /// Messages that came again.
     duplicated,
@@ -135,10 +138,19 @@ impl Record {
         self.interval_ns
     }
 
-    /// Counts a message at `at_ns` that took `latency_ns`.
-    pub fn message(&mut self, at_ns: u64, latency_ns: u64, bytes: usize) {
+    /// Counts a message sent at `sent_ns` and answered at `at_ns`.
+    pub fn message(&mut self, sent_ns: u64, at_ns: u64, bytes: usize) {
         self.count(at_ns, bytes);
-        self.latency(at_ns, latency_ns);
+        self.wait(sent_ns, at_ns);
+    }
+
+    /// Counts the wait from `sent_ns` to `at_ns` if any of it lies in the measured time. A closed
+    /// loop sends nothing while it waits, so a server that stalls over the beginning or the end of
+    /// the measured time shows in this one latency or in none.
+    pub fn wait(&mut self, sent_ns: u64, at_ns: u64) {
+        if at_ns >= self.from_ns {
+            self.latency(sent_ns.max(self.from_ns), at_ns.saturating_sub(sent_ns));
+        }
     }
 
     /// Counts a message at `at_ns`.
@@ -221,7 +233,8 @@ mod tests {
     fn only_the_measured_time_counts() {
         let mut record = record();
         for at_ns in [0, 99, 100, 199, 200, 499, 500, 1000] {
-            record.message(at_ns, 7, 20);
+            record.count(at_ns, 20);
+            record.latency(at_ns, 7);
         }
         let messages: Vec<_> = record.intervals.iter().map(|part| part.messages).collect();
         assert_eq!(messages, [2, 1, 0, 1]);
@@ -231,13 +244,32 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_counts_when_it_reaches_into_the_measured_time() {
+        for (sent_ns, at_ns, is_counted) in [
+            (10, 99, false),
+            (10, 100, true),
+            (10, 700, true),
+            (100, 100, true),
+            (499, 2000, true),
+            (500, 501, false),
+        ] {
+            let mut record = record();
+            record.message(sent_ns, at_ns, 20);
+            let sum = record.sum(0..4);
+            assert_eq!(sum.latency.len(), u64::from(is_counted), "{sent_ns} to {at_ns}");
+            assert_eq!(sum.latency.max(), if is_counted { at_ns - sent_ns } else { 0 });
+            assert_eq!(sum.messages, u64::from((100..500).contains(&at_ns)));
+        }
+    }
+
+    #[test]
     fn threads_add_up() {
         let (mut one, mut other) = (record(), record());
-        one.message(100, 5, 1);
-        other.message(150, 1_000_000_000, 2);
+        one.message(100, 105, 1);
+        other.message(150, 1_000_000_150, 2);
         other.counters.lost = 3;
         one.merge(other);
-        assert_eq!(one.intervals[0].messages, 2);
+        assert_eq!(one.intervals[0].messages, 1);
         assert!(one.sum(0..1).latency.max() >= 1_000_000_000);
         assert_eq!(one.counters.lost, 3);
     }

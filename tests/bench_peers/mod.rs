@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
@@ -89,6 +91,18 @@ pub enum Fault {
     Duplicated,
     /// Broadcasts after the next one.
     Reordered,
+    /// Broadcasts to all but the publisher itself.
+    LostCopy,
+    /// Broadcasts twice to the publisher itself.
+    DuplicatedCopy,
+    /// Broadcasts to the publisher itself after the next one.
+    ReorderedCopy,
+    /// Broadcasts to all but the publisher itself, always, which is no fault.
+    ExcludesSelf,
+    /// Answers nobody for a second.
+    Stalls,
+    /// Sends responses 100 and 103 before its 101, which is no fault.
+    InterimResponses,
     /// Closes with code 1011.
     Closes,
     /// Ends the stream.
@@ -114,11 +128,24 @@ pub fn broken(fault: Fault) -> String {
     format!("ws://{}/", told.recv().expect("it listens"))
 }
 
-async fn serve(stream: tokio::net::TcpStream, fault: Fault, subscribers: Subscribers) {
+async fn serve(mut stream: tokio::net::TcpStream, fault: Fault, subscribers: Subscribers) {
+    if fault == Fault::InterimResponses {
+        let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        stream.write_all(interim.as_bytes()).await.expect("sent");
+    }
     let Ok(socket) = tokio_tungstenite::accept_async(stream).await else { return };
     let (mut sink, mut stream) = socket.split();
     let (sender, mut receiver) = unbounded_channel();
-    let is_broadcast = matches!(fault, Fault::Lost | Fault::Duplicated | Fault::Reordered);
+    let is_broadcast = matches!(
+        fault,
+        Fault::Lost
+            | Fault::Duplicated
+            | Fault::Reordered
+            | Fault::LostCopy
+            | Fault::DuplicatedCopy
+            | Fault::ReorderedCopy
+            | Fault::ExcludesSelf
+    );
     if is_broadcast {
         subscribers.lock().expect("no panic").push(sender.clone());
     }
@@ -131,6 +158,7 @@ async fn serve(stream: tokio::net::TcpStream, fault: Fault, subscribers: Subscri
         // All senders are gone: the stream ends without a close frame.
     });
     let mut held = None;
+    let mut held_copy = None;
     let mut count = 0;
     while let Some(Ok(message)) = stream.next().await {
         if message.is_close() {
@@ -155,13 +183,42 @@ async fn serve(stream: tokio::net::TcpStream, fault: Fault, subscribers: Subscri
                 let all = subscribers.lock().expect("no panic").clone();
                 let skipped = usize::from(fault == Fault::Lost && count == 10);
                 for message in messages {
+                    let copies = spoil_copy(fault, count == 10, &message, &mut held_copy);
                     for subscriber in all.iter().rev().skip(skipped) {
-                        let _ = subscriber.send(message.clone());
+                        if subscriber.same_channel(&sender) {
+                            copies.iter().for_each(|copy| drop(sender.send(copy.clone())));
+                        } else {
+                            let _ = subscriber.send(message.clone());
+                        }
                     }
                 }
             }
+            (Fault::Stalls, 10) => {
+                // Blocks every connection: all run on this thread.
+                std::thread::sleep(STALL);
+                messages.into_iter().for_each(|message| drop(sender.send(message)));
+            }
             _ => messages.into_iter().for_each(|message| drop(sender.send(message))),
         }
+    }
+}
+
+/// What comes back to the publisher of `message`; the fault is in the one that `now` marks.
+fn spoil_copy(
+    fault: Fault,
+    now: bool,
+    message: &Message,
+    held: &mut Option<Message>,
+) -> Vec<Message> {
+    match fault {
+        Fault::ExcludesSelf => Vec::new(),
+        Fault::LostCopy if now => Vec::new(),
+        Fault::DuplicatedCopy if now => vec![message.clone(); 2],
+        Fault::ReorderedCopy if now => {
+            *held = Some(message.clone());
+            Vec::new()
+        }
+        _ => std::iter::once(message.clone()).chain(held.take()).collect(),
     }
 }
 
@@ -186,7 +243,15 @@ fn spoil(fault: Fault, now: bool, message: Message, held: &mut Option<Message>) 
         Fault::OtherType => return vec![Message::text("12345678901234567890")],
         Fault::EchoTwice | Fault::Duplicated => return vec![message.clone(), message],
         Fault::NoEcho => return Vec::new(),
-        Fault::Lost | Fault::Closes | Fault::Aborts => return vec![message],
+        Fault::Lost
+        | Fault::LostCopy
+        | Fault::DuplicatedCopy
+        | Fault::ReorderedCopy
+        | Fault::ExcludesSelf
+        | Fault::Stalls
+        | Fault::InterimResponses
+        | Fault::Closes
+        | Fault::Aborts => return vec![message],
     }
     vec![Message::binary(Bytes::from(bytes))]
 }
@@ -199,5 +264,8 @@ fn tools() -> Option<PathBuf> {
 fn peer(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/bench_peers").join(file)
 }
+
+/// How long a server stalls.
+pub const STALL: Duration = Duration::from_secs(1);
 
 const TOOLS: &str = "RINGWIRE_TEST_TOOLS";

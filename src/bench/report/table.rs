@@ -139,6 +139,10 @@ impl Table {
                 counters.bursts_stalled
             );
             self.row("deliveries", &line);
+            if counters.copies_expected > 0 {
+                let line = format!("{} to publishers expected as well", counters.copies_expected);
+                self.row("", &line);
+            }
         }
         if run.plan.workload == WorkloadName::Slow {
             self.row("slow readers", &format!("{} cut by the server", counters.slow_cut));

@@ -4,7 +4,7 @@
 //! That takes a count that all threads keep together, and a wake-up for the publisher's thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Workload;
 use super::order::{Arrival, Order};
@@ -22,6 +22,11 @@ pub struct Deliveries {
     publishers: Vec<Deliverable>,
     /// Subscribers of each topic that read.
     readers: Vec<AtomicU64>,
+    /// Whether a publisher ever got a message of its own, and one of another publisher. Some
+    /// servers leave the sender out, others send publishers nothing; what they do they must do for
+    /// every message. No partners: each is used by itself.
+    copies_own: AtomicBool,
+    copies_others: AtomicBool,
 }
 
 /// One publisher's messages. The orderings have no partners: each number is used by itself, and a
@@ -45,7 +50,14 @@ impl Deliveries {
         Self {
             publishers: (0..plan.publishers).map(|_| Deliverable::default()).collect(),
             readers: (0..plan.topics).map(|_| AtomicU64::new(0)).collect(),
+            copies_own: AtomicBool::new(false),
+            copies_others: AtomicBool::new(false),
         }
+    }
+
+    /// Whether messages come back to connections that publish: their own, or those of others.
+    fn copies(&self, own: bool) -> &AtomicBool {
+        if own { &self.copies_own } else { &self.copies_others }
     }
 
     fn are_complete(&self) -> bool {
@@ -67,7 +79,7 @@ pub struct Broadcast {
     content: Content,
     deliveries: Arc<Deliveries>,
     publishers: Vec<Publisher>,
-    /// What each subscriber has seen of each publisher of its topic.
+    /// What each connection has seen of each publisher of its topic.
     orders: Vec<Order>,
     publishers_of_topic: usize,
     /// Whether each connection is among its topic's readers.
@@ -91,8 +103,7 @@ impl Broadcast {
         };
         let publishers: Vec<_> = (0..links.count()).map_while(publisher).collect();
         let publishers_of_topic = plan.publishers.div_ceil(plan.topics) as usize;
-        let subscribers = links.count() as usize - publishers.len();
-        let orders = subscribers * publishers_of_topic;
+        let orders = links.count() as usize * publishers_of_topic;
         Self {
             content: Content::new(plan),
             deliveries,
@@ -111,6 +122,37 @@ impl Broadcast {
     /// Whether a connection subscribes and is to get everything.
     fn is_reader(&self, links: &Links, index: u32) -> bool {
         index as usize >= self.publishers.len() && !links.plan().is_slow(links.id(index))
+    }
+
+    /// Whether a connection publishes.
+    fn publishes(&self, index: u32) -> bool {
+        (index as usize) < self.publishers.len()
+    }
+
+    /// How many messages a publisher has sent, and how many of them a connection of its topic has
+    /// not got.
+    fn sent_and_lost(&self, links: &Links, index: u32, number: u32) -> (u64, u64) {
+        let sent = self.deliveries.publishers[number as usize].sent.load(Ordering::SeqCst);
+        let place = (number / links.plan().topics) as usize;
+        let order = &self.orders[index as usize * self.publishers_of_topic + place];
+        (sent, order.lost(sent))
+    }
+
+    /// The same for what must come back to the open publishers of this thread.
+    fn copies(&self, links: &Links) -> impl Iterator<Item = (u64, u64)> {
+        let open = (0..self.publishers.len() as u32).filter(|&index| links.is_open(index));
+        open.flat_map(move |index| {
+            let id = links.id(index);
+            let publishers = links.plan().publishers_of(links.plan().topic(id));
+            let copied = publishers.filter(move |&number| {
+                self.deliveries.copies(number == id).load(Ordering::Relaxed)
+            });
+            copied.map(move |number| self.sent_and_lost(links, index, number))
+        })
+    }
+
+    fn copies_lost(&self, links: &Links) -> u64 {
+        self.copies(links).map(|(_, lost)| lost).sum()
     }
 
     fn burst(&mut self, links: &mut Links, place: usize, due_ns: u64) {
@@ -219,9 +261,8 @@ impl Broadcast {
         opcode: OpCode,
         payload: &[u8],
     ) -> Result<Stamp, Fault> {
-        let subscriber = (index as usize).checked_sub(self.publishers.len());
-        let order = subscriber.and_then(|subscriber| self.orders.get(subscriber));
-        let sequence = order.map_or(0, Order::next);
+        // Its publisher is the only one, so a connection has one order.
+        let sequence = self.orders.get(index as usize).map_or(0, Order::next);
         let stamp = Stamp { id: 0, sequence, time_ns: links.now_ns };
         self.content.check(opcode, payload, stamp)?;
         Ok(stamp)
@@ -268,21 +309,27 @@ impl Workload for Broadcast {
             return Err(Fault::UnknownPublisher { id: stamp.id });
         }
         self.last_message_ns = links.now_ns;
-        if !self.is_reader(links, index) {
-            let publishes = (index as usize) < self.publishers.len();
-            links.record.counters.messages_to_publishers += u64::from(publishes);
-            return Ok(());
-        }
         let place = (stamp.id / plan.topics) as usize;
-        let subscriber = index as usize - self.publishers.len();
-        let order = &mut self.orders[subscriber * self.publishers_of_topic + place];
-        match order.arrived(stamp.sequence) {
+        let order = &mut self.orders[index as usize * self.publishers_of_topic + place];
+        let arrival = order.arrived(stamp.sequence);
+        if self.publishes(index) {
+            links.record.counters.messages_to_publishers += 1;
+            let copies = self.deliveries.copies(stamp.id == links.id(index));
+            // Written once, so that threads do not take the line from each other all the time.
+            if !copies.load(Ordering::Relaxed) {
+                copies.store(true, Ordering::Relaxed);
+            }
+        }
+        match arrival {
             Arrival::InOrder | Arrival::AfterGap => {}
             Arrival::Late => links.record.counters.reordered += 1,
             Arrival::Again => {
                 links.record.counters.duplicated += 1;
                 return Ok(());
             }
+        }
+        if !self.is_reader(links, index) {
+            return Ok(());
         }
         let fresh = &mut self.fresh[stamp.id as usize];
         if *fresh == 0 {
@@ -291,7 +338,14 @@ impl Workload for Broadcast {
         *fresh += 1;
         links.messages += 1;
         links.record.count(links.now_ns, payload.len());
-        links.record.latency(stamp.time_ns, links.now_ns.saturating_sub(stamp.time_ns));
+        match links.plan().rates.is_empty() {
+            true => links.record.wait(stamp.time_ns, links.now_ns),
+            // A rate goes on meanwhile: the messages due later show the stall.
+            false => {
+                let waited_ns = links.now_ns.saturating_sub(stamp.time_ns);
+                links.record.latency(stamp.time_ns, waited_ns);
+            }
+        }
         Ok(())
     }
 
@@ -327,7 +381,8 @@ impl Workload for Broadcast {
         let timeout_ns = links.plan().timeout.as_nanos() as u64;
         let quiet_ns = self.last_message_ns.max(moments.until_ns) + timeout_ns / 2;
         let late_ns = moments.until_ns + timeout_ns;
-        self.deliveries.are_complete() || links.now_ns >= quiet_ns.min(late_ns)
+        let are_complete = self.deliveries.are_complete() && self.copies_lost(links) == 0;
+        are_complete || links.now_ns >= quiet_ns.min(late_ns)
     }
 
     fn finish(&mut self, links: &mut Links) {
@@ -336,14 +391,14 @@ impl Workload for Broadcast {
             if !self.is_reader(links, index) || !links.is_open(index) {
                 continue;
             }
-            let first = (index as usize - self.publishers.len()) * self.publishers_of_topic;
-            for (place, number) in plan.publishers_of(plan.topic(links.id(index))).enumerate() {
-                let shared = &self.deliveries.publishers[number as usize];
-                let sent = shared.sent.load(Ordering::SeqCst);
+            for number in plan.publishers_of(plan.topic(links.id(index))) {
+                let (sent, lost) = self.sent_and_lost(links, index, number);
                 links.record.counters.deliveries_expected += sent;
-                links.record.counters.lost += self.orders[first + place].lost(sent);
+                links.record.counters.lost += lost;
             }
         }
+        links.record.counters.copies_expected = self.copies(links).map(|(sent, _)| sent).sum();
+        links.record.counters.lost += self.copies_lost(links);
     }
 }
 

@@ -31,7 +31,7 @@ impl Workload for Connect {
         self.was_opened[index as usize] = true;
         let since_ns = links.connections[index as usize].since_ns;
         links.messages += 1;
-        links.record.message(links.now_ns, links.now_ns.saturating_sub(since_ns), 0);
+        links.record.message(since_ns, links.now_ns, 0);
         match links.plan().close {
             Close::None => links.park(index),
             Close::Handshake | Close::Reset => links.close(index),
@@ -66,7 +66,7 @@ impl Workload for Connect {
     fn is_done(&self, links: &Links) -> bool {
         let nothing_to_open = links.to_open.is_empty() && links.in_transit == 0;
         match links.plan().close {
-            Close::None => nothing_to_open,
+            Close::None => links.settled == links.count(),
             _ => self.active == 0 || (links.stage() == Stage::Finished && nothing_to_open),
         }
     }

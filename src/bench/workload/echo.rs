@@ -87,7 +87,7 @@ impl Workload for Echo {
         self.progress[index as usize].1 += 1;
         self.outstanding -= 1;
         links.messages += 1;
-        links.record.message(links.now_ns, links.now_ns - time_ns, payload.len());
+        links.record.message(time_ns, links.now_ns, payload.len());
         if self.has_room(index) && links.stage() < Stage::Finished {
             self.send(links, index);
         }

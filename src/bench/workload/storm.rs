@@ -46,7 +46,7 @@ impl Workload for Storm {
         if dropped_ns != 0 {
             self.waiting -= 1;
             links.messages += 1;
-            links.record.message(links.now_ns, links.now_ns - dropped_ns, 0);
+            links.record.message(dropped_ns, links.now_ns, 0);
         }
     }
 
