@@ -164,7 +164,9 @@ const BENCH_AFTER_HELP: &str = "\
 Sizes are bytes or have a unit (20, 1KiB, 16MiB), times always have one (250ms, 10s, 2m, 1h).
 
 Exit status: 0 when the server did all it should, 1 when connections failed, content was wrong or \
-messages were lost, 2 when an option is refused or the run could not be made.";
+messages were lost, 2 when an option is refused or the run could not be made. SIGINT (Ctrl-C) and \
+SIGTERM end a run early: the results so far are printed and written, and the status is 130 or 143; \
+a second one ends it at once.";
 
 #[cfg(test)]
 mod tests {

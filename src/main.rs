@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
-use ringwire::bench::{self, Arguments, Verdict};
+use ringwire::bench::{self, Arguments};
 use ringwire::cli::{self, Action};
 use ringwire::config::Config;
 use ringwire::logging;
@@ -39,8 +39,7 @@ fn serve(config: Config) -> ExitCode {
 
 fn bench(arguments: &Arguments) -> ExitCode {
     match bench::run(arguments) {
-        Ok(Verdict::Passed) => ExitCode::SUCCESS,
-        Ok(Verdict::Failed) => ExitCode::FAILURE,
+        Ok(verdict) => ExitCode::from(verdict.exit_status()),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(REFUSED)

@@ -5,9 +5,11 @@ mod bench_peers;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use bench_peers::{Fault, STALL, Server, broken};
+use bench_peers::{Fault, STALL, Server, broken, counting};
 use serde_json::Value;
 
 /// Runs a workload and returns its JSON; `line` is what follows the URL.
@@ -307,6 +309,113 @@ fn results_are_written_in_every_form() {
     std::fs::remove_dir_all(&directory).expect("removed");
 }
 
+/// A fresh directory for the files of a test.
+fn directory(name: &str) -> PathBuf {
+    let name = format!("bench-{name}-{}", std::process::id());
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&directory).expect("a directory");
+    directory
+}
+
+#[test]
+fn files_are_written_whole_though_nothing_can_be_printed() {
+    let server = Server::ringwire(&[]);
+    let directory = directory("full");
+    // A path that does not broadcast makes for a warning, which goes to standard error.
+    for (line, json) in [("--json result.json", Some("result.json")), ("--json", None)] {
+        let full = || std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
+        command.current_dir(&directory).stdout(full()).stderr(full());
+        command.args(["bench", &format!("{}/echo", server.url)]);
+        let workload = "broadcast --subscribers 3 --rate 50 --duration 200ms --timeout 500ms";
+        let outputs = "--hdr result.hlog --plot result.svg";
+        command.args(format!("{workload} {outputs} {line}").split_whitespace());
+        command.status().expect("it runs");
+        let read = |name: &str| std::fs::read_to_string(directory.join(name)).expect(name);
+        assert!(read("result.hlog").contains(",HISTFAAAA"));
+        assert!(read("result.svg").ends_with("</svg>\n"));
+        if let Some(json) = json {
+            let value: Value = serde_json::from_str(&read(json)).expect("JSON");
+            assert_eq!(value["verdict"], "failed");
+        }
+    }
+    // A result that cannot be written does not keep the others from being written.
+    std::fs::remove_file(directory.join("result.hlog")).expect("removed");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
+    command.current_dir(&directory).args(["bench", &server.url]);
+    let outputs = "--json /dev/full --hdr result.hlog";
+    let output = command.args(format!("{SHORT} {outputs}").split_whitespace()).output();
+    let output = output.expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/dev/full"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("throughput"));
+    assert!(directory.join("result.hlog").exists());
+    std::fs::remove_dir_all(&directory).expect("removed");
+}
+
+/// Starts a run that would take minutes, and waits until it exchanges messages.
+fn start_long_run(fault: Fault, line: &str) -> Child {
+    let (url, received) = counting(fault);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
+    command.args(["bench", &url]).args(line.split_whitespace());
+    command.args(["--duration", "10m", "--warmup", "0ms"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    for _ in 0..1000 {
+        if received.load(Ordering::Relaxed) >= 10 {
+            return child;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("no message came");
+}
+
+fn send_signal(child: &Child, name: &str) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status();
+    assert!(sent.expect("it runs").success());
+}
+
+#[test]
+fn a_signal_ends_the_run_with_its_results_so_far() {
+    let directory = directory("signal");
+    let hdr = directory.join("result.hlog");
+    for (signal, status, workload) in [
+        ("INT", 130, "echo --connections 3"),
+        ("TERM", 143, "rate --rate 1000,2000 --connections 3"),
+        ("INT", 130, "broadcast --subscribers 3"),
+    ] {
+        let fault =
+            if workload.starts_with("broadcast") { Fault::ExcludesSelf } else { Fault::None };
+        let line = format!("{workload} --hdr {} --json", hdr.display());
+        let child = start_long_run(fault, &line);
+        send_signal(&child, signal);
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{workload}: {said}");
+        assert!(said.contains(&format!("INTERRUPTED by SIG{signal}")), "{said}");
+        let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(json["verdict"], "interrupted", "{json:#}");
+        assert!(count(&json, "/latency_ns/count") > 0, "{workload}: {json:#}");
+        let seconds = json["throughput"]["seconds"].as_f64().expect("a number");
+        assert!(seconds > 0.0 && seconds < 500.0, "{seconds}");
+        assert_eq!((&json["failures"]["total"], &json["counters"]["lost"]), (&0.into(), &0.into()));
+        assert!(std::fs::read_to_string(&hdr).expect("a log").contains(",HISTFAAA"));
+    }
+    std::fs::remove_dir_all(&directory).expect("removed");
+}
+
+#[test]
+fn a_second_signal_ends_the_run_at_once() {
+    // An answer that never comes is waited for a while, so the first signal is not the end.
+    let mut child = start_long_run(Fault::NoEcho, "echo --connections 1");
+    while child.try_wait().expect("its status").is_none() {
+        send_signal(&child, "INT");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "nothing is printed any more");
+}
+
 const FIELDS: [&str; 18] = [
     "/verdict",
     "/started_unix_ms",
@@ -348,6 +457,13 @@ fn what_makes_no_run_is_refused() {
         ("ws://127.0.0.1:1/", "--rate 5", "--rate: only for"),
         ("ws://127.0.0.1:1/", "--plot /tmp/ringwire-no-plot.jpg", ".svg or a .png"),
         ("ws://127.0.0.1:1/", "--json /nowhere/a.json", "/nowhere/a.json"),
+        ("ws://127.0.0.1:1/", "--json echo", "this is a workload, not a file"),
+        ("ws://127.0.0.1:1/", "--hdr Storm", "this is a workload, not a file"),
+        ("--json", "ws://127.0.0.1:1/", "this is a URL, not a file"),
+        ("--plot", "WS+unix:/a:/ echo", "this is a URL, not a file"),
+        ("ws://127.0.0.1:1/", "--hdr -", "only --json can go to standard output"),
+        ("ws://127.0.0.1:1/", "--json /dev/null --hdr /dev/null", "for two results"),
+        ("ws://::1:7071/", "", "ws://[::1]:7071"),
         ("ws://127.0.0.1:1/", "--server-pid 4294967295", "--server-pid 4294967295"),
     ] {
         let output = bench(url, line);

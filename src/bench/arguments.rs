@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueEnum, ValueHint};
 
+use super::report::STANDARD_OUTPUT;
 use super::sources::Sources;
 use super::target::Target;
 use super::values::{SizeMix, parse_duration, parse_percent};
@@ -183,18 +185,43 @@ pub struct Arguments {
     #[arg(long, help_heading = RUN)]
     pub allow_failures: bool,
 
-    /// Write everything as one JSON object, to standard output instead of the table without FILE
+    /// Write everything as one JSON object, to standard output instead of the table without FILE;
+    /// put it last, or write --json=-, so that no other argument is taken for FILE
     #[arg(long, value_name = "FILE", help_heading = OUTPUT, num_args = 0..=1,
-        default_missing_value = "-", value_hint = ValueHint::FilePath)]
+        default_missing_value = STANDARD_OUTPUT, value_hint = ValueHint::FilePath,
+        value_parser = PathBufValueParser::new().try_map(json_output))]
     pub json: Option<PathBuf>,
 
     /// Write the latencies of each interval as an HdrHistogram log
-    #[arg(long, value_name = "FILE", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT, value_hint = ValueHint::FilePath,
+        value_parser = PathBufValueParser::new().try_map(file_output))]
     pub hdr: Option<PathBuf>,
 
     /// Draw latency percentiles and throughput over time: FILE.svg or FILE.png
-    #[arg(long, value_name = "FILE", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT, value_hint = ValueHint::FilePath,
+        value_parser = PathBufValueParser::new().try_map(file_output))]
     pub plot: Option<PathBuf>,
+}
+
+/// Refuses what is an argument of its own and was taken for the file of the option before it.
+fn json_output(path: PathBuf) -> Result<PathBuf, String> {
+    let Some(name) = path.to_str() else { return Ok(path) };
+    let is_url = name.contains("://") || name.to_ascii_lowercase().starts_with("ws+unix:");
+    if !is_url && WorkloadName::from_str(name, true).is_err() {
+        return Ok(path);
+    }
+    let what = if is_url { "a URL" } else { "a workload" };
+    Err(format!(
+        "this is {what}, not a file: name the file first, or put the option last; --json=- is \
+         standard output, ./{name} is a file of this name"
+    ))
+}
+
+fn file_output(path: PathBuf) -> Result<PathBuf, String> {
+    match path.as_os_str() == STANDARD_OUTPUT {
+        true => Err("a file: only --json can go to standard output".to_owned()),
+        false => json_output(path),
+    }
 }
 
 const LOAD: &str = "Load";

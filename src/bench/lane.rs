@@ -86,13 +86,13 @@ impl<W: Workload> Lane<W> {
     /// # Errors
     /// When the kernel refuses to go on.
     pub fn run(mut self) -> io::Result<Outcome> {
-        let end_of_close = self.shared.plan.timeout.as_nanos() as u64 + CLOSE_GRACE_NS;
-        let mut close_until_ns = u64::MAX;
+        let mut closing_since_ns = u64::MAX;
         loop {
             self.tick()?;
             if self.is_closing {
-                close_until_ns = close_until_ns.min(self.links.now_ns + end_of_close);
-                if self.links.occupied == 0 || self.links.now_ns >= close_until_ns {
+                closing_since_ns = closing_since_ns.min(self.links.now_ns);
+                let longest_ns = self.links.timeout().as_nanos() as u64 + CLOSE_GRACE_NS;
+                if self.links.occupied == 0 || self.links.now_ns >= closing_since_ns + longest_ns {
                     break;
                 }
             }
@@ -156,6 +156,13 @@ impl<W: Workload> Lane<W> {
             let Some(moments) = self.shared.schedule.moments() else { return };
             self.links.moments = Some(moments);
             self.links.record.start(moments);
+        }
+        if !self.links.is_interrupted && self.shared.schedule.is_interrupted() {
+            self.links.is_interrupted = true;
+            if let Some(moments) = self.shared.schedule.moments() {
+                self.links.moments = Some(moments);
+                self.links.record.end(moments);
+            }
         }
         self.own_time.follow(self.links.stage());
         if !self.has_begun {
@@ -222,7 +229,7 @@ impl<W: Workload> Lane<W> {
             return;
         }
         self.next_sweep_ns = now_ns + SWEEP_NS;
-        let timeout = self.shared.plan.timeout;
+        let timeout = self.links.timeout();
         for index in 0..self.links.count() {
             let connection = &self.links.connections[index as usize];
             let is_late = connection.since_ns + timeout.as_nanos() as u64 <= now_ns;

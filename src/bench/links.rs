@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bitflags::bitflags;
 
@@ -115,6 +116,8 @@ pub struct Links {
     pub now_ns: u64,
     /// The moments of the run, once they are fixed.
     pub moments: Option<Moments>,
+    /// Whether the run ends early.
+    pub is_interrupted: bool,
     /// Connections open now.
     pub open: u32,
     /// Slots that are not free.
@@ -156,6 +159,7 @@ impl Links {
             record: Record::new(plan.intervals()),
             now_ns: 0,
             moments: None,
+            is_interrupted: false,
             open: 0,
             occupied: 0,
             settled: 0,
@@ -177,6 +181,20 @@ impl Links {
             lane,
             lanes,
         }
+    }
+
+    /// The longest wait for an answer: the plan's timeout, and less once the run ends early.
+    pub fn timeout(&self) -> Duration {
+        match self.is_interrupted {
+            true => self.plan.timeout.min(INTERRUPTED_TIMEOUT),
+            false => self.plan.timeout,
+        }
+    }
+
+    /// Whether the run is over, and so is the wait for the last answers.
+    pub fn waited_long_enough(&self) -> bool {
+        let timeout_ns = self.timeout().as_nanos() as u64;
+        self.moments.is_some_and(|moments| self.now_ns >= moments.until_ns + timeout_ns)
     }
 
     /// The run's plan.
@@ -368,6 +386,8 @@ pub fn connections_of(plan: &Plan, lane: u32, lanes: u32) -> u32 {
 
 /// The payload of a close frame with code 1000.
 const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
+/// Who interrupts a run does not wait for long.
+const INTERRUPTED_TIMEOUT: Duration = Duration::from_secs(1);
 /// Buffers kept, and how large they may be.
 const SPARE_MOST: usize = 8192;
 const SPARE_BYTES_MOST: usize = 64 << 10;

@@ -16,6 +16,7 @@ mod content;
 mod environment;
 mod failure;
 mod handshake;
+mod interruption;
 mod lane;
 mod links;
 mod plan;
@@ -33,7 +34,7 @@ mod target;
 mod values;
 mod workload;
 
-use std::path::Path;
+use std::io;
 
 pub use arguments::Arguments;
 pub use plan::PlanError;
@@ -49,6 +50,7 @@ pub mod client {
     pub use super::target::Target;
 }
 
+use interruption::Interruption;
 use plan::Plan;
 use progress::ProgressLine;
 use report::Report;
@@ -62,29 +64,28 @@ pub enum BenchError {
     /// The run could not be made.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The signals that end a run early cannot be caught.
+    #[error("cannot catch signals: {0}")]
+    Signals(io::Error),
     /// The result could not be written.
     #[error(transparent)]
     Output(#[from] OutputError),
 }
 
-/// Runs what `arguments` ask for and writes the results.
+/// Runs what `arguments` ask for and writes the results. SIGINT and SIGTERM end the run early, with
+/// its results so far; a second one ends the process.
 ///
 /// # Errors
 /// A [`BenchError`]; that the server failed the run is no error but a [`Verdict`].
 pub fn run(arguments: &Arguments) -> Result<Verdict, BenchError> {
     let plan = Plan::new(arguments)?;
     report::check_outputs(arguments)?;
+    let interruption = Interruption::catch().map_err(BenchError::Signals)?;
     let mut line = ProgressLine::new(&plan);
-    let run =
-        run::execute(plan, arguments.server_pid, &mut |stage, totals| line.show(stage, totals))?;
+    let watch = &mut |stage, totals| line.show(stage, totals);
+    let run = run::execute(plan, arguments.server_pid, &interruption, watch)?;
     line.clear();
     let report = Report::new(arguments, &run);
-    if arguments.json.as_deref() == Some(Path::new("-")) {
-        report.print_json()?;
-        report.print_warnings();
-    } else {
-        report.print_table()?;
-    }
-    report.write_files(arguments, &run)?;
+    report.deliver(arguments, &run)?;
     Ok(report.verdict())
 }

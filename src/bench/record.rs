@@ -133,6 +133,12 @@ impl Record {
         self.interval_ns = measured_ns.div_ceil(self.intervals.len().max(1) as u64).max(1);
     }
 
+    /// Says that the measured time ends earlier, or begins earlier because it ends.
+    pub fn end(&mut self, moments: Moments) {
+        self.from_ns = moments.from_ns;
+        self.until_ns = moments.until_ns;
+    }
+
     /// Nanoseconds of one interval.
     pub fn interval_ns(&self) -> u64 {
         self.interval_ns

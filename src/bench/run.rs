@@ -10,11 +10,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::arguments::WorkloadName;
 use super::handshake::Handshake;
+use super::interruption::Interruption;
 use super::lane::{Lane, Outcome, Shared};
 use super::links::{Links, connections_of};
 use super::plan::Plan;
 use super::process::{CoreShare, Sample};
-use super::record::Record;
+use super::record::{Interval, Record};
 use super::schedule::{Progress, Schedule, Stage, Totals};
 use super::workload::{Broadcast, Connect, Deliveries, Echo, Idle, Rate, Storm};
 use crate::io::probe::{Abilities, Ability, Refusal};
@@ -98,6 +99,45 @@ pub struct Run {
     pub threads: Vec<ThreadShare>,
     /// Abilities of the kernel.
     pub abilities: Abilities,
+    /// Measured time; less than planned when the run was interrupted.
+    pub measured: Duration,
+    /// The signal that interrupted it.
+    pub signal: Option<u8>,
+}
+
+/// One of the measured parts of a run.
+pub struct Step {
+    /// Its place in the plan.
+    pub number: usize,
+    /// What it saw.
+    pub sum: Interval,
+    /// Measured time.
+    pub seconds: f64,
+}
+
+impl Run {
+    /// The measured parts of the plan's duration, as far as the run came.
+    pub fn steps(&self) -> Vec<Step> {
+        let steps = self.plan.steps();
+        let each = self.record.intervals.len() / steps;
+        let step = |number: usize| {
+            let before = self.plan.duration.saturating_mul(number as u32);
+            let measured = self.measured.saturating_sub(before).min(self.plan.duration);
+            Step {
+                number,
+                sum: self.record.sum(number * each..(number + 1) * each),
+                seconds: measured.as_secs_f64(),
+            }
+        };
+        (0..steps).map(step).filter(|step| step.seconds > 0.0).collect()
+    }
+
+    /// The intervals that were measured, all of them unless the run was interrupted.
+    pub fn intervals(&self) -> &[Interval] {
+        let interval_ns = u128::from(self.record.interval_ns());
+        let count = self.measured.as_nanos().div_ceil(interval_ns) as usize;
+        &self.record.intervals[..count.min(self.record.intervals.len())]
+    }
 }
 
 /// Makes a run; `watch` is called about ten times a second.
@@ -107,6 +147,7 @@ pub struct Run {
 pub fn execute(
     plan: Plan,
     server_pid: Option<u32>,
+    interruption: &Interruption,
     watch: &mut dyn FnMut(Stage, Totals),
 ) -> Result<Run, RunError> {
     let abilities = Abilities::probe()?;
@@ -126,15 +167,18 @@ pub fn execute(
     let before = sample()?;
     let cores = cores(&plan)?;
     let threads = start(&shared, lanes, &cores, abilities)?;
-    let connected = wait_for_connections(&shared, watch);
+    let connected = wait_for_connections(&shared, interruption, watch);
     let connect_seconds = shared.schedule.now_ns() as f64 / 1e9;
     let at_connected = sample()?;
-    if connected == 0 && !plan.connects_while_measured() {
+    let nothing_open = connected == 0 && !plan.connects_while_measured();
+    if nothing_open || shared.schedule.is_interrupted() {
         shared.schedule.begin(Duration::ZERO, Duration::ZERO);
     } else {
         shared.schedule.begin(plan.warmup, plan.measured());
     }
-    let (from, until) = wait_for_end(&shared, watch, &sample);
+    let (from, until) = wait_for_end(&shared, interruption, watch, &sample);
+    let moments = shared.schedule.moments();
+    let measured_ns = moments.map_or(0, |moments| moments.until_ns - moments.from_ns);
     shared.schedule.allow_close();
     let mut record = Record::new(plan.intervals());
     let mut shares = Vec::new();
@@ -162,6 +206,8 @@ pub fn execute(
         server,
         threads: shares,
         abilities,
+        measured: Duration::from_nanos(measured_ns),
+        signal: interruption.signal().filter(|_| shared.schedule.is_interrupted()),
     })
 }
 
@@ -290,7 +336,11 @@ fn ring_options(plan: &Plan, abilities: Abilities, count: u32) -> RingOptions {
 }
 
 /// Waits until every connection is open or has failed, and returns how many are open.
-fn wait_for_connections(shared: &Shared, watch: &mut dyn FnMut(Stage, Totals)) -> u64 {
+fn wait_for_connections(
+    shared: &Shared,
+    interruption: &Interruption,
+    watch: &mut dyn FnMut(Stage, Totals),
+) -> u64 {
     if shared.plan.connects_while_measured() {
         return 0;
     }
@@ -298,6 +348,10 @@ fn wait_for_connections(shared: &Shared, watch: &mut dyn FnMut(Stage, Totals)) -
         let totals = Totals::of(&shared.progress);
         watch(Stage::Connecting, totals);
         let has_ended = any(shared, |progress| progress.has_ended.load(Ordering::Relaxed));
+        if interruption.signal().is_some() {
+            shared.schedule.interrupt();
+            return totals.open;
+        }
         if totals.settled >= u64::from(shared.plan.connections) || has_ended {
             if shared.plan.publishers > 0 {
                 // Some servers subscribe a connection only after they answered it.
@@ -314,11 +368,15 @@ type Sampled = Result<Option<Sample>, RunError>;
 /// Waits until every thread is done, and samples the server at both ends of the measured part.
 fn wait_for_end(
     shared: &Shared,
+    interruption: &Interruption,
     watch: &mut dyn FnMut(Stage, Totals),
     sample: &dyn Fn() -> Sampled,
 ) -> (Sampled, Sampled) {
     let (mut from, mut until) = (None, None);
     loop {
+        if interruption.signal().is_some() && !shared.schedule.is_interrupted() {
+            shared.schedule.interrupt();
+        }
         let now_ns = shared.schedule.now_ns();
         let Some(moments) = shared.schedule.moments() else { return (Ok(None), Ok(None)) };
         let is_done =
@@ -369,7 +427,7 @@ mod tests {
         let line = "ws://127.0.0.1:1/ echo --connections 3 --threads 2 --duration 100ms";
         let mut plan = plan(line).expect("valid");
         plan.target.addresses = addresses.iter().map(|&address| address.into()).collect();
-        let run = execute(plan, None, &mut |_, _| ()).expect("a run");
+        let run = execute(plan, None, &Interruption::default(), &mut |_, _| ()).expect("a run");
         let kinds = run.record.failures.by_frequency();
         kinds.iter().map(|(phase, error, kind)| (format!("{phase}: {error}"), kind.count)).collect()
     }

@@ -25,6 +25,7 @@ pub struct Schedule {
     from_ns: AtomicU64,
     until_ns: AtomicU64,
     may_close: AtomicBool,
+    is_interrupted: AtomicBool,
 }
 
 impl Default for Schedule {
@@ -35,6 +36,7 @@ impl Default for Schedule {
             from_ns: AtomicU64::new(u64::MAX),
             until_ns: AtomicU64::new(u64::MAX),
             may_close: AtomicBool::new(false),
+            is_interrupted: AtomicBool::new(false),
         }
     }
 }
@@ -62,6 +64,26 @@ impl Schedule {
         let from_ns = self.from_ns.load(Ordering::Relaxed);
         let until_ns = self.until_ns.load(Ordering::Relaxed);
         (begin_ns != u64::MAX).then_some(Moments { begin_ns, from_ns, until_ns })
+    }
+
+    /// Ends the run early: a little later than now, so that all threads learn of the end before it
+    /// comes.
+    pub fn interrupt(&self) {
+        let until_ns = self.until_ns.load(Ordering::Relaxed);
+        if until_ns != u64::MAX {
+            let until_ns = until_ns.min(self.now_ns() + NOTICE_NS);
+            let from_ns = self.from_ns.load(Ordering::Relaxed).min(until_ns);
+            self.from_ns.store(from_ns, Ordering::Relaxed);
+            self.until_ns.store(until_ns, Ordering::Relaxed);
+        }
+        // Partner: the load in `is_interrupted`. Who sees it sees the new moments as well.
+        self.is_interrupted.store(true, Ordering::Release);
+    }
+
+    /// Whether the run ends early.
+    pub fn is_interrupted(&self) -> bool {
+        // Partner: the store in `interrupt`.
+        self.is_interrupted.load(Ordering::Acquire)
     }
 
     /// Lets the threads close their connections: whatever was to be sampled has been.
@@ -102,6 +124,9 @@ impl Moments {
         [self.from_ns, self.until_ns].into_iter().find(|&moment| moment > now_ns)
     }
 }
+
+/// Longer than a thread waits for its next event.
+const NOTICE_NS: u64 = 150_000_000;
 
 /// How far one thread has come; it alone writes.
 #[derive(Debug, Default)]
@@ -162,5 +187,27 @@ mod tests {
         assert_eq!(moments.next(0), Some(from));
         assert_eq!(moments.next(from), Some(from + 2_000_000_000));
         assert_eq!(moments.next(moments.until_ns), None);
+    }
+
+    #[test]
+    fn an_interruption_brings_the_end_nearer() {
+        let schedule = Schedule::default();
+        schedule.begin(Duration::ZERO, Duration::from_secs(1000));
+        let before = schedule.moments().expect("begun");
+        schedule.interrupt();
+        let after = schedule.moments().expect("begun");
+        assert!(schedule.is_interrupted());
+        assert_eq!((after.begin_ns, after.from_ns), (before.begin_ns, before.from_ns));
+        assert!(after.from_ns < after.until_ns && after.until_ns < before.until_ns);
+        // In the warm-up, nothing has been measured.
+        let schedule = Schedule::default();
+        schedule.begin(Duration::from_secs(1000), Duration::from_secs(1000));
+        schedule.interrupt();
+        let after = schedule.moments().expect("begun");
+        assert_eq!(after.from_ns, after.until_ns);
+        // Before the beginning there is no end to bring nearer.
+        let schedule = Schedule::default();
+        schedule.interrupt();
+        assert!(schedule.is_interrupted() && schedule.moments().is_none());
     }
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ impl Drop for Server {
 /// What a broken server does wrong, to its tenth message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
+    /// Nothing.
+    None,
     /// Changes the last byte of an echo.
     ChangedByte,
     /// Swaps two echoes.
@@ -113,6 +116,13 @@ type Subscribers = Arc<Mutex<Vec<UnboundedSender<Message>>>>;
 
 /// Starts a server with a fault and returns its URL. It ends with the test's process.
 pub fn broken(fault: Fault) -> String {
+    counting(fault).0
+}
+
+/// The same, and how many messages the server has received.
+pub fn counting(fault: Fault) -> (String, Arc<AtomicU64>) {
+    let received = Arc::new(AtomicU64::new(0));
+    let counter = received.clone();
     let (tell, told) = std::sync::mpsc::channel::<SocketAddr>();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -121,14 +131,19 @@ pub fn broken(fault: Fault) -> String {
             tell.send(listener.local_addr().expect("bound")).expect("the test waits");
             let subscribers = Subscribers::default();
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, fault, subscribers.clone()));
+                tokio::spawn(serve(stream, fault, subscribers.clone(), counter.clone()));
             }
         });
     });
-    format!("ws://{}/", told.recv().expect("it listens"))
+    (format!("ws://{}/", told.recv().expect("it listens")), received)
 }
 
-async fn serve(mut stream: tokio::net::TcpStream, fault: Fault, subscribers: Subscribers) {
+async fn serve(
+    mut stream: tokio::net::TcpStream,
+    fault: Fault,
+    subscribers: Subscribers,
+    received: Arc<AtomicU64>,
+) {
     if fault == Fault::InterimResponses {
         let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
         stream.write_all(interim.as_bytes()).await.expect("sent");
@@ -169,6 +184,7 @@ async fn serve(mut stream: tokio::net::TcpStream, fault: Fault, subscribers: Sub
             continue;
         }
         count += 1;
+        received.fetch_add(1, Ordering::Relaxed);
         let messages = spoil(fault, count == 10, message, &mut held);
         match (fault, count) {
             (Fault::Aborts, 10) => return,
@@ -243,7 +259,8 @@ fn spoil(fault: Fault, now: bool, message: Message, held: &mut Option<Message>) 
         Fault::OtherType => return vec![Message::text("12345678901234567890")],
         Fault::EchoTwice | Fault::Duplicated => return vec![message.clone(), message],
         Fault::NoEcho => return Vec::new(),
-        Fault::Lost
+        Fault::None
+        | Fault::Lost
         | Fault::LostCopy
         | Fault::DuplicatedCopy
         | Fault::ReorderedCopy

@@ -23,7 +23,7 @@ pub fn write(out: &mut impl Write, run: &Run) -> io::Result<()> {
         .with_max_value_divisor(1e6)
         .begin_log_with(out, &mut serializer)?;
     let each = Duration::from_nanos(run.record.interval_ns());
-    for (number, interval) in run.record.intervals.iter().enumerate() {
+    for (number, interval) in run.intervals().iter().enumerate() {
         let start = each.saturating_mul(number as u32);
         log.write_histogram(&interval.latency, start, each, None)
             .map_err(|error| failed(&error))?;

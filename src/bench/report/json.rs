@@ -7,7 +7,7 @@ use super::{Verdict, counted_seconds, counts_handshakes};
 use crate::bench::environment;
 use crate::bench::plan::Plan;
 use crate::bench::record::Interval;
-use crate::bench::run::{Run, ServerSamples};
+use crate::bench::run::{Run, ServerSamples, Step};
 
 /// The object.
 pub fn render(run: &Run, verdict: Verdict, warnings: &[String]) -> Value {
@@ -15,7 +15,11 @@ pub fn render(run: &Run, verdict: Verdict, warnings: &[String]) -> Value {
     let total = record.sum(0..record.intervals.len());
     let seconds = counted_seconds(run);
     json!({
-        "verdict": if verdict == Verdict::Passed { "passed" } else { "failed" },
+        "verdict": match verdict {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "failed",
+            Verdict::Interrupted { .. } => "interrupted",
+        },
         "warnings": warnings,
         "started_unix_ms": run.started_unix_ms,
         "parameters": parameters(&run.plan),
@@ -143,22 +147,19 @@ fn latency(histogram: &Histogram<u64>) -> Value {
 }
 
 fn steps(run: &Run) -> Vec<Value> {
-    let steps = run.plan.steps();
-    let each = run.record.intervals.len() / steps;
-    let seconds = run.plan.duration.as_secs_f64();
-    let step = |number: usize| {
-        let sum = run.record.sum(number * each..(number + 1) * each);
+    let last = run.plan.rates.len().saturating_sub(1);
+    let step = |step: Step| {
         json!({
-            "rate": run.plan.rates.get(number.min(run.plan.rates.len().saturating_sub(1))),
-            "per_second": sum.messages as f64 / seconds,
-            "latency_ns": latency(&sum.latency),
+            "rate": run.plan.rates.get(step.number.min(last)),
+            "per_second": step.sum.messages as f64 / step.seconds,
+            "latency_ns": latency(&step.sum.latency),
         })
     };
-    if steps < 2 { Vec::new() } else { (0..steps).map(step).collect() }
+    if run.plan.steps() < 2 { Vec::new() } else { run.steps().into_iter().map(step).collect() }
 }
 
 fn intervals(run: &Run) -> Value {
-    let parts = run.record.intervals.iter().map(|part| {
+    let parts = run.intervals().iter().map(|part| {
         json!({
             "messages": part.messages,
             "bytes": part.bytes,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::arguments::{Arguments, Close, WorkloadName};
+use super::interruption::exit_status;
 use super::process::CoreShare;
 use super::run::Run;
 
@@ -22,6 +23,22 @@ pub enum Verdict {
     Passed,
     /// It did not.
     Failed,
+    /// A signal ended the run before that could be said.
+    Interrupted {
+        /// Its number.
+        signal: u8,
+    },
+}
+
+impl Verdict {
+    /// The exit status of a process that has come to this verdict.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Failed => 1,
+            Self::Interrupted { signal } => exit_status(signal),
+        }
+    }
 }
 
 /// Why a result could not be written.
@@ -58,11 +75,21 @@ impl Report {
         self.verdict
     }
 
-    /// Prints the table and the warnings to standard output.
+    /// Writes the files that were asked for, and prints the table, or the JSON if that is what was
+    /// asked for. Whatever cannot be written does not keep the rest from being written.
     ///
     /// # Errors
-    /// When it cannot be written to; a reader that has seen enough is no error.
-    pub fn print_table(&self) -> Result<(), OutputError> {
+    /// The first of what could not be written.
+    pub fn deliver(&self, arguments: &Arguments, run: &Run) -> Result<(), OutputError> {
+        let written = self.write_files(arguments, run);
+        if arguments.json.as_deref() != Some(Path::new(STANDARD_OUTPUT)) {
+            return written.and(self.print_table());
+        }
+        self.print_warnings();
+        written.and(self.print_json())
+    }
+
+    fn print_table(&self) -> Result<(), OutputError> {
         let mut text = self.table.clone();
         for warning in &self.warnings {
             text.push_str(&format!("\n!!! {warning}\n"));
@@ -73,37 +100,29 @@ impl Report {
         print(text.as_bytes())
     }
 
-    /// Prints the JSON to standard output.
-    ///
-    /// # Errors
-    /// When it cannot be written to; a reader that has seen enough is no error.
-    pub fn print_json(&self) -> Result<(), OutputError> {
+    fn print_json(&self) -> Result<(), OutputError> {
         print(format!("{:#}\n", self.json).as_bytes())
     }
 
-    /// Prints the warnings to standard error.
-    pub fn print_warnings(&self) {
+    /// To standard error; where that takes nothing, the warnings are in the JSON still.
+    fn print_warnings(&self) {
         for warning in &self.warnings {
-            eprintln!("!!! {warning}");
+            let _ = writeln!(io::stderr(), "!!! {warning}");
         }
     }
 
-    /// Writes the files that were asked for.
-    ///
-    /// # Errors
-    /// The file that could not be written.
-    pub fn write_files(&self, arguments: &Arguments, run: &Run) -> Result<(), OutputError> {
-        if let Some(path) = arguments.json.as_deref().filter(|path| *path != Path::new("-")) {
-            write(path, |file| writeln!(file, "{:#}", self.json))?;
-        }
-        if let Some(path) = &arguments.hdr {
-            write(path, |file| hdr::write(file, run))?;
-        }
-        if let Some(path) = &arguments.plot {
-            let failed = |error| OutputError { path: path.clone(), error };
-            plot::draw(path, run).map_err(failed)?;
-        }
-        Ok(())
+    fn write_files(&self, arguments: &Arguments, run: &Run) -> Result<(), OutputError> {
+        let json = file(arguments.json.as_ref())
+            .map_or(Ok(()), |path| write(path, |file| writeln!(file, "{:#}", self.json)));
+        let hdr = arguments
+            .hdr
+            .as_deref()
+            .map_or(Ok(()), |path| write(path, |file| hdr::write(file, run)));
+        let plot = arguments.plot.as_deref().map_or(Ok(()), |path| {
+            let failed = |error| OutputError { path: path.to_owned(), error };
+            plot::draw(path, run).map_err(failed)
+        });
+        json.and(hdr).and(plot)
     }
 }
 
@@ -115,16 +134,29 @@ pub fn check_outputs(arguments: &Arguments) -> Result<(), OutputError> {
     if let Some(path) = &arguments.plot {
         plot::check_kind(path).map_err(|error| OutputError { path: path.clone(), error })?;
     }
-    let json = arguments.json.as_ref().filter(|path| *path != Path::new("-"));
-    for path in json.into_iter().chain(&arguments.hdr).chain(&arguments.plot) {
-        let failed = |error| OutputError { path: path.clone(), error };
+    let json = file(arguments.json.as_ref());
+    let paths = [json, arguments.hdr.as_deref(), arguments.plot.as_deref()];
+    let paths: Vec<&Path> = paths.into_iter().flatten().collect();
+    for (place, &path) in paths.iter().enumerate() {
+        let failed = |error| OutputError { path: path.to_owned(), error };
+        if paths[..place].contains(&path) {
+            return Err(failed(io::Error::other("named for two results; give each its own file")));
+        }
         File::options().create(true).append(true).open(path).map_err(failed)?;
     }
     Ok(())
 }
 
+/// The file that `--json` names, if it names one.
+fn file(json: Option<&PathBuf>) -> Option<&Path> {
+    json.map(PathBuf::as_path).filter(|path| *path != Path::new(STANDARD_OUTPUT))
+}
+
 /// What the run showed to be wrong decides, unless it was allowed.
 fn verdict(arguments: &Arguments, run: &Run) -> Verdict {
+    if let Some(signal) = run.signal {
+        return Verdict::Interrupted { signal };
+    }
     let counters = &run.record.counters;
     let disorder =
         counters.lost + counters.duplicated + counters.reordered + counters.bursts_stalled;
@@ -138,6 +170,30 @@ fn verdict(arguments: &Arguments, run: &Run) -> Verdict {
 
 /// What makes the figures doubtful.
 fn warnings(run: &Run) -> Vec<String> {
+    let mut warnings = generator_warnings(run);
+    let counters = &run.record.counters;
+    if counters.lost > 0 && counters.lost == counters.deliveries_expected {
+        warnings.push(
+            "NOTHING WAS DELIVERED: no subscriber got a message. Does the path broadcast?"
+                .to_owned(),
+        );
+    }
+    if let Some(signal) = run.signal {
+        let (measured, planned) = (run.measured, run.plan.measured());
+        let interrupted = interrupted(signal);
+        warnings.push(format!("{interrupted}: {measured:.1?} of {planned:.1?} were measured."));
+    }
+    warnings
+}
+
+/// Says which signal ended the run.
+fn interrupted(signal: u8) -> String {
+    let name = if i32::from(signal) == libc::SIGINT { "SIGINT" } else { "SIGTERM" };
+    format!("INTERRUPTED by {name}")
+}
+
+/// What was wrong with the generator itself.
+pub fn generator_warnings(run: &Run) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut by_core: Vec<(Option<usize>, CoreShare)> = Vec::new();
     for thread in &run.threads {
@@ -168,13 +224,6 @@ fn warnings(run: &Run) -> Vec<String> {
             ));
         }
     }
-    let counters = &run.record.counters;
-    if counters.lost > 0 && counters.lost == counters.deliveries_expected {
-        warnings.push(
-            "NOTHING WAS DELIVERED: no subscriber got a message. Does the path broadcast?"
-                .to_owned(),
-        );
-    }
     let late_ns = run.record.lateness.value_at_quantile(0.99);
     if late_ns > LATE_NS {
         warnings.push(format!(
@@ -193,7 +242,7 @@ fn counted_seconds(run: &Run) -> f64 {
         || (run.plan.workload == WorkloadName::Connect && run.plan.close == Close::None);
     match ends_early {
         true => run.record.seconds_to_last(),
-        false => run.plan.measured().as_secs_f64(),
+        false => run.measured.as_secs_f64(),
     }
 }
 
@@ -224,6 +273,8 @@ fn write(
     result.map_err(|error| OutputError { path: path.to_owned(), error })
 }
 
+/// What `--json` names when it names no file.
+pub const STANDARD_OUTPUT: &str = "-";
 /// Above this share of its core, the generator itself may be what limits.
 const BUSY_SHARE: f64 = 0.9;
 /// Above this share of the time, somebody else's work is part of what was measured.

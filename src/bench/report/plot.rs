@@ -63,8 +63,7 @@ fn picture<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, run: &Run) -> Draw
 /// Latency against the share of messages, which is spread so that each further nine has its room.
 fn percentiles<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, run: &Run) -> Drawn<DB> {
     let steps = run.plan.steps();
-    let each = run.record.intervals.len() / steps;
-    let sums: Vec<_> = (0..steps).map(|n| run.record.sum(n * each..(n + 1) * each)).collect();
+    let sums: Vec<_> = run.steps().into_iter().map(|step| step.sum).collect();
     let most = sums.iter().map(|sum| sum.latency.len()).max().unwrap_or(0).max(10);
     let nines = (most as f64).log10().clamp(1.0, 6.0);
     let values = sums.iter().filter(|sum| !sum.latency.is_empty());
@@ -120,10 +119,9 @@ fn percentiles<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, run: &Run) -> 
 
 fn over_time<DB: DrawingBackend>(area: &DrawingArea<DB, Shift>, run: &Run) -> Drawn<DB> {
     let each = run.record.interval_ns() as f64 / 1e9;
-    let rates: Vec<_> =
-        run.record.intervals.iter().map(|part| part.messages as f64 / each).collect();
+    let rates: Vec<_> = run.intervals().iter().map(|part| part.messages as f64 / each).collect();
     let most = rates.iter().copied().fold(1.0, f64::max);
-    let seconds = each * rates.len() as f64;
+    let seconds = each * rates.len().max(1) as f64;
     let mut chart = ChartBuilder::on(area)
         .caption("throughput over time", (FONT, 18).into_font().color(&INK))
         .margin(MARGIN)

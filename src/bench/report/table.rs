@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use super::json::ServerUsage;
 use super::{counted_seconds, counts_handshakes};
 use crate::bench::arguments::WorkloadName;
-use crate::bench::run::Run;
+use crate::bench::run::{Run, Step};
 
 /// Two headline numbers, then whatever the run has to tell.
 pub fn render(run: &Run) -> String {
@@ -101,19 +101,16 @@ impl Table {
     }
 
     fn steps(&mut self, run: &Run) {
-        let steps = run.plan.steps();
-        if steps < 2 {
+        if run.plan.steps() < 2 {
             return;
         }
-        let each = run.record.intervals.len() / steps;
-        for number in 0..steps {
-            let sum = run.record.sum(number * each..(number + 1) * each);
+        for Step { number, sum, seconds } in run.steps() {
             let name = match run.plan.workload {
                 WorkloadName::Slow if number == 0 => "all read".to_owned(),
                 WorkloadName::Slow => format!("{} % do not read", run.plan.slow_percent),
                 _ => format!("at {}/s", run.plan.rates.get(number).copied().unwrap_or(0)),
             };
-            let per_second = sum.messages as f64 / run.plan.duration.as_secs_f64();
+            let per_second = sum.messages as f64 / seconds;
             let at = |quantile| time(sum.latency.value_at_quantile(quantile));
             let line = format!(
                 "{:>12}/s   p50 {}  p99 {}  p99.9 {}  max {}",

@@ -239,8 +239,8 @@ impl Broadcast {
         };
         let slow_ns = moments.from_ns + links.plan().duration.as_nanos() as u64;
         let is_over = links.stage() == Stage::Finished;
-        let pauses = !self.has_slowed && links.now_ns >= slow_ns;
-        let resumes = !self.has_resumed && is_over;
+        let pauses = !self.has_slowed && !is_over && links.now_ns >= slow_ns;
+        let resumes = self.has_slowed && !self.has_resumed && is_over;
         self.has_slowed |= pauses;
         self.has_resumed |= resumes;
         for index in 0..links.count() {
@@ -373,16 +373,16 @@ impl Workload for Broadcast {
         let Some(moments) = links.moments.filter(|_| links.stage() == Stage::Finished) else {
             return false;
         };
-        let pause_ns = if self.has_slowed { SLOW_PAUSE_NS } else { TAIL_NS };
+        let waits_for_cuts = self.has_slowed && !links.is_interrupted;
+        let pause_ns = if waits_for_cuts { SLOW_PAUSE_NS } else { TAIL_NS };
         if links.now_ns < moments.until_ns + pause_ns {
             return false;
         }
         // Long waits are for a machine that stalls: what comes at last is late, and not lost.
-        let timeout_ns = links.plan().timeout.as_nanos() as u64;
+        let timeout_ns = links.timeout().as_nanos() as u64;
         let quiet_ns = self.last_message_ns.max(moments.until_ns) + timeout_ns / 2;
-        let late_ns = moments.until_ns + timeout_ns;
         let are_complete = self.deliveries.are_complete() && self.copies_lost(links) == 0;
-        are_complete || links.now_ns >= quiet_ns.min(late_ns)
+        are_complete || links.now_ns >= quiet_ns || links.waited_long_enough()
     }
 
     fn finish(&mut self, links: &mut Links) {

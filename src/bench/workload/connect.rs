@@ -59,13 +59,17 @@ impl Workload for Connect {
         }
     }
 
-    fn tick(&mut self, _links: &mut Links) -> Option<u64> {
+    fn tick(&mut self, links: &mut Links) -> Option<u64> {
+        if links.is_interrupted && links.stage() == Stage::Finished {
+            links.to_open.clear();
+        }
         None
     }
 
     fn is_done(&self, links: &Links) -> bool {
         let nothing_to_open = links.to_open.is_empty() && links.in_transit == 0;
         match links.plan().close {
+            Close::None if links.is_interrupted => links.in_transit == 0,
             Close::None => links.settled == links.count(),
             _ => self.active == 0 || (links.stage() == Stage::Finished && nothing_to_open),
         }

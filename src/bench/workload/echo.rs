@@ -101,15 +101,12 @@ impl Workload for Echo {
     }
 
     fn tick(&mut self, links: &mut Links) -> Option<u64> {
-        let end_ns = links.moments?.until_ns + links.plan().timeout.as_nanos() as u64;
+        let end_ns = links.moments?.until_ns + links.timeout().as_nanos() as u64;
         Some(end_ns)
     }
 
     fn is_done(&self, links: &Links) -> bool {
-        let timeout_ns = links.plan().timeout.as_nanos() as u64;
-        let is_late = |until_ns: u64| links.now_ns >= until_ns + timeout_ns;
-        links.stage() == Stage::Finished
-            && (self.outstanding == 0 || links.moments.is_some_and(|m| is_late(m.until_ns)))
+        links.stage() == Stage::Finished && (self.outstanding == 0 || links.waited_long_enough())
     }
 
     fn finish(&mut self, links: &mut Links) {
@@ -117,7 +114,7 @@ impl Workload for Echo {
             let (sent, received) = self.progress[index as usize];
             if received < sent && links.is_open(index) {
                 links.record.counters.unanswered += sent - received;
-                let waited = Fault::TimedOut(links.plan().timeout.as_millis() as u64);
+                let waited = Fault::TimedOut(links.timeout().as_millis() as u64);
                 links.fail(index, &waited);
             }
         }

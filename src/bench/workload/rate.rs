@@ -111,10 +111,7 @@ impl Workload for Rate {
     }
 
     fn is_done(&self, links: &Links) -> bool {
-        let timeout_ns = links.plan().timeout.as_nanos() as u64;
-        let is_late = |until_ns: u64| links.now_ns >= until_ns + timeout_ns;
-        links.stage() == Stage::Finished
-            && (self.outstanding == 0 || links.moments.is_some_and(|m| is_late(m.until_ns)))
+        links.stage() == Stage::Finished && (self.outstanding == 0 || links.waited_long_enough())
     }
 
     fn finish(&mut self, links: &mut Links) {
@@ -122,7 +119,7 @@ impl Workload for Rate {
             let unanswered = self.connections[index as usize].due_ns.len() as u64;
             if unanswered > 0 && links.is_open(index) {
                 links.record.counters.unanswered += unanswered;
-                let waited = Fault::TimedOut(links.plan().timeout.as_millis() as u64);
+                let waited = Fault::TimedOut(links.timeout().as_millis() as u64);
                 links.fail(index, &waited);
             }
         }
