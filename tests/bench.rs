@@ -1,15 +1,15 @@
 //! The load generator as a user meets it: the built binary against this server, broken servers and
 //! those of other projects.
 
+mod bench_capacity;
 mod bench_peers;
+mod bench_results;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::process::{Command, Output};
 
-use bench_peers::{Fault, STALL, Server, broken, counting};
+use bench_peers::{Fault, STALL, Server, broken};
 use serde_json::Value;
 
 /// Runs a workload and returns its JSON; `line` is what follows the URL.
@@ -153,6 +153,22 @@ fn slow_readers_do_not_fail_the_run() {
 }
 
 #[test]
+fn well_behaved_clients_come_back_after_a_while_and_try_again() {
+    let line = "storm --backoff --connections 6 --warmup 0ms";
+    let json = passes(&broken(Fault::RefusesTwice), line);
+    let storm = &json["storm"];
+    assert_eq!(storm["connections_by_attempts"], serde_json::json!([4, 2]), "{json:#}");
+    assert_eq!(count(storm, "/failed_attempts/total"), 2);
+    let error = storm["failed_attempts"]["kinds"][0]["error"].as_str().expect("text");
+    assert!(error.contains("status 503"), "{error}");
+    assert_eq!((count(storm, "/rounds/0/dropped"), count(storm, "/rounds/0/back")), (6, 6));
+    // 1 s before the first attempt, and 2 s more before the second; histograms round a little.
+    let seconds = storm["rounds"][0]["seconds_until_all_back"].as_f64().expect("a number");
+    assert!(seconds >= 3.0, "{seconds}");
+    assert!(count(&json, "/latency_ns/min") >= 999_000_000, "{json:#}");
+}
+
+#[test]
 fn wrong_echoes_fail_the_run() {
     for (fault, part) in [
         (Fault::ChangedByte, "differs from byte 19"),
@@ -279,36 +295,6 @@ fn refusals_name_phase_status_and_cause() {
     assert_eq!((code, &json["failures"]["kinds"][0]["phase"]), (Some(1), &"connect".into()));
 }
 
-#[test]
-fn results_are_written_in_every_form() {
-    let server = Server::ringwire(&[]);
-    let directory = std::env::temp_dir().join(format!("ringwire-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).expect("a directory");
-    let file = |name: &str| -> PathBuf { directory.join(name) };
-    let (json, hdr) = (file("a.json"), file("a.hlog"));
-    for plot in [file("a.svg"), file("a.png")] {
-        let outputs =
-            format!("--json {} --hdr {} --plot {}", json.display(), hdr.display(), plot.display());
-        let output = bench(&server.url, &format!("--connections 3 {SHORT} {outputs}"));
-        let table = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{table}{}", String::from_utf8_lossy(&output.stderr));
-        assert!(table.contains("throughput") && table.contains("p99 "), "{table}");
-        // Nothing but the result: no progress line where there is no terminal.
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-        let picture = std::fs::read(&plot).expect("a picture");
-        assert!(picture.starts_with(b"<svg") || picture.starts_with(b"\x89PNG"));
-    }
-    let text = std::fs::read_to_string(&json).expect("JSON");
-    let value: Value = serde_json::from_str(&text).expect("JSON");
-    for field in FIELDS {
-        assert!(value.pointer(field).is_some_and(|value| !value.is_null()), "{field}: {value:#}");
-    }
-    let log = std::fs::read_to_string(&hdr).expect("a log");
-    let histograms = log.lines().filter(|line| line.contains(",HISTFAAAA")).count();
-    assert_eq!(histograms, 60, "{log}");
-    std::fs::remove_dir_all(&directory).expect("removed");
-}
-
 /// A fresh directory for the files of a test.
 fn directory(name: &str) -> PathBuf {
     let name = format!("bench-{name}-{}", std::process::id());
@@ -316,126 +302,6 @@ fn directory(name: &str) -> PathBuf {
     std::fs::create_dir_all(&directory).expect("a directory");
     directory
 }
-
-#[test]
-fn files_are_written_whole_though_nothing_can_be_printed() {
-    let server = Server::ringwire(&[]);
-    let directory = directory("full");
-    // A path that does not broadcast makes for a warning, which goes to standard error.
-    for (line, json) in [("--json result.json", Some("result.json")), ("--json", None)] {
-        let full = || std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
-        command.current_dir(&directory).stdout(full()).stderr(full());
-        command.args(["bench", &format!("{}/echo", server.url)]);
-        let workload = "broadcast --subscribers 3 --rate 50 --duration 200ms --timeout 500ms";
-        let outputs = "--hdr result.hlog --plot result.svg";
-        command.args(format!("{workload} {outputs} {line}").split_whitespace());
-        command.status().expect("it runs");
-        let read = |name: &str| std::fs::read_to_string(directory.join(name)).expect(name);
-        assert!(read("result.hlog").contains(",HISTFAAAA"));
-        assert!(read("result.svg").ends_with("</svg>\n"));
-        if let Some(json) = json {
-            let value: Value = serde_json::from_str(&read(json)).expect("JSON");
-            assert_eq!(value["verdict"], "failed");
-        }
-    }
-    // A result that cannot be written does not keep the others from being written.
-    std::fs::remove_file(directory.join("result.hlog")).expect("removed");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
-    command.current_dir(&directory).args(["bench", &server.url]);
-    let outputs = "--json /dev/full --hdr result.hlog";
-    let output = command.args(format!("{SHORT} {outputs}").split_whitespace()).output();
-    let output = output.expect("it runs");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("/dev/full"));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("throughput"));
-    assert!(directory.join("result.hlog").exists());
-    std::fs::remove_dir_all(&directory).expect("removed");
-}
-
-/// Starts a run that would take minutes, and waits until it exchanges messages.
-fn start_long_run(fault: Fault, line: &str) -> Child {
-    let (url, received) = counting(fault);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
-    command.args(["bench", &url]).args(line.split_whitespace());
-    command.args(["--duration", "10m", "--warmup", "0ms"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-    for _ in 0..1000 {
-        if received.load(Ordering::Relaxed) >= 10 {
-            return child;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("no message came");
-}
-
-fn send_signal(child: &Child, name: &str) {
-    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status();
-    assert!(sent.expect("it runs").success());
-}
-
-#[test]
-fn a_signal_ends_the_run_with_its_results_so_far() {
-    let directory = directory("signal");
-    let hdr = directory.join("result.hlog");
-    for (signal, status, workload) in [
-        ("INT", 130, "echo --connections 3"),
-        ("TERM", 143, "rate --rate 1000,2000 --connections 3"),
-        ("INT", 130, "broadcast --subscribers 3"),
-    ] {
-        let fault =
-            if workload.starts_with("broadcast") { Fault::ExcludesSelf } else { Fault::None };
-        let line = format!("{workload} --hdr {} --json", hdr.display());
-        let child = start_long_run(fault, &line);
-        send_signal(&child, signal);
-        let output = child.wait_with_output().expect("it ends");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(status), "{workload}: {said}");
-        assert!(said.contains(&format!("INTERRUPTED by SIG{signal}")), "{said}");
-        let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        assert_eq!(json["verdict"], "interrupted", "{json:#}");
-        assert!(count(&json, "/latency_ns/count") > 0, "{workload}: {json:#}");
-        let seconds = json["throughput"]["seconds"].as_f64().expect("a number");
-        assert!(seconds > 0.0 && seconds < 500.0, "{seconds}");
-        assert_eq!((&json["failures"]["total"], &json["counters"]["lost"]), (&0.into(), &0.into()));
-        assert!(std::fs::read_to_string(&hdr).expect("a log").contains(",HISTFAAA"));
-    }
-    std::fs::remove_dir_all(&directory).expect("removed");
-}
-
-#[test]
-fn a_second_signal_ends_the_run_at_once() {
-    // An answer that never comes is waited for a while, so the first signal is not the end.
-    let mut child = start_long_run(Fault::NoEcho, "echo --connections 1");
-    while child.try_wait().expect("its status").is_none() {
-        send_signal(&child, "INT");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let output = child.wait_with_output().expect("it ends");
-    assert_eq!(output.status.code(), Some(130));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "nothing is printed any more");
-}
-
-const FIELDS: [&str; 18] = [
-    "/verdict",
-    "/started_unix_ms",
-    "/parameters/url",
-    "/parameters/size",
-    "/environment/generator/kernel",
-    "/environment/generator/cpu",
-    "/environment/generator/cores",
-    "/environment/generator/ringwire",
-    "/connect/seconds",
-    "/throughput/per_second",
-    "/latency_ns/p50",
-    "/latency_ns/p9999",
-    "/latency_ns/curve/0/1",
-    "/intervals/parts/0/p99_ns",
-    "/counters/lost",
-    "/failures/kinds",
-    "/generator_threads/0/core",
-    "/generator_threads/0/cpu_share",
-];
 
 #[test]
 fn a_unix_socket_is_a_target_too() {
@@ -474,7 +340,7 @@ fn what_makes_no_run_is_refused() {
     assert!(!Path::new("/tmp/ringwire-no-plot.jpg").exists(), "a refused run leaves nothing");
 }
 
-/// Each option of the help is used by a test of this file.
+/// Each option of the help is used by a test.
 #[test]
 fn every_option_has_a_test() {
     let help = Command::new(env!("CARGO_BIN_EXE_ringwire")).args(["bench", "--help"]).output();
@@ -485,9 +351,14 @@ fn every_option_has_a_test() {
         .filter_map(|rest| rest.split([' ', '[']).next())
         .collect();
     assert!(options.len() > 20, "{options:?}");
-    let tests = include_str!("bench.rs");
+    let tests = [
+        include_str!("bench.rs"),
+        include_str!("bench_capacity/mod.rs"),
+        include_str!("bench_results/mod.rs"),
+    ];
     for option in options {
-        assert!(tests.contains(&format!("--{option}")), "--{option} has no test");
+        let option = format!("--{option}");
+        assert!(tests.iter().any(|text| text.contains(&option)), "{option} has no test");
     }
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use super::report::STANDARD_OUTPUT;
 use super::sources::Sources;
 use super::target::Target;
-use super::values::{SizeMix, parse_duration, parse_percent};
+use super::values::{SizeMix, parse_duration, parse_latency, parse_percent};
 
 /// What the connections do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -28,6 +28,17 @@ pub enum WorkloadName {
     Idle,
     /// Broadcast, then let some subscribers stop reading
     Slow,
+    /// Find the highest rate at which the latency holds and nothing is lost
+    Capacity,
+}
+
+/// The load whose highest rate is to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LoadName {
+    /// Messages and their echoes
+    Echo,
+    /// Messages published to topics
+    Broadcast,
 }
 
 /// What messages are filled with.
@@ -96,7 +107,8 @@ pub struct Arguments {
     pub burst: Option<u32>,
 
     /// Messages per second of all connections together, or several steps of the same duration
-    /// each: 10000,20000 [default: rate 10000, slow 100, broadcast as fast as they are delivered]
+    /// each: 10000,20000; where the search begins (capacity) [default: rate 10000, slow 100,
+    /// capacity 1000, broadcast as fast as they are delivered]
     #[arg(long, value_name = "RATES", help_heading = LOAD, value_delimiter = ',',
         value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub rate: Vec<u32>,
@@ -126,7 +138,32 @@ pub struct Arguments {
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: Option<u32>,
 
-    /// How connections are ended [default: handshake; storm reset]
+    /// Reconnect as well-behaved clients do: after 1 s, doubled to at most 16 s with each attempt
+    /// that failed, and up to 3 s at random (storm); failed attempts do not fail the run
+    #[arg(long, help_heading = LOAD)]
+    pub backoff: bool,
+
+    /// Latency that 99 of 100 messages must keep, from the moment each was due: 500us, 10ms
+    /// (capacity)
+    #[arg(long, value_name = "TIME", help_heading = LOAD, value_parser = parse_latency)]
+    pub p99: Option<Duration>,
+
+    /// The load whose highest rate is to be found (capacity) [default: echo]
+    #[arg(long = "workload", id = "load", value_enum, value_name = "LOAD", help_heading = LOAD)]
+    pub load: Option<LoadName>,
+
+    /// Searches, each from the ramp to the confirmation; their median is the result (capacity)
+    /// [default: 3]
+    #[arg(long, value_name = "N", help_heading = RUN,
+        value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub repeat: Option<u32>,
+
+    /// Most rates tried in all (capacity) [default: 100]
+    #[arg(long, value_name = "N", help_heading = RUN,
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub trials: Option<u32>,
+
+    /// How connections are ended [default: handshake; storm and capacity reset]
     #[arg(long, value_enum, value_name = "HOW", help_heading = LOAD)]
     pub close: Option<Close>,
 
@@ -141,7 +178,8 @@ pub struct Arguments {
     pub busy_poll: bool,
 
     /// Time that is measured, of each step where there are several [default: 3s; idle 10s;
-    /// storm, at most, 30s]
+    /// capacity 1s for each rate tried, and three times that to confirm one; storm, at most, 30s,
+    /// with --backoff 60s]
     #[arg(long, value_name = "TIME", help_heading = RUN, value_parser = parse_duration)]
     pub duration: Option<Duration>,
 

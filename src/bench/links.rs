@@ -72,6 +72,8 @@ bitflags! {
         const SETTLED = 1 << 12;
         /// Is being given up to be opened at the server's next address.
         const TRIES_NEXT = 1 << 13;
+        /// Comes back after a wait whenever an attempt fails, which is no failure of the run.
+        const BACKS_OFF = 1 << 14;
     }
 }
 
@@ -318,7 +320,11 @@ impl Links {
             State::Open => Phase::Open,
             State::Closing | State::Ending => Phase::Close,
         };
-        self.record.failures.add(self.id(index), phase, fault);
+        let is_attempt = matches!(phase, Phase::Connect | Phase::Handshake);
+        match is_attempt && self.connections[index as usize].flags.contains(Flags::BACKS_OFF) {
+            true => self.record.failed_attempts.add(self.id(index), phase, fault),
+            false => self.record.failures.add(self.id(index), phase, fault),
+        }
         self.drop_connection(index);
     }
 

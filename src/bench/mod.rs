@@ -7,11 +7,15 @@
 //! > workload that says what they do; a schedule tells all of them what time it is in the run; what
 //! > they recorded is summed up and reported.
 //!
+//! A search for a server's capacity is many such runs, at the rates that [`search`] names. A signal
+//! moves the end of a run to the present, and what follows is as always.
+//!
 //! Threads are pinned and hold as many connections as a ring's table of registered files takes;
 //! when there are more connections, there are more threads than were asked for. Sockets go straight
 //! into that table, so a million of them need no privilege.
 
 pub mod arguments;
+mod capacity;
 mod content;
 mod environment;
 mod failure;
@@ -29,6 +33,7 @@ mod report;
 mod requests;
 mod run;
 mod schedule;
+mod search;
 mod sources;
 mod target;
 mod values;
@@ -51,7 +56,7 @@ pub mod client {
 }
 
 use interruption::Interruption;
-use plan::Plan;
+use plan::{Goal, Plan};
 use progress::ProgressLine;
 use report::Report;
 
@@ -78,9 +83,16 @@ pub enum BenchError {
 /// # Errors
 /// A [`BenchError`]; that the server failed the run is no error but a [`Verdict`].
 pub fn run(arguments: &Arguments) -> Result<Verdict, BenchError> {
+    let goal = Goal::new(arguments)?;
     let plan = Plan::new(arguments)?;
     report::check_outputs(arguments)?;
     let interruption = Interruption::catch().map_err(BenchError::Signals)?;
+    if let Some(goal) = goal {
+        let capacity = capacity::measure(arguments, &plan, goal, &interruption)?;
+        let report = Report::of_capacity(arguments, &capacity);
+        report.deliver(arguments, &capacity.run)?;
+        return Ok(report.verdict());
+    }
     let mut line = ProgressLine::new(&plan);
     let watch = &mut |stage, totals| line.show(stage, totals);
     let run = run::execute(plan, arguments.server_pid, &interruption, watch)?;

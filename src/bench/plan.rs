@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::arguments::{Arguments, Close, ContentName, WorkloadName};
+use super::arguments::{Arguments, Close, ContentName, LoadName, WorkloadName};
 use super::content;
 use super::sources::Sources;
 use super::target::Target;
@@ -17,7 +17,36 @@ pub struct PlanError {
     reason: String,
 }
 
-/// A run.
+/// What a search for the highest rate is to find, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goal {
+    /// The latency that 99 of 100 messages must keep.
+    pub p99: Duration,
+    /// Searches.
+    pub rounds: u32,
+    /// Most rates tried in all of them.
+    pub trials: u32,
+}
+
+impl Goal {
+    /// The goal, if it is a search that `arguments` ask for.
+    ///
+    /// # Errors
+    /// When the latency is missing.
+    pub fn new(arguments: &Arguments) -> Result<Option<Self>, PlanError> {
+        if arguments.workload != WorkloadName::Capacity {
+            return Ok(None);
+        }
+        let Some(p99) = arguments.p99 else {
+            let reason = "capacity needs the latency that must hold, such as --p99 10ms".to_owned();
+            return Err(PlanError { option: "p99", reason });
+        };
+        let rounds = arguments.repeat.unwrap_or(3);
+        Ok(Some(Self { p99, rounds, trials: arguments.trials.unwrap_or(100) }))
+    }
+}
+
+/// A run. For a search it is that of its first rate, and names the workload of all of them.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The server.
@@ -48,6 +77,8 @@ pub struct Plan {
     pub burst: u32,
     /// Messages per second, step by step; empty is as fast as answers come.
     pub rates: Vec<u32>,
+    /// Whether dropped connections wait before they come back.
+    pub backoff: bool,
     /// Times that all connections drop.
     pub rounds: u32,
     /// How connections end.
@@ -76,8 +107,8 @@ impl Plan {
     /// # Errors
     /// Options that the workload does not have, or that contradict each other.
     pub fn new(arguments: &Arguments) -> Result<Self, PlanError> {
-        use WorkloadName::{Broadcast, Connect, Echo, Idle, Rate, Slow, Storm};
-        let workload = arguments.workload;
+        use WorkloadName::{Broadcast, Capacity, Connect, Echo, Idle, Rate, Slow, Storm};
+        let (asked, workload) = (arguments.workload, effective_workload(arguments));
         refuse_foreign_options(arguments)?;
         let is_broadcast = matches!(workload, Broadcast | Slow);
         let publishers = if is_broadcast { arguments.publishers.unwrap_or(1) } else { 0 };
@@ -85,7 +116,7 @@ impl Plan {
             Broadcast | Slow => publishers + arguments.subscribers.unwrap_or(100),
             Connect => arguments.connections.unwrap_or(32),
             Storm | Idle => arguments.connections.unwrap_or(1000),
-            Echo | Rate => arguments.connections.unwrap_or(100),
+            Echo | Rate | Capacity => arguments.connections.unwrap_or(100),
         };
         let burst = arguments.burst.unwrap_or(1);
         let is_at_once = workload == Connect && arguments.close == Some(Close::None);
@@ -104,14 +135,18 @@ impl Plan {
             in_flight: arguments.in_flight.unwrap_or(burst),
             burst,
             rates: rates(arguments),
+            backoff: arguments.backoff,
             rounds: arguments.rounds.unwrap_or(1),
-            close: arguments.close.unwrap_or(match workload {
-                Storm => Close::Reset,
+            close: arguments.close.unwrap_or(match asked {
+                // Each rate has its connections: ports that wait would run out.
+                Storm | Capacity => Close::Reset,
                 _ => Close::Handshake,
             }),
             park: arguments.park || workload == Idle,
             busy_poll: arguments.busy_poll,
-            duration: arguments.duration.unwrap_or(match workload {
+            duration: arguments.duration.unwrap_or(match asked {
+                Capacity => Duration::from_secs(1),
+                Storm if arguments.backoff => Duration::from_secs(60),
                 Idle => Duration::from_secs(10),
                 // The latest moment, not the usual one: it ends when all are back.
                 Storm => Duration::from_secs(30),
@@ -210,6 +245,7 @@ fn sizes(arguments: &Arguments) -> SizeMix {
 
 fn rates(arguments: &Arguments) -> Vec<u32> {
     match arguments.workload {
+        WorkloadName::Capacity if arguments.rate.is_empty() => vec![1000],
         WorkloadName::Rate if arguments.rate.is_empty() => vec![10_000],
         WorkloadName::Slow if arguments.rate.is_empty() => vec![100],
         _ => arguments.rate.clone(),
@@ -234,17 +270,29 @@ fn sources(arguments: &Arguments, connections: u32) -> Sources {
         return Sources::default();
     }
     // Closing leaves ports behind that cannot be used again for a while.
-    let churns = matches!(arguments.workload, WorkloadName::Connect | WorkloadName::Storm);
+    use WorkloadName::{Capacity, Connect, Storm};
+    let churns = matches!(arguments.workload, Capacity | Connect | Storm);
     Sources::loopback(connections.saturating_add(if churns { PORTS_OF_CHURN } else { 0 }))
+}
+
+/// What the connections of each run do, also where it is a search that is asked for.
+fn effective_workload(arguments: &Arguments) -> WorkloadName {
+    match (arguments.workload, arguments.load) {
+        (WorkloadName::Capacity, Some(LoadName::Broadcast)) => WorkloadName::Broadcast,
+        (WorkloadName::Capacity, _) => WorkloadName::Rate,
+        (workload, _) => workload,
+    }
 }
 
 /// An option is refused where it would have no effect.
 fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
-    use WorkloadName::{Broadcast, Connect, Echo, Idle, Rate, Slow, Storm};
+    use WorkloadName::{Broadcast, Capacity, Connect, Echo, Idle, Rate, Slow, Storm};
+    let effective = effective_workload(arguments);
     let all_but_broadcasts: &[_] = &[Echo, Rate, Connect, Storm, Idle];
     let messages: &[_] = &[Echo, Rate, Broadcast, Slow];
     let broadcasts: &[_] = &[Broadcast, Slow];
-    let table: [(&'static str, bool, &[WorkloadName]); 17] = [
+    let all_but_capacity: &[_] = &[Echo, Rate, Broadcast, Connect, Storm, Idle, Slow];
+    let table: [(&'static str, bool, &[WorkloadName]); 23] = [
         ("connections", arguments.connections.is_some(), all_but_broadcasts),
         ("size", arguments.size.is_some(), messages),
         ("text", arguments.text, messages),
@@ -258,21 +306,33 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
         ("topics", arguments.topics.is_some(), broadcasts),
         ("slow-share", arguments.slow_share.is_some(), &[Slow]),
         ("rounds", arguments.rounds.is_some(), &[Storm]),
+        ("backoff", arguments.backoff, &[Storm]),
+        ("p99", arguments.p99.is_some(), &[Capacity]),
+        ("workload", arguments.load.is_some(), &[Capacity]),
+        ("repeat", arguments.repeat.is_some(), &[Capacity]),
+        ("trials", arguments.trials.is_some(), &[Capacity]),
+        ("allow-failures", arguments.allow_failures, all_but_capacity),
         ("park", arguments.park, &[Broadcast, Idle]),
         ("busy-poll", arguments.busy_poll, &[Rate]),
         ("unchecked", arguments.unchecked, &[Echo, Rate, Broadcast]),
         ("allow-loss", arguments.allow_loss, broadcasts),
     ];
     for (option, is_given, workloads) in table {
-        if is_given && !workloads.contains(&arguments.workload) {
+        // A search passes on what shapes its runs, and nothing that would excuse a server.
+        let passes_on = !option.starts_with("allow-") && workloads.contains(&effective);
+        if is_given && !workloads.contains(&arguments.workload) && !passes_on {
             let names = workloads.iter().map(|name| format!("{name:?}").to_lowercase());
             let reason = format!("only for {}", names.collect::<Vec<_>>().join(", "));
             return Err(PlanError { option, reason });
         }
     }
-    let too_many = arguments.workload == Slow && arguments.rate.len() > 1;
-    let reason = || "one rate, because there are two parts already".to_owned();
-    if too_many { Err(PlanError { option: "rate", reason: reason() }) } else { Ok(()) }
+    let reason = match arguments.workload {
+        _ if arguments.rate.len() <= 1 => return Ok(()),
+        Slow => "one rate, because there are two parts already",
+        Capacity => "one rate, where the search begins",
+        _ => return Ok(()),
+    };
+    Err(PlanError { option: "rate", reason: reason.to_owned() })
 }
 
 const WARMUP: Duration = Duration::from_millis(500);
@@ -294,7 +354,10 @@ pub(super) mod tests {
             .try_get_matches_from(format!("bench {line}").split_whitespace())
             .map_err(|error| error.to_string())?;
         let arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.to_string())?;
-        Plan::new(&arguments).map_err(|error| error.to_string())
+        let goal = Goal::new(&arguments).map_err(|error| error.to_string())?;
+        let plan = Plan::new(&arguments).map_err(|error| error.to_string())?;
+        assert_eq!(goal.is_some(), arguments.workload == WorkloadName::Capacity);
+        Ok(plan)
     }
 
     #[test]
@@ -322,6 +385,17 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_search_runs_the_workload_that_it_names() {
+        let echo = plan("ws://127.0.0.1:1/ capacity --p99 5ms").expect("valid");
+        assert_eq!((echo.workload, &*echo.rates), (WorkloadName::Rate, &[1000][..]));
+        assert_eq!((echo.close, echo.publishers), (Close::Reset, 0));
+        let line = "capacity --p99 5ms --workload broadcast --subscribers 7 --rate 3";
+        let broadcast = plan(&format!("ws://127.0.0.1:1/ {line}")).expect("valid");
+        assert_eq!((broadcast.workload, &*broadcast.rates), (WorkloadName::Broadcast, &[3][..]));
+        assert_eq!((broadcast.connections, broadcast.publishers), (8, 1));
+    }
+
+    #[test]
     fn options_without_effect_are_refused() {
         for (line, part) in [
             ("echo --rate 5", "--rate: only for rate, broadcast, slow"),
@@ -334,6 +408,22 @@ pub(super) mod tests {
             ("idle --compression", "--compression: only for echo, rate, broadcast, slow"),
             ("connect --content json", "--content: only for echo"),
             ("slow --rate 1,2", "--rate: one rate"),
+            ("echo --backoff", "--backoff: only for storm"),
+            ("echo --p99 5ms", "--p99: only for capacity"),
+            ("rate --trials 5", "--trials: only for capacity"),
+            ("capacity", "--p99: capacity needs"),
+            ("capacity --p99 5ms --rate 1,2", "--rate: one rate, where"),
+            ("capacity --p99 5ms --subscribers 5", "--subscribers: only for broadcast"),
+            ("capacity --p99 5ms --in-flight 5", "--in-flight: only for echo"),
+            ("capacity --p99 5ms --allow-failures", "--allow-failures: only for echo"),
+            (
+                "capacity --p99 5ms --workload broadcast --allow-loss",
+                "--allow-loss: only for broadcast, slow",
+            ),
+            (
+                "capacity --p99 5ms --workload broadcast --connections 5",
+                "--connections: only for echo",
+            ),
             ("echo --duration 0s", "--duration"),
         ] {
             let said = plan(&format!("ws://127.0.0.1:1/ {line}")).expect_err(line);

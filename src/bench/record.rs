@@ -92,6 +92,24 @@ impl Interval {
     }
 }
 
+/// Connections that were dropped together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// How many.
+    pub dropped: u64,
+    /// Of these, who came back.
+    pub back: u64,
+    /// The longest time until one of them was back, in nanoseconds.
+    pub longest_ns: u64,
+}
+
+impl Round {
+    /// Seconds until all were back, if they are.
+    pub fn seconds_until_all_back(&self) -> Option<f64> {
+        (self.back == self.dropped).then_some(self.longest_ns as f64 / 1e9)
+    }
+}
+
 /// What one thread, or all of them, measured.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -106,6 +124,13 @@ pub struct Record {
     pub lateness: Histogram<u64>,
     /// Failures.
     pub failures: Failures,
+    /// Attempts to come back that failed, where clients back off and try again.
+    pub failed_attempts: Failures,
+    /// Connections that came back at their first attempt, their second, and so on; the last place
+    /// has those that took more.
+    pub attempts: Vec<u64>,
+    /// Each round in which all connections were dropped.
+    pub rounds: Vec<Round>,
     /// When the last event was counted, in nanoseconds of the run.
     pub last_ns: u64,
 }
@@ -121,6 +146,9 @@ impl Record {
             counters: Counters::default(),
             lateness: histogram(),
             failures: Failures::default(),
+            failed_attempts: Failures::default(),
+            attempts: Vec::new(),
+            rounds: Vec::new(),
             last_ns: 0,
         }
     }
@@ -183,6 +211,22 @@ impl Record {
         }
     }
 
+    /// Counts a connection that was dropped in a round.
+    pub fn dropped(&mut self, round: u32) {
+        self.round(round).dropped += 1;
+    }
+
+    /// Counts a connection that was dropped in a round and came back after `absent_ns`, at its
+    /// `attempts`th attempt.
+    pub fn came_back(&mut self, round: u32, attempts: u32, absent_ns: u64) {
+        let place = (attempts.max(1) as usize).min(ATTEMPTS_MOST) - 1;
+        self.attempts.resize(self.attempts.len().max(place + 1), 0);
+        self.attempts[place] += 1;
+        let round = self.round(round);
+        round.back += 1;
+        round.longest_ns = round.longest_ns.max(absent_ns);
+    }
+
     /// Adds another thread's.
     pub fn merge(&mut self, other: Self) {
         self.from_ns = self.from_ns.min(other.from_ns);
@@ -194,6 +238,17 @@ impl Record {
         self.counters += other.counters;
         let _ = self.lateness.add(&other.lateness);
         self.failures.merge(other.failures);
+        self.failed_attempts.merge(other.failed_attempts);
+        self.attempts.resize(self.attempts.len().max(other.attempts.len()), 0);
+        for (own, other) in self.attempts.iter_mut().zip(other.attempts) {
+            *own += other;
+        }
+        self.rounds.resize(self.rounds.len().max(other.rounds.len()), Round::default());
+        for (own, other) in self.rounds.iter_mut().zip(other.rounds) {
+            own.dropped += other.dropped;
+            own.back += other.back;
+            own.longest_ns = own.longest_ns.max(other.longest_ns);
+        }
         self.last_ns = self.last_ns.max(other.last_ns);
     }
 
@@ -211,6 +266,12 @@ impl Record {
         self.last_ns.saturating_sub(self.from_ns) as f64 / 1e9
     }
 
+    fn round(&mut self, round: u32) -> &mut Round {
+        let count = self.rounds.len().max(round as usize + 1);
+        self.rounds.resize(count, Round::default());
+        &mut self.rounds[round as usize]
+    }
+
     fn interval(&mut self, at_ns: u64) -> Option<&mut Interval> {
         if at_ns >= self.until_ns {
             return None;
@@ -219,6 +280,9 @@ impl Record {
         self.intervals.get_mut(place as usize)
     }
 }
+
+/// Attempts that are told apart.
+const ATTEMPTS_MOST: usize = 32;
 
 /// Nanoseconds with three significant digits; grows with what it holds.
 fn histogram() -> Histogram<u64> {
@@ -274,9 +338,18 @@ mod tests {
         one.message(100, 105, 1);
         other.message(150, 1_000_000_150, 2);
         other.counters.lost = 3;
+        one.dropped(0);
+        one.came_back(0, 1, 20);
+        other.dropped(0);
+        other.dropped(1);
+        other.came_back(0, 1000, 30);
         one.merge(other);
         assert_eq!(one.intervals[0].messages, 1);
         assert!(one.sum(0..1).latency.max() >= 1_000_000_000);
         assert_eq!(one.counters.lost, 3);
+        assert_eq!((one.attempts.len(), one.attempts.iter().sum::<u64>()), (ATTEMPTS_MOST, 2));
+        assert_eq!(one.rounds[0], Round { dropped: 2, back: 2, longest_ns: 30 });
+        assert_eq!(one.rounds[0].seconds_until_all_back(), Some(3e-8));
+        assert_eq!(one.rounds[1].seconds_until_all_back(), None);
     }
 }

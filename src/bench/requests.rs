@@ -159,7 +159,8 @@ impl<W: Workload> Lane<W> {
 
     pub(super) fn freed(&mut self, key: Key) {
         let Some(connection) = self.links.live(key) else { return };
-        let flags = connection.flags & (Flags::SETTLED | Flags::TRIES_NEXT);
+        let kept = Flags::SETTLED | Flags::TRIES_NEXT | Flags::BACKS_OFF;
+        let flags = connection.flags & kept;
         let generation = (connection.generation + 1) % Key::GENERATIONS;
         let address = connection.address;
         *connection = Connection { generation, flags, address, ..Default::default() };

@@ -300,7 +300,8 @@ fn run_lane(
     let shared = shared.clone();
     match plan.workload {
         WorkloadName::Echo => Lane::new(ring, links, Echo::new(&shared.plan, count), shared).run(),
-        WorkloadName::Rate => {
+        // A search is made of runs at a rate.
+        WorkloadName::Rate | WorkloadName::Capacity => {
             Lane::new(ring, links, Rate::new(&shared.plan, lane, lanes, count), shared).run()
         }
         WorkloadName::Broadcast | WorkloadName::Slow => {
@@ -308,7 +309,9 @@ fn run_lane(
             Lane::new(ring, links, broadcast, shared).run()
         }
         WorkloadName::Connect => Lane::new(ring, links, Connect::new(count), shared).run(),
-        WorkloadName::Storm => Lane::new(ring, links, Storm::new(count), shared).run(),
+        WorkloadName::Storm => {
+            Lane::new(ring, links, Storm::new(&shared.plan, count), shared).run()
+        }
         WorkloadName::Idle => Lane::new(ring, links, Idle, shared).run(),
     }
 }

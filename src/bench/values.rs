@@ -44,6 +44,19 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A latency, more than nothing: `500us`, `10ms`, `1s`.
+///
+/// # Errors
+/// What is allowed, when `text` is something else.
+pub fn parse_latency(text: &str) -> Result<Duration, String> {
+    let latency = match text.strip_suffix("us") {
+        Some(digits) => digits.parse().ok().map(Duration::from_micros),
+        None => parse_duration(text).ok(),
+    };
+    let allowed = Duration::from_micros(1)..=LATENCY_MOST;
+    latency.filter(|latency| allowed.contains(latency)).ok_or_else(|| LATENCY_ALLOWED.to_owned())
+}
+
 /// A share in percent: `10%` or `10`.
 ///
 /// # Errors
@@ -125,6 +138,8 @@ const SIZE_ALLOWED: &str = "a size in B, KiB or MiB, up to 64MiB";
 const SIZE_MOST: usize = 64 << 20;
 const DURATION_ALLOWED: &str = "a time in ms, s, m or h, up to 24h";
 const DURATION_MOST_MS: u64 = 24 * 3_600_000;
+const LATENCY_ALLOWED: &str = "a time in us, ms or s, from 1us to 60s";
+const LATENCY_MOST: Duration = Duration::from_secs(60);
 const WEIGHT_MOST: u32 = 1000;
 const PARTS_MOST: usize = 16;
 
@@ -138,6 +153,11 @@ mod tests {
         assert_eq!(parse_size("64MiB"), Ok(64 << 20));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(parse_percent("7%"), Ok(7));
+        assert_eq!(parse_latency("500us"), Ok(Duration::from_micros(500)));
+        assert_eq!(parse_latency("10ms"), Ok(Duration::from_millis(10)));
+        for wrong in ["", "us", "0us", "0s", "5", "61s", "2h", "18446744073709551616us"] {
+            assert!(parse_latency(wrong).is_err(), "{wrong}");
+        }
         for wrong in ["", "KiB", "1k", "65MiB", "-1", "1.5KiB"] {
             assert!(parse_size(wrong).is_err(), "{wrong}");
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
@@ -106,6 +106,12 @@ pub enum Fault {
     Stalls,
     /// Sends responses 100 and 103 before its 101, which is no fault.
     InterimResponses,
+    /// Takes 5 ms for each message, one after the other, so it serves at most 200 in a second.
+    SlowEcho,
+    /// The same, and broadcasts it.
+    SlowBroadcast,
+    /// Answers the seventh and the eighth connection with 503.
+    RefusesTwice,
     /// Closes with code 1011.
     Closes,
     /// Ends the stream.
@@ -130,7 +136,14 @@ pub fn counting(fault: Fault) -> (String, Arc<AtomicU64>) {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
             tell.send(listener.local_addr().expect("bound")).expect("the test waits");
             let subscribers = Subscribers::default();
-            while let Ok((stream, _)) = listener.accept().await {
+            for number in 1.. {
+                let Ok((mut stream, _)) = listener.accept().await else { return };
+                if fault == Fault::RefusesTwice && matches!(number, 7 | 8) {
+                    let mut request = [0; 1024];
+                    let _ = stream.read(&mut request).await;
+                    let _ = stream.write_all(b"HTTP/1.1 503 Busy\r\n\r\n").await;
+                    continue;
+                }
                 tokio::spawn(serve(stream, fault, subscribers.clone(), counter.clone()));
             }
         });
@@ -160,6 +173,7 @@ async fn serve(
             | Fault::DuplicatedCopy
             | Fault::ReorderedCopy
             | Fault::ExcludesSelf
+            | Fault::SlowBroadcast
     );
     if is_broadcast {
         subscribers.lock().expect("no panic").push(sender.clone());
@@ -185,6 +199,10 @@ async fn serve(
         }
         count += 1;
         received.fetch_add(1, Ordering::Relaxed);
+        if matches!(fault, Fault::SlowEcho | Fault::SlowBroadcast) {
+            // Blocks every connection: all run on this thread.
+            std::thread::sleep(SERVICE_TIME);
+        }
         let messages = spoil(fault, count == 10, message, &mut held);
         match (fault, count) {
             (Fault::Aborts, 10) => return,
@@ -266,6 +284,9 @@ fn spoil(fault: Fault, now: bool, message: Message, held: &mut Option<Message>) 
         | Fault::ReorderedCopy
         | Fault::ExcludesSelf
         | Fault::Stalls
+        | Fault::SlowEcho
+        | Fault::SlowBroadcast
+        | Fault::RefusesTwice
         | Fault::InterimResponses
         | Fault::Closes
         | Fault::Aborts => return vec![message],
@@ -284,5 +305,8 @@ fn peer(file: &str) -> PathBuf {
 
 /// How long a server stalls.
 pub const STALL: Duration = Duration::from_secs(1);
+
+/// How long a slow server takes for a message.
+pub const SERVICE_TIME: Duration = Duration::from_millis(5);
 
 const TOOLS: &str = "RINGWIRE_TEST_TOOLS";

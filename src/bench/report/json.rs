@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::{Verdict, counted_seconds, counts_handshakes};
 use crate::bench::environment;
+use crate::bench::failure::Failures;
 use crate::bench::plan::Plan;
-use crate::bench::record::Interval;
+use crate::bench::record::{Interval, Record};
 use crate::bench::run::{Run, ServerSamples, Step};
 
 /// The object.
@@ -38,7 +39,8 @@ pub fn render(run: &Run, verdict: Verdict, warnings: &[String]) -> Value {
         "steps": steps(run),
         "intervals": intervals(run),
         "counters": record.counters,
-        "failures": failures(run),
+        "failures": failures(&run.record.failures),
+        "storm": (!record.rounds.is_empty()).then(|| storm(record)),
         "server": run.server.map(|server| server_usage(run, &server)),
         "generator_threads": run.threads.iter().map(|thread| json!({
             "core": thread.core,
@@ -102,6 +104,7 @@ fn parameters(plan: &Plan) -> Value {
         "burst": plan.burst,
         "rates": plan.rates,
         "rounds": plan.rounds,
+        "backoff": plan.backoff,
         "close": format!("{:?}", plan.close).to_lowercase(),
         "park": plan.park,
         "busy_poll": plan.busy_poll,
@@ -174,8 +177,23 @@ fn intervals(run: &Run) -> Value {
     })
 }
 
-fn failures(run: &Run) -> Value {
-    let kinds = run.record.failures.by_frequency().into_iter().map(|(phase, error, kind)| {
+fn storm(record: &Record) -> Value {
+    let rounds = record.rounds.iter().map(|round| {
+        json!({
+            "dropped": round.dropped,
+            "back": round.back,
+            "seconds_until_all_back": round.seconds_until_all_back(),
+        })
+    });
+    json!({
+        "rounds": rounds.collect::<Vec<_>>(),
+        "connections_by_attempts": record.attempts,
+        "failed_attempts": failures(&record.failed_attempts),
+    })
+}
+
+fn failures(failures: &Failures) -> Value {
+    let kinds = failures.by_frequency().into_iter().map(|(phase, error, kind)| {
         json!({
             "phase": phase.to_string(),
             "error": error,
@@ -183,7 +201,7 @@ fn failures(run: &Run) -> Value {
             "first_connection": kind.first_connection,
         })
     });
-    json!({ "total": run.record.failures.total(), "kinds": kinds.collect::<Vec<_>>() })
+    json!({ "total": failures.total(), "kinds": kinds.collect::<Vec<_>>() })
 }
 
 fn server_usage(run: &Run, samples: &ServerSamples) -> Value {

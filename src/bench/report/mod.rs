@@ -1,5 +1,6 @@
 //! What a run has shown: a verdict, a table, JSON, a log of histograms, a plot.
 
+mod capacity;
 mod hdr;
 mod json;
 mod plot;
@@ -179,9 +180,10 @@ fn warnings(run: &Run) -> Vec<String> {
         );
     }
     if let Some(signal) = run.signal {
-        let (measured, planned) = (run.measured, run.plan.measured());
+        let measured = run.measured.as_secs_f64();
+        let planned = run.plan.measured().as_secs_f64();
         let interrupted = interrupted(signal);
-        warnings.push(format!("{interrupted}: {measured:.1?} of {planned:.1?} were measured."));
+        warnings.push(format!("{interrupted}: {measured:.1} s of {planned:.1} s were measured."));
     }
     warnings
 }

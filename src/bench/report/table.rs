@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use super::json::ServerUsage;
 use super::{counted_seconds, counts_handshakes};
 use crate::bench::arguments::WorkloadName;
+use crate::bench::failure::Failures;
 use crate::bench::run::{Run, Step};
 
 /// Two headline numbers, then whatever the run has to tell.
@@ -34,6 +35,7 @@ pub fn render(run: &Run) -> String {
     }
     table.steps(run);
     table.broadcast(run);
+    table.storm(run);
     table.connections(run);
     table.server(run);
     table.generator(run);
@@ -41,18 +43,22 @@ pub fn render(run: &Run) -> String {
     table.text
 }
 
+/// Lines of a name and what there is to say.
 #[derive(Default)]
-struct Table {
-    text: String,
+pub struct Table {
+    /// All lines.
+    pub text: String,
 }
 
 impl Table {
-    fn row(&mut self, name: &str, value: &str) {
+    /// A line; an empty name goes on with the last one.
+    pub fn row(&mut self, name: &str, value: &str) {
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "{name:<NAME_WIDTH$} {value}");
     }
 
-    fn blank(&mut self) {
+    /// A line without anything.
+    pub fn blank(&mut self) {
         self.text.push('\n');
     }
 
@@ -65,7 +71,7 @@ impl Table {
             WorkloadName::Echo => {
                 format!("{size} {kind}, {} in flight", plan.in_flight)
             }
-            WorkloadName::Rate => {
+            WorkloadName::Rate | WorkloadName::Capacity => {
                 format!("{size} {kind}, {:?} messages/s", plan.rates)
             }
             WorkloadName::Broadcast | WorkloadName::Slow => format!(
@@ -73,7 +79,8 @@ impl Table {
                 plan.publishers, plan.topics, plan.burst
             ),
             WorkloadName::Connect | WorkloadName::Storm => {
-                format!("close: {}", format!("{:?}", plan.close).to_lowercase())
+                let backoff = if plan.backoff { ", backoff" } else { "" };
+                format!("close: {}{backoff}", format!("{:?}", plan.close).to_lowercase())
             }
             WorkloadName::Idle => "parked".to_owned(),
         };
@@ -150,6 +157,23 @@ impl Table {
         }
     }
 
+    fn storm(&mut self, run: &Run) {
+        for (number, round) in (1..).zip(&run.record.rounds) {
+            let name = format!("round {number}");
+            let when = match round.seconds_until_all_back() {
+                Some(seconds) => format!("all {} back after {seconds:.2} s", round.back),
+                None => format!("{} of {} back", round.back, round.dropped),
+            };
+            self.row(&name, &when);
+        }
+        let tried = (1..).zip(&run.record.attempts).filter(|(_, count)| **count > 0);
+        let tried: Vec<_> = tried.map(|(tries, count)| format!("{tries}: {count}")).collect();
+        if !tried.is_empty() {
+            self.row("back at attempt", &tried.join("  "));
+        }
+        self.kinds("failed attempt", &run.record.failed_attempts);
+    }
+
     fn connections(&mut self, run: &Run) {
         let counters = &run.record.counters;
         if !run.plan.connects_while_measured() {
@@ -172,7 +196,8 @@ impl Table {
         self.row("", &line);
     }
 
-    fn server(&mut self, run: &Run) {
+    /// What the server used, if its process was named.
+    pub fn server(&mut self, run: &Run) {
         let Some(samples) = &run.server else { return };
         let usage = ServerUsage::new(run, samples);
         let unit = if counts_handshakes(run) { "handshake" } else { "message" };
@@ -196,7 +221,8 @@ impl Table {
         self.row("server memory", &memory);
     }
 
-    fn generator(&mut self, run: &Run) {
+    /// What the generator's threads used.
+    pub fn generator(&mut self, run: &Run) {
         let shares: Vec<_> = run
             .threads
             .iter()
@@ -211,13 +237,16 @@ impl Table {
         }
     }
 
-    fn failures(&mut self, run: &Run) {
-        for (phase, error, kind) in run.record.failures.by_frequency().into_iter().take(KINDS_SHOWN)
-        {
+    fn kinds(&mut self, name: &str, failures: &Failures) {
+        for (phase, error, kind) in failures.by_frequency().into_iter().take(KINDS_SHOWN) {
             let first = kind.first_connection;
             let line = format!("{} x connection {first}, {phase}: {error}", kind.count);
-            self.row("failure", &line);
+            self.row(name, &line);
         }
+    }
+
+    fn failures(&mut self, run: &Run) {
+        self.kinds("failure", &run.record.failures);
         if run.connected == 0 && !run.plan.connects_while_measured() {
             self.row("failure", "no connection could be opened");
         }
@@ -225,7 +254,7 @@ impl Table {
 }
 
 /// Nanoseconds in the unit that suits them.
-fn time(nanoseconds: u64) -> String {
+pub fn time(nanoseconds: u64) -> String {
     match nanoseconds {
         0..1_000 => format!("{nanoseconds} ns"),
         1_000..1_000_000 => format!("{:.1} us", nanoseconds as f64 / 1e3),
@@ -235,7 +264,7 @@ fn time(nanoseconds: u64) -> String {
 }
 
 /// A count with its thousands set off.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {

@@ -1,5 +1,6 @@
 //! What connections do, one file for each kind.
 
+mod backoff;
 mod broadcast;
 mod connect;
 mod echo;
