@@ -7,9 +7,11 @@
 
 mod buffers;
 mod connect;
+mod enter;
 mod half_close;
 pub mod listener;
 pub mod probe;
+mod queues;
 mod ring;
 mod send;
 mod socket_option;
@@ -136,7 +138,7 @@ pub trait Io {
     /// Wakes the event loop of another participant of the mesh.
     fn wake(&mut self, participant: usize);
 
-    /// The bytes of a received slice.
+    /// The bytes of a received slice. The ring panics when the slice is not its own.
     fn bytes(&mut self, slice: &BufferSlice) -> &mut [u8];
     /// A further slice within `slice`.
     fn split(&mut self, slice: &BufferSlice, range: Range<usize>) -> BufferSlice;

@@ -1,14 +1,19 @@
 //! What this kernel's io_uring can do, and a refusal that names the cause and the fix.
+#![allow(unsafe_code)]
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsRawFd;
 
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
+
+use super::buffers::ReceiveBuffers;
+use super::enter::Entrance;
 
 /// An optional ability: used when the kernel has it, done without otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ability {
-    /// The ring's own descriptor is registered, which saves a look-up for each enter (kernel 5.18).
+    /// The ring is entered by its registered index, which saves a look-up each time (kernel 5.18).
     RegisteredRing,
     /// No indirection array in the submission queue (kernel 6.6).
     NoSqArray,
@@ -106,10 +111,12 @@ impl Abilities {
         if probe.is_supported(opcode::FixedFdInstall::CODE) {
             found = found.with(Ability::DescriptorInstall);
         }
-        if super::buffers::ReceiveBuffers::register(&ring.submitter(), 1, 4096, true).is_ok() {
+        if let Ok(mut buffers) = ReceiveBuffers::register(&ring.submitter(), 1, 4096, true) {
+            // SAFETY: the ring is the same, and nothing is received.
+            unsafe { buffers.unregister(&ring.submitter()) };
             found = found.with(Ability::IncrementalBuffers);
         }
-        if ring.submitter().register_ring_fd().is_ok() {
+        if Entrance::by_index(ring.as_raw_fd()).is_ok() {
             found = found.with(Ability::RegisteredRing);
         }
         drop(ring);

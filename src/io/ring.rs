@@ -2,18 +2,21 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::mem;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{IoUring, Submitter, cqueue, opcode, squeue};
 
 use super::buffers::{BufferSlice, ReceiveBuffers};
 use super::connect::Connects;
+use super::enter::Wait;
 use super::half_close::{HalfCloses, Installed};
 use super::probe::{Abilities, Ability, Refusal};
-use super::send::{InFlight, Outgoing, Segment, Sending};
+use super::queues::Queues;
+use super::send::{InFlight, Outgoing, Segment, Sending, Vectors};
 use super::token::{Key, Token, Verb};
 use super::{Errno, Event, Io, Slot};
 
@@ -35,17 +38,16 @@ pub struct RingOptions {
 
 /// The io_uring of one thread.
 pub struct Ring {
-    // Fields drop in order: the ring first, then the memory that it wrote to or read from.
-    ring: IoUring,
+    queues: Queues,
     buffers: ReceiveBuffers,
     in_flight: InFlight,
+    /// Receives that have been queued and not ended.
+    receives: usize,
     pub(super) connects: Connects,
     half_closes: HalfCloses,
     listeners: Vec<OwnedFd>,
     /// The rings of the mesh's participants, for wake-ups.
     participants: Vec<RawFd>,
-    reaped: Vec<cqueue::Entry>,
-    next: usize,
     socket_options: bool,
     batch_wait_us: Option<u32>,
     receive_buffer_bytes: u32,
@@ -70,27 +72,25 @@ impl Ring {
             builder.setup_no_sqarray();
         }
         let ring = builder.build(SUBMISSION_ENTRIES).map_err(Refusal::from_setup)?;
-        if options.abilities.has(Ability::RegisteredRing) {
-            ring.submitter().register_ring_fd().map_err(Refusal::from_setup)?;
-        }
-        ring.submitter().register_files_sparse(options.slots).map_err(Refusal::from_setup)?;
+        let queues = Queues::new(ring, options.abilities.has(Ability::RegisteredRing))
+            .map_err(Refusal::from_setup)?;
+        queues.submitter().register_files_sparse(options.slots).map_err(Refusal::from_setup)?;
         let buffers = ReceiveBuffers::register(
-            &ring.submitter(),
+            &queues.submitter(),
             options.receive_buffers,
             options.receive_buffer_bytes,
             options.abilities.has(Ability::IncrementalBuffers),
         )
         .map_err(Refusal::from_setup)?;
         Ok(Self {
-            ring,
+            queues,
             buffers,
             in_flight: InFlight::default(),
+            receives: 0,
             connects: Connects::default(),
             half_closes: HalfCloses::new(options.abilities.has(Ability::DescriptorInstall)),
             listeners: Vec::new(),
             participants: Vec::new(),
-            reaped: Vec::with_capacity(COMPLETION_ENTRIES as usize),
-            next: 0,
             socket_options: options.abilities.has(Ability::SocketOptions),
             batch_wait_us: options.batch_wait_us,
             receive_buffer_bytes: options.receive_buffer_bytes,
@@ -100,7 +100,7 @@ impl Ring {
 
     /// The descriptor by which other rings wake this one.
     pub fn descriptor(&self) -> RawFd {
-        self.ring.as_raw_fd()
+        self.queues.descriptor()
     }
 
     /// Takes the listeners; [`Io::accept`] names them by their place.
@@ -119,36 +119,23 @@ impl Ring {
     }
 
     pub(super) fn submitter(&self) -> Submitter<'_> {
-        self.ring.submitter()
+        self.queues.submitter()
     }
 
-    /// Queues one request, making room first when the queue is full.
+    /// Queues one request, making room first when the queue is full. A ring that has failed drops
+    /// it: the coming submit returns the error.
     pub(super) fn push(&mut self, entry: squeue::Entry) {
-        loop {
-            // SAFETY: whatever an entry points to lives until its completion: receive buffers and
-            // in-flight sends and peers as long as the ring, constants for ever.
-            let pushed = unsafe { self.ring.submission().push(&entry) };
-            if pushed.is_ok() {
-                return;
-            }
-            self.submit_early();
-        }
+        // SAFETY: whatever an entry points to lives until its completion: receive buffers and sends
+        // in flight, which `drop` waits for; peers, whose addresses the kernel copies when it is
+        // entered, and which live as long as the ring; constants for ever.
+        while !unsafe { self.queues.push(&entry) } && self.make_room(1) {}
     }
 
-    /// Makes room for `entries` requests that must be submitted together, because they are linked.
-    fn make_room(&mut self, entries: usize) {
-        while {
-            let submission = self.ring.submission();
-            submission.capacity() - submission.len() < entries
-        } {
-            self.submit_early();
-        }
-    }
-
-    /// A full queue is submitted without waiting. Errors show again at the tick's own submit.
-    fn submit_early(&mut self) {
+    /// Makes room for `entries` requests that must be submitted together, because they are linked:
+    /// submits without waiting when there is none. False when the ring has failed.
+    fn make_room(&mut self, entries: usize) -> bool {
         self.buffers.publish();
-        let _ = self.ring.submitter().submit();
+        self.queues.make_room(entries)
     }
 
     pub(super) fn cancel(&mut self, token: Token) {
@@ -188,13 +175,10 @@ impl Ring {
 
     fn vectored(&mut self, slot: Slot, segments: &[Segment], flags: i32) -> SendVectors {
         let mut vectors = self.in_flight.vectors();
-        vectors.vectors.extend(segments.iter().map(|segment| {
+        let header = vectors.fill(segments.iter().map(|segment| {
             let (base, len) = address(&self.buffers, segment);
             libc::iovec { iov_base: base.cast_mut().cast(), iov_len: len }
         }));
-        vectors.header.msg_iov = vectors.vectors.as_mut_ptr();
-        vectors.header.msg_iovlen = vectors.vectors.len();
-        let header: *const libc::msghdr = &raw const vectors.header;
         let entry = opcode::SendMsg::new(Fixed(slot), header).flags(flags as u32).build();
         (vectors, entry)
     }
@@ -209,6 +193,7 @@ impl Ring {
                 Event::Accepted { listener: key.index, result, more }
             }
             Verb::Receive => {
+                self.receives -= usize::from(!more);
                 let result = self.received(result, flags);
                 Event::Received { key, result, more }
             }
@@ -261,45 +246,49 @@ impl Ring {
         }
     }
 
-    fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        let result = match wait {
-            Some(Duration::ZERO) => {
-                let queued = self.queued();
-                // SAFETY: no argument structure is passed. GETEVENTS runs the deferred task work,
-                // which the crate's own `submit` leaves out when it waits for nothing.
-                unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GETEVENTS, None) }
-            }
-            wait => self.submit_and_wait(wait),
-        };
-        match result {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // The wait ended, a signal came, or the kernel wants completions taken first: none
-                // of them loses a request.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
-        }
-    }
-
-    /// Waits for a completion, or with `batch_wait_us` for a batch of them: then fewer end the wait
+    /// What ends a wait: a completion, or with `batch_wait_us` a batch of them: then fewer end it
     /// only when that time is over, and when there are none by then, the next one does at once.
-    fn submit_and_wait(&self, wait: Option<Duration>) -> io::Result<usize> {
-        let timespec = wait.map(Timespec::from);
-        let (want, args) = match self.batch_wait_us {
-            None => (1, SubmitArgs::new()),
-            Some(wait_us) => (BATCH_COMPLETIONS, SubmitArgs::new().min_wait_usec(wait_us)),
+    fn wait_for(&self, timeout: Option<Duration>) -> Wait {
+        let (completions, batch_us) = match self.batch_wait_us {
+            None => (1, 0),
+            Some(batch_us) => (BATCH_COMPLETIONS, batch_us),
         };
-        match &timespec {
-            None => self.ring.submitter().submit_with_args(want, &args),
-            Some(timespec) => {
-                self.ring.submitter().submit_with_args(want, &args.timespec(timespec))
-            }
-        }
+        Wait { completions, batch_us, timeout }
     }
 
-    fn queued(&mut self) -> u32 {
-        self.ring.submission().len() as u32
+    /// Ends all requests that name memory, and waits until the kernel has let go of it.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or has not let go in time.
+    fn end_requests(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + END_TIMEOUT;
+        while self.in_flight.len() + self.receives > 0 {
+            // What is queued has been counted, so it must be submitted to complete.
+            self.queues.submit(None)?;
+            self.queues.cancel_all(END_TIMEOUT)?;
+            let wait = Wait { completions: 1, batch_us: 0, timeout: Some(END_PAUSE) };
+            self.queues.submit(Some(wait))?;
+            while self.next_event().is_some() {}
+            if Instant::now() > deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Ring {
+    /// Closing a ring ends its requests some time later, in the background. So they are ended
+    /// before, and what the kernel may still use is not freed.
+    fn drop(&mut self) {
+        match self.end_requests() {
+            // SAFETY: this ring registered them, and no receive is under way.
+            Ok(()) => unsafe { self.buffers.unregister(&self.queues.submitter()) },
+            Err(error) => {
+                tracing::warn!(%error, "requests go on after their ring: their memory is leaked");
+                mem::forget(mem::take(&mut self.in_flight));
+            }
+        }
     }
 }
 
@@ -312,7 +301,7 @@ fn keep_time_exactly() {
 }
 
 /// The vectors of a send and the request that points to them.
-type SendVectors = (Box<super::send::Vectors>, squeue::Entry);
+type SendVectors = (Vectors, squeue::Entry);
 
 impl Io for Ring {
     fn accept(&mut self, listener: u32) {
@@ -329,6 +318,7 @@ impl Io for Ring {
     }
 
     fn receive(&mut self, key: Key, slot: Slot) {
+        self.receives += 1;
         let entry = opcode::RecvMulti::new(Fixed(slot), ReceiveBuffers::GROUP).build();
         self.push(entry.user_data(Token::new(Verb::Receive, key).to_bits()));
     }
@@ -437,16 +427,12 @@ impl Io for Ring {
 
     fn submit(&mut self, wait: Option<Duration>) -> io::Result<()> {
         self.buffers.publish();
-        self.enter(wait)?;
-        self.reaped.clear();
-        self.next = 0;
-        self.reaped.extend(self.ring.completion());
-        Ok(())
+        let is_waiting = wait != Some(Duration::ZERO);
+        self.queues.submit(is_waiting.then(|| self.wait_for(wait)))
     }
 
     fn next_event(&mut self) -> Option<Event> {
-        while let Some(entry) = self.reaped.get(self.next).cloned() {
-            self.next += 1;
+        while let Some(entry) = self.queues.next() {
             if let Some(event) = self.decode(&entry) {
                 return Some(event);
             }
@@ -477,11 +463,12 @@ const SUBMISSION_ENTRIES: u32 = 2048;
 /// Completions that the kernel keeps for us without falling back to its overflow list.
 const COMPLETION_ENTRIES: u32 = 8192;
 /// Completions that end a wait however short it was: as many as make a crossing cheap.
-const BATCH_COMPLETIONS: usize = 64;
+const BATCH_COMPLETIONS: u32 = 64;
 /// Tells a wake-up that arrives from the completion of one that was sent.
 pub(super) const MESSAGE: u32 = 1;
-/// `IORING_ENTER_GETEVENTS`.
-const GETEVENTS: u32 = 1;
+/// How long the end of a ring waits for its requests, and how long it waits each time it looks.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+const END_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,9 @@
 //!
 //! A send hands its [`Outgoing`] over to the ring and gets it back with the completion: memory in
 //! flight has one owner, so nothing the rest of the program does can free it under the kernel.
+#![allow(unsafe_code)]
 
+use std::ptr::NonNull;
 use std::rc::Rc;
 
 use slab::Slab;
@@ -169,22 +171,26 @@ const OWNED_BYTES: usize = 48;
 pub(super) struct Sending {
     pub(super) key: Key,
     pub(super) outgoing: Outgoing,
-    /// Keeps the vectors of a `Many` at a fixed address.
-    pub(super) vectors: Option<Box<Vectors>>,
+    /// What the request of a `Many` points to.
+    pub(super) vectors: Option<Vectors>,
 }
 
-/// The message header and vectors that a vectored send points to.
-pub(super) struct Vectors {
-    pub(super) header: libc::msghdr,
-    pub(super) vectors: Vec<libc::iovec>,
+/// The message header and vectors that a vectored send points to, at an address that stays.
+///
+/// A raw pointer: moving a box, or a reference to it, asserts that nobody else uses what it points
+/// to, and the kernel does.
+pub(super) struct Vectors(NonNull<Message>);
+
+struct Message {
+    header: libc::msghdr,
+    vectors: Vec<libc::iovec>,
 }
 
 /// Sends that the kernel has not completed, by the index in their token.
 #[derive(Default)]
 pub(super) struct InFlight {
     sends: Slab<Sending>,
-    #[expect(clippy::vec_box, reason = "the boxes are what is kept for the next send")]
-    spare_vectors: Vec<Box<Vectors>>,
+    spare_vectors: Vec<Vectors>,
 }
 
 impl InFlight {
@@ -204,11 +210,9 @@ impl InFlight {
         Some((sending.key, sending.outgoing))
     }
 
-    /// An empty set of vectors, used before if there is one.
-    pub(super) fn vectors(&mut self) -> Box<Vectors> {
-        let mut vectors = self.spare_vectors.pop().unwrap_or_else(Vectors::boxed);
-        vectors.vectors.clear();
-        vectors
+    /// Vectors to be filled, used before if there are any.
+    pub(super) fn vectors(&mut self) -> Vectors {
+        self.spare_vectors.pop().unwrap_or_else(Vectors::new)
     }
 
     /// Sends in flight.
@@ -218,7 +222,7 @@ impl InFlight {
 }
 
 impl Vectors {
-    fn boxed() -> Box<Self> {
+    fn new() -> Self {
         let header = libc::msghdr {
             msg_name: std::ptr::null_mut(),
             msg_namelen: 0,
@@ -228,9 +232,63 @@ impl Vectors {
             msg_controllen: 0,
             msg_flags: 0,
         };
-        Box::new(Self { header, vectors: Vec::new() })
+        let message = Box::new(Message { header, vectors: Vec::new() });
+        Self(NonNull::from(Box::leak(message)))
+    }
+
+    /// Takes `vectors` in place of those before, and returns the header that names them. It is
+    /// valid until the next call, and as long as this value.
+    pub(super) fn fill(
+        &mut self,
+        vectors: impl Iterator<Item = libc::iovec>,
+    ) -> *const libc::msghdr {
+        // SAFETY: the message was allocated by `new` and is freed by `drop` alone; no request
+        // points to it, because its vectors are filled before they are sent.
+        let message = unsafe { self.0.as_mut() };
+        message.vectors.clear();
+        message.vectors.extend(vectors);
+        message.header.msg_iov = message.vectors.as_mut_ptr();
+        message.header.msg_iovlen = message.vectors.len();
+        // SAFETY: as above; the pointer is made from the one that is kept, not from the reference,
+        // so it outlives the reference.
+        unsafe { &raw const (*self.0.as_ptr()).header }
+    }
+}
+
+impl Drop for Vectors {
+    fn drop(&mut self) {
+        // SAFETY: it came from a box in `new`, and this is the only value that names it.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
 
 /// Vectors kept for the next vectored send: enough for a fan-out of bursts, 256 KiB at the most.
 const SPARE_VECTORS_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_stays_valid_while_its_vectors_move() {
+        let mut in_flight = InFlight::default();
+        let bytes = *b"moved";
+        for count in [1, 1000, 3] {
+            let mut vectors = in_flight.vectors();
+            let vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: 5 };
+            let header = vectors.fill((0..count).map(|_| vector));
+            let key = Key { index: 1, generation: 2 };
+            let outgoing = Outgoing::Many(Vec::new());
+            let index = in_flight.insert(Sending { key, outgoing, vectors: Some(vectors) });
+            // SAFETY: the vectors are kept by `in_flight` and filled no more.
+            let named = unsafe {
+                let header = &*header;
+                std::slice::from_raw_parts(header.msg_iov, header.msg_iovlen)
+            };
+            assert_eq!(named.len(), count);
+            assert!(named.iter().all(|named| named.iov_base == vector.iov_base));
+            assert_eq!(in_flight.remove(index).map(|(key, _)| key.generation), Some(2));
+            assert_eq!((in_flight.len(), in_flight.spare_vectors.len()), (0, 1));
+        }
+    }
+}

@@ -1,6 +1,8 @@
 //! The real ring over loopback connections, once with all that this kernel can do and once with
 //! nothing optional. The peers are plain blocking sockets.
 
+mod abilities;
+mod failure;
 mod lifecycle;
 mod receive;
 mod send;
@@ -35,14 +37,17 @@ struct Connection {
 
 impl Rig {
     fn new(abilities: Abilities, slots: u32, receive_buffers: u16) -> Self {
-        let options = RingOptions {
+        Self::with(&RingOptions {
             abilities,
             slots,
             receive_buffers,
             receive_buffer_bytes: BUFFER_BYTES,
             batch_wait_us: None,
-        };
-        let mut ring = Ring::new(&options).unwrap();
+        })
+    }
+
+    fn with(options: &RingOptions) -> Self {
+        let mut ring = Ring::new(options).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         ring.listen(vec![listener.into()]);
