@@ -95,6 +95,11 @@ impl Peer<TcpStream> {
         SockRef::from(&self.stream).set_linger(linger).expect("SO_LINGER");
     }
 
+    /// The error that the socket has met since it was last asked (`SO_ERROR`).
+    pub fn error(&self) -> Option<ErrorKind> {
+        self.stream.take_error().expect("an open socket").map(|error| error.kind())
+    }
+
     fn with_stream(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
         stream.set_write_timeout(Some(HANG)).expect("SO_SNDTIMEO");

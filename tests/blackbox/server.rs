@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -85,6 +85,11 @@ impl Server {
         self.output.lock().expect("no thread panics with it").clone()
     }
 
+    /// A file of the process below `/proc`, such as `maps`.
+    pub fn process_path(&self, name: &str) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string()).join(name)
+    }
+
     /// Sends a signal, named as `kill` names it: `TERM`, `INT`, `USR1`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("sh")
@@ -129,8 +134,7 @@ impl Server {
 
     /// Resident memory of the process.
     pub fn resident_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = fs::read_to_string(path).expect("the server runs");
+        let status = fs::read_to_string(self.process_path("status")).expect("the server runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         let kibibytes =
             line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
@@ -257,7 +261,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// A path for a Unix socket that no other test uses.
-pub fn socket_path(name: &str) -> std::path::PathBuf {
+pub fn socket_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()))
 }
 
