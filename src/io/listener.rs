@@ -1,13 +1,17 @@
 //! Listening sockets: one per shard and TCP address, so that the kernel spreads connections over
-//! the shards (`SO_REUSEPORT`); a Unix socket is one queue that all shards accept from.
+//! the shards (`SO_REUSEPORT`); a Unix socket is one queue that all shards accept from in turn.
 
+use std::fs::Metadata;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::socket_option;
 use crate::config::ListenAddress;
@@ -18,8 +22,32 @@ pub struct Listener {
     /// Where it listens; a port of 0 has become the one that the kernel chose.
     pub address: ListenAddress,
     sockets: Vec<OwnedFd>,
-    /// The socket file to remove when the listener ends.
-    file: Option<PathBuf>,
+    /// The socket file, which is removed when the listener ends.
+    _file: Option<SocketFile>,
+}
+
+/// The file by which a Unix socket is found.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode, which tell it from a file that another server has put there since.
+    identity: (u64, u64),
+    /// Keeps the inode from being given to another file until this one is removed.
+    _socket: OwnedFd,
+}
+
+/// A socket that one shard accepts from.
+pub(super) struct ListeningSocket {
+    pub(super) descriptor: OwnedFd,
+    /// Whether other shards accept from the same queue.
+    pub(super) is_shared: bool,
+}
+
+impl From<OwnedFd> for ListeningSocket {
+    fn from(descriptor: OwnedFd) -> Self {
+        let domain = SockRef::from(&descriptor).domain();
+        Self { is_shared: domain.is_ok_and(|domain| domain == Domain::UNIX), descriptor }
+    }
 }
 
 /// Why a listener could not be set up.
@@ -36,22 +64,26 @@ impl ListenError {
             io::ErrorKind::AddrInUse => " (another process listens there; choose another --listen)",
             io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
             io::ErrorKind::AddrNotAvailable => " (no interface has this address)",
-            _ => "",
+            _ => match self.error.raw_os_error() {
+                Some(libc::EMFILE) => " (raise RLIMIT_NOFILE, or start fewer --shards)",
+                _ => "",
+            },
         }
     }
 }
 
 impl Listener {
-    /// Binds `address` for `shards` shards.
+    /// Binds `address` for `shards` shards. What a server that was killed leaves behind is the
+    /// kernel's for some milliseconds, so an address in use is tried again for a second.
     ///
     /// # Errors
     /// A [`ListenError`] that names the address, the cause and a likely fix.
     pub fn bind(address: &ListenAddress, shards: usize) -> Result<Self, ListenError> {
-        let bound = match address {
+        let bind = || match address {
             ListenAddress::Tcp(socket_address) => Self::bind_tcp(*socket_address, shards),
             ListenAddress::Unix(path) => Self::bind_unix(path, shards),
         };
-        bound.map_err(|error| ListenError { address: address.clone(), error })
+        while_in_use(bind).map_err(|error| ListenError { address: address.clone(), error })
     }
 
     /// Takes the next shard's socket.
@@ -80,31 +112,51 @@ impl Listener {
             socket.listen(BACKLOG)?;
         }
         let sockets = sockets.into_iter().map(OwnedFd::from).collect();
-        Ok(Self { address: ListenAddress::Tcp(address), sockets, file: None })
+        Ok(Self { address: ListenAddress::Tcp(address), sockets, _file: None })
     }
 
     fn bind_unix(path: &Path, shards: usize) -> io::Result<Self> {
         remove_stale_socket(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
         socket.bind(&SockAddr::unix(path)?)?;
+        let identity = identity(&std::fs::symlink_metadata(path)?);
+        let path = path.to_owned();
+        let address = ListenAddress::Unix(path.clone());
+        let file =
+            Some(SocketFile { path, identity, _socket: socket.as_fd().try_clone_to_owned()? });
         socket.listen(BACKLOG)?;
         let mut sockets = Vec::with_capacity(shards);
         for _ in 1..shards {
             sockets.push(OwnedFd::from(socket.try_clone()?));
         }
         sockets.push(OwnedFd::from(socket));
-        let address = ListenAddress::Unix(path.to_owned());
-        Ok(Self { address, sockets, file: Some(path.to_owned()) })
+        Ok(Self { address, sockets, _file: file })
     }
 }
 
-impl Drop for Listener {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Some(file) = &self.file {
+        let found = std::fs::symlink_metadata(&self.path);
+        if found.is_ok_and(|metadata| identity(&metadata) == self.identity) {
             // Gone already is as good.
-            let _ = std::fs::remove_file(file);
+            let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Repeats `bind` while the address is in use, up to [`BIND_REPETITIONS`] times.
+fn while_in_use<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..BIND_REPETITIONS {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(BIND_PAUSE),
+            result => return result,
+        }
+    }
+    bind()
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
@@ -127,7 +179,11 @@ fn accept_with_request(socket: &Socket) -> io::Result<()> {
 }
 
 /// Removes a socket file that a server left behind, but no file of another kind and no socket that
-/// somebody listens on.
+/// somebody has, of whatever type and whether it listens already or not.
+///
+/// A datagram socket tells them apart and disturbs nobody: it finds any socket that is bound to the
+/// file, connects to no server, and waits in no queue. Only where nothing is bound it is refused;
+/// streams are of the wrong type for it (unix(7)).
 fn remove_stale_socket(path: &Path) -> io::Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
     if !metadata.file_type().is_socket() {
@@ -136,11 +192,20 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
             "the file exists and is no socket",
         ));
     }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(_) => std::fs::remove_file(path),
+    match UnixDatagram::unbound()?.connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Not even to be asked, so not to be judged.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        _ => Err(io::ErrorKind::AddrInUse.into()),
     }
 }
+
+/// How often, and how long apart, an address in use is tried again: a second in all.
+const BIND_REPETITIONS: u32 = 100;
+const BIND_PAUSE: Duration = Duration::from_millis(10);
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
@@ -152,7 +217,7 @@ const SILENCE_SECONDS: i32 = 1;
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
     use std::thread;
     use std::time::Duration;
 
@@ -189,10 +254,75 @@ mod tests {
         assert!(is_deferred);
     }
 
+    fn directory(name: &str) -> PathBuf {
+        let name = format!("ringwire-{name}-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_socket_that_somebody_has_is_not_stale() {
+        let directory = directory("taken");
+        for (name, kind, backlog) in [
+            ("datagram", Type::DGRAM, None),
+            ("seqpacket", Type::SEQPACKET, Some(1)),
+            ("not-yet-listening", Type::STREAM, None),
+            ("full-backlog", Type::STREAM, Some(0)),
+        ] {
+            let path = directory.join(name);
+            let address = SockAddr::unix(&path).unwrap();
+            let socket = Socket::new(Domain::UNIX, kind, None).unwrap();
+            socket.bind(&address).unwrap();
+            if let Some(backlog) = backlog {
+                socket.listen(backlog).unwrap();
+            }
+            // A backlog of 0 holds one connection.
+            let waiting = Socket::new(Domain::UNIX, kind.nonblocking(), None).unwrap();
+            let _ = waiting.connect(&address);
+            let error = Listener::bind(&ListenAddress::Unix(path.clone()), 1).unwrap_err();
+            assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse, "{name}");
+            drop((socket, waiting));
+            assert!(Listener::bind(&ListenAddress::Unix(path), 1).is_ok(), "{name}");
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn the_file_of_a_successor_stays() {
+        let directory = directory("successor");
+        let address = ListenAddress::Unix(directory.join("socket"));
+        let mut first = Listener::bind(&address, 1).unwrap();
+        // Its shards have ended and closed their sockets.
+        drop(first.take_socket());
+        std::fs::remove_file(directory.join("socket")).unwrap();
+        let second = Listener::bind(&address, 1).unwrap();
+        drop(first);
+        std::os::unix::net::UnixStream::connect(directory.join("socket")).unwrap();
+        drop(second);
+        assert!(!directory.join("socket").exists());
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn an_address_in_use_is_waited_for() {
+        let mut holder = Some(TcpListener::bind("127.0.0.1:0").unwrap());
+        let address = holder.as_ref().unwrap().local_addr().unwrap();
+        let mut tries = 0;
+        let bound = while_in_use(|| {
+            tries += 1;
+            if tries == 3 {
+                holder = None;
+            }
+            Listener::bind_tcp(address, 2)
+        });
+        assert!(bound.is_ok());
+        assert_eq!(tries, 3);
+    }
+
     #[test]
     fn a_socket_file_is_replaced_only_when_stale() {
-        let directory = std::env::temp_dir().join(format!("ringwire-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
+        let directory = directory("stale");
         let path = directory.join("socket");
         let address = ListenAddress::Unix(path.clone());
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

@@ -105,7 +105,8 @@ pub enum Event {
 /// Requests are queued, not made: they start with the next [`Io::submit`]. At most one request of
 /// each kind may be under way for a connection; every one of them ends in an event.
 pub trait Io {
-    /// Accepts connections on `listener` until cancelled or out of slots.
+    /// Accepts connections on `listener` until cancelled, out of slots, or, where other shards
+    /// accept from the same queue, until the first.
     fn accept(&mut self, listener: u32);
     /// Ends an accept.
     fn cancel_accept(&mut self, listener: u32);

@@ -5,15 +5,17 @@ use std::io;
 use std::mem;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::ptr;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{CancelBuilder, Fd, Fixed};
+use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed};
 use io_uring::{IoUring, Submitter, cqueue, opcode, squeue};
 
 use super::buffers::{BufferSlice, ReceiveBuffers};
 use super::connect::Connects;
 use super::enter::Wait;
 use super::half_close::{HalfCloses, Installed};
+use super::listener::ListeningSocket;
 use super::probe::{Abilities, Ability, Refusal};
 use super::queues::Queues;
 use super::send::{InFlight, Outgoing, Segment, Sending, Vectors};
@@ -45,7 +47,7 @@ pub struct Ring {
     receives: usize,
     pub(super) connects: Connects,
     half_closes: HalfCloses,
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<ListeningSocket>,
     /// The rings of the mesh's participants, for wake-ups.
     participants: Vec<RawFd>,
     socket_options: bool,
@@ -105,7 +107,7 @@ impl Ring {
 
     /// Takes the listeners; [`Io::accept`] names them by their place.
     pub fn listen(&mut self, listeners: Vec<OwnedFd>) {
-        self.listeners = listeners;
+        self.listeners = listeners.into_iter().map(ListeningSocket::from).collect();
     }
 
     /// Takes the descriptors of all participants' rings; [`Io::wake`] names them by their place.
@@ -305,11 +307,20 @@ type SendVectors = (Vectors, squeue::Entry);
 
 impl Io for Ring {
     fn accept(&mut self, listener: u32) {
-        let descriptor = Fd(self.listeners[listener as usize].as_raw_fd());
-        let entry = opcode::AcceptMulti::new(descriptor)
-            .allocate_file_index(true)
-            .flags(libc::SOCK_NONBLOCK)
-            .build();
+        let ListeningSocket { descriptor, is_shared } = &self.listeners[listener as usize];
+        let descriptor = Fd(descriptor.as_raw_fd());
+        // A connection wakes the first who waits for one. One accept at a time puts this ring
+        // behind all others after each; a multishot accept stays first for ever.
+        let entry = match is_shared {
+            true => opcode::Accept::new(descriptor, ptr::null_mut(), ptr::null_mut())
+                .file_index(Some(DestinationSlot::auto_target()))
+                .flags(libc::SOCK_NONBLOCK)
+                .build(),
+            false => opcode::AcceptMulti::new(descriptor)
+                .allocate_file_index(true)
+                .flags(libc::SOCK_NONBLOCK)
+                .build(),
+        };
         self.push(entry.user_data(Token::indexed(Verb::Accept, listener).to_bits()));
     }
 
@@ -324,8 +335,9 @@ impl Io for Ring {
     }
 
     fn receive_once(&mut self, key: Key, slot: Slot) {
+        self.receives += 1;
         let most = self.receive_buffer_bytes;
-        let entry = opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), most)
+        let entry = opcode::Recv::new(Fixed(slot), ptr::null_mut(), most)
             .buf_group(ReceiveBuffers::GROUP)
             .build()
             .flags(squeue::Flags::BUFFER_SELECT);
