@@ -29,9 +29,18 @@ impl<I: Io> Shard<I> {
         self.check_drained(self.now + window);
     }
 
-    /// Ends the stage when no WebSocket is left, or the window has passed.
+    /// Ends the stage when no WebSocket is left and every answer has been taken, or the window has
+    /// passed.
     pub(super) fn check_drained(&mut self, deadline: Tick) {
-        if self.stats().websockets_open.value() > 0 && self.now < deadline {
+        let owes_answers = || {
+            self.connections.iter().any(|(_, connection)| {
+                let is_sending = connection.flags.contains(Flags::SENDING);
+                let is_doomed = connection.flags.contains(Flags::DOOMED);
+                (is_sending || !connection.outbox.is_empty()) && !is_doomed
+            })
+        };
+        let must_wait = self.stats().websockets_open.value() > 0 || owes_answers();
+        if must_wait && self.now < deadline {
             return;
         }
         self.stage = Stage::Ending;
