@@ -199,6 +199,7 @@ mod tests {
     fn every_flag_reaches_its_own_field() {
         let line = "ringwire --listen [::1]:9,unix:/run/a --listen 0.0.0.0:0 --root broadcast \
             --allow-origin https://a.org --allow-origin *.b.org --subprotocol x,y \
+            --subprotocol-required true --allow-host a.org:81,*.b.org \
             --message-types binary --slow-consumer drop-oldest --drain 11s --log-level warn \
             --log-format json --shards 12 --pin false --receive-buffers 64 \
             --receive-buffer-size 32KiB --park-after off --broadcast-ring 4 \
@@ -214,8 +215,10 @@ mod tests {
         let expected = Config {
             listen: vec![address("[::1]:9"), address("unix:/run/a"), address("0.0.0.0:0")],
             root: Root::Broadcast,
-            allow_origin: texts(&["https://a.org", "*.b.org"]),
-            subprotocols: texts(&["x", "y"]),
+            allow_host: ["a.org:81", "*.b.org"].map(|host| host.parse().expect(host)).to_vec(),
+            allow_origin: ["https://a.org", "*.b.org"].map(|o| o.parse().expect(o)).to_vec(),
+            subprotocols: ["x", "y"].map(|name| name.parse().expect(name)).to_vec(),
+            subprotocol_required: true,
             message_types: MessageTypes::Binary,
             compression: Compression {
                 mode: CompressionMode::Dedicated,

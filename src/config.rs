@@ -12,6 +12,16 @@ use thiserror::Error;
 
 use crate::limits;
 
+mod authority;
+mod host;
+mod origin;
+mod subprotocol;
+
+pub use authority::Authority;
+pub use host::{HostPattern, HostPatternError};
+pub use origin::{Origin, OriginPattern, OriginPatternError};
+pub use subprotocol::{Subprotocol, SubprotocolError};
+
 /// Where a listener accepts connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
@@ -180,10 +190,14 @@ pub struct Config {
     pub listen: Vec<ListenAddress>,
     /// What `/` means to an upgrade.
     pub root: Root,
+    /// Hosts answered for: exact, with or without a port, or `*.example.org`; empty is all.
+    pub allow_host: Vec<HostPattern>,
     /// Allowed origins: exact (`https://example.org`) or `*.example.org`; empty allows all.
-    pub allow_origin: Vec<String>,
+    pub allow_origin: Vec<OriginPattern>,
     /// Subprotocols spoken.
-    pub subprotocols: Vec<String>,
+    pub subprotocols: Vec<Subprotocol>,
+    /// Whether an upgrade must offer one of them.
+    pub subprotocol_required: bool,
     /// Message types accepted.
     pub message_types: MessageTypes,
     /// Compression.
@@ -256,8 +270,10 @@ impl Default for Config {
         Self {
             listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7071)))],
             root: Root::Echo,
+            allow_host: Vec::new(),
             allow_origin: Vec::new(),
             subprotocols: Vec::new(),
+            subprotocol_required: false,
             message_types: MessageTypes::Any,
             compression: Compression::default(),
             slow_consumer: SlowConsumer::Disconnect,

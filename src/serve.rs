@@ -11,7 +11,7 @@ use core_affinity::CoreId;
 
 use crate::config::{Config, ListenAddress};
 use crate::control::Control;
-use crate::http::{Policy, PolicyError};
+use crate::http::Policy;
 use crate::hub::Message;
 use crate::hub::interest::InterestTable;
 use crate::hub::mesh::{Endpoint, Mesh};
@@ -32,9 +32,6 @@ pub enum ServeError {
     /// An address is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The rules for requests contradict themselves.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -83,7 +80,7 @@ type Ready = (usize, Result<RawFd, Refusal>);
 /// A [`ServeError`] that names the cause and, where there is one, the fix.
 pub fn run(config: Config) -> Result<(), ServeError> {
     let abilities = abilities(&config)?;
-    let policy = Policy::new(&config)?;
+    let policy = Policy::new(&config);
     let shards = config.engine.shards;
     let mut listeners = Vec::with_capacity(config.listen.len());
     for address in &config.listen {

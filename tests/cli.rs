@@ -29,8 +29,17 @@ fn the_table_has_every_setting() {
 
 #[test]
 fn a_flag_wins_over_the_environment_over_the_file() {
-    let defaults = effective(&mut ringwire(&["config"]));
     for row in ROWS {
+        let base = match row.key {
+            // Without one there is nothing to require.
+            "subprotocol-required" => &["config", "--subprotocol", "a"][..],
+            _ => &["config"],
+        };
+        let defaults = effective(&mut ringwire(base));
+        let is_default = |(key, (_, layer)): (&String, &(String, String))| {
+            layer == "default" || base.iter().any(|argument| *argument == format!("--{key}"))
+        };
+        assert!(defaults.iter().all(is_default));
         let Row { key, flag, environment, file, shown: [by_flag, by_environment, by_file] } = row;
         let path = write_file(key, &format!("{key} = {file}\n"));
         let only_the_key = |mut values: BTreeMap<String, (String, String)>| {
@@ -43,7 +52,8 @@ fn a_flag_wins_over_the_environment_over_the_file() {
         };
         let expected = |value: &str, layer: &str| (value.to_owned(), layer.to_owned());
 
-        let mut command = ringwire(&["config", "--config", &path]);
+        let mut command = ringwire(base);
+        command.args(["--config", &path]);
         assert_eq!(only_the_key(effective(&mut command)), expected(by_file, "file"), "{key}");
         command.env(variable(key), environment);
         let seen = only_the_key(effective(&mut command));
@@ -51,7 +61,6 @@ fn a_flag_wins_over_the_environment_over_the_file() {
         command.arg(format!("--{key}")).arg(flag);
         assert_eq!(only_the_key(effective(&mut command)), expected(by_flag, "flag"), "{key}");
     }
-    assert!(defaults.values().all(|(_, layer)| layer == "default"));
 }
 
 #[test]
@@ -110,6 +119,25 @@ fn unknown_names_are_refused_with_the_closest_one() {
 }
 
 #[test]
+fn origins_and_hosts_have_one_grammar() {
+    for arguments in [
+        ["--allow-origin", "null"],
+        ["--allow-origin", "https://a:99999"],
+        ["--allow-origin", "*.a!b"],
+        ["--allow-origin", "https://a!b"],
+        ["--allow-host", "a:99999"],
+        ["--allow-host", "https://a"],
+        ["--allow-host", "*.a!b"],
+    ] {
+        for command in ["config", "serve"] {
+            let said = refusal(&run(ringwire(&[command]).args(arguments)));
+            let names_all = said.contains(arguments[0]) && said.contains(arguments[1]);
+            assert!(names_all && said.contains("allowed is"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn what_is_not_utf_8_is_refused() {
     let path = OsStr::from_bytes(b"unix:/run/\xff");
     let said = refusal(&run(ringwire(&["config"]).env("RINGWIRE_LISTEN", path)));
@@ -126,7 +154,8 @@ fn a_hidden_mistake_is_still_a_mistake() {
 
 #[test]
 fn values_that_contradict_each_other_are_refused() {
-    let cases: [(&[&str], &[&str]); 5] = [
+    let cases: [(&[&str], &[&str]); 6] = [
+        (&["--subprotocol-required", "true"], &["subprotocol-required", "--subprotocol"]),
         (&["--listen", "[::1]:80", "--listen", "[::1]:80"], &["listen", "[::1]:80", "twice"]),
         (&["--max-backlog", "4KiB"], &["max-backlog", "4KiB", "receive-buffer-size", "64KiB"]),
         (
@@ -284,6 +313,9 @@ const ROWS: &[Row] = &[
         r#""broadcast""#]),
     row("allow-origin", "https://a.org,*.b.org", "http://c.org:81", r#"["HTTPS://D.org"]"#,
         [r#"["https://a.org", "*.b.org"]"#, r#"["http://c.org:81"]"#, r#"["https://d.org"]"#]),
+    row("allow-host", "a.org,*.B.org", "c.org:81", r#"["[0::1]"]"#,
+        [r#"["a.org", "*.b.org"]"#, r#"["c.org:81"]"#, r#"["[::1]"]"#]),
+    row("subprotocol-required", "true", "false", "true", ["true", "false", "true"]),
     row("subprotocol", "a", "b,c", r#"["d", "e"]"#, [r#"["a"]"#, r#"["b", "c"]"#, r#"["d", "e"]"#]),
     row("message-types", "text", "binary", r#""text""#, [r#""text""#, r#""binary""#, r#""text""#]),
     row("compression", "shared", "dedicated", r#""off""#, [r#""shared""#, r#""dedicated""#,

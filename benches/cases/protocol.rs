@@ -92,7 +92,7 @@ fn receive(kind: &str, path: &'static str, burst: Burst) -> Case {
 }
 
 fn policy() -> Policy {
-    Policy::new(&Config::default()).expect("the default configuration is consistent")
+    Policy::new(&Config::default())
 }
 
 fn codec() -> RefCell<Codec> {

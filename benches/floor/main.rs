@@ -102,6 +102,6 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     if let ListenAddress::Tcp(address) = &listener.address {
         writeln!(std::io::stdout(), "listening on ws://{address}/")?;
     }
-    Reactor::new(ring, Policy::new(&config)?, options).run()?;
+    Reactor::new(ring, Policy::new(&config), options).run()?;
     Ok(())
 }

@@ -5,8 +5,9 @@ use super::page;
 use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
 use super::response::Response;
-use super::route::{self, Endpoint, Route, Target};
+use super::route::{self, Endpoint, Resolved, Route, Target};
 use super::{Policy, Serving};
+use crate::config::Authority;
 use crate::wire::deflate::negotiation::Agreement;
 
 /// What becomes of a request that is not refused.
@@ -20,15 +21,20 @@ pub(super) enum Decision {
     Serve(Response),
 }
 
-/// Decides in the order in which a person looks for a mistake: path, method, protocol, handshake,
-/// origin, and whether there is room only for what is otherwise right.
+/// Decides in the order in which a person looks for a mistake: path, host, method, protocol,
+/// handshake, origin, subprotocol, and whether there is room only for what is otherwise right.
 pub(super) fn decide(
     head: &Head<'_>,
     policy: &Policy,
     serving: Serving,
     stats: &dyn Fn() -> String,
 ) -> Result<Decision, Refused> {
-    let (target, query) = route::resolve(head.target)?;
+    let Resolved { target, query, authority } = route::resolve(head.target)?;
+    let host = authority.or(head.host);
+    // Who asks for health, such as Kubernetes, may know an address alone.
+    if target != Target::Health {
+        check_host(host, policy)?;
+    }
     if head.method == Method::Other {
         let detail = "Only GET and HEAD are allowed here.";
         return Err(Refused::new(Refusal::MethodNotAllowed, detail));
@@ -48,7 +54,7 @@ pub(super) fn decide(
         }
     };
     let route = endpoint.route(query, policy.root)?;
-    let (response, compression) = handshake::accept(head, policy, &route)?;
+    let (response, compression) = handshake::accept(head, host, policy, &route)?;
     match serving {
         Serving::Open => Ok(Decision::Upgrade { route, response, compression }),
         Serving::Full => Err(Refused::new(Refusal::Full, "The server is full.")),
@@ -57,6 +63,14 @@ pub(super) fn decide(
         }
         Serving::Draining => Err(Refused::new(Refusal::Draining, "The server is stopping.")),
     }
+}
+
+fn check_host(host: Option<Authority<'_>>, policy: &Policy) -> Result<(), Refused> {
+    let is_allowed = |host| policy.allow_host.iter().any(|pattern| pattern.matches(host));
+    if policy.allow_host.is_empty() || host.is_some_and(is_allowed) {
+        return Ok(());
+    }
+    Err(Refused::new(Refusal::Misdirected, "This host is not served here."))
 }
 
 /// What a load balancer asks; a full server is a healthy one.

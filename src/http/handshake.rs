@@ -9,15 +9,18 @@ use super::policy::Policy;
 use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head, elements};
 use super::route::Route;
+use crate::config::{Authority, Origin, Subprotocol};
 use crate::wire::deflate::negotiation::{self, Agreement, Terms};
 
 /// Checks everything that RFC 6455 section 4.2.1 asks of the client and returns the 101 response,
 /// and what was agreed on compression.
 ///
 /// The version comes before the key, because clients of another version need not have one. A
-/// route whose messages go to many never lets the server's refer to earlier ones.
+/// route whose messages go to many never lets the server's refer to earlier ones. `host` is what
+/// the request was sent to.
 pub(super) fn accept(
     head: &Head<'_>,
+    host: Option<Authority<'_>>,
     policy: &Policy,
     route: &Route,
 ) -> Result<(Vec<u8>, Option<Agreement>), Refused> {
@@ -37,13 +40,18 @@ pub(super) fn accept(
         }
     }
     let key = key(&head.key)?;
-    check_origin(&head.origin, policy)?;
+    check_origin(&head.origin, host, policy)?;
+    let subprotocol = subprotocol(head, policy);
+    if subprotocol.is_none() && policy.subprotocol_required {
+        let detail = "Sec-WebSocket-Protocol must offer a subprotocol that is spoken here.";
+        return Err(Refused::new(Refusal::NoSubprotocol, detail));
+    }
 
     let accept = BASE64.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize());
     let mut response = String::with_capacity(192);
     response.push_str("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n");
     response.extend(["Connection: Upgrade\r\nSec-WebSocket-Accept: ", &accept, "\r\n"]);
-    if let Some(subprotocol) = subprotocol(head, policy) {
+    if let Some(subprotocol) = subprotocol {
         response.extend(["Sec-WebSocket-Protocol: ", subprotocol, "\r\n"]);
     }
     let agreed = policy.compression.and_then(|terms| {
@@ -71,8 +79,13 @@ fn key<'a>(field: &Field<'a>) -> Result<&'a [u8], Refused> {
     }
 }
 
-/// Only browsers send `Origin`; what has none could have sent any.
-fn check_origin(origin: &Field<'_>, policy: &Policy) -> Result<(), Refused> {
+/// Only browsers send `Origin`; what has none could have sent any. The server's own page, from the
+/// host that this request was sent to, is no foreign one.
+fn check_origin(
+    origin: &Field<'_>,
+    host: Option<Authority<'_>>,
+    policy: &Policy,
+) -> Result<(), Refused> {
     let origin = match origin {
         Field::Absent => return Ok(()),
         Field::Repeated => {
@@ -81,8 +94,12 @@ fn check_origin(origin: &Field<'_>, policy: &Policy) -> Result<(), Refused> {
         }
         Field::Once(origin) => *origin,
     };
-    let allowed = |origin| policy.allow_origin.iter().any(|pattern| pattern.matches(origin));
-    if policy.allow_origin.is_empty() || str::from_utf8(origin).is_ok_and(allowed) {
+    let allowed = |origin: Origin<'_>| {
+        host.is_some_and(|host| origin.is_of(host))
+            || policy.allow_origin.iter().any(|pattern| pattern.matches(&origin))
+    };
+    let origin = str::from_utf8(origin).ok().and_then(Origin::parse);
+    if policy.allow_origin.is_empty() || origin.is_some_and(allowed) {
         Ok(())
     } else {
         Err(Refused::new(Refusal::Forbidden, "This origin may not connect."))
@@ -93,7 +110,8 @@ fn check_origin(origin: &Field<'_>, policy: &Policy) -> Result<(), Refused> {
 /// 11.3.4).
 fn subprotocol<'p>(head: &Head<'_>, policy: &'p Policy) -> Option<&'p str> {
     head.protocols.iter().flat_map(|list| elements(list)).find_map(|wanted| {
-        policy.subprotocols.iter().find(|ours| ours.as_bytes() == wanted).map(String::as_str)
+        let mut names = policy.subprotocols.iter().map(Subprotocol::name);
+        names.find(|ours| ours.as_bytes() == wanted)
     })
 }
 
@@ -121,8 +139,10 @@ mod tests {
     fn policy(origins: &[&str], subprotocols: &[&str]) -> Policy {
         Policy {
             root: Root::Echo,
+            allow_host: Vec::new(),
             allow_origin: origins.iter().map(|o| o.parse().unwrap()).collect(),
-            subprotocols: subprotocols.iter().map(|&p| p.to_owned()).collect(),
+            subprotocols: subprotocols.iter().map(|p| p.parse().unwrap()).collect(),
+            subprotocol_required: false,
             compression: None,
             request_head_bytes: 8192,
             request_headers: 64,
@@ -133,7 +153,7 @@ mod tests {
         let fields = fields.concat();
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n{fields}\r\n");
         let (head, _) = Head::parse(text.as_bytes(), 8192, 64).unwrap().unwrap();
-        let accepted = accept(&head, policy, &Route::Echo);
+        let accepted = accept(&head, head.host, policy, &Route::Echo);
         accepted.map(|(response, _)| String::from_utf8(response).unwrap())
     }
 
@@ -195,10 +215,23 @@ mod tests {
         let (open, listed) = (policy(&[], &[]), policy(&["https://a.org", "*.b.org"], &[]));
         let evil = "Origin: https://evil.net\r\n";
         assert!(try_accept(&fields(evil), &open).is_ok());
-        for origin in ["", "Origin: https://A.org\r\n", "Origin: http://x.b.org:1\r\n"] {
+        for origin in [
+            "",
+            "Origin: https://A.org\r\n",
+            "Origin: http://x.b.org:1\r\n",
+            // The host of these requests.
+            "Origin: http://a\r\n",
+            "Origin: https://A\r\n",
+        ] {
             assert!(try_accept(&fields(origin), &listed).is_ok(), "{origin}");
         }
-        for origin in [evil, "Origin: null\r\n", "Origin:\r\n", "Origin: \u{e9}\r\n"] {
+        for origin in [
+            evil,
+            "Origin: http://a:7071\r\n",
+            "Origin: null\r\n",
+            "Origin:\r\n",
+            "Origin: \u{e9}\r\n",
+        ] {
             assert_eq!(refusal(&fields(origin), &listed), Refusal::Forbidden, "{origin}");
         }
         assert_eq!(refusal(&fields(&[evil, evil].concat()), &open), Refusal::BadRequest);
@@ -218,6 +251,18 @@ mod tests {
                 response.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: "));
             assert_eq!(chosen, expected, "{field}");
         }
+    }
+
+    #[test]
+    fn a_required_subprotocol_must_be_offered() {
+        let policy = Policy { subprotocol_required: true, ..policy(&[], &["chat"]) };
+        for field in ["", "Sec-WebSocket-Protocol: other, Chat\r\n", "Sec-WebSocket-Protocol:\r\n"]
+        {
+            let refusal = refusal(&[CONNECTION, VERSION, KEY, field], &policy);
+            assert_eq!(refusal, Refusal::NoSubprotocol, "{field}");
+        }
+        let offer = "Sec-WebSocket-Protocol: other, chat\r\n";
+        assert!(try_accept(&[CONNECTION, VERSION, KEY, offer], &policy).is_ok());
     }
 
     #[test]
@@ -247,7 +292,7 @@ mod tests {
                  server_max_window_bits=10\r\n\r\n",
             ),
         ] {
-            let (response, agreement) = accept(&head, &policy, &route).unwrap();
+            let (response, agreement) = accept(&head, head.host, &policy, &route).unwrap();
             let response = String::from_utf8(response).unwrap();
             let (_, answer) = response.split_once("Sec-WebSocket-Extensions: ").unwrap();
             assert_eq!(answer, expected);

@@ -4,10 +4,8 @@
 //! again, sends the response and drops the consumed bytes; pipelined requests are answered one at a
 //! time, in order.
 
-mod authority;
 mod decision;
 mod handshake;
-mod origin;
 mod page;
 mod policy;
 mod refusal;
@@ -15,8 +13,7 @@ mod request;
 mod response;
 mod route;
 
-pub use origin::{OriginPattern, OriginPatternError};
-pub use policy::{Policy, PolicyError, Serving};
+pub use policy::{Policy, Serving};
 pub use refusal::Refusal;
 pub use route::Route;
 
@@ -111,8 +108,10 @@ mod tests {
     fn policy() -> Policy {
         Policy {
             root: Root::Echo,
+            allow_host: Vec::new(),
             allow_origin: vec!["https://a.org".parse().unwrap()],
-            subprotocols: vec!["chat".to_owned()],
+            subprotocols: vec!["chat".parse().unwrap()],
+            subprotocol_required: false,
             compression: None,
             request_head_bytes: 1024,
             request_headers: 16,
@@ -219,6 +218,34 @@ mod tests {
         check("/", "Connection: Upgrade", "X: y", Refusal::BadRequest, "");
         check("/", "Host", "Origin: https://b.org\r\nHost", Refusal::Forbidden, "");
         check("/broadcast?exclude_self=x", "", "", Refusal::BadRequest, "");
+    }
+
+    #[test]
+    fn hosts_are_checked_when_there_is_a_list() {
+        let policy = Policy { allow_host: vec!["a.org".parse().unwrap()], ..policy() };
+        let ask = |line: &str, host: &str| {
+            let text = format!("{line}\r\n{host}\r\n");
+            match answer(text.as_bytes(), &policy, Serving::Open, &String::new) {
+                Answer::Respond { refusal, .. } => refusal,
+                other => panic!("{text}: {other:?}"),
+            }
+        };
+        for (line, host) in [
+            ("GET / HTTP/1.1", "Host: A.org:7071\r\n"),
+            ("GET http://a.org/ HTTP/1.1", "Host: evil.net\r\n"),
+            ("GET /healthz HTTP/1.1", "Host: 10.0.0.1\r\n"),
+        ] {
+            assert_eq!(ask(line, host), None, "{line} {host}");
+        }
+        for (line, host) in [
+            ("GET / HTTP/1.1", "Host: evil.net\r\n"),
+            ("GET /stats HTTP/1.1", "Host: b.a.org\r\n"),
+            ("POST /echo HTTP/1.1", "Host: evil.net\r\n"),
+            ("GET http://evil.net/ HTTP/1.1", "Host: a.org\r\n"),
+            ("GET / HTTP/1.0", ""),
+        ] {
+            assert_eq!(ask(line, host), Some(Refusal::Misdirected), "{line} {host}");
+        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What the listener accepts, in the form in which requests are compared with it.
 
-use super::origin::{OriginPattern, OriginPatternError};
-use crate::config::{CompressionMode, Config, Root};
+use crate::config::{CompressionMode, Config, HostPattern, OriginPattern, Root, Subprotocol};
 use crate::wire::deflate::negotiation::Terms;
 
 /// The settings that decide about a request.
@@ -9,11 +8,15 @@ use crate::wire::deflate::negotiation::Terms;
 pub struct Policy {
     /// What an upgrade of `/` means.
     pub root: Root,
-    /// Origins that may upgrade; empty allows all, and a request without `Origin` is always
-    /// allowed.
+    /// Hosts that are answered for; empty is all. Health is told whatever the host.
+    pub allow_host: Vec<HostPattern>,
+    /// Origins that may upgrade; empty allows all. Pages of the server itself and requests without
+    /// `Origin` are always allowed.
     pub allow_origin: Vec<OriginPattern>,
     /// Subprotocols spoken (RFC 6455 section 1.9).
-    pub subprotocols: Vec<String>,
+    pub subprotocols: Vec<Subprotocol>,
+    /// Whether an upgrade must offer one of them.
+    pub subprotocol_required: bool,
     /// What offers of compression are answered with; `None` ignores them.
     pub compression: Option<Terms>,
     /// Most bytes of a request head, request line included.
@@ -23,25 +26,18 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Takes the settings from the configuration; refuses origins and subprotocols that could never
-    /// match.
-    pub fn new(config: &Config) -> Result<Self, PolicyError> {
-        Ok(Self {
+    /// Takes the settings from the configuration.
+    pub fn new(config: &Config) -> Self {
+        Self {
             root: config.root,
-            allow_origin: config
-                .allow_origin
-                .iter()
-                .map(|o| o.parse())
-                .collect::<Result<_, _>>()?,
-            subprotocols: config
-                .subprotocols
-                .iter()
-                .map(|p| subprotocol(p))
-                .collect::<Result<_, _>>()?,
+            allow_host: config.allow_host.clone(),
+            allow_origin: config.allow_origin.clone(),
+            subprotocols: config.subprotocols.clone(),
+            subprotocol_required: config.subprotocol_required,
             compression: terms(config),
             request_head_bytes: config.limits.request_head_bytes,
             request_headers: config.limits.request_headers,
-        })
+        }
     }
 }
 
@@ -66,38 +62,4 @@ pub enum Serving {
     ShortOfMemory,
     /// No, the server is stopping.
     Draining,
-}
-
-/// Why a configuration makes no policy.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// An allowed origin cannot be understood.
-    #[error(transparent)]
-    Origin(#[from] OriginPatternError),
-    /// A subprotocol is not a token (RFC 9110 section 5.6.2), so no client may ask for it.
-    #[error("`{0}` is not a subprotocol; allowed are letters, digits and !#$%&'*+-.^_`|~")]
-    Subprotocol(String),
-}
-
-/// Also what keeps line breaks of a configuration out of response heads.
-fn subprotocol(name: &str) -> Result<String, PolicyError> {
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(PolicyError::Subprotocol(name.to_owned()));
-    }
-    Ok(name.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subprotocols_are_tokens() {
-        assert_eq!(subprotocol("graphql-transport-ws").as_deref(), Ok("graphql-transport-ws"));
-        for name in ["", "a b", "a,b", "a\r\nb", "\u{e9}"] {
-            let error = subprotocol(name).unwrap_err();
-            assert_eq!(error, PolicyError::Subprotocol(name.to_owned()));
-        }
-    }
 }

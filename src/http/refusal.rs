@@ -12,6 +12,8 @@ pub enum Refusal {
     MissingHost,
     /// `Sec-WebSocket-Key` is absent, repeated or not 16 bytes in base64: 400.
     BadKey,
+    /// A subprotocol is required, and none that is spoken here was offered: 400.
+    NoSubprotocol,
     /// The origin is not allowed (RFC 6455 section 10.2): 403.
     Forbidden,
     /// No such path: 404.
@@ -22,6 +24,8 @@ pub enum Refusal {
     Timeout,
     /// The request line alone exceeds the limit: 414.
     UriTooLong,
+    /// The request is for a host that is not answered for: 421 (RFC 9110 section 15.5.20).
+    Misdirected,
     /// A WebSocket route without a request to upgrade: 426 with `Upgrade` (RFC 9110 section
     /// 15.5.22).
     UpgradeRequired,
@@ -39,15 +43,17 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
         Self::MissingHost,
         Self::BadKey,
+        Self::NoSubprotocol,
         Self::Forbidden,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Timeout,
         Self::UriTooLong,
+        Self::Misdirected,
         Self::UpgradeRequired,
         Self::VersionUnsupported,
         Self::HeadTooLarge,
@@ -62,11 +68,13 @@ impl Refusal {
             Self::BadRequest => "bad_request",
             Self::MissingHost => "missing_host",
             Self::BadKey => "bad_key",
+            Self::NoSubprotocol => "no_subprotocol",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Timeout => "timeout",
             Self::UriTooLong => "uri_too_long",
+            Self::Misdirected => "misdirected",
             Self::UpgradeRequired => "upgrade_required",
             Self::VersionUnsupported => "version_unsupported",
             Self::HeadTooLarge => "head_too_large",
@@ -79,12 +87,13 @@ impl Refusal {
     /// The HTTP status code (RFC 9110 section 15).
     pub const fn status(self) -> u16 {
         match self {
-            Self::BadRequest | Self::MissingHost | Self::BadKey => 400,
+            Self::BadRequest | Self::MissingHost | Self::BadKey | Self::NoSubprotocol => 400,
             Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
             Self::UriTooLong => 414,
+            Self::Misdirected => 421,
             Self::UpgradeRequired | Self::VersionUnsupported => 426,
             Self::HeadTooLarge => 431,
             Self::Full | Self::ShortOfMemory | Self::Draining => 503,
@@ -94,7 +103,7 @@ impl Refusal {
     /// Whether the connection can serve the next request: after these the request was understood to
     /// its last byte.
     pub(super) const fn allows_keep_alive(self) -> bool {
-        matches!(self.status(), 403 | 404 | 405 | 426)
+        matches!(self.status(), 403 | 404 | 405 | 421 | 426)
     }
 }
 

@@ -2,14 +2,16 @@
 
 use httparse::{EMPTY_HEADER, Error, Status};
 
-use super::authority::Authority;
 use super::refusal::{Refusal, Refused};
+use crate::config::Authority;
 
 /// What a complete and well-formed request head says.
 #[derive(Debug)]
 pub(super) struct Head<'a> {
     pub(super) method: Method,
     pub(super) target: &'a str,
+    /// What `Host` says; absent from HTTP/1.0 clients alone.
+    pub(super) host: Option<Authority<'a>>,
     /// HTTP/1.1; otherwise 1.0.
     pub(super) http_11: bool,
     /// Bytes of a body follow, which nobody here reads.
@@ -63,6 +65,7 @@ impl<'a> Head<'a> {
         let mut head = Self {
             method: Method::from(request.method.unwrap_or_default()),
             target: request.path.unwrap_or_default(),
+            host: None,
             http_11,
             has_body: false,
             keep_alive: http_11,
@@ -104,7 +107,7 @@ impl<'a> Head<'a> {
                 head.has_body = true;
             }
         }
-        check_host(&host, http_11)?;
+        head.host = authority(&host, http_11)?;
         head.has_body |= announces_body(&length)?;
         head.keep_alive &= !close && !head.has_body;
         Ok(head)
@@ -157,14 +160,14 @@ fn lists(value: &[u8], token: &str) -> bool {
 }
 
 /// RFC 9112 section 3.2.
-fn check_host(host: &Field<'_>, http_11: bool) -> Result<(), Refused> {
+fn authority<'a>(host: &Field<'a>, http_11: bool) -> Result<Option<Authority<'a>>, Refused> {
     match host {
-        Field::Absent if !http_11 => Ok(()),
+        Field::Absent if !http_11 => Ok(None),
         Field::Absent | Field::Once([]) => {
             Err(Refused::new(Refusal::MissingHost, "The Host header is missing."))
         }
         Field::Once(value) => match str::from_utf8(value).ok().and_then(Authority::parse) {
-            Some(_) => Ok(()),
+            Some(authority) => Ok(Some(authority)),
             None => Err(Refused::new(Refusal::BadRequest, "The Host header is not host[:port].")),
         },
         Field::Repeated => {

@@ -1,7 +1,7 @@
 //! What a request target names.
 
 use super::refusal::{Refusal, Refused};
-use crate::config::Root;
+use crate::config::{Authority, Root};
 
 /// What an upgraded connection is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,18 +46,28 @@ impl Endpoint {
     }
 }
 
-/// Finds what a request target names, and its query, which is empty when absent.
-///
-/// The target is a path or, as proxies send it, an absolute URL (RFC 9112 section 3.2).
-pub(super) fn resolve(target: &str) -> Result<(Target, &str), Refused> {
+/// A request target taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Resolved<'a> {
+    /// The path it names.
+    pub(super) target: Target,
+    /// Empty when absent.
+    pub(super) query: &'a str,
+    /// Where an absolute URL points, which then counts instead of `Host` (RFC 9112 section 3.2.2).
+    pub(super) authority: Option<Authority<'a>>,
+}
+
+/// Finds what a request target names: a path or, as proxies send it, an absolute URL (RFC 9112
+/// section 3.2).
+pub(super) fn resolve(target: &str) -> Result<Resolved<'_>, Refused> {
     let bad_request = |detail| Refused::new(Refusal::BadRequest, detail);
     if !target.is_ascii() || target.contains('#') {
         return Err(bad_request(
             "The request target has a character that must be percent-encoded.",
         ));
     }
-    let path_and_query =
-        path_and_query(target).ok_or(bad_request("The request target is not a path."))?;
+    let (authority, path_and_query) =
+        take_apart(target).ok_or(bad_request("The request target is not a path."))?;
     let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
     let target = match path {
         "" | "/" => Target::WebSocket(Endpoint::Root),
@@ -70,19 +80,21 @@ pub(super) fn resolve(target: &str) -> Result<(Target, &str), Refused> {
             None => return Err(Refused::new(Refusal::NotFound, ROUTES)),
         },
     };
-    Ok((target, query))
+    Ok(Resolved { target, query, authority })
 }
 
-fn path_and_query(target: &str) -> Option<&str> {
+/// Authority, if any, and what follows it.
+fn take_apart(target: &str) -> Option<(Option<Authority<'_>>, &str)> {
     if target.starts_with('/') {
-        return Some(target);
+        return Some((None, target));
     }
     let (scheme, rest) = target.split_once("://")?;
     let known = ["http", "https", "ws", "wss"];
     if !known.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
         return None;
     }
-    rest.find(['/', '?']).map_or(Some(""), |end| rest.get(end..))
+    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    Some((Some(Authority::parse(authority)?), rest))
 }
 
 fn topic(segment: &str) -> Result<Box<str>, Refused> {
@@ -166,7 +178,9 @@ mod tests {
             ("http://example.org?x=/", (Target::WebSocket(Endpoint::Root), "x=/")),
             ("WS://example.org:80/echo?x", (Target::WebSocket(Endpoint::Echo), "x")),
         ] {
-            assert_eq!(resolve(target), Ok(expected), "{target}");
+            let Resolved { target: found, query, authority } = resolve(target).unwrap();
+            assert_eq!((found, query), expected, "{target}");
+            assert_eq!(authority.is_some(), !target.starts_with('/'), "{target}");
         }
     }
 
@@ -192,6 +206,9 @@ mod tests {
             ("/echo#part", 400),
             ("*", 400),
             ("example.org:80", 400),
+            ("http:///echo", 400),
+            ("http://a b/echo", 400),
+            ("http://user@a/echo", 400),
             ("ftp://example.org/echo", 400),
         ] {
             assert_eq!(resolve(target).unwrap_err().refusal.status(), status, "{target}");
@@ -201,7 +218,7 @@ mod tests {
     #[test]
     fn the_longest_topic_is_counted_after_decoding() {
         let encoded = format!("/broadcast/{}", "%41".repeat(255));
-        assert_eq!(resolve(&encoded), Ok((broadcast(&"A".repeat(255)), "")));
+        assert_eq!(resolve(&encoded).unwrap().target, broadcast(&"A".repeat(255)));
     }
 
     #[test]

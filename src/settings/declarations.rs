@@ -1,9 +1,9 @@
 //! Every setting, declared once: the flag, the environment variable, the key of the file, the help,
 //! the man page, the completions and `ringwire config` are all made from these lines.
 
-use super::form::{boolean, choice, count, duration, parsed, power_of_two, size, text, word};
-use super::names::{origin, token};
+use super::form::{boolean, choice, count, duration, parsed, power_of_two, size, word};
 use super::setting::{Setting, Value, list, one};
+use crate::config::{HostPattern, OriginPattern, Subprotocol};
 use crate::limits;
 
 /// All settings in the order in which they are shown.
@@ -115,17 +115,33 @@ fn websocket() -> Vec<Row> {
             one(choice(), |config| &mut config.root),
         ),
         (
+            "allow-host",
+            "HOST",
+            "Answer requests for this host alone, exact or *.example.org, others with 421; may be \
+             repeated",
+            list(parsed(HostPattern::GRAMMAR), |config| &mut config.allow_host)
+                .default_in_words("every host"),
+        ),
+        (
             "allow-origin",
             "ORIGIN",
-            "Accept pages of this origin alone, exact or *.example.org; may be repeated",
-            list(text(ORIGIN, origin), |config| &mut config.allow_origin)
+            "Accept pages of this origin alone, exact or *.example.org, and the server's own; may \
+             be repeated",
+            list(parsed(OriginPattern::GRAMMAR), |config| &mut config.allow_origin)
                 .default_in_words("every origin"),
         ),
         (
             "subprotocol",
             "NAME",
             "Subprotocol spoken; the client's first that is listed is chosen; may be repeated",
-            list(text(TOKEN, token), |config| &mut config.subprotocols).default_in_words("none"),
+            list(parsed(Subprotocol::GRAMMAR), |config| &mut config.subprotocols)
+                .default_in_words("none"),
+        ),
+        (
+            "subprotocol-required",
+            "BOOLEAN",
+            "Refuse upgrades that offer none of the subprotocols spoken with 400",
+            one(boolean(), |config| &mut config.subprotocol_required),
         ),
         (
             "message-types",
@@ -323,9 +339,6 @@ fn logs() -> Vec<Row> {
         ),
     ]
 }
-
-const ORIGIN: &str = "null, an origin such as https://example.org, or *.example.org";
-const TOKEN: &str = "a name of letters, digits and !#$%&'*+-.^_`|~";
 
 #[cfg(test)]
 mod tests {

@@ -137,11 +137,6 @@ pub(super) fn parsed<T: FromStr + Display + 'static>(allowed: &str) -> Form<T> {
     }
 }
 
-/// A text that `normalise` accepts, kept in the spelling it returns.
-pub(super) fn text(allowed: &str, normalise: fn(&str) -> Option<String>) -> Form<String> {
-    Form { parse: Box::new(normalise), ..parsed(allowed) }
-}
-
 /// A unit's suffix and how many of the smallest unit it holds.
 type Unit = (&'static str, u64);
 

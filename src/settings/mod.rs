@@ -17,7 +17,6 @@ mod declarations;
 mod error;
 mod file;
 mod form;
-mod names;
 mod relations;
 mod setting;
 

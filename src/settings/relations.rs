@@ -13,7 +13,8 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
     let broken = duplicate_listener(config)
         .or_else(|| receive_memory(settings, config))
         .or_else(|| backlog_below_one_buffer(settings, config))
-        .or_else(|| memory_below_receive_buffers(settings, config));
+        .or_else(|| memory_below_receive_buffers(settings, config))
+        .or_else(|| nothing_to_require(settings, config));
     match broken {
         Some(text) => Err(SettingError::Contradiction(text)),
         None => Ok(()),
@@ -72,6 +73,16 @@ fn memory_below_receive_buffers(settings: &Settings, config: &Config) -> Option<
             settings.describe("receive-buffers"),
             settings.describe("receive-buffer-size"),
             settings.describe("max-memory"),
+        )
+    })
+}
+
+/// Every upgrade would be refused.
+fn nothing_to_require(settings: &Settings, config: &Config) -> Option<String> {
+    (config.subprotocol_required && config.subprotocols.is_empty()).then(|| {
+        format!(
+            "{} without a subprotocol: allowed is at least one --subprotocol with it",
+            settings.describe("subprotocol-required"),
         )
     })
 }

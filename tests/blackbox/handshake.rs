@@ -101,6 +101,66 @@ fn allowed_origins_and_clients_without_one_are_welcome() {
 }
 
 #[test]
+fn the_page_of_the_server_itself_may_connect_when_there_is_a_list() {
+    let server = Server::start(1, &["--allow-origin", "https://example.org"]);
+    let own = format!("localhost:{}", server.address().port());
+    let ask = |host: &str, origin: &str| {
+        let request = String::from_utf8(upgrade_request("/echo", "")).expect("ASCII");
+        let fields = format!("Host: {host}\r\nOrigin: {origin}\r\n");
+        let request = request.replacen("Host: localhost\r\n", &fields, 1);
+        answer(&server, request.as_bytes()).status
+    };
+    assert_eq!(ask(&own, &format!("http://{own}")), 101);
+    // Behind a proxy that speaks TLS.
+    assert_eq!(ask("chat.example.net", "https://chat.example.net"), 101);
+    assert_eq!(ask(&own, "http://localhost"), 403, "another port");
+    assert_eq!(ask(&own, "http://evil.example"), 403);
+    server.stop();
+}
+
+#[test]
+fn only_allowed_hosts_are_answered() {
+    let server = Server::start(1, &["--allow-host", "localhost,*.example.org,[::1]:9"]);
+    let ask = |path: &str, host: &str| {
+        let request = String::from_utf8(upgrade_request(path, "")).expect("ASCII");
+        let request = request.replacen("Host: localhost\r\n", &format!("Host: {host}\r\n"), 1);
+        answer(&server, request.as_bytes()).status
+    };
+    for host in ["localhost", "LOCALHOST:7071", "a.example.org", "[::1]:9"] {
+        assert_eq!(ask("/echo", host), 101, "{host}");
+    }
+    for host in ["evil.example", "example.org", "[::1]", "[::1]:10", "localhost.evil.example"] {
+        assert_eq!(ask("/echo", host), 421, "{host}");
+    }
+    assert_eq!(ask("http://evil.example/echo", "localhost"), 421);
+    let plain = |path, host| {
+        answer(&server, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).status
+    };
+    assert_eq!((plain("/stats", "10.0.0.1"), plain("/", "10.0.0.1")), (421, 421));
+    assert_eq!(plain("/healthz", "10.0.0.1"), 200, "who asks for health may know no name");
+    assert_eq!(plain("/stats", "localhost"), 200);
+    let mut peer = Peer::connect(server.address());
+    let stats: serde_json::Value = serde_json::from_slice(&peer.get("/stats").body).expect("JSON");
+    assert_eq!(stats["connections_refused"]["misdirected"], 8);
+    server.stop();
+}
+
+#[test]
+fn a_required_subprotocol_is_required() {
+    let flags = ["--subprotocol", "chat,v2.chat", "--subprotocol-required", "true"];
+    let server = Server::start(1, &flags);
+    let ask = |lines: &str| answer(&server, &upgrade_request("/echo", lines));
+    let chosen = ask("Sec-WebSocket-Protocol: mqtt, v2.chat\r\n");
+    assert_eq!((chosen.status, chosen.header("sec-websocket-protocol")), (101, Some("v2.chat")));
+    for lines in ["", "Sec-WebSocket-Protocol: mqtt\r\n", "Sec-WebSocket-Protocol: CHAT\r\n"] {
+        let refused = ask(lines);
+        assert_eq!(refused.status, 400, "{lines}");
+        assert!(String::from_utf8_lossy(&refused.body).contains("Sec-WebSocket-Protocol"));
+    }
+    server.stop();
+}
+
+#[test]
 fn the_first_subprotocol_of_the_client_that_we_speak_is_chosen() {
     let server = Server::start(1, &["--subprotocol", "chat,v2.chat"]);
     let cases = [

@@ -59,7 +59,7 @@ impl Story {
         };
         change(&mut config, &mut chaos);
         let network = Rc::new(RefCell::new(Network::new(shards)));
-        let policy = Policy::new(&config).expect("a policy");
+        let policy = Policy::new(&config);
         let (stats, slots) = (Stats::new(shards), chaos.slots);
         let memory = Memory::default();
         let interest = InterestTable::new(shards);

@@ -69,7 +69,7 @@ impl World {
         let shards = settings.config.engine.shards;
         let network = Rc::new(RefCell::new(Network::new(shards)));
         let shared = Arc::new(Shared {
-            policy: Policy::new(&settings.config).expect("no origins, no subprotocols"),
+            policy: Policy::new(&settings.config),
             stats: Stats::new(shards),
             memory: Memory::default(),
             interest: InterestTable::new(shards),

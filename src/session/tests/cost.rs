@@ -30,7 +30,7 @@ impl Bare {
             session: Session::default(),
             output: Output::default(),
             limits: Limits::default(),
-            policy: Policy::new(&Config::default()).unwrap(),
+            policy: Policy::new(&Config::default()),
             codec: codec(&Limits::default()),
             out_bytes: 0,
         };

@@ -69,7 +69,7 @@ fn a_burst_goes_back_as_one_piece() {
         let rules = super::super::Rules {
             limits: &crate::config::Limits::default(),
             message_types: crate::config::MessageTypes::Any,
-            policy: &crate::http::Policy::new(&crate::config::Config::default()).unwrap(),
+            policy: &crate::http::Policy::new(&crate::config::Config::default()),
             serving: crate::http::Serving::Open,
             stats: &String::new,
             now_s: 0,

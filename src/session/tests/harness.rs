@@ -71,8 +71,10 @@ impl Harness {
             message_types: MessageTypes::Any,
             policy: Policy {
                 root: Root::Echo,
+                allow_host: Vec::new(),
                 allow_origin: Vec::new(),
                 subprotocols: Vec::new(),
+                subprotocol_required: false,
                 compression: None,
                 request_head_bytes: 1024,
                 request_headers: 16,

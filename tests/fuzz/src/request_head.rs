@@ -20,8 +20,10 @@ pub fn check(data: &[u8]) {
     let policy = Policy {
         compression: Some(Terms { server_takeover: true, client_takeover: true, window_bits: 15 }),
         root: if choice & 0x10 == 0 { Root::Echo } else { Root::Broadcast },
+        allow_host: Vec::new(),
         allow_origin: vec![ORIGIN.parse().expect("an origin")],
-        subprotocols: vec!["chat".to_owned()],
+        subprotocols: vec!["chat".parse().expect("a token")],
+        subprotocol_required: false,
         request_head_bytes: if choice & 0x20 == 0 { 512 } else { 64 },
         request_headers: if choice & 0x40 == 0 { 16 } else { 3 },
     };
@@ -101,7 +103,7 @@ fn upgrade_key(head: &[u8]) -> Option<String> {
         && lists("connection", "upgrade")
         && once("sec-websocket-version")? == "13"
         && is_nonce(&key)
-        && fields(head, "origin").iter().all(|origin| is_allowed(origin));
+        && fields(head, "origin").iter().all(|origin| is_allowed(origin, &host_of(head)));
     is_handshake.then_some(key)
 }
 
@@ -112,9 +114,42 @@ fn is_nonce(key: &str) -> bool {
     digits.len() == 22 && digits.bytes().all(is_digit)
 }
 
-fn is_allowed(origin: &str) -> bool {
+/// Whether a page of `origin` is allowed by the list, or is one of the server itself.
+fn is_allowed(origin: &str, host: &str) -> bool {
     let origin = origin.to_ascii_lowercase();
-    origin == ORIGIN || origin == format!("{ORIGIN}:443")
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let default = match scheme {
+        "http" => "80",
+        "https" => "443",
+        _ => return false,
+    };
+    let authority = with_port(authority, default);
+    (scheme, &*authority) == ("https", "a.org:443") || authority == with_port(host, default)
+}
+
+/// What the request was sent to: the authority of an absolute URL, else `Host`.
+fn host_of(head: &str) -> String {
+    let target = head.split(' ').nth(1).unwrap_or_default();
+    let authority = match target.split_once("://") {
+        Some((_, rest)) if !target.starts_with('/') => {
+            rest.split(['/', '?']).next().unwrap_or_default().to_owned()
+        }
+        _ => fields(head, "host").concat(),
+    };
+    authority.to_ascii_lowercase()
+}
+
+/// An authority whose port is written, and in one way.
+fn with_port(authority: &str, default: &str) -> String {
+    let end = authority.rfind(']').unwrap_or(0);
+    match authority[end..].find(':') {
+        Some(colon) => {
+            let (host, port) = authority.split_at(end + colon);
+            let port = port[1..].trim_start_matches('0');
+            format!("{host}:{}", if authority.ends_with(':') { default } else { port })
+        }
+        None => format!("{authority}:{default}"),
+    }
 }
 
 /// The values of all fields called `name`.
