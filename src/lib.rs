@@ -76,6 +76,8 @@
 //!
 //! * [`cli`], [`settings`], [`config`], [`limits`], [`logging`]: from flags, environment and file
 //!   to one effective configuration, each default and range in one place.
+//! * [`output`]: the log lines and counters on their way out, on threads of their own with bounded
+//!   queues: an output that nobody reads, or that is broken, loses them and stops nothing.
 //! * [`io`]: the only place that names io_uring. Trait [`io::Io`] is the seam: production plugs in
 //!   the ring, tests plug in a simulated kernel.
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
@@ -111,6 +113,7 @@ pub mod io;
 pub mod limits;
 pub mod logging;
 pub mod memory;
+pub mod output;
 pub mod serve;
 pub mod session;
 pub mod settings;

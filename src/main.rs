@@ -1,5 +1,6 @@
 //! The `ringwire` program.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -9,6 +10,7 @@ use ringwire::cli::{self, Action};
 use ringwire::config::Config;
 use ringwire::logging;
 use ringwire::memory::allocator;
+use ringwire::output::{self, STANDARD_ERROR};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -19,31 +21,27 @@ fn main() -> ExitCode {
         Ok(Action::Serve(config)) => serve(*config),
         Ok(Action::Bench(arguments)) => bench(&arguments),
         Ok(Action::Print(text)) => print(&text),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(REFUSED)
-        }
+        Err(error) => refuse(&error),
     }
 }
 
 fn serve(config: Config) -> ExitCode {
     logging::init(config.logs.level, config.logs.format);
-    match ringwire::serve::run(config) {
+    let status = match ringwire::serve::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            STANDARD_ERROR.write(format!("error: {error}\n").into_bytes());
             ExitCode::FAILURE
         }
-    }
+    };
+    output::flush();
+    status
 }
 
 fn bench(arguments: &Arguments) -> ExitCode {
     match bench::run(arguments) {
         Ok(verdict) => ExitCode::from(verdict.exit_status()),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(REFUSED)
-        }
+        Err(error) => refuse(&error),
     }
 }
 
@@ -53,10 +51,20 @@ fn print(text: &[u8]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: standard output: {error}");
+            complain(&format!("standard output: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+fn refuse(error: &dyn Display) -> ExitCode {
+    complain(error);
+    ExitCode::from(REFUSED)
+}
+
+/// Tells what is wrong. The exit status tells it as well, so nobody has to be able to read it.
+fn complain(error: &dyn Display) {
+    let _ = writeln!(io::stderr(), "error: {error}");
 }
 
 /// The exit status of a refused command line or setting, the one that `clap` uses as well.

@@ -1,6 +1,5 @@
 //! Starts the shards, each on its own pinned thread, and waits until they have drained.
 
-use std::io::Write;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +19,7 @@ use crate::io::probe::{Abilities, Ability, Refusal};
 use crate::io::waker::Waker;
 use crate::io::{Ring, RingOptions};
 use crate::memory::{Memory, Meter, Usage};
+use crate::output::STANDARD_OUTPUT;
 use crate::shard::{Shard, Shared};
 use crate::stats::Stats;
 
@@ -259,8 +259,7 @@ fn announce(listeners: &[Listener], shared: &Shared, abilities: Abilities) {
         shared.slots
     ));
     lines.push_str(&format!("kernel abilities {abilities}\n"));
-    // Nobody has to read it.
-    let _ = std::io::stdout().write_all(lines.as_bytes());
+    STANDARD_OUTPUT.write(lines.into_bytes());
     tracing::info!(shards, capacity, "serving");
 }
 

@@ -198,7 +198,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("config", &["limits"]),
     ("settings", &["config", "limits"]),
-    ("logging", &["config", "settings"]),
+    ("output", &[]),
+    ("logging", &["config", "output", "settings"]),
     ("memory", &[]),
     ("http", &["config", "wire"]),
     ("session", &["config", "wire", "http"]),
@@ -206,16 +207,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("hub", &["config", "wire"]),
     ("io", &["config", "limits", "wire"]),
     ("shard", &["config", "limits", "memory", "stats", "wire", "http", "session", "hub", "io"]),
-    ("control", &["config", "limits", "memory", "stats", "http", "hub", "io", "shard"]),
+    ("control", &["config", "limits", "memory", "output", "stats", "http", "hub", "io", "shard"]),
     (
         "serve",
         &[
-            "config", "limits", "memory", "stats", "wire", "http", "session", "hub", "io",
-            "control", "shard",
+            "config", "limits", "memory", "output", "stats", "wire", "http", "session", "hub",
+            "io", "control", "shard",
         ],
     ),
     ("bench", &["config", "limits", "wire", "io"]),
     ("cli", &["config", "limits", "settings", "logging", "serve", "bench"]),
     ("lib", &[]),
-    ("main", &["cli", "config", "limits", "settings", "logging", "memory", "serve", "bench"]),
+    (
+        "main",
+        &["cli", "config", "limits", "settings", "logging", "memory", "output", "serve", "bench"],
+    ),
 ];

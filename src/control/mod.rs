@@ -11,6 +11,7 @@ use crate::hub::Message;
 use crate::hub::mesh::Endpoint;
 use crate::io::waker::Waker;
 use crate::memory::{Meter, Pressure, Usage, allocator};
+use crate::output::{self, STANDARD_OUTPUT};
 use crate::shard::Shared;
 
 /// The control thread's own part of the mesh.
@@ -54,10 +55,13 @@ impl Control {
             let mut draining = false;
             loop {
                 tokio::select! {
-                    _ = snapshot.recv() => println!("{}", self.shared.report()),
+                    _ = snapshot.recv() => {
+                        STANDARD_OUTPUT.write(format!("{}\n", self.shared.report()).into_bytes());
+                    }
                     name = stop_signal(&mut terminate, &mut interrupt) => {
                         if std::mem::replace(&mut draining, true) {
                             tracing::warn!(signal = name, "second signal: ending at once");
+                            output::flush();
                             std::process::exit(ENDED_AT_ONCE);
                         }
                         let window = self.shared.config.drain;

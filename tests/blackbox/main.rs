@@ -16,6 +16,7 @@ mod framing;
 mod handshake;
 mod hostile;
 mod mass_disconnect;
+mod output;
 mod peer;
 mod server;
 mod slow_consumers;
