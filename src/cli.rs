@@ -15,11 +15,21 @@ use crate::settings::{FILE_KEY, Flags, Setting, SettingError, Settings, declarat
 /// What was asked for.
 pub enum Action {
     /// Run the server.
-    Serve(Box<Config>),
+    Serve {
+        /// With these settings.
+        config: Box<Config>,
+        /// What was found beside them and has no effect.
+        warnings: Vec<SettingError>,
+    },
     /// Measure a server.
     Bench(Box<Arguments>),
-    /// Print this text to standard output.
-    Print(Vec<u8>),
+    /// Print a text to standard output.
+    Print {
+        /// The text.
+        text: Vec<u8>,
+        /// What was found beside it and has no effect.
+        warnings: Vec<SettingError>,
+    },
 }
 
 impl Action {
@@ -36,14 +46,15 @@ impl Action {
             Some((CONFIG, matches)) => {
                 let settings = Settings::load(flags(matches), environment)?;
                 settings.resolve()?;
-                Ok(Self::Print(settings.to_toml().into_bytes()))
+                let text = settings.to_toml().into_bytes();
+                Ok(Self::Print { text, warnings: settings.warnings().to_vec() })
             }
             Some((BENCH, matches)) => {
                 let arguments = Arguments::from_arg_matches(matches);
                 Ok(Self::Bench(Box::new(arguments.unwrap_or_else(|error| error.exit()))))
             }
-            Some((COMPLETIONS, matches)) => Ok(Self::Print(completions(matches))),
-            Some((MAN, _)) => Ok(Self::Print(manual())),
+            Some((COMPLETIONS, matches)) => Ok(Self::print(completions(matches))),
+            Some((MAN, _)) => Ok(Self::print(manual())),
             Some((_, matches)) => Self::serve(matches, environment),
             None => Self::serve(matches, environment),
         }
@@ -54,7 +65,12 @@ impl Action {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, SettingError> {
         let settings = Settings::load(flags(matches), environment)?;
-        Ok(Self::Serve(Box::new(settings.resolve()?)))
+        let config = Box::new(settings.resolve()?);
+        Ok(Self::Serve { config, warnings: settings.warnings().to_vec() })
+    }
+
+    fn print(text: Vec<u8>) -> Self {
+        Self::Print { text, warnings: Vec::new() }
     }
 }
 
@@ -181,7 +197,7 @@ mod tests {
     fn config(line: &str) -> Config {
         let matches = command().try_get_matches_from(line.split_whitespace()).expect("accepted");
         match Action::from_matches(&matches, []) {
-            Ok(Action::Serve(config)) => *config,
+            Ok(Action::Serve { config, .. }) => *config,
             Ok(_) => panic!("{line}: does not serve"),
             Err(error) => panic!("{line}: {error}"),
         }

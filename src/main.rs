@@ -11,6 +11,7 @@ use ringwire::config::Config;
 use ringwire::logging;
 use ringwire::memory::allocator;
 use ringwire::output::{self, STANDARD_ERROR};
+use ringwire::settings::SettingError;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -18,15 +19,18 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     allocator::use_small_pages();
     match Action::from_matches(&cli::command().get_matches(), std::env::vars_os()) {
-        Ok(Action::Serve(config)) => serve(*config),
+        Ok(Action::Serve { config, warnings }) => serve(*config, &warnings),
         Ok(Action::Bench(arguments)) => bench(&arguments),
-        Ok(Action::Print(text)) => print(&text),
+        Ok(Action::Print { text, warnings }) => print(&text, &warnings),
         Err(error) => refuse(&error),
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, warnings: &[SettingError]) -> ExitCode {
     logging::init(config.logs.level, config.logs.format);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     let status = match ringwire::serve::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -46,25 +50,28 @@ fn bench(arguments: &Arguments) -> ExitCode {
 }
 
 /// Writes to standard output; a reader that has seen enough is no failure.
-fn print(text: &[u8]) -> ExitCode {
+fn print(text: &[u8], warnings: &[SettingError]) -> ExitCode {
+    for warning in warnings {
+        complain("warning", warning);
+    }
     match io::stdout().write_all(text).and_then(|()| io::stdout().flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("standard output: {error}"));
+            complain("error", &format!("standard output: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn refuse(error: &dyn Display) -> ExitCode {
-    complain(error);
+    complain("error", error);
     ExitCode::from(REFUSED)
 }
 
 /// Tells what is wrong. The exit status tells it as well, so nobody has to be able to read it.
-fn complain(error: &dyn Display) {
-    let _ = writeln!(io::stderr(), "error: {error}");
+fn complain(severity: &str, what: &dyn Display) {
+    let _ = writeln!(io::stderr(), "{severity}: {what}");
 }
 
 /// The exit status of a refused command line or setting, the one that `clap` uses as well.

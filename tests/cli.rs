@@ -108,14 +108,50 @@ fn unknown_names_are_refused_with_the_closest_one() {
     assert!(said.contains(&format!("key max-mesage ({path}, line 2)")), "{said}");
     assert!(said.contains("did you mean max-message?"), "{said}");
 
-    let said = refusal(&run(ringwire(&["serve"]).env("RINGWIRE_MAX_MESAGE", "5")));
-    assert!(said.contains("RINGWIRE_MAX_MESAGE: did you mean RINGWIRE_MAX_MESSAGE?"), "{said}");
-
     let said = refusal(&run(&mut ringwire(&["--max-mesage", "5"])));
     assert!(said.contains("'--max-message'"), "{said}");
+}
 
-    let output = run(ringwire(&["config"]).env("OTHER_MAX_MESAGE", "5"));
+#[test]
+fn unknown_variables_are_told_and_stop_nothing() {
+    let mut command = ringwire(&["config"]);
+    command.envs([("RINGWIRE_MAX_MESAGE", "5"), ("RINGWIRE_PORT", "7071")]);
+    let output = run(&mut command);
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let close = "warning: unknown environment variable RINGWIRE_MAX_MESAGE: did you mean \
+        RINGWIRE_MAX_MESSAGE?\n";
+    assert!(said.contains(close), "{said}");
+    assert!(said.contains("warning: unknown environment variable RINGWIRE_PORT: "), "{said}");
+    assert!(effective(&mut command).values().all(|(_, layer)| layer == "default"));
+
+    // A start that fails for want of memory has read its settings.
+    let mut command = ringwire(&["--listen", "127.0.0.1:0", "--log-format", "json"]);
+    command.args(["--max-memory", "16MiB", "--shards", "64", "--receive-buffers", "1"]);
+    let said = text(&run(command.env("RINGWIRE_MAX_MESAGE", "5")).stderr);
+    let line = said.lines().find(|line| line.contains("RINGWIRE_MAX_MESAGE")).expect("a warning");
+    assert!(line.contains("did you mean RINGWIRE_MAX_MESSAGE?") && line.contains("WARN"), "{line}");
+}
+
+#[test]
+fn variables_of_services_with_our_name_are_not_ours() {
+    let mut command = ringwire(&["config"]);
+    command.envs([
+        ("RINGWIRE_SERVICE_HOST", "10.0.0.1"),
+        ("RINGWIRE_SERVICE_PORT", "7071"),
+        ("RINGWIRE_SERVICE_PORT_WEB", "7071"),
+        ("RINGWIRE_PORT", "tcp://10.0.0.1:7071"),
+        ("RINGWIRE_PORT_7071_TCP", "tcp://10.0.0.1:7071"),
+        ("RINGWIRE_PORT_7071_TCP_ADDR", "10.0.0.1"),
+        ("RINGWIRE_PORT_7071_TCP_PORT", "7071"),
+        ("RINGWIRE_PORT_7071_TCP_PROTO", "tcp"),
+        ("RINGWIRE_ADMIN_SERVICE_HOST", "10.0.0.2"),
+        ("RINGWIRE_ADMIN_PORT_7072_UDP_ADDR", "10.0.0.2"),
+        ("OTHER_MAX_MESAGE", "5"),
+    ]);
+    let output = run(&mut command);
     assert!(output.status.success());
+    assert_eq!(text(&output.stderr), "");
 }
 
 #[test]

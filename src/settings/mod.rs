@@ -3,7 +3,7 @@
 //! for the day the stronger layer goes.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,7 @@ pub struct Settings {
     declared: Vec<Setting>,
     config: Config,
     origins: HashMap<&'static str, Origin>,
+    warnings: Vec<SettingError>,
 }
 
 /// What the command line says: the file, and each flag given with its values.
@@ -39,23 +40,29 @@ pub struct Flags {
 impl Default for Settings {
     /// Every setting as it is when nobody sets it.
     fn default() -> Self {
-        Self { declared: declarations(), config: Config::default(), origins: HashMap::new() }
+        Self {
+            declared: declarations(),
+            config: Config::default(),
+            origins: HashMap::new(),
+            warnings: Vec::new(),
+        }
     }
 }
 
 impl Settings {
     /// Puts the layers over each other. `environment` is every variable of the process; those that
-    /// do not start with `RINGWIRE_` are none of ours.
+    /// do not start with `RINGWIRE_` are none of ours, and of those that do, others than the person
+    /// who starts the server may have set some: an unknown one is a [warning](Self::warnings).
     ///
     /// # Errors
-    /// A file that cannot be read, a key or variable that does not exist, a value that its setting
-    /// does not take.
+    /// A file that cannot be read, a key that does not exist, a value that its setting does not
+    /// take.
     pub fn load(
         flags: Flags,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, SettingError> {
         let mut settings = Self::default();
-        let mut variables = settings.own_variables(environment)?;
+        let mut variables = settings.own_variables(environment);
         let file_variable = variables.remove(FILE_KEY).filter(|path| !path.is_empty());
         if let Some(path) = flags.file.or(file_variable.map(PathBuf::from)) {
             settings.apply_file(&path, &file::read(&path)?)?;
@@ -74,6 +81,11 @@ impl Settings {
     pub fn resolve(&self) -> Result<Config, SettingError> {
         relations::check(self, &self.config)?;
         Ok(self.config.clone())
+    }
+
+    /// What was found and has no effect: variables that look like ours and are not.
+    pub fn warnings(&self) -> &[SettingError] {
+        &self.warnings
     }
 
     /// The layer that decided `key`.
@@ -115,11 +127,11 @@ impl Settings {
         }
     }
 
-    /// Our variables by their keys.
+    /// Our variables by their keys; others of our name become warnings.
     fn own_variables(
-        &self,
+        &mut self,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<HashMap<&'static str, OsString>, SettingError> {
+    ) -> HashMap<&'static str, OsString> {
         let mut own = HashMap::new();
         for (name, value) in environment {
             let name = name.to_string_lossy();
@@ -130,12 +142,17 @@ impl Settings {
             let Some(key) = keys.find(|key| variable(key) == name) else {
                 let variables = self.declared.iter().map(|setting| variable(setting.key));
                 let closest = closest(&name, variables.chain([variable(FILE_KEY)]));
-                let (name, origin) = (name.into_owned(), Origin::Environment);
-                return Err(SettingError::Unknown { name, origin, closest });
+                if !is_service_link(&name, &value) {
+                    let (name, origin) = (name.into_owned(), Origin::Environment);
+                    self.warnings.push(SettingError::Unknown { name, origin, closest });
+                }
+                continue;
             };
             own.insert(key, value);
         }
-        Ok(own)
+        // The order of the environment is nobody's choice.
+        self.warnings.sort_by_key(ToString::to_string);
+        own
     }
 
     /// Puts what a configuration file says over what there is; `path` is how to call the file.
@@ -212,6 +229,25 @@ fn closest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
         .filter(|(similarity, _)| *similarity > SIMILARITY_LEAST)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, other)| other)
+}
+
+/// Whether a variable with our prefix is one that Kubernetes gives to all containers beside a
+/// Service called `ringwire` or `ringwire-...`, or Docker to those linked to such a container: its
+/// host and ports (Kubernetes, "Accessing the Service", environment variables).
+fn is_service_link(name: &str, value: &OsStr) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let names_port = |(_, rest): (&str, &str)| {
+        let mut parts = rest.split('_');
+        parts.next().is_some_and(is_number)
+            && parts.next().is_some_and(|part| ["TCP", "UDP", "SCTP"].contains(&part))
+    };
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.rsplit_once("_PORT_").is_some_and(names_port)
+        || name.split_once("_PORT_").is_some_and(names_port)
+        // Such as tcp://10.0.0.1:7071; a number would be somebody's idea of --listen.
+        || (name.ends_with("_PORT") && value.to_string_lossy().contains("://"))
 }
 
 fn is_bare(item: &str) -> bool {
