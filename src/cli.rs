@@ -215,7 +215,7 @@ mod tests {
     fn every_flag_reaches_its_own_field() {
         let line = "ringwire --listen [::1]:9,unix:/run/a --listen 0.0.0.0:0 --root broadcast \
             --allow-origin https://a.org --allow-origin *.b.org --subprotocol x,y \
-            --subprotocol-required true --allow-host a.org:81,*.b.org \
+            --subprotocol-required true --allow-host a.org:81,*.b.org --raise-nofile false \
             --message-types binary --slow-consumer drop-oldest --drain 11s --log-level warn \
             --log-format json --shards 12 --pin false --receive-buffers 64 \
             --receive-buffer-size 32KiB --park-after off --broadcast-ring 4 \
@@ -263,6 +263,7 @@ mod tests {
             engine: Engine {
                 shards: 12,
                 pin: false,
+                raise_nofile: false,
                 receive_buffers: 64,
                 receive_buffer_bytes: 32 << 10,
                 park_after: None,

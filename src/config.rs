@@ -134,6 +134,8 @@ pub struct Engine {
     pub shards: usize,
     /// Whether shard threads are pinned to cores, round robin.
     pub pin: bool,
+    /// Whether the soft `RLIMIT_NOFILE` is raised to the hard one at the start.
+    pub raise_nofile: bool,
     /// Receive buffers of a shard, a power of two up to 32,768.
     pub receive_buffers: u16,
     /// Bytes of one receive buffer.
@@ -254,6 +256,7 @@ impl Default for Engine {
         Self {
             shards: available_cores().clamp(limits::SHARDS.least, limits::SHARDS.most),
             pin: true,
+            raise_nofile: true,
             receive_buffers: limits::RECEIVE_BUFFERS.default,
             receive_buffer_bytes: limits::RECEIVE_BUFFER_BYTES.default,
             park_after: limits::PARK_AFTER.default,

@@ -72,6 +72,14 @@
 //! connection owns it from its first compressed message on. Broadcasts are compressed once for all
 //! subscribers of a class of windows ([`hub::run`]), at the first of them that is met.
 //!
+//! # When a part fails
+//!
+//! A shard whose ring fails loses its connections: it counts them as closed, leaves the mesh, and
+//! tells the main thread, which logs it and has the control thread drain all others ([`serve`]).
+//! The process ends with status 1. Going on without the shard would refuse its share of clients,
+//! and a ring set up anew would meet the same lack of memory. A control thread that fails drains
+//! the server as well, because nobody could stop it any more.
+//!
 //! # Modules, in the order of the data
 //!
 //! * [`cli`], [`settings`], [`config`], [`limits`], [`logging`]: from flags, environment and file

@@ -1,12 +1,17 @@
 //! Starts the shards, each on its own pinned thread, and waits until they have drained.
 
+use std::fmt;
 use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use core_affinity::CoreId;
+use rlimit::Resource;
+use tokio::sync::Notify;
+
+use supervision::Ended;
+pub use supervision::Part;
 
 use crate::config::{Config, ListenAddress};
 use crate::control::Control;
@@ -22,6 +27,8 @@ use crate::memory::{Memory, Meter, Usage};
 use crate::output::STANDARD_OUTPUT;
 use crate::shard::{Shard, Shared};
 use crate::stats::Stats;
+
+mod supervision;
 
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +61,24 @@ pub enum ServeError {
         /// Bytes that may be.
         limit_bytes: u64,
     },
+    /// No descriptor is left for the control plane.
+    #[error(
+        "no descriptors are left for the control thread ({error}): RLIMIT_NOFILE is {limit}, and \
+         each shard takes one for its ring and one for each listener; raise it (`ulimit -n`, \
+         `LimitNOFILE=` of systemd), or start fewer --shards"
+    )]
+    Descriptors {
+        /// The soft limit.
+        limit: u32,
+        /// What the kernel said.
+        error: std::io::Error,
+    },
     /// The control plane failed.
     #[error("the control thread failed: {0}")]
     Control(std::io::Error),
+    /// A thread panicked, which the log has told more of.
+    #[error("{0} panicked, which is a fault of this program")]
+    Panic(Part),
 }
 
 /// What a shard needs that other shards make.
@@ -65,20 +87,15 @@ struct Neighbours {
     rings: Vec<RawFd>,
 }
 
-/// A shard's thread, from its start to the hand-over of its neighbours.
-struct ShardThread {
-    handle: JoinHandle<Result<(), ServeError>>,
-    neighbours: Sender<Neighbours>,
-}
-
 /// What a shard's thread tells once: that its ring is set up, or why not.
 type Ready = (usize, Result<RawFd, Refusal>);
 
-/// Runs the server until a signal has drained it.
+/// Runs the server until a signal has drained it, or the failure of one of its threads.
 ///
 /// # Errors
 /// A [`ServeError`] that names the cause and, where there is one, the fix.
 pub fn run(config: Config) -> Result<(), ServeError> {
+    let descriptors = Descriptors::limit(config.engine.raise_nofile);
     let abilities = abilities(&config)?;
     let policy = Policy::new(&config);
     let shards = config.engine.shards;
@@ -88,25 +105,28 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     }
     let meter = Meter::new(config.limits.memory_bytes);
     let (stats, memory) = (Stats::new(shards), Memory::default());
-    let (slots, interest) = (descriptor_limit(), InterestTable::new(shards));
+    let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
     let shared = Arc::new(Shared { stats, memory, interest, slots, policy, config });
     let (ready, is_ready) = channel();
-    let threads = start_threads(&shared, abilities, &mut listeners, &ready)?;
+    let (ended, has_ended) = channel();
+    let threads = start_threads(&shared, abilities, &mut listeners, &ready, &ended)?;
     let rings = gather_rings(shards, &is_ready)?;
     require_memory(&meter)?;
     let mut endpoints = Mesh::new(shards + 1, shared.config.engine.broadcast_ring_slots);
-    let control = endpoints.pop().map(|endpoint| (endpoint, rings.clone()));
-    let mut handles = Vec::with_capacity(shards);
-    for (thread, endpoint) in threads.into_iter().zip(endpoints) {
-        // A thread that has ended meanwhile tells why when it is joined.
-        let _ = thread.neighbours.send(Neighbours { endpoint, rings: rings.clone() });
-        handles.push(thread.handle);
+    let failure = Arc::new(Notify::new());
+    Control::require_descriptors()
+        .map_err(|error| ServeError::Descriptors { limit: descriptors.now, error })?;
+    if let Some(endpoint) = endpoints.pop() {
+        let waker = Waker::new(rings.clone()).map_err(ServeError::Control)?;
+        let control = Control::new(endpoint, waker, meter, failure.clone(), shared.clone());
+        start_control(control, &ended, &has_ended)?;
     }
-    if let Some((endpoint, rings)) = control {
-        start_control(endpoint, rings, meter, shared.clone())?;
+    for (neighbours, endpoint) in threads.into_iter().zip(endpoints) {
+        // A thread that has ended meanwhile has told why.
+        let _ = neighbours.send(Neighbours { endpoint, rings: rings.clone() });
     }
-    announce(&listeners, &shared, abilities);
-    let result = join(handles);
+    announce(&listeners, &shared, abilities, descriptors);
+    let result = supervision::wait(shards, &has_ended, || failure.notify_one());
     tracing::info!("stopped");
     result
 }
@@ -127,7 +147,8 @@ fn start_threads(
     abilities: Abilities,
     listeners: &mut [Listener],
     ready: &Sender<Ready>,
-) -> Result<Vec<ShardThread>, ServeError> {
+    ended: &Sender<Ended>,
+) -> Result<Vec<Sender<Neighbours>>, ServeError> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let engine = &shared.config.engine;
     let options = RingOptions {
@@ -141,25 +162,15 @@ fn start_threads(
         .map(|number| {
             let sockets = listeners.iter_mut().filter_map(Listener::take_socket).collect();
             let core = if engine.pin { cores.get(number % cores.len().max(1)) } else { None };
-            start_thread(number, core.copied(), options.clone(), sockets, shared, ready)
+            let (core, options) = (core.copied(), options.clone());
+            let (neighbours, given) = channel();
+            let (shared, ready) = (shared.clone(), ready.clone());
+            supervision::spawn(Part::Shard(number), ended, move || {
+                run_shard(number, core, &options, sockets, shared, &ready, &given)
+            })?;
+            Ok(neighbours)
         })
         .collect()
-}
-
-fn start_thread(
-    number: usize,
-    core: Option<CoreId>,
-    options: RingOptions,
-    sockets: Vec<OwnedFd>,
-    shared: &Arc<Shared>,
-    ready: &Sender<Ready>,
-) -> Result<ShardThread, ServeError> {
-    let (neighbours, given) = channel();
-    let (shared, ready) = (shared.clone(), ready.clone());
-    let body = move || run_shard(number, core, &options, sockets, shared, &ready, &given);
-    let name = format!("shard-{number}");
-    let handle = std::thread::Builder::new().name(name).spawn(body).map_err(ServeError::Thread)?;
-    Ok(ShardThread { handle, neighbours })
 }
 
 fn run_shard(
@@ -216,33 +227,28 @@ fn require_memory(meter: &Meter) -> Result<(), ServeError> {
 
 /// Starts the control thread and waits until it catches signals. It ends with the process.
 fn start_control(
-    endpoint: Endpoint<Message>,
-    rings: Vec<RawFd>,
-    meter: Meter,
-    shared: Arc<Shared>,
+    control: Control,
+    ended: &Sender<Ended>,
+    has_ended: &Receiver<Ended>,
 ) -> Result<(), ServeError> {
     let (ready, is_ready) = channel();
-    let failed = ready.clone();
-    let body = move || {
-        let run = || {
-            let waker = Waker::new(rings)?;
-            Control::new(endpoint, waker, meter, shared).run(move || {
-                let _ = ready.send(Ok(()));
-            })
-        };
-        if let Err(error) = run() {
-            let _ = failed.send(Err(error));
-        }
-    };
-    let name = "control".to_owned();
-    std::thread::Builder::new().name(name).spawn(body).map_err(ServeError::Thread)?;
-    static SILENT: OnceLock<&str> = OnceLock::new();
-    let silent = || std::io::Error::other(*SILENT.get_or_init(|| "it ended without a word"));
-    is_ready.recv().unwrap_or_else(|_| Err(silent())).map_err(ServeError::Control)
+    supervision::spawn(Part::Control, ended, move || {
+        let result = control.run(move || {
+            let _ = ready.send(());
+        });
+        result.map_err(ServeError::Control)
+    })?;
+    // The shards wait for their neighbours, so if anybody has ended, it is the control thread.
+    is_ready.recv().or_else(|_| has_ended.recv().map_or(Ok(()), |(_, result)| result))
 }
 
 /// Tells on standard output where the server listens and what it can hold.
-fn announce(listeners: &[Listener], shared: &Shared, abilities: Abilities) {
+fn announce(
+    listeners: &[Listener],
+    shared: &Shared,
+    abilities: Abilities,
+    descriptors: Descriptors,
+) {
     let shards = shared.config.engine.shards;
     let capacity = shared.capacity() * shards;
     let mut lines = String::new();
@@ -254,30 +260,58 @@ fn announce(listeners: &[Listener], shared: &Shared, abilities: Abilities) {
         lines.push_str(&format!("listening on {url}\n"));
     }
     lines.push_str(&format!(
-        "{shards} shards of {} connections each: {capacity} in all (RLIMIT_NOFILE is {})\n",
+        "{shards} shards of {} connections each: {capacity} in all ({descriptors})\n",
         shared.capacity(),
-        shared.slots
     ));
     lines.push_str(&format!("kernel abilities {abilities}\n"));
     STANDARD_OUTPUT.write(lines.into_bytes());
     tracing::info!(shards, capacity, "serving");
 }
 
-fn join(handles: Vec<JoinHandle<Result<(), ServeError>>>) -> Result<(), ServeError> {
-    for handle in handles {
-        match handle.join() {
-            Ok(result) => result?,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-    Ok(())
+/// The soft limit of open files, which is also the most a ring's table of registered files may
+/// hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Descriptors {
+    before: u32,
+    now: u32,
 }
 
-/// The limit of open files, which is the most a ring's table of registered files may hold.
-fn descriptor_limit() -> u32 {
-    rlimit::Resource::NOFILE
-        .get_soft()
-        .map_or(SLOTS_DEFAULT, |soft| u32::try_from(soft).unwrap_or(SLOTS_MAX).min(SLOTS_MAX))
+impl Descriptors {
+    /// The limit, first raised to the hard one if it may be: the soft one is low for the sake of
+    /// programs that use `select`, which fails with larger numbers (systemd, "File Descriptor
+    /// Limits").
+    fn limit(may_raise: bool) -> Self {
+        let narrow = |limit: u64| u32::try_from(limit).unwrap_or(u32::MAX);
+        let Ok((soft, hard)) = Resource::NOFILE.get() else {
+            return Self { before: SLOTS_DEFAULT, now: SLOTS_DEFAULT };
+        };
+        let before = narrow(soft);
+        if !may_raise || soft >= hard {
+            return Self { before, now: before };
+        }
+        match Resource::NOFILE.set(hard, hard) {
+            Ok(()) => Self { before, now: narrow(hard) },
+            Err(error) => {
+                tracing::warn!(soft, hard, %error, "RLIMIT_NOFILE cannot be raised");
+                Self { before, now: before }
+            }
+        }
+    }
+
+    /// Slots of a ring's table.
+    fn slots(self) -> u32 {
+        self.now.min(SLOTS_MAX)
+    }
+}
+
+impl fmt::Display for Descriptors {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "RLIMIT_NOFILE is {}", self.now)?;
+        match self.before == self.now {
+            true => Ok(()),
+            false => write!(formatter, ", raised from {}", self.before),
+        }
+    }
 }
 
 /// Slots when the limit cannot be read.

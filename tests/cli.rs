@@ -336,6 +336,7 @@ const ROWS: &[Row] = &[
         r#"["unix:/run/ringwire.sock", "0.0.0.0:3"]"#, r#"["127.0.0.1:4", "[::]:5"]"#]),
     row("shards", "11", "12", "13", ["11", "12", "13"]),
     row("pin", "false", "true", "false", ["false", "true", "false"]),
+    row("raise-nofile", "false", "true", "false", ["false", "true", "false"]),
     row("receive-buffers", "64", "128", "256", ["64", "128", "256"]),
     row("receive-buffer-size", "4KiB", "8192", r#""16KiB""#, [r#""4KiB""#, r#""8KiB""#,
         r#""16KiB""#]),

@@ -2,10 +2,14 @@
 //! memory. It talks to the shards through the mesh, as they do among themselves, and never touches
 //! a connection.
 
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tokio_uring::Runtime;
 
 use crate::hub::Message;
 use crate::hub::mesh::Endpoint;
@@ -23,43 +27,63 @@ pub struct Control {
     logged: Option<Instant>,
     /// When shards were last asked to give back what they do not need.
     reminded: Option<Instant>,
+    /// Asks for the end of the server on behalf of a shard that has failed.
+    failure: Arc<Notify>,
+    is_draining: bool,
     shared: Arc<Shared>,
 }
 
 impl Control {
-    /// A control plane that speaks through `endpoint`, wakes shards with `waker` and watches
-    /// `meter`.
+    /// A control plane that speaks through `endpoint`, wakes shards with `waker`, watches `meter`
+    /// and drains when `failure` is notified.
     pub fn new(
         mut endpoint: Endpoint<Message>,
         waker: Waker,
         meter: Meter,
+        failure: Arc<Notify>,
         shared: Arc<Shared>,
     ) -> Self {
         endpoint.stop_reading();
-        Self { endpoint, waker, meter, logged: None, reminded: None, shared }
+        let (logged, reminded, is_draining) = (None, None, false);
+        Self { endpoint, waker, meter, logged, reminded, failure, is_draining, shared }
     }
 
-    /// Answers signals until the process ends: SIGTERM and SIGINT drain it, and a second one ends
-    /// it at once; SIGUSR1 prints the counters on standard output. Where memory has a limit,
-    /// measures it again and again.
+    /// Sees that there are descriptors for what [`run`](Self::run) needs, parts of which panic
+    /// without.
     ///
     /// # Errors
-    /// When the signals cannot be caught.
-    pub fn run(mut self, ready: impl FnOnce()) -> std::io::Result<()> {
-        tokio_uring::start(async move {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
+    /// When there are not.
+    pub fn require_descriptors() -> io::Result<()> {
+        let open = |_| File::open("/dev/null");
+        (0..DESCRIPTORS).map(open).collect::<io::Result<Vec<_>>>().map(drop)
+    }
+
+    /// Answers signals until the process ends: SIGTERM, SIGINT and SIGHUP drain it, and a second
+    /// one ends it at once; SIGUSR1 prints the counters on standard output. Where memory has a
+    /// limit, measures it again and again.
+    ///
+    /// # Errors
+    /// When the signals cannot be caught, or come no more. The server, which nobody could stop
+    /// then, drains as this is dropped.
+    pub fn run(mut self, ready: impl FnOnce()) -> io::Result<()> {
+        let runtime = Runtime::new(&tokio_uring::builder())?;
+        runtime.block_on(async move {
+            let mut stops = StopSignals::new()?;
             let mut snapshot = signal(SignalKind::user_defined1())?;
             let mut pause = self.watch_memory();
             ready();
-            let mut draining = false;
+            let failure = self.failure.clone();
+            let mut is_asked_to_stop = false;
             loop {
                 tokio::select! {
-                    _ = snapshot.recv() => {
-                        STANDARD_OUTPUT.write(format!("{}\n", self.shared.report()).into_bytes());
+                    signal = snapshot.recv() => {
+                        signal.ok_or_else(no_more_signals)?;
+                         STANDARD_OUTPUT.write(format!("{}\n", self.shared.report()).into_bytes());
                     }
-                    name = stop_signal(&mut terminate, &mut interrupt) => {
-                        if std::mem::replace(&mut draining, true) {
+                    () = failure.notified() => self.drain(),
+                    name = stops.next() => {
+                        let name = name?;
+                        if std::mem::replace(&mut is_asked_to_stop, true) {
                             tracing::warn!(signal = name, "second signal: ending at once");
                             output::flush();
                             std::process::exit(ENDED_AT_ONCE);
@@ -78,12 +102,24 @@ impl Control {
     }
 
     fn drain(&mut self) {
+        if std::mem::replace(&mut self.is_draining, true) {
+            return;
+        }
         // The control thread sends nothing else, so its ring has room for this.
         if self.endpoint.publish(Message::Drain, 0).is_err() {
             tracing::warn!("the shards do not read their messages");
         }
-        for participant in self.endpoint.take_wakeups() {
-            self.waker.wake(participant);
+        // All of them, not only those who wait for a message: a shard that has failed could wake
+        // nobody who waits for it.
+        self.endpoint.take_wakeups().for_each(drop);
+        self.wake_all();
+    }
+
+    fn wake_all(&mut self) {
+        for shard in 0..self.shared.config.engine.shards {
+            if let Err(error) = self.waker.wake(shard) {
+                tracing::warn!(shard, %error, "a shard could not be woken");
+            }
         }
     }
 
@@ -118,9 +154,7 @@ impl Control {
                 let (used, limit) = (usage.used_bytes, usage.limit_bytes);
                 tracing::warn!(used, limit, pressure = after.name(), "memory");
             }
-            for shard in 0..self.shared.config.engine.shards {
-                self.waker.wake(shard);
-            }
+            self.wake_all();
         }
         let Some(spare_bytes) = usages.iter().map(|usage| usage.spare_bytes()).min() else {
             return (!self.meter.is_empty()).then_some(PAUSE_UNLIMITED);
@@ -149,13 +183,47 @@ impl Control {
     }
 }
 
-async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.drain();
     }
 }
 
+/// The signals that stop the server. A terminal that is closed sends SIGHUP; to take it for a
+/// request to read the configuration again would promise what is not done.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl StopSignals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> io::Result<&'static str> {
+        let (signal, name) = tokio::select! {
+            signal = self.terminate.recv() => (signal, "SIGTERM"),
+            signal = self.interrupt.recv() => (signal, "SIGINT"),
+            signal = self.hang_up.recv() => (signal, "SIGHUP"),
+        };
+        signal.map(|()| name).ok_or_else(no_more_signals)
+    }
+}
+
+fn no_more_signals() -> io::Error {
+    io::Error::other("signals are not delivered any more")
+}
+
+/// Descriptors of the control thread: two rings, an epoll with its wake-up, a pair of sockets for
+/// signals, and files that tell how much memory is in use; with some to spare.
+const DESCRIPTORS: usize = 16;
 /// The exit status after a second signal.
 const ENDED_AT_ONCE: i32 = 1;
 /// Between two measurements: long enough for what was shed to be given back.

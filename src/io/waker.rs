@@ -3,11 +3,13 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::thread;
+use std::time::Duration;
 
 use io_uring::types::Fd;
 use io_uring::{IoUring, opcode};
 
-use super::ring::MESSAGE;
+use super::ring::{MESSAGE, check};
 use super::token::{Key, Token, Verb};
 
 /// A small ring for `MSG_RING` (kernel 5.18).
@@ -26,15 +28,103 @@ impl Waker {
     }
 
     /// Wakes one shard; one that has ended needs no waking.
-    pub fn wake(&mut self, participant: usize) {
-        let Some(&descriptor) = self.participants.get(participant) else { return };
+    ///
+    /// A wake-up that fails for want of memory is tried again for some seconds, as whoever sent a
+    /// message relies on it.
+    ///
+    /// # Errors
+    /// The last failure.
+    pub fn wake(&mut self, participant: usize) -> io::Result<()> {
+        let Some(&descriptor) = self.participants.get(participant) else { return Ok(()) };
+        persist(|| self.try_wake(descriptor))
+    }
+
+    fn try_wake(&mut self, descriptor: RawFd) -> io::Result<()> {
         let message = Token::new(Verb::Wake, Key { index: 0, generation: MESSAGE }).to_bits();
         let entry = opcode::MsgRingData::new(Fd(descriptor), 0, message, None).build();
-        // SAFETY: the request points to no memory.
-        let pushed = unsafe { self.ring.submission().push(&entry) };
-        if pushed.is_ok() {
-            let _ = self.ring.submit_and_wait(1);
+        if self.ring.submission().is_empty() {
+            // SAFETY: the request points to no memory.
+            unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;
         }
-        self.ring.completion().for_each(drop);
+        // The request is one at a time, so the completion is its own.
+        loop {
+            match self.ring.submit_and_wait(1) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(_) => {}
+            }
+            if let Some(completion) = self.ring.completion().next() {
+                return check(completion.result()).map(drop).map_err(io::Error::from_raw_os_error);
+            }
+        }
+    }
+}
+
+/// Repeats `attempt` while the kernel has no memory for it, a little later each time.
+fn persist(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    let mut pause = PAUSE_LEAST;
+    loop {
+        match attempt() {
+            Err(error) if is_passing(&error) && pause <= PAUSE_MOST => {
+                thread::sleep(pause);
+                pause *= 2;
+            }
+            // Its ring is closed, and its descriptor may belong to something else by now.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EBADF | libc::EBADFD)) => {
+                return Ok(());
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether a wake-up failed for a reason that passes: no memory for the request, or for the
+/// completion of a shard that has many to take.
+fn is_passing(error: &io::Error) -> bool {
+    let reasons = [libc::ENOMEM, libc::EAGAIN, libc::EBUSY, libc::EOVERFLOW];
+    error.raw_os_error().is_some_and(|reason| reasons.contains(&reason))
+}
+
+/// Before the first repetition; each further one waits twice as long.
+const PAUSE_LEAST: Duration = Duration::from_millis(1);
+/// Before the last repetition: some two seconds after the first attempt.
+const PAUSE_MOST: Duration = Duration::from_millis(1024);
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn what_passes_is_waited_for_and_what_does_not_is_told() {
+        for reason in [libc::ENOMEM, libc::EAGAIN, libc::EBUSY, libc::EOVERFLOW] {
+            let mut failures = 3;
+            let attempt = || match failures {
+                0 => Ok(()),
+                _ => {
+                    failures -= 1;
+                    Err(io::Error::from_raw_os_error(reason))
+                }
+            };
+            assert!(persist(attempt).is_ok());
+            assert_eq!(failures, 0);
+        }
+        let mut attempts = 0;
+        let failed = persist(|| {
+            attempts += 1;
+            Err(io::Error::from_raw_os_error(libc::EINVAL))
+        });
+        assert_eq!((failed.unwrap_err().raw_os_error(), attempts), (Some(libc::EINVAL), 1));
+    }
+
+    #[test]
+    fn a_shard_that_has_ended_needs_no_waking() {
+        let no_descriptor = i32::MAX;
+        let no_ring = std::fs::File::open("/dev/null").unwrap();
+        let mut waker = Waker::new(vec![no_descriptor, no_ring.as_raw_fd()]).unwrap();
+        assert!(waker.wake(0).is_ok());
+        assert!(waker.wake(1).is_ok());
+        assert!(waker.wake(2).is_ok());
     }
 }

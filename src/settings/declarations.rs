@@ -59,6 +59,12 @@ fn engine() -> Vec<Row> {
             one(boolean(), |config| &mut config.engine.pin),
         ),
         (
+            "raise-nofile",
+            "BOOLEAN",
+            "Raise the soft RLIMIT_NOFILE, which bounds a shard's connections, to the hard one",
+            one(boolean(), |config| &mut config.engine.raise_nofile),
+        ),
+        (
             "receive-buffers",
             "COUNT",
             "Receive buffers of a shard, shared by its connections",
@@ -318,7 +324,7 @@ fn stop() -> Vec<Row> {
     vec![(
         "drain",
         "TIME",
-        "On SIGTERM or SIGINT, spread the closing of all connections over this time",
+        "On SIGTERM, SIGINT or SIGHUP, spread the closing of all connections over this time",
         one(duration(&limits::DRAIN), |config| &mut config.drain),
     )]
 }

@@ -40,8 +40,9 @@ use crate::hub::mesh::Endpoint;
 use crate::hub::topics::{Publication, Topics};
 use crate::io::{Event, Io, Key};
 use crate::memory::{Memory, Pressure, Signal};
-use crate::session::{Budget, Output};
+use crate::session::{Budget, Initiator, Output};
 use crate::stats::{ShardStats, Stats};
+use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::{self, Codec};
 
 /// What all shards of a process share.
@@ -199,7 +200,10 @@ impl<I: Io> Shard<I> {
     /// When the kernel refuses to go on.
     pub fn run(mut self, clock: impl Fn() -> Duration) -> std::io::Result<()> {
         loop {
-            self.submit(clock())?;
+            if let Err(error) = self.submit(clock()) {
+                self.fail();
+                return Err(error);
+            }
             if !self.turn(clock()) {
                 return self.leave();
             }
@@ -257,6 +261,19 @@ impl<I: Io> Shard<I> {
             self.io.wake(participant);
         }
         self.io.submit(Some(Duration::ZERO))
+    }
+
+    /// The kernel refuses to go on: the connections are lost, and no other shard may wait for what
+    /// this one reads. Its ring cannot wake anybody any more, so whoever hears of the failure must
+    /// wake all shards.
+    fn fail(mut self) {
+        for key in self.connections.keys() {
+            self.count_close(key, Initiator::Local, CloseCode::ABNORMAL);
+        }
+        for gauge in [&self.stats().connections_open, &self.stats().websockets_open] {
+            gauge.subtract(gauge.value());
+        }
+        self.endpoint.leave();
     }
 
     /// The counters of this shard.

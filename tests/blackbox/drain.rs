@@ -8,7 +8,7 @@ use crate::server::{Server, wait_until};
 
 #[test]
 fn every_connection_gets_1001_and_the_process_ends_with_0() {
-    for (shards, signal) in SHARD_COUNTS.into_iter().zip(["TERM", "INT", "TERM"]) {
+    for (shards, signal) in SHARD_COUNTS.into_iter().zip(["TERM", "INT", "HUP"]) {
         let mut server = Server::start(shards, &["--drain", "1s"]);
         let mut peers: Vec<_> = (0..50)
             .map(|number| {
@@ -80,6 +80,34 @@ fn queued_data_is_delivered_before_the_close() {
 }
 
 #[test]
+fn answers_to_plain_requests_are_delivered_before_the_end() {
+    let mut server = Server::start(1, &["--drain", "1h", "--max-backlog", "32MiB"]);
+    let page_bytes = Peer::connect(server.address()).get("/").body.len();
+    let requests = QUEUED_BYTES / page_bytes;
+    let mut reader = Peer::connect_narrow(server.address());
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    reader.send(&request.repeat(requests));
+    wait_until("all requests have arrived", || {
+        server.stats().bytes_in() >= (requests * request.len()) as u64
+    });
+    server.signal("TERM");
+    let mut plain = Peer::connect(server.address());
+    wait_until("the server drains", || {
+        let is_draining = plain.get("/healthz").status == 503;
+        plain = Peer::connect(server.address());
+        is_draining
+    });
+    // Whole answers all of them; the last says that requests behind it are not answered any more.
+    let mut is_last = false;
+    while !is_last {
+        let response = reader.read_response();
+        assert_eq!((response.status, response.body.len()), (200, page_bytes));
+        is_last = response.header("connection") == Some("close");
+    }
+    assert!(server.wait().success());
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let mut server = Server::start(1, &["--drain", "1h", "--close-timeout", "1h"]);
     let mut plain = Peer::connect(server.address());
@@ -118,5 +146,7 @@ fn sized(number: usize) -> Vec<u8> {
     payload
 }
 
+/// More than the kernel takes for a socket (4 MiB), less than the backlog may hold.
+const QUEUED_BYTES: usize = 8 << 20;
 /// Of 8 KiB each: more than the kernel takes for a socket (4 MiB), less than the backlog may hold.
 const QUEUED: usize = 1000;

@@ -18,6 +18,7 @@ mod hostile;
 mod mass_disconnect;
 mod output;
 mod peer;
+mod process;
 mod server;
 mod slow_consumers;
 mod timers;

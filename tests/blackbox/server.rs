@@ -39,7 +39,16 @@ impl Server {
 
     /// Starts with these listeners and waits until all TCP ones are announced.
     pub fn start_on(listeners: &[&str], shards: usize, flags: &[&str]) -> Self {
-        let mut command = Self::command();
+        Self::start_as(Self::command(), listeners, shards, flags)
+    }
+
+    /// The same with a command that ends in the program itself.
+    pub fn start_as(
+        mut command: Command,
+        listeners: &[&str],
+        shards: usize,
+        flags: &[&str],
+    ) -> Self {
         command.arg("--shards").arg(shards.to_string());
         for listener in listeners {
             command.args(["--listen", listener]);
@@ -88,6 +97,11 @@ impl Server {
     /// A file of the process below `/proc`, such as `maps`.
     pub fn process_path(&self, name: &str) -> PathBuf {
         Path::new("/proc").join(self.child.id().to_string()).join(name)
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal, named as `kill` names it: `TERM`, `INT`, `USR1`.
@@ -170,6 +184,11 @@ impl Stats {
     pub fn connections_refused(&self) -> u64 {
         let reasons = self.0["connections_refused"].as_object().expect("an object by reason");
         reasons.values().map(|count| count.as_u64().expect("a count")).sum()
+    }
+
+    /// Bytes received.
+    pub fn bytes_in(&self) -> u64 {
+        self.count(&["bytes_in"])
     }
 
     /// Messages received.

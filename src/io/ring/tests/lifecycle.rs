@@ -100,7 +100,7 @@ fn rings_wake_each_other_and_a_waker_wakes_them() {
         rig.ring.wake(1);
         rig.expect_nothing();
         acknowledged.recv().unwrap();
-        Waker::new(participants).unwrap().wake(1);
+        Waker::new(participants).unwrap().wake(1).unwrap();
         acknowledged.recv().unwrap();
         assert!(matches!(rig.next(), Event::Woken));
         acknowledged.recv().unwrap();

@@ -1,0 +1,179 @@
+//! The process around the service: its descriptors, its socket files, restarts, and the failure of
+//! a part of it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::HANG;
+use crate::peer::{Peer, TEXT};
+use crate::server::{Server, socket_path, wait_until};
+
+#[test]
+fn a_server_that_was_killed_is_replaced_at_once() {
+    let path = socket_path("killed");
+    let unix = format!("unix:{}", path.display());
+    let mut address = "127.0.0.1:0".to_owned();
+    for _ in 0..20 {
+        let mut server = Server::start_on(&[&address, &unix], 2, &[]);
+        address = server.address().to_string();
+        // Work in flight keeps the dead process's rings a little longer.
+        let _peers: Vec<_> = (0..8).map(|_| Peer::upgrade(server.address(), "/echo")).collect();
+        server.signal("KILL");
+        assert!(!server.wait().success());
+    }
+    fs::remove_file(&path).expect("the last one was killed");
+}
+
+#[test]
+fn an_address_that_stays_in_use_is_refused() {
+    let server = Server::start(1, &[]);
+    let output = Server::command()
+        .args(["--listen", &server.address().to_string(), "--shards", "1"])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("another process listens there"), "{said}");
+    server.stop();
+}
+
+#[test]
+fn a_stopping_server_leaves_the_socket_file_of_its_successor() {
+    let path = socket_path("successor");
+    let listener = format!("unix:{}", path.display());
+    let first = Server::start_on(&["127.0.0.1:0", &listener], 1, &[]);
+    fs::remove_file(&path).expect("the file of the first");
+    let second = Server::start_on(&["127.0.0.1:0", &listener], 1, &[]);
+    first.stop();
+    let mut peer = Peer::connect_unix(&path).expect("the second listens").upgraded("/echo");
+    peer.send_frame(TEXT, b"still here");
+    peer.expect(TEXT, b"still here");
+    drop(peer);
+    second.stop();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_unix_listener_gives_every_shard_its_share() {
+    const SHARDS: usize = 4;
+    const CONNECTIONS: usize = 200;
+    let path = socket_path("spread");
+    let listener = format!("unix:{}", path.display());
+    let server = Server::start_on(&["127.0.0.1:0", &listener], SHARDS, &[]);
+    // Each is served before the next one comes, so the shards take turns.
+    let _peers: Vec<_> = (0..CONNECTIONS)
+        .map(|_| Peer::connect_unix(&path).expect("the server accepts").upgraded("/echo"))
+        .collect();
+    let open: Vec<_> = server.stats().shards().iter().map(|s| s.websockets_open()).collect();
+    let share = (CONNECTIONS / SHARDS) as u64;
+    assert!(open.iter().all(|&open| open >= share / 2), "{open:?}");
+    assert_eq!(open.iter().sum::<u64>(), CONNECTIONS as u64);
+    server.stop();
+}
+
+/// A program with these limits of open files, soft and hard.
+fn limited(soft: u32, hard: u32) -> Command {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--nofile={soft}:{hard}")).arg(Server::command().get_program());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RINGWIRE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_raised_unless_forbidden() {
+    let server = Server::start_as(limited(64, 700), &["127.0.0.1:0"], 1, &[]);
+    let line =
+        "1 shards of 636 connections each: 636 in all (RLIMIT_NOFILE is 700, raised from 64)";
+    assert!(server.output().contains(line), "{}", server.output());
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("it runs");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    assert!(line.split_whitespace().nth(3) == Some("700"), "{line}");
+    let _peers: Vec<_> = (0..100).map(|_| Peer::upgrade(server.address(), "/echo")).collect();
+    server.stop();
+
+    let flags = ["--raise-nofile", "false"];
+    let server = Server::start_as(limited(64, 700), &["127.0.0.1:0"], 1, &flags);
+    assert!(server.output().contains("(RLIMIT_NOFILE is 64)"), "{}", server.output());
+    server.stop();
+}
+
+#[test]
+fn too_few_descriptors_are_an_error_that_names_the_limit() {
+    for limit in (6..=64).step_by(2).chain([61, 63, 65]) {
+        let output = limited(limit, limit)
+            .args(["--listen", "127.0.0.1:0", "--shards", "28", "--receive-buffers", "1"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("prlimit, of util-linux, runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{limit}: {said}");
+        assert!(said.contains("RLIMIT_NOFILE") && said.contains("shards"), "{limit}: {said}");
+        assert!(!said.contains("panicked"), "{limit}: {said}");
+    }
+}
+
+#[test]
+fn a_shard_that_fails_is_told_at_once_and_the_others_drain() {
+    for failing in [0, 1] {
+        let mut server = Server::start(2, &["--drain", "1h", "--log-format", "json"]);
+        let mut peers = Vec::new();
+        wait_until("both shards have connections", || {
+            peers.push(Peer::upgrade(server.address(), "/broadcast/topic"));
+            server.stats().shards().iter().all(|shard| shard.websockets_open() > 0)
+        });
+        fail(&server, failing);
+        let failed = format!("shard {failing} failed");
+        wait_until("the failure is logged", || server.output().contains(&failed));
+        let mut stats = Value::Null;
+        wait_until("the other shard answers, and is not healthy", || {
+            let health = ask(server.address(), "/healthz").unwrap_or_default();
+            stats = ask(server.address(), "/stats")
+                .and_then(|text| serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok())
+                .unwrap_or_default();
+            health.starts_with("HTTP/1.1 503 ") && !stats.is_null()
+        });
+        let dead = &stats["shards"][failing];
+        assert_eq!((&dead["connections_open"], &dead["websockets_open"]), (&0.into(), &0.into()));
+        assert!(dead["closes"]["local"]["1006"].as_u64() > Some(0), "{dead}");
+        // Those of the failed shard are cut, the others closed when they are gone.
+        drop(peers);
+        assert_eq!(server.wait().code(), Some(1), "{}", server.output());
+        assert!(server.output().contains(&format!("error: {failed}")), "{}", server.output());
+    }
+}
+
+/// Lets the kernel refuse every further system call of one shard's event loop.
+fn fail(server: &Server, shard: usize) {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.id())).expect("it runs");
+    let mut threads = tasks.map(|task| task.expect("a thread").path());
+    let name = format!("shard-{shard}\n");
+    let thread = threads
+        .find(|path| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm == name))
+        .expect("the shard has a thread");
+    let mut strace = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "-e", "trace=io_uring_enter"])
+        .args(["-e", "inject=io_uring_enter:error=ENOMEM", "-p"])
+        .arg(thread.file_name().expect("a number"))
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("strace runs");
+    // It ends with the thread that it watches.
+    std::thread::spawn(move || strace.wait());
+}
+
+/// The answer to a plain GET, unless the connection ends before it.
+fn ask(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
+}
