@@ -3,6 +3,7 @@
 //! a connection.
 
 use std::fs::File;
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,9 +59,9 @@ impl Control {
         (0..DESCRIPTORS).map(open).collect::<io::Result<Vec<_>>>().map(drop)
     }
 
-    /// Answers signals until the process ends: SIGTERM, SIGINT and SIGHUP drain it, and a second
-    /// one ends it at once; SIGUSR1 prints the counters on standard output. Where memory has a
-    /// limit, measures it again and again.
+    /// Answers signals until the process ends: SIGTERM, SIGINT and, unless it was ignored from the
+    /// beginning, SIGHUP drain it, and a second one ends it at once; SIGUSR1 prints the counters on
+    /// standard output. Where memory has a limit, measures it again and again.
     ///
     /// # Errors
     /// When the signals cannot be caught, or come no more. The server, which nobody could stop
@@ -189,12 +190,14 @@ impl Drop for Control {
     }
 }
 
-/// The signals that stop the server. A terminal that is closed sends SIGHUP; to take it for a
-/// request to read the configuration again would promise what is not done.
+/// The signals that stop the server. A terminal that is closed sends SIGHUP, which `nohup` lets a
+/// program ignore; to take it for a request to read the configuration again would promise what is
+/// not done.
 struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
+    /// Unless it was ignored when the process began.
+    hang_up: Option<Signal>,
 }
 
 impl StopSignals {
@@ -202,19 +205,36 @@ impl StopSignals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
+            hang_up: match is_ignored(SignalKind::hangup()) {
+                true => None,
+                false => Some(signal(SignalKind::hangup())?),
+            },
         })
     }
 
     /// The name of the next one.
     async fn next(&mut self) -> io::Result<&'static str> {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => pending().await,
+            }
+        };
         let (signal, name) = tokio::select! {
             signal = self.terminate.recv() => (signal, "SIGTERM"),
             signal = self.interrupt.recv() => (signal, "SIGINT"),
-            signal = self.hang_up.recv() => (signal, "SIGHUP"),
+            signal = hang_up => (signal, "SIGHUP"),
         };
         signal.map(|()| name).ok_or_else(no_more_signals)
     }
+}
+
+/// Whether whoever started the process had this signal ignored (proc_pid_status(5)).
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1)
 }
 
 fn no_more_signals() -> io::Error {

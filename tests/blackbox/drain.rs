@@ -1,5 +1,6 @@
 //! Stopping: readiness, queued data, close 1001 to all, exit status; and the signals around it.
 
+use std::process::Command;
 use std::thread;
 
 use crate::SHARD_COUNTS;
@@ -77,6 +78,24 @@ fn queued_data_is_delivered_before_the_close() {
     assert_eq!((close.opcode, close_payload(&close.payload).0), (CLOSE, 1001));
     reader.send_close(1001);
     assert!(server.wait().success());
+}
+
+#[test]
+fn a_hang_up_that_was_ignored_from_the_beginning_is_ignored() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(Server::command().get_program());
+    let server = Server::start_as(command, &["127.0.0.1:0"], 1, &[]);
+    server.signal("HUP");
+    // Whatever the signal would do is done before what follows it.
+    for count in 1..=3 {
+        server.signal("USR1");
+        wait_until("the counters are printed", || {
+            server.output().matches("connections_open").count() >= count
+        });
+    }
+    assert_eq!(Peer::connect(server.address()).get("/healthz").status, 200);
+    assert!(!server.output().contains("SIGHUP"), "{}", server.output());
+    server.stop();
 }
 
 #[test]
