@@ -153,6 +153,11 @@ impl Stats {
         self.shards.iter().map(|shard| shard.websockets_open.value()).sum()
     }
 
+    /// Connections that hold a slot, of all shards.
+    pub fn connections_open(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.connections_open.value()).sum()
+    }
+
     /// Totals, and the same for each shard, as JSON.
     pub fn to_json(&self) -> Value {
         let all: Vec<&ShardStats> = self.shards.iter().collect();

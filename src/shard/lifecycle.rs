@@ -1,12 +1,9 @@
 //! From accept to the free slot: arming receives, deadlines, orderly ends and abrupt ones.
 
-use std::time::Duration;
-
 use super::connections::Flags;
 use super::shed::held_bytes;
 use super::timers::Tick;
 use super::{Shard, Stage, seconds, ticks_in, ticks_of_seconds};
-use crate::config::Config;
 use crate::io::{Errno, Io, Key, Slot};
 use crate::session::Initiator;
 use crate::wire::close::CloseCode;
@@ -31,14 +28,21 @@ impl<I: Io> Shard<I> {
         if more || matches!(self.stage, Stage::Ending | Stage::Stopped) {
             return;
         }
-        match result {
-            Ok(_) => self.io.accept(listener),
-            // Out of something: again when a slot is free, or a little later.
-            Err(_) => {
-                self.listeners_waiting.push(listener);
-                self.accept_again_at = self.now + 1;
-            }
+        if result.is_ok() && !self.is_ahead() {
+            return self.io.accept(listener);
         }
+        // Out of something, or the turn of others: again when a slot is free, or a little later.
+        self.listeners_waiting.push(listener);
+        self.accept_again_at = self.now + 1;
+    }
+
+    /// Whether this shard has so many more connections than the others that it must let them go
+    /// first where all accept from one queue: a shard that runs would empty a queue that fills
+    /// quickly before the others are awake.
+    fn is_ahead(&self) -> bool {
+        let shards = self.shared.config.engine.shards as u64;
+        let fair = self.shared.stats.connections_open() + CONNECTIONS_AHEAD_MOST * shards;
+        self.connections.len() as u64 * shards > fair
     }
 
     /// Arms whatever the connection should wait for, ends what it should not, and closes it when
@@ -380,109 +384,5 @@ impl<I: Io> Shard<I> {
     }
 }
 
-/// The times that decide about open WebSockets, in ticks.
-#[derive(Clone, Debug)]
-pub(super) struct Times {
-    park_after: Option<Tick>,
-    ping_check: Option<PingCheck>,
-    idle_timeout: Option<Tick>,
-    message_timeout: Option<Tick>,
-}
-
-impl Times {
-    /// What the configuration says.
-    pub(super) fn new(config: &Config) -> Self {
-        let limits = &config.limits;
-        // Whoever is closed for its silence has been asked before.
-        let idle_half = limits.idle_timeout.map(|timeout| timeout / 2);
-        let ping_after = match (limits.ping_interval, idle_half) {
-            (Some(interval), Some(half)) => Some(interval.min(half)),
-            (interval, half) => interval.or(half),
-        };
-        Self {
-            park_after: config.engine.park_after.map(ticks_in),
-            ping_check: ping_after.map(|after| PingCheck { period: ticks_in(after / 2) }),
-            idle_timeout: limits.idle_timeout.map(ticks_in),
-            message_timeout: limits.message_timeout.map(ticks_in),
-        }
-    }
-}
-
-/// How often silence is looked for: twice within the time after which it brings a ping.
-#[derive(Clone, Copy, Debug)]
-struct PingCheck {
-    period: Tick,
-}
-
-impl PingCheck {
-    /// The number of the round that `now` lies in for the connection at `index`: rounds begin at
-    /// other times for each, so that not all are pinged at once.
-    fn round(self, now: Tick, index: u32) -> Tick {
-        (now + self.phase(index)) / self.period
-    }
-
-    /// Ticks until the next round begins.
-    fn left(self, now: Tick, index: u32) -> Tick {
-        self.period - (now + self.phase(index)) % self.period
-    }
-
-    fn phase(self, index: u32) -> Tick {
-        // A multiplier that spreads neighbours (2^32 divided by the golden ratio).
-        index.wrapping_mul(0x9e37_79b1) % self.period
-    }
-}
-
-/// When a data message last went from or to each WebSocket; costs nothing unless silence of this
-/// kind is limited.
-pub(super) struct Wanted {
-    timeout: Option<Tick>,
-    since: Vec<Tick>,
-}
-
-impl Wanted {
-    /// With a limit for it, or without.
-    pub(super) fn new(timeout: Option<Duration>) -> Self {
-        Self { timeout: timeout.map(ticks_in), since: Vec::new() }
-    }
-
-    /// A message has gone either way.
-    pub(super) fn note(&mut self, index: u32, served: Tick) {
-        if self.timeout.is_some() {
-            let place = index as usize;
-            if place >= self.since.len() {
-                self.since.resize(place + 1, served);
-            }
-            self.since[place] = served;
-        }
-    }
-
-    /// Ticks until the WebSocket at `index` is wanted no more.
-    fn left(&self, index: u32, served: Tick) -> Option<Tick> {
-        let since = self.since.get(index as usize)?;
-        self.timeout.map(|timeout| timeout.saturating_sub(served.saturating_sub(*since)))
-    }
-}
-
-/// When connections reach their maximum lifetime; costs nothing when there is none.
-#[derive(Default)]
-pub(super) struct Lifetimes {
-    ends: Vec<Tick>,
-}
-
-impl Lifetimes {
-    /// Sets or clears the end of the connection at `index`.
-    pub(super) fn set(&mut self, index: u32, end: Option<Tick>) {
-        let place = index as usize;
-        if place < self.ends.len() {
-            self.ends[place] = end.unwrap_or(Tick::MAX);
-        } else if let Some(end) = end {
-            self.ends.resize(place, Tick::MAX);
-            self.ends.push(end);
-        }
-    }
-
-    /// The end of the connection at `index`, if there is one.
-    pub(super) fn end_of(&self, index: u32) -> Option<Tick> {
-        self.ends.get(index as usize).copied().filter(|end| *end < Tick::MAX)
-    }
-}
+/// How many connections a shard may have more than the mean of all and still accept at once.
+const CONNECTIONS_AHEAD_MOST: u64 = 4;

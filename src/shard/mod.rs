@@ -6,6 +6,7 @@
 //! The loop knows no socket and reads no clock, so tests run it unchanged on a simulated kernel.
 
 pub mod connections;
+mod deadlines;
 mod deliver;
 mod drain;
 mod ledger;
@@ -25,9 +26,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connections::{Connections, Flags};
+use deadlines::{Lifetimes, Times, Wanted};
 use deliver::Generation;
 use ledger::Ledger;
-use lifecycle::{Lifetimes, Times, Wanted};
 use plain::KeptAlive;
 use timers::{TICK_MS, Tick, Wheel};
 use trim::Trim;

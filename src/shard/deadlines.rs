@@ -1,0 +1,115 @@
+//! The times that end or look after connections, each measured by its own clock: silence in time
+//! that the shard was there to hear, ages by the plain clock.
+
+use std::time::Duration;
+
+use super::ticks_in;
+use super::timers::Tick;
+use crate::config::Config;
+
+/// The times that decide about open WebSockets, in ticks.
+#[derive(Clone, Debug)]
+pub(super) struct Times {
+    pub(super) park_after: Option<Tick>,
+    pub(super) ping_check: Option<PingCheck>,
+    pub(super) idle_timeout: Option<Tick>,
+    pub(super) message_timeout: Option<Tick>,
+}
+
+impl Times {
+    /// What the configuration says.
+    pub(super) fn new(config: &Config) -> Self {
+        let limits = &config.limits;
+        // Whoever is closed for its silence has been asked before.
+        let idle_half = limits.idle_timeout.map(|timeout| timeout / 2);
+        let ping_after = match (limits.ping_interval, idle_half) {
+            (Some(interval), Some(half)) => Some(interval.min(half)),
+            (interval, half) => interval.or(half),
+        };
+        Self {
+            park_after: config.engine.park_after.map(ticks_in),
+            ping_check: ping_after.map(|after| PingCheck { period: ticks_in(after / 2) }),
+            idle_timeout: limits.idle_timeout.map(ticks_in),
+            message_timeout: limits.message_timeout.map(ticks_in),
+        }
+    }
+}
+
+/// How often silence is looked for: twice within the time after which it brings a ping.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PingCheck {
+    pub(super) period: Tick,
+}
+
+impl PingCheck {
+    /// The number of the round that `now` lies in for the connection at `index`: rounds begin at
+    /// other times for each, so that not all are pinged at once.
+    pub(super) fn round(self, now: Tick, index: u32) -> Tick {
+        (now + self.phase(index)) / self.period
+    }
+
+    /// Ticks until the next round begins.
+    pub(super) fn left(self, now: Tick, index: u32) -> Tick {
+        self.period - (now + self.phase(index)) % self.period
+    }
+
+    fn phase(self, index: u32) -> Tick {
+        // A multiplier that spreads neighbours (2^32 divided by the golden ratio).
+        index.wrapping_mul(0x9e37_79b1) % self.period
+    }
+}
+
+/// When a data message last went from or to each WebSocket; costs nothing unless silence of this
+/// kind is limited.
+pub(super) struct Wanted {
+    timeout: Option<Tick>,
+    since: Vec<Tick>,
+}
+
+impl Wanted {
+    /// With a limit for it, or without.
+    pub(super) fn new(timeout: Option<Duration>) -> Self {
+        Self { timeout: timeout.map(ticks_in), since: Vec::new() }
+    }
+
+    /// A message has gone either way.
+    pub(super) fn note(&mut self, index: u32, served: Tick) {
+        if self.timeout.is_some() {
+            let place = index as usize;
+            if place >= self.since.len() {
+                self.since.resize(place + 1, served);
+            }
+            self.since[place] = served;
+        }
+    }
+
+    /// Ticks until the WebSocket at `index` is wanted no more.
+    pub(super) fn left(&self, index: u32, served: Tick) -> Option<Tick> {
+        let since = self.since.get(index as usize)?;
+        self.timeout.map(|timeout| timeout.saturating_sub(served.saturating_sub(*since)))
+    }
+}
+
+/// When connections reach their maximum lifetime; costs nothing when there is none.
+#[derive(Default)]
+pub(super) struct Lifetimes {
+    ends: Vec<Tick>,
+}
+
+impl Lifetimes {
+    /// Sets or clears the end of the connection at `index`.
+    pub(super) fn set(&mut self, index: u32, end: Option<Tick>) {
+        let place = index as usize;
+        if place < self.ends.len() {
+            self.ends[place] = end.unwrap_or(Tick::MAX);
+        } else if let Some(end) = end {
+            self.ends.resize(place, Tick::MAX);
+            self.ends.push(end);
+        }
+    }
+
+    /// The end of the connection at `index`, if there is one.
+    pub(super) fn end_of(&self, index: u32) -> Option<Tick> {
+        self.ends.get(index as usize).copied().filter(|end| *end < Tick::MAX)
+    }
+}
