@@ -6,11 +6,23 @@ import socket
 import struct
 
 HANG_SECONDS = 30
-TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 FIN = 0x80
-UPGRADE = ("GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-           "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-           "Sec-WebSocket-Version: 13\r\n\r\n")
+# The bit of compressed messages in the first byte of a frame (RFC 7692 section 6).
+RSV1 = 0x40
+OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
+
+
+def upgrade_request(path, *fields):
+    """The request for an upgrade, with further header fields."""
+    lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Upgrade: websocket",
+             "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+             "Sec-WebSocket-Version: 13", *fields]
+    return "\r\n".join([*lines, "\r\n"]).encode()
+
+
+def plain_request(path, *fields):
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *fields, "\r\n"]).encode()
 
 
 def frame(first, payload):
@@ -37,9 +49,9 @@ class Peer:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = b""
 
-    def upgraded(self, path="/echo"):
+    def upgraded(self, path="/echo", *fields):
         """Upgrades; the status of the answer is another than 101 when the server refuses."""
-        self.send(UPGRADE.format(path=path).encode())
+        self.send(upgrade_request(path, *fields))
         status, _, _ = self.response()
         if status != 101:
             raise Refused(status)
@@ -127,7 +139,7 @@ class Subject:
 
     def stats(self):
         with self.connect() as peer:
-            peer.send(b"GET /stats HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            peer.send(plain_request("/stats", "Connection: close"))
             return json.loads(peer.response()[2])
 
     def echoes(self):

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from hostility.attacks import MIB, eventually, expect
+from hostility.checks import MIB, eventually, expect
 from hostility.peer import Subject
 from measuring import machine
 from measuring.generator import find, temporary_json
@@ -114,29 +114,36 @@ class Scene:
 
     def bench(self, path, *arguments):
         """A run of the load generator, which must pass; its report."""
-        return Bench(self, path, arguments).report()
+        return self.start_bench(path, arguments).report()
 
     def good_clients(self, seconds):
         """Good clients beside the attack: 50 connections with 500 echoes a second."""
         arguments = ("rate", "--connections", "50", "--rate", "500", "--duration",
                      self.seconds(seconds))
-        return Good(Bench(self, "/echo", arguments))
+        return Good(self.start_bench("/echo", arguments))
+
+    def start_bench(self, path, arguments):
+        return Bench(self.program, self.subject.running.url + path, arguments)
 
 
 class Bench:
     """The load generator at work."""
 
-    def __init__(self, scene, path, arguments):
+    def __init__(self, program, url, arguments):
         self.file = temporary_json()
-        command = [scene.program, "bench", scene.subject.running.url + path, *arguments,
-                   "--json", self.file]
+        command = [program, "bench", url, *arguments, "--json", self.file]
         self.process = subprocess.Popen(
             list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def report(self):
         said = self.process.communicate(timeout=120)[1].strip()
-        expect(self.process.returncode == 0, f"good clients failed: {said[-500:]}")
-        return json.loads(self.file.read_text())
+        text = self.file.read_text() if self.file.exists() else ""
+        report = json.loads(text) if text else None
+        if self.process.returncode:
+            kinds = find(report, "failures", "kinds") or []
+            words = "; ".join(f"{kind['count']} x {kind['error']}" for kind in kinds)
+            raise AssertionError(f"bench failed: {words or said[-500:]}")
+        return report
 
 
 class Good:

@@ -41,9 +41,9 @@ def meminfo():
     return {found[1]: int(found[2]) << 10 for found in parsed if found}
 
 
-def resident_bytes(pid):
-    """Resident memory of a process, nothing when it has ended."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", read(f"/proc/{pid}/status") or "")
+def resident_bytes(pid, field="VmRSS"):
+    """Resident memory of a process, nothing when it has ended; VmHWM is the most there has been."""
+    found = re.search(rf"{field}:\s+(\d+) kB", read(f"/proc/{pid}/status") or "")
     return int(found[1]) << 10 if found else None
 
 

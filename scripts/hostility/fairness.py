@@ -1,0 +1,126 @@
+"""Whoever takes all they can get may not make others wait: greedy peers of every sort, and beside
+them bystanders, measured against those of an idle server on the same core."""
+
+import contextlib
+import functools
+import os
+import pathlib
+
+from hostility.bystander import Bystanders
+from hostility.checks import expect
+from hostility.greedy import greedy, sorts
+from hostility.stage import Usage
+
+# How much longer than at the idle server one may wait, in milliseconds.
+WORST_MS = 100
+P99_MS = 20
+# Deadlines are looked at every 100 ms, by each server at moments of its own.
+DEADLINE_MS = WORST_MS + 100
+# What bystanders wait for: many times a second, and now and then.
+FREQUENT = ("echo", "topic", "ping")
+KINDS = (*FREQUENT, "upgrade", "deadline")
+COUNTS = (1, 8, 64)
+SHARDS = (1, 2)
+# Half requests get 408 after this; long enough for whoever completes theirs.
+HANDSHAKE_TIMEOUT = "500ms"
+# Both servers go ahead of whatever else this machine does, where that is allowed.
+PRIORITY = "-10"
+
+
+def fair(name):
+    """Greedy peers of one sort, in several numbers, with 1 and 2 shards."""
+    def attack(stage):
+        counts = (8,) if stage.is_quick else COUNTS
+        cases = [(count, shards) for shards in SHARDS for count in counts]
+        return try_cases(stage, name, cases)
+    attack.__name__ = f"fair_{name}"
+    attack.__doc__ = fair.__doc__.replace("one sort", name)
+    return attack
+
+
+def starved_of_buffers(stage):
+    """One client that fills every receive buffer as soon as it is free, for longer than it takes
+    to be parked."""
+    return try_cases(stage, "alone", [(1, 1)], 8, flags=("--park-after", "off"))
+
+
+def stalled_by_inflating(stage):
+    """One client whose messages take long to inflate and to compress again."""
+    return try_cases(stage, "inflating", [(1, 1)], 3)
+
+
+def busy_topics(stage):
+    """Twenty publishers in topics of their own, beside one in another."""
+    return try_cases(stage, "topics", [(20, 2)], 3)
+
+
+FAIR = [fair(name) for name in ("echo", "alone", "broadcast", "inflating", "tiny", "huge",
+                                "unread", "plain")]
+
+
+def try_cases(stage, name, cases, seconds=3, flags=()):
+    """Tries these numbers of peers and shards; all figures are told if one is too much."""
+    seconds = min(seconds, 1) if stage.is_quick else seconds
+    sort = prepared()[name]
+    told, failures = [], 0
+    for count, shards in cases:
+        try:
+            is_right, words = try_one(stage, sort, count, shards, seconds, flags)
+        except (AssertionError, OSError) as error:
+            is_right, words = False, f"{type(error).__name__}: {error}"
+        failures += not is_right
+        told.append(f"{count} with {shards} shard{'s' * (shards > 1)}: {words}")
+    figure = f"{sort.words}, milliseconds beyond those of an idle server; {'; '.join(told)}"
+    expect(not failures, f"{failures} of {len(cases)} unfair: {figure}")
+    return figure
+
+
+prepared = functools.cache(sorts)
+
+
+def try_one(stage, sort, count, shards, seconds, flags):
+    """One number of greedy peers; whether bystanders were well served, and their waits."""
+    flags = ["--shards", str(shards), "--handshake-timeout", HANDSHAKE_TIMEOUT, *sort.flags, *flags]
+    cores = [stage.server_core]
+    with (stage.server(*flags, cores=cores) as idle,
+          stage.server(*flags, cores=cores) as busy,
+          on_core(stage.client_core)):
+        for server in (idle, busy):
+            put_ahead(server.running.pid)
+        bystanders = Bystanders(busy.address, idle.address)
+        with (greedy(sort, busy.address, count, stage.client_core),
+              Usage(busy.running.pid) as usage):
+            felt, reference = bystanders.watch(seconds)
+    waits = {what: felt.beyond(what, reference) for what in KINDS}
+    p99, slowest = max((in_ms(waits[what], 0.99), what) for what in FREQUENT)
+    worst, worst_of = max((in_ms(waits[what], 1), what) for what in (*FREQUENT, "upgrade"))
+    deadline = in_ms(waits["deadline"], 1)
+    refused = sum(felt.refused.values())
+    is_right = (p99 <= P99_MS and worst <= WORST_MS and deadline <= DEADLINE_MS and not refused)
+    words = (f"p99 {p99:.0f} ({slowest}), worst {worst:.0f} ({worst_of}), "
+             f"deadline {deadline:.0f}" + f", {refused} newcomers refused" * (refused > 0))
+    return is_right, f"{words}, {usage.share:.0%} of a core"
+
+
+def in_ms(waits, share):
+    """The wait that this share of them does not exceed."""
+    return waits[min(int(len(waits) * share), len(waits) - 1)] * 1e3
+
+
+def put_ahead(pid):
+    """Gives a process, and the scheduler's group that its session is, a higher priority."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, int(PRIORITY))
+        # sched(7), "The autogroup feature": where it is on, niceness counts within a session only.
+        pathlib.Path(f"/proc/{pid}/autogroup").write_text(PRIORITY)
+
+
+@contextlib.contextmanager
+def on_core(core):
+    """This process on one core."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
