@@ -10,7 +10,7 @@ use crate::server::{Server, wait_until};
 #[test]
 fn every_connection_gets_1001_and_the_process_ends_with_0() {
     for (shards, signal) in SHARD_COUNTS.into_iter().zip(["TERM", "INT", "HUP"]) {
-        let mut server = Server::start(shards, &["--drain", "1s"]);
+        let mut server = Server::start(shards, &["--drain", "1s", "--close-timeout", "60s"]);
         let mut peers: Vec<_> = (0..50)
             .map(|number| {
                 let path = if number % 2 == 0 { "/echo" } else { "/broadcast/drain" };
@@ -38,7 +38,7 @@ fn every_connection_gets_1001_and_the_process_ends_with_0() {
 
 #[test]
 fn readiness_turns_503_and_new_upgrades_are_refused_on_connections_already_open() {
-    let server = Server::start(1, &["--drain", "5s", "--close-timeout", "5s"]);
+    let server = Server::start(1, &["--drain", "1h", "--close-timeout", "1h"]);
     let mut plain = Peer::connect(server.address());
     let healthy = plain.get("/healthz");
     assert_eq!((healthy.status, healthy.header("retry-after")), (200, None));

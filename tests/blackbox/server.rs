@@ -148,11 +148,20 @@ impl Server {
 
     /// Resident memory of the process.
     pub fn resident_bytes(&self) -> u64 {
+        self.memory_bytes("VmRSS:")
+    }
+
+    /// The most memory that has been resident since the start.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        self.memory_bytes("VmHWM:")
+    }
+
+    fn memory_bytes(&self, field: &str) -> u64 {
         let status = fs::read_to_string(self.process_path("status")).expect("the server runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find(|line| line.starts_with(field)).expect("proc(5)");
         let kibibytes =
             line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
-        kibibytes.expect("VmRSS is a number") * 1024
+        kibibytes.expect("a number") * 1024
     }
 }
 
@@ -246,6 +255,16 @@ impl Stats {
     /// WebSockets open now.
     pub fn websockets_open(&self) -> u64 {
         self.count(&["websockets_open"])
+    }
+
+    /// Times that idle connections were parked.
+    pub fn parked(&self) -> u64 {
+        self.count(&["parked"])
+    }
+
+    /// Times that a connection was not read from because it did not read, or memory was short.
+    pub fn receives_paused(&self) -> u64 {
+        self.count(&["receives_paused"])
     }
 
     /// Connections closed because memory was short.

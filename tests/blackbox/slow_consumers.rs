@@ -83,7 +83,7 @@ fn latest_keeps_the_arriving_message_alone() {
 #[test]
 fn an_echo_client_that_does_not_read_is_throttled_and_loses_nothing() {
     let server = Server::start(1, &[]);
-    let before = server.resident_bytes();
+    let before = server.peak_resident_bytes();
     let mut client = Peer::connect_narrow(server.address()).upgraded("/echo");
     let mut writer = client.writer();
     let sender = std::thread::spawn(move || {
@@ -93,19 +93,15 @@ fn an_echo_client_that_does_not_read_is_throttled_and_loses_nothing() {
         }
         std::io::Result::Ok(())
     });
-    // Until both socket buffers and the backlog are full, the server takes more and more.
-    let mut taken = 0;
-    wait_until("the server stops taking", || {
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        let before = std::mem::replace(&mut taken, server.stats().messages_in());
-        taken > 0 && before == taken
-    });
-    let grown = server.resident_bytes().saturating_sub(before);
-    assert!(grown < RESIDENT_GROWTH_BYTES, "{} KiB more are resident", grown / 1024);
+    // Both socket buffers and the backlog are full.
+    wait_until("the server stops reading", || server.stats().receives_paused() > 0);
+    assert!(server.stats().messages_in() < ECHOES as u64, "all is taken, so nobody was throttled");
     for number in 0..ECHOES {
         client.expect(TEXT, &sized(number));
     }
     sender.join().expect("no panic").expect("all is sent");
+    let grown = server.peak_resident_bytes() - before;
+    assert!(grown < RESIDENT_GROWTH_BYTES, "{} KiB more were resident", grown / 1024);
     server.stop();
 }
 
