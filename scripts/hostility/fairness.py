@@ -16,6 +16,9 @@ WORST_MS = 100
 P99_MS = 20
 # Deadlines are looked at every 100 ms, by each server at moments of its own.
 DEADLINE_MS = WORST_MS + 100
+# A machine that does other work as well may stall the busy server alone, because that has had its
+# share of the core: what is unfair is so again.
+TRIES = 2
 # What bystanders wait for: many times a second, and now and then.
 FREQUENT = ("echo", "topic", "ping")
 KINDS = (*FREQUENT, "upgrade", "deadline")
@@ -64,10 +67,13 @@ def try_cases(stage, name, cases, seconds=3, flags=()):
     sort = prepared()[name]
     told, failures = [], 0
     for count, shards in cases:
-        try:
-            is_right, words = try_one(stage, sort, count, shards, seconds, flags)
-        except (AssertionError, OSError) as error:
-            is_right, words = False, f"{type(error).__name__}: {error}"
+        for _ in range(TRIES):
+            try:
+                is_right, words = try_one(stage, sort, count, shards, seconds, flags)
+            except (AssertionError, OSError) as error:
+                is_right, words = False, f"{type(error).__name__}: {error}"
+            if is_right:
+                break
         failures += not is_right
         told.append(f"{count} with {shards} shard{'s' * (shards > 1)}: {words}")
     figure = f"{sort.words}, milliseconds beyond those of an idle server; {'; '.join(told)}"

@@ -140,9 +140,12 @@ class Bench:
         text = self.file.read_text() if self.file.exists() else ""
         report = json.loads(text) if text else None
         if self.process.returncode:
-            kinds = find(report, "failures", "kinds") or []
-            words = "; ".join(f"{kind['count']} x {kind['error']}" for kind in kinds)
-            raise AssertionError(f"bench failed: {words or said[-500:]}")
+            faults = [f"{kind['count']} x {kind['error']}"
+                      for kind in find(report, "failures", "kinds") or []]
+            if lost := find(report, "counters", "lost"):
+                expected = find(report, "counters", "deliveries_expected")
+                faults.append(f"{lost} of {expected} deliveries lost")
+            raise AssertionError(f"bench failed: {'; '.join(faults) or said[-500:]}")
         return report
 
 
