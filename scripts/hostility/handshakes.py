@@ -107,7 +107,8 @@ def kept_alive(stage):
             outcomes = [upgrade_outcome(subject) for _ in range(tries)]
             close_all(peers)
         counts = {outcome: outcomes.count(outcome) for outcome in outcomes}
-        told.append(f"{what}: {held} of {len(peers)} stay open, {tries} upgrades get {tell(counts)}")
+        told.append(f"{what}: {held} of {len(peers)} stay open, {tries} upgrades get "
+                    f"{tell(counts)}")
         # One or the other may be refused while somebody is closed for the next.
         is_right &= held <= most and counts.keys() <= {"101", "503"}
         is_right &= counts.get("101", 0) > tries / 2
