@@ -91,7 +91,7 @@ pub struct Connection {
     pub generation: u32,
     /// What is under way.
     pub flags: Flags,
-    /// When the peer was last heard of, or seen to read, in time that the shard was there to see it.
+    /// When the peer was last heard of, or seen to read, in time that the shard was there to see.
     pub last_active: Tick,
     /// The protocol.
     pub session: Session,

@@ -134,7 +134,8 @@ impl Outbox {
         behind.push(segment);
     }
 
-    /// Queues a control frame: ahead of data, behind other control frames, and never within a frame.
+    /// Queues a control frame: ahead of data, behind other control frames, and never within a
+    /// frame.
     ///
     /// When very many wait, a pong takes the place of the one before it: only the most recent ping
     /// has to be answered (RFC 6455 section 5.5.3), and a peer that does not read must not fill

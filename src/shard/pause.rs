@@ -3,7 +3,7 @@
 //! | waits for | flag | who lets it go on |
 //! |---|---|---|
 //! | memory | [`Flags::AWAITS_MEMORY`] | the measurement that finds enough |
-//! | room in the broadcast ring | [`Flags::AWAITS_RING`] | the tick in which all that was published has entered it, one connection after the other |
+//! | room in the broadcast ring | [`Flags::AWAITS_RING`] | the tick that finds some, in turn |
 //! | its peer to read | [`Flags::AWAITS_PEER`] | the send that leaves little enough |
 //! | its turn | [`Flags::AWAITS_TURN`] | the next tick, those who wait longest first |
 //!
