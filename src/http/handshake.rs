@@ -92,6 +92,7 @@ fn check_origin(
             let detail = "The Origin header appears more than once.";
             return Err(Refused::new(Refusal::BadRequest, detail));
         }
+        Field::Once(_) if policy.allow_origin.is_empty() => return Ok(()),
         Field::Once(origin) => *origin,
     };
     let allowed = |origin: Origin<'_>| {
@@ -99,7 +100,7 @@ fn check_origin(
             || policy.allow_origin.iter().any(|pattern| pattern.matches(&origin))
     };
     let origin = str::from_utf8(origin).ok().and_then(Origin::parse);
-    if policy.allow_origin.is_empty() || origin.is_some_and(allowed) {
+    if origin.is_some_and(allowed) {
         Ok(())
     } else {
         Err(Refused::new(Refusal::Forbidden, "This origin may not connect."))

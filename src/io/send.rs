@@ -89,8 +89,13 @@ impl Segment {
             Self::Buffer { .. } => 0,
             Self::Shared { frames, .. } => SEGMENT_BYTES + frames.held_bytes(),
             Self::Excerpt(excerpt) => SEGMENT_BYTES + excerpt.held_bytes(),
-            Self::Owned { bytes, .. } => SEGMENT_BYTES + OWNED_BYTES + bytes.capacity(),
+            Self::Owned { bytes, .. } => Self::owned_held_bytes(bytes.capacity()),
         }
+    }
+
+    /// The same for bytes of this connection alone, in a vector of this capacity.
+    pub fn owned_held_bytes(capacity: usize) -> usize {
+        SEGMENT_BYTES + OWNED_BYTES + capacity
     }
 
     /// Published messages in this, which a policy may drop as long as none of it has been sent.

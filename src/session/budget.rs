@@ -5,23 +5,27 @@ use std::cell::Cell;
 /// Work that a session may still do in this tick. A unit is about the time that a byte of a large
 /// message takes, a quarter of a nanosecond; costs are rounded so that they need no calibration.
 #[derive(Debug)]
-pub struct Budget(Cell<u32>);
+pub struct Budget(Cell<u64>);
 
 impl Budget {
     /// So many units.
     pub fn new(units: u32) -> Self {
-        Self(Cell::new(units))
+        Self(Cell::new(units.into()))
     }
 
     /// More than anything can cost.
     pub fn unlimited() -> Self {
-        Self::new(u32::MAX)
+        Self(Cell::new(u64::MAX))
     }
 
     /// Takes `units` away; what is begun is finished, so they may be more than are left.
     pub fn spend(&self, units: usize) {
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        self.0.set(self.0.get().saturating_sub(units));
+        self.0.set(self.0.get().saturating_sub(units as u64));
+    }
+
+    /// Takes all that is left away.
+    pub fn exhaust(&self) {
+        self.0.set(0);
     }
 
     /// Units that are left.

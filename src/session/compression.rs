@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::budget::{DEFLATED_BYTE_COST, FRAME_COST, INFLATED_BYTE_COST, PUBLISHED_COST};
 use super::message::Assembly;
 use super::recoding::{Recoding, Stage, Step, step_bytes};
-use super::{Cold, Mode, Output, Phase, Piece, Rules, Session};
+use super::{Cold, Mode, Output, Pause, Phase, Piece, Rules, Session};
 use crate::config::Limits;
 use crate::wire::deflate::codec::{Codec, Lease, Unpacked, compressed_frame, window_class};
 use crate::wire::deflate::negotiation::Agreement;
@@ -139,8 +139,15 @@ impl Session {
                 Stage::Waiting { compressed }
             }
         };
-        self.cold().recoding = Some(Box::new(Recoding { opcode, stage, lease }));
+        self.recode_later(Recoding { opcode, stage, lease }, rules, output);
         Ok(())
+    }
+
+    /// Nothing else is begun before the message has come to its end, in later ticks.
+    fn recode_later(&mut self, recoding: Recoding, rules: &Rules<'_>, output: &mut Output) {
+        self.cold().recoding = Some(Box::new(recoding));
+        rules.budget.exhaust();
+        output.paused = Some(Pause::Turn);
     }
 
     /// Goes on with a compressed message that takes several ticks.
@@ -154,7 +161,7 @@ impl Session {
         let own = (cold.inflater.as_deref_mut(), cold.deflater.as_deref_mut());
         let result = match recoding.step(own, &mut codec, rules.budget) {
             Ok(Step::Later(recoding)) => {
-                cold.recoding = Some(Box::new(recoding));
+                self.recode_later(recoding, rules, output);
                 Ok(())
             }
             Ok(Step::Inflated(Recoding { opcode, lease, .. }, plain)) => {
@@ -215,7 +222,7 @@ impl Session {
             let class = window_class(window_bits);
             let lent = (!is_own).then(|| (class, codec.lend_deflater(class)));
             let stage = Stage::Deflating { lent, plain, at: 0, packed: Vec::new() };
-            self.cold().recoding = Some(Box::new(Recoding { opcode, stage, lease }));
+            self.recode_later(Recoding { opcode, stage, lease }, rules, output);
             return Ok(());
         }
         rules.budget.spend(plain.len() * DEFLATED_BYTE_COST);

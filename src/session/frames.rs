@@ -61,15 +61,13 @@ impl Session {
         let mut reflection = Reflection::new(from);
         let mut at = from;
         while at < input.len() && self.phase != Phase::Ended {
-            if rules.budget.is_spent() || self.is_recoding() {
-                reflection.flush(!self.is_mid_reflection(), output);
+            if rules.budget.is_spent() {
                 output.paused = Some(Pause::Turn);
-                return at;
+                break;
             }
             if !rules.may_begin && !self.is_mid_message() {
-                reflection.flush(true, output);
                 output.paused = Some(Pause::Room);
-                return at;
+                break;
             }
             match self.step(input, at, &mut reflection, rules, output) {
                 Ok(next) => at = next,
@@ -80,10 +78,7 @@ impl Session {
             }
         }
         reflection.flush(!self.is_mid_reflection(), output);
-        if self.is_recoding() {
-            output.paused = Some(Pause::Turn);
-        }
-        input.len()
+        if output.paused.is_some() { at } else { input.len() }
     }
 
     /// A run of whole echoes, and one frame of another kind or the part of one that is there;
@@ -100,19 +95,20 @@ impl Session {
             return self.continue_frame(input, at, reflection, rules, output);
         }
         if self.reflects_messages() {
-            // A later tick goes on where the budget ends.
-            let end = input.len().min(at.saturating_add(rules.budget.left()));
+            // A later tick goes on where the budget ends, which is far beyond a receive buffer.
+            let most = rules.budget.left();
+            let end = if input.len() - at > most { at + most } else { input.len() };
             let next = reflection.append_messages(&mut input[..end], at, rules, output)?;
             if next == input.len() {
                 return Ok(next);
             }
             at = next;
         }
-        rules.budget.spend(FRAME_COST);
         match self.find_frame(input, at)? {
             None => Ok(input.len()),
             Some(Found::Data(found)) => self.data_frame(input, &found, reflection, rules, output),
             Some(Found::Control { opcode, payload, next }) => {
+                rules.budget.spend(FRAME_COST);
                 self.count_control_frame(rules)?;
                 match opcode {
                     OpCode::Ping if self.phase == Phase::Open => {
@@ -284,7 +280,7 @@ impl Session {
     ) -> Result<usize, Violation> {
         let bytes = (self.remaining as usize).min(input.len() - at);
         let next = at + bytes;
-        rules.budget.spend(bytes);
+        rules.budget.spend(FRAME_COST + bytes);
         match self.treatment {
             Treatment::Reflect if bytes > 0 => reflection.append(input, at..next, self.mask),
             Treatment::Assemble => {

@@ -208,15 +208,10 @@ impl Session {
     /// otherwise (`leftover`, `paused`).
     pub fn receive(&mut self, input: &mut [u8], rules: &Rules<'_>, output: &mut Output) -> usize {
         let mut consumed = 0;
-        if self.is_recoding() {
-            self.continue_recoding(rules, output);
-            if self.is_recoding() {
-                output.paused = Some(Pause::Turn);
-                return 0;
-            }
-        }
         if self.phase == Phase::Request {
             consumed = self.receive_requests(input, rules, output);
+        } else if self.is_recoding() {
+            self.continue_recoding(rules, output);
         }
         if consumed < input.len() && output.leftover.is_none() && output.paused.is_none() {
             consumed = match self.phase {

@@ -329,6 +329,7 @@ impl Outbox {
     fn fall_behind(&mut self) -> &mut Behind {
         let behind = self.behind.get_or_insert_default();
         if let Some(first) = self.first.take() {
+            behind.queue.reserve(QUEUE_LEAST);
             behind.push(first);
         }
         behind
@@ -359,30 +360,37 @@ impl Behind {
     /// vector for each would take many times what it holds. Only what ends a frame is joined to
     /// what does, and nothing while control frames wait: they could not go in between.
     fn push(&mut self, segment: Segment) {
-        if is_control(&segment) {
-            self.count_in(&segment);
-            return self.controls.push_back(segment);
-        }
-        if let Segment::Owned { bytes, offset: 0, ends_frame, control: false } = &segment
-            && let Some(Segment::Owned {
-                bytes: last,
-                ends_frame: last_ends_frame,
-                control: false,
-                ..
-            }) = self.queue.back_mut()
-            && last.len() + bytes.len() <= JOINED_BYTES_MAX
-            && (*ends_frame || !*last_ends_frame)
-            && self.controls.is_empty()
-        {
-            let capacity = last.capacity();
-            last.extend_from_slice(bytes);
-            *last_ends_frame = *ends_frame;
-            self.bytes += bytes.len();
-            self.held_bytes += last.capacity() - capacity;
-            return;
-        }
         self.count_in(&segment);
-        self.queue.push_back(segment);
+        match segment {
+            Segment::Owned { control: true, .. } => self.controls.push_back(segment),
+            Segment::Owned { ref bytes, offset: 0, ends_frame, .. } => {
+                if !self.joins(bytes, ends_frame) {
+                    self.queue.push_back(segment);
+                }
+            }
+            _ => self.queue.push_back(segment),
+        }
+    }
+
+    /// Appends bytes that have been counted to the last segment, if that is small and of the same
+    /// kind.
+    fn joins(&mut self, bytes: &Vec<u8>, ends_frame: bool) -> bool {
+        let may_join = self.controls.is_empty();
+        let Some(Segment::Owned { bytes: last, ends_frame: last_ends_frame, .. }) =
+            self.queue.back_mut().filter(|_| may_join)
+        else {
+            return false;
+        };
+        let fits = last.len() + bytes.len() <= JOINED_BYTES_MAX;
+        if !fits || !ends_frame && *last_ends_frame {
+            return false;
+        }
+        let capacity = last.capacity();
+        last.extend_from_slice(bytes);
+        *last_ends_frame = ends_frame;
+        let counted = Segment::owned_held_bytes(bytes.capacity());
+        self.held_bytes = self.held_bytes - counted + last.capacity() - capacity;
+        true
     }
 
     fn drop_messages(&mut self, held_bytes: usize) -> u64 {
@@ -404,37 +412,52 @@ impl Behind {
     fn take(&mut self) -> Option<Outgoing> {
         self.was_mid_frame = self.is_mid_frame;
         self.was_committed = self.committed.is_some();
-        let mut segments = Vec::new();
-        if self.committed.is_none() && self.controls.is_empty() {
-            segments = self.take_queued(VECTORS_MAX, SEND_BYTES_MAX, false);
-        } else {
-            segments.extend(self.committed.take());
-            if self.is_mid_frame {
-                segments.extend(self.take_queued(VECTORS_MAX, SEND_BYTES_MAX, true));
+        let is_data_alone = !self.was_committed && self.controls.is_empty();
+        let mut segments = match is_data_alone {
+            true if self.queue.len() <= VECTORS_MAX && self.bytes <= SEND_BYTES_MAX => {
+                // Everything leaves, in the memory that it lies in.
+                (self.in_flight_bytes, self.in_flight_held_bytes) = (self.bytes, self.held_bytes);
+                (self.bytes, self.held_bytes, self.lent) = (0, 0, 0);
+                Vec::from(std::mem::take(&mut self.queue))
             }
-            let is_mid_frame = segments.last().map_or(self.is_mid_frame, |last| !last.ends_frame());
-            if !is_mid_frame {
-                let count = self.controls.len().min(VECTORS_MAX.saturating_sub(segments.len()));
-                segments.extend(self.controls.drain(..count));
-                if self.controls.is_empty() {
-                    let bytes: usize = segments.iter().map(Segment::len).sum();
-                    let count = VECTORS_MAX.saturating_sub(segments.len());
-                    let most = SEND_BYTES_MAX.saturating_sub(bytes);
-                    segments.extend(self.take_queued(count, most, false));
-                }
-            }
-        }
-        let last = segments.last()?;
-        self.is_mid_frame = !last.ends_frame();
-        for segment in &segments {
-            self.count_out(segment);
-            self.in_flight_bytes += segment.len();
-            self.in_flight_held_bytes += segment.held_bytes();
-        }
+            true => self.take_queued(VECTORS_MAX, SEND_BYTES_MAX, false),
+            false => self.take_in_order(),
+        };
+        self.is_mid_frame = !segments.last()?.ends_frame();
         Some(match segments.len() {
             1 => Outgoing::One(segments.remove(0)),
             _ => Outgoing::Many(segments),
         })
+    }
+
+    /// Takes what is committed, the rest of the frame that has begun, control frames, and the queue.
+    fn take_in_order(&mut self) -> Vec<Segment> {
+        let mut segments: Vec<_> = self.committed.take().into_iter().collect();
+        segments.iter().for_each(|segment| self.count_as_taken(segment));
+        if self.is_mid_frame {
+            segments.extend(self.take_queued(VECTORS_MAX, SEND_BYTES_MAX, true));
+        }
+        if segments.last().map_or(self.is_mid_frame, |last| !last.ends_frame()) {
+            return segments;
+        }
+        let count = self.controls.len().min(VECTORS_MAX.saturating_sub(segments.len()));
+        for _ in 0..count {
+            let Some(frame) = self.controls.pop_front() else { break };
+            self.count_as_taken(&frame);
+            segments.push(frame);
+        }
+        if self.controls.is_empty() {
+            let count = VECTORS_MAX.saturating_sub(segments.len());
+            let most = SEND_BYTES_MAX.saturating_sub(self.in_flight_bytes);
+            segments.extend(self.take_queued(count, most, false));
+        }
+        segments
+    }
+
+    fn count_as_taken(&mut self, segment: &Segment) {
+        self.count_out(segment);
+        self.in_flight_bytes += segment.len();
+        self.in_flight_held_bytes += segment.held_bytes();
     }
 
     /// Takes at most `count` segments from the queue, and no more once they hold `bytes`; with
@@ -449,7 +472,9 @@ impl Behind {
                 break;
             }
         }
-        self.queue.drain(..taken).collect()
+        let taken: Vec<_> = self.queue.drain(..taken).collect();
+        taken.iter().for_each(|segment| self.count_as_taken(segment));
+        taken
     }
 }
 
@@ -466,6 +491,8 @@ fn is_pong(segment: &Segment) -> bool {
 
 /// Segments of one vectored send: enough to make a crossing cheap, far below `IOV_MAX`.
 const VECTORS_MAX: usize = 64;
+/// Segments that there is room for as soon as there are two.
+const QUEUE_LEAST: usize = 8;
 /// Bytes after which a vectored send takes no more segments: what is in flight cannot be dropped.
 const SEND_BYTES_MAX: usize = 1 << 20;
 /// What a single segment must hold to be counted while it is in flight.
