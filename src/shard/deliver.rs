@@ -250,9 +250,8 @@ fn count_delivered(messages: u64, stats: &ShardStats) {
     stats.messages_out.add(messages);
 }
 
-/// Bytes published within a stretch of time after which the next begins: more than the largest
-/// message that is allowed by default.
-const GENERATION_BYTES: usize = 16 << 20;
+/// Bytes published within a stretch of time after which the next begins.
+const GENERATION_BYTES: usize = 4 << 20;
 /// Bytes taken from all other shards in one tick, about; the rings hold back what is left.
 const INTAKE_BYTES_MAX: usize = 4 << 20;
 /// Bytes taken from each of them at least, about.
