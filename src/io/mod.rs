@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use buffers::BufferSlice;
 pub use connect::bind_source;
 pub use ring::{Ring, RingOptions};
-pub use send::{Outgoing, Segment};
+pub use send::{Outgoing, SEND_BYTES_MAX, Segment};
 pub use token::Key;
 
 /// A connection's place in the ring's table of registered files (a direct descriptor): not a file
@@ -122,11 +122,12 @@ pub trait Io {
     fn look(&mut self, key: Key, slot: Slot);
     /// Ends a poll.
     fn cancel_poll(&mut self, key: Key);
-    /// Sends; a payload that holds a receive buffer is never left waiting for the peer.
+    /// Sends at most [`SEND_BYTES_MAX`]; a payload that holds a receive buffer is never left waiting
+    /// for the peer.
     fn send(&mut self, key: Key, slot: Slot, outgoing: Outgoing);
     /// Sends what is the last and shuts down the sending side behind it, so that the end of the
     /// stream travels in the same packet. When the send is short or fails, the side stays open.
-    /// Ends in two events. The payload holds no receive buffer.
+    /// Ends in two events. The payload holds no receive buffer, and fits into one send.
     fn send_last(&mut self, key: Key, slot: Slot, outgoing: Outgoing);
     /// Shuts down the sending side: the peer is told the end of the stream.
     fn finish(&mut self, key: Key, slot: Slot);

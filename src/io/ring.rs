@@ -18,7 +18,7 @@ use super::half_close::{HalfCloses, Installed};
 use super::listener::ListeningSocket;
 use super::probe::{Abilities, Ability, Refusal};
 use super::queues::Queues;
-use super::send::{InFlight, Outgoing, Segment, Sending, Vectors};
+use super::send::{InFlight, Outgoing, SEND_BYTES_MAX, Segment, Sending, Vectors};
 use super::token::{Key, Token, Verb};
 use super::{Errno, Event, Io, Slot};
 
@@ -163,7 +163,8 @@ impl Ring {
         let (vectors, entry) = match &outgoing {
             Outgoing::One(segment) => {
                 let (base, len) = address(&self.buffers, segment);
-                let send = opcode::Send::new(Fixed(slot), base, len as u32).flags(flags);
+                let len = len.min(SEND_BYTES_MAX) as u32;
+                let send = opcode::Send::new(Fixed(slot), base, len).flags(flags);
                 (None, send.build())
             }
             Outgoing::Many(segments) => {
@@ -177,8 +178,11 @@ impl Ring {
 
     fn vectored(&mut self, slot: Slot, segments: &[Segment], flags: i32) -> SendVectors {
         let mut vectors = self.in_flight.vectors();
+        let mut room = SEND_BYTES_MAX;
         let header = vectors.fill(segments.iter().map(|segment| {
             let (base, len) = address(&self.buffers, segment);
+            let len = len.min(room);
+            room -= len;
             libc::iovec { iov_base: base.cast_mut().cast(), iov_len: len }
         }));
         let entry = opcode::SendMsg::new(Fixed(slot), header).flags(flags as u32).build();

@@ -167,6 +167,9 @@ impl Outgoing {
     }
 }
 
+/// Bytes of one send, at most: the kernel copies them while nobody else is served, and what is in
+/// flight cannot be dropped. What is beyond is left over as if the peer had not taken it.
+pub const SEND_BYTES_MAX: usize = 512 << 10;
 /// What a segment takes in a queue that doubles when it is full.
 const SEGMENT_BYTES: usize = 2 * size_of::<Segment>();
 /// What a vector takes beside its content: itself, and what the allocator rounds up.

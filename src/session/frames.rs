@@ -261,7 +261,7 @@ impl Session {
         output.message_began |= !self.has_assembly();
         let new = || Assembly::new(header, reflects, now_s);
         let assembly = self.cold().assembly.get_or_insert_with(new);
-        assembly.begin_frame(header.payload_bytes, rules.limits)?;
+        assembly.begin_frame(header.payload_bytes, header.fin, rules.limits)?;
         Ok(match (is_open, assembly.is_reflected()) {
             (false, _) => Treatment::Discard,
             (true, true) => Treatment::Reflect,

@@ -22,6 +22,8 @@ pub(super) struct Assembly {
     utf8: Utf8Stream,
     payload_bytes: u64,
     fragments: u32,
+    /// Payload bytes at most, once there are many: what the header claims, or what is allowed.
+    bytes_expected: usize,
     /// When it began, in seconds that may wrap.
     began_s: u16,
 }
@@ -44,6 +46,7 @@ impl Assembly {
             utf8: Utf8Stream::default(),
             payload_bytes: 0,
             fragments: 0,
+            bytes_expected: 0,
             began_s: now_s,
         }
     }
@@ -58,9 +61,9 @@ impl Assembly {
         now_s.wrapping_sub(self.began_s)
     }
 
-    /// Bytes that the message takes.
+    /// Bytes that the message takes; room that was only reserved costs nothing.
     pub(super) fn held_bytes(&self) -> usize {
-        self.bytes.capacity()
+        if self.bytes.len() > GROWING_BYTES_MAX { self.bytes.len() } else { self.bytes.capacity() }
     }
 
     /// Whether the message is compressed.
@@ -77,12 +80,15 @@ impl Assembly {
     pub(super) fn begin_frame(
         &mut self,
         payload_bytes: u64,
+        fin: bool,
         limits: &Limits,
     ) -> Result<(), Violation> {
         let (bytes, fragments) = (limits.message_bytes, limits.message_fragments);
         let bytes_max = if self.compressed { compressed_bytes_max(bytes) } else { bytes };
         self.payload_bytes = self.payload_bytes.saturating_add(payload_bytes);
         self.fragments += 1;
+        let is_whole = self.fragments == 1 && fin;
+        self.bytes_expected = if is_whole { payload_bytes as usize } else { bytes_max as usize };
         if self.payload_bytes > u64::from(bytes_max) {
             return Err(Violation::MessageTooBig { limit: bytes.into() });
         }
@@ -97,6 +103,8 @@ impl Assembly {
         if self.bytes.is_empty() {
             self.bytes.reserve(self.header_room + payload.len());
             self.bytes.resize(self.header_room, 0);
+        } else if self.bytes.len() > GROWING_BYTES_MAX {
+            reserve(&mut self.bytes, self.header_room + self.bytes_expected);
         }
         let start = self.bytes.len();
         mask::append(&mut self.bytes, payload, key);
@@ -123,3 +131,18 @@ impl Assembly {
         Ok(self.bytes)
     }
 }
+
+/// Takes room for all of a large message at once: address space, of which only what is used costs
+/// memory, where growing would copy megabytes within one tick. Where that much is not to be had, the
+/// message grows as it comes.
+pub(super) fn reserve(bytes: &mut Vec<u8>, most: usize) {
+    if most <= RESERVED_BYTES_MAX && bytes.capacity() < most {
+        let _ = bytes.try_reserve_exact(most - bytes.len());
+    }
+}
+
+/// Messages grow by doubling until they are larger: a peer has to send this much before it takes
+/// address space that it does not use.
+pub(super) const GROWING_BYTES_MAX: usize = 256 << 10;
+/// No more address space than this is reserved for one message.
+const RESERVED_BYTES_MAX: usize = 64 << 20;

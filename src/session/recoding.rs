@@ -2,6 +2,7 @@
 //! by step, so that it does not hold up the others.
 
 use super::budget::{Budget, DEFLATED_BYTE_COST, INFLATED_BYTE_COST};
+use super::message::{GROWING_BYTES_MAX, reserve};
 use crate::wire::deflate::codec::{Codec, Lease};
 use crate::wire::deflate::{Deflater, Inflater, Inflating};
 use crate::wire::error::Violation;
@@ -55,11 +56,11 @@ impl Recoding {
             Stage::Waiting { compressed } => compressed.capacity(),
             Stage::Inflating { lent, compressed, plain, .. } => {
                 let lent = lent.as_ref().map_or(0, |_| Inflater::HELD_BYTES);
-                lent + compressed.capacity() + plain.capacity()
+                lent + compressed.capacity() + plain.len()
             }
             Stage::Deflating { lent, plain, packed, .. } => {
                 let lent = lent.as_ref().map_or(0, |_| Deflater::HELD_BYTES);
-                lent + plain.capacity() + packed.capacity()
+                lent + plain.len() + packed.capacity()
             }
         }
     }
@@ -95,6 +96,9 @@ impl Recoding {
                     debug_assert!(false, "a connection that lends no inflater has its own");
                     return Err(Violation::CorruptDeflate);
                 };
+                if plain.len() > GROWING_BYTES_MAX {
+                    reserve(&mut plain, codec.message_bytes_max() + 1);
+                }
                 let before = plain.len();
                 let step_bytes = step_bytes(budget, INFLATED_BYTE_COST);
                 let result = inflater.step(&compressed, &mut progress, step_bytes, &mut plain);

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use crate::io::{BufferSlice, Outgoing, Segment};
+use crate::io::{BufferSlice, Outgoing, SEND_BYTES_MAX, Segment};
 use crate::wire::header::OpCode;
 
 /// The segments that wait for the send in flight.
@@ -493,8 +493,6 @@ fn is_pong(segment: &Segment) -> bool {
 const VECTORS_MAX: usize = 64;
 /// Segments that there is room for as soon as there are two.
 const QUEUE_LEAST: usize = 8;
-/// Bytes after which a vectored send takes no more segments: what is in flight cannot be dropped.
-const SEND_BYTES_MAX: usize = 1 << 20;
 /// What a single segment must hold to be counted while it is in flight.
 const LARGE_BYTES: usize = 16 * 1024;
 /// Bytes up to which small pieces are joined.

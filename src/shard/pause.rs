@@ -125,7 +125,10 @@ impl<I: Io> Shard<I> {
     /// Whether somebody can go on without anything having to happen before.
     pub(super) fn has_work_left(&self) -> bool {
         let can_enter_ring = self.overflow.is_empty() && !self.waiting_for_ring.is_empty();
-        can_enter_ring || !self.waiting_for_turn.is_empty() || self.topics.has_pending()
+        can_enter_ring
+            || !self.waiting_for_turn.is_empty()
+            || !self.dirty.is_empty()
+            || self.topics.has_pending()
     }
 
     /// The lists of those who wait, each with the flag of its members.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::Shard;
 use super::connections::{Connection, Flags};
-use crate::io::{Errno, Io, Key, Outgoing, Segment};
+use crate::io::{Errno, Io, Key, Outgoing, SEND_BYTES_MAX, Segment};
 
 impl<I: Io> Shard<I> {
     /// Lists a connection for the end of the tick.
@@ -17,13 +17,25 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Starts a send on every listed connection that has none in flight.
+    /// Starts a send on every listed connection that has none in flight. Those with much to send
+    /// take turns: what a tick sends for them is bounded, and the rest goes on in the next.
     pub(super) fn flush(&mut self) {
+        let mut large_bytes_left = LARGE_BYTES_PER_TICK;
+        let mut left = Vec::new();
         let mut dirty = std::mem::take(&mut self.dirty);
         for index in dirty.drain(..) {
             let Some((key, connection)) = self.connections.at(index) else { continue };
+            let may_send = !connection.flags.intersects(Flags::SENDING | Flags::DOOMED);
+            let bytes = connection.outbox.bytes();
+            if may_send && bytes > LARGE_BYTES {
+                if large_bytes_left == 0 {
+                    left.push(index);
+                    continue;
+                }
+                large_bytes_left = large_bytes_left.saturating_sub(bytes.min(SEND_BYTES_MAX));
+            }
             connection.flags.remove(Flags::DIRTY);
-            if connection.flags.intersects(Flags::SENDING | Flags::DOOMED) {
+            if !may_send {
                 continue;
             }
             match connection.outbox.take() {
@@ -40,9 +52,16 @@ impl<I: Io> Shard<I> {
                 None => self.settle(key),
             }
         }
-        // Settling marks nobody, so the scratch list is free to be used again.
+        // Settling marks nobody.
         debug_assert!(self.dirty.is_empty());
-        self.dirty = dirty;
+        for &index in &left {
+            // Receive buffers do not wait for a turn.
+            if let Some((_, connection)) = self.connections.at(index) {
+                connection.outbox.detach(|segment| detached(&mut self.io, segment));
+            }
+        }
+        // Who waits is first in the next tick; the other list is kept for its capacity.
+        self.dirty = if left.is_empty() { dirty } else { left };
     }
 
     /// A send completed: in full, short, or not at all.
@@ -73,7 +92,7 @@ impl<I: Io> Shard<I> {
             connection.last_active = served;
             self.trim.note_freed(sent, now);
         }
-        connection.flags.set(Flags::BACKED_UP, sent < outgoing.len());
+        connection.flags.set(Flags::BACKED_UP, sent < outgoing.len().min(SEND_BYTES_MAX));
         if sent < outgoing.len() {
             // What was to be the last is not: no end of the stream followed it.
             connection.flags.remove(Flags::FINISHED);
@@ -137,6 +156,7 @@ impl Connection {
         let is_last = self.flags.contains(Flags::FINISHING)
             && !self.flags.intersects(ends_itself)
             && self.outbox.is_empty()
+            && outgoing.len() <= SEND_BYTES_MAX
             && !outgoing.holds_buffer();
         self.flags.insert(Flags::SENDING);
         if is_last {
@@ -159,3 +179,8 @@ pub(super) fn detached<I: Io>(io: &mut I, segment: Segment) -> Segment {
         segment => segment,
     }
 }
+
+/// Whoever has more to send waits for its turn.
+const LARGE_BYTES: usize = 128 << 10;
+/// Bytes that a tick sends for those who have much to send, about: a millisecond of copying.
+const LARGE_BYTES_PER_TICK: usize = 2 << 20;

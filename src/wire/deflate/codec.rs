@@ -167,6 +167,11 @@ impl Codec {
         frame
     }
 
+    /// Payload bytes of an inflated message, at most.
+    pub fn message_bytes_max(&self) -> usize {
+        self.settings.message_bytes_max as usize
+    }
+
     /// Whether a message is long enough to be compressed.
     pub fn is_worth(&self, payload: &[u8]) -> bool {
         payload.len() >= self.settings.threshold_bytes
