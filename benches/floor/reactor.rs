@@ -79,6 +79,7 @@ impl Reactor {
             | Event::ShutDown { .. }
             | Event::ResetArmed { .. }
             | Event::Looked { .. }
+            | Event::Measured { .. }
             | Event::Woken => {}
         }
     }

@@ -182,6 +182,7 @@ impl<W: Workload> Lane<W> {
             | Event::Finished { .. }
             | Event::ResetArmed { .. }
             | Event::Looked { .. }
+            | Event::Measured { .. }
             | Event::Woken => {}
         }
     }

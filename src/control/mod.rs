@@ -26,6 +26,8 @@ pub struct Control {
     meter: Meter,
     /// When the last line about memory was logged.
     logged: Option<Instant>,
+    /// Since when WebSockets have been refused.
+    refusing_since: Option<Instant>,
     /// When shards were last asked to give back what they do not need.
     reminded: Option<Instant>,
     /// Asks for the end of the server on behalf of a shard that has failed.
@@ -46,7 +48,18 @@ impl Control {
     ) -> Self {
         endpoint.stop_reading();
         let (logged, reminded, is_draining) = (None, None, false);
-        Self { endpoint, waker, meter, logged, reminded, failure, is_draining, shared }
+        let refusing_since = None;
+        Self {
+            endpoint,
+            waker,
+            meter,
+            logged,
+            refusing_since,
+            reminded,
+            failure,
+            is_draining,
+            shared,
+        }
     }
 
     /// Sees that there are descriptors for what [`run`](Self::run) needs, parts of which panic
@@ -142,7 +155,18 @@ impl Control {
         };
         // A limit may have been lifted, and then nothing is short.
         let usage = Usage::tightest(&usages).unwrap_or_default();
-        let is_news = self.shared.memory.tell(usage);
+        let has_refused_long =
+            self.refusing_since.is_some_and(|since| since.elapsed() >= REFUSED_AT_MOST);
+        let is_news = match has_refused_long {
+            true => self.shared.memory.tell_of_standing_refusal(usage),
+            false => self.shared.memory.tell(usage),
+        };
+        match self.shared.memory.signal().pressure() {
+            Pressure::Calm => self.refusing_since = None,
+            Pressure::Refuse | Pressure::Shed => {
+                self.refusing_since.get_or_insert_with(Instant::now);
+            }
+        }
         let must_remind = usage.reaches(WORTH_A_REMINDER_PERCENT)
             && self.reminded.is_none_or(|at| at.elapsed() >= BETWEEN_REMINDERS);
         if !is_news && must_remind {
@@ -246,6 +270,8 @@ fn no_more_signals() -> io::Error {
 const DESCRIPTORS: usize = 16;
 /// The exit status after a second signal.
 const ENDED_AT_ONCE: i32 = 1;
+/// How long WebSockets are refused before whoever holds the most makes room for them.
+const REFUSED_AT_MOST: Duration = Duration::from_secs(5);
 /// Between two measurements: long enough for what was shed to be given back.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The same when the limit is near and nothing is shed yet: peers may be quick.

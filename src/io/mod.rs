@@ -91,6 +91,13 @@ pub enum Event {
         /// Whether there is.
         has_input: bool,
     },
+    /// How much of what was sent the peer has not acknowledged.
+    Measured {
+        /// Whose.
+        key: Key,
+        /// Bytes; `None` when the kernel does not tell.
+        unread_bytes: Option<u32>,
+    },
     /// The slot is free again.
     Closed {
         /// Whose it was.
@@ -120,6 +127,8 @@ pub trait Io {
     fn poll(&mut self, key: Key, slot: Slot);
     /// Asks whether there is something to receive, and receives nothing.
     fn look(&mut self, key: Key, slot: Slot);
+    /// Asks how much of what was sent the peer has not acknowledged (kernel 6.7).
+    fn measure(&mut self, key: Key, slot: Slot);
     /// Ends a poll.
     fn cancel_poll(&mut self, key: Key);
     /// Sends at most [`SEND_BYTES_MAX`]; a payload that holds a receive buffer is never left waiting

@@ -232,6 +232,10 @@ impl Ring {
                 return None;
             }
             Verb::Cancel => return None,
+            Verb::Measure => {
+                let unread_bytes = check(result).ok().and_then(|bytes| u32::try_from(bytes).ok());
+                Event::Measured { key, unread_bytes }
+            }
             Verb::Look => Event::Looked { key, has_input: check(result) != Err(libc::EAGAIN) },
         })
     }
@@ -355,6 +359,11 @@ impl Io for Ring {
         self.push(entry.user_data(Token::new(Verb::Look, key).to_bits()));
     }
 
+    fn measure(&mut self, key: Key, slot: Slot) {
+        let entry = opcode::UringCmd16::new(Fixed(slot), SOCKET_SIOCOUTQ).build();
+        self.push(entry.user_data(Token::new(Verb::Measure, key).to_bits()));
+    }
+
     fn free_receive_buffers(&self) -> usize {
         self.buffers.free()
     }
@@ -474,6 +483,8 @@ pub(super) fn check(result: i32) -> Result<usize, Errno> {
     usize::try_from(result).map_err(|_| -result)
 }
 
+/// `SOCKET_URING_OP_SIOCOUTQ` (kernel 6.7): bytes that were sent and not acknowledged.
+const SOCKET_SIOCOUTQ: u32 = 1;
 /// Requests queued in one tick before the queue is submitted early: a fan-out in one enter.
 const SUBMISSION_ENTRIES: u32 = 2048;
 /// Completions that the kernel keeps for us without falling back to its overflow list.

@@ -41,11 +41,12 @@ pub(super) enum Verb {
     Wake,
     Connect,
     Look,
+    Measure,
 }
 
 impl Verb {
     fn from_bits(bits: u8) -> Option<Self> {
-        const ALL: [Verb; 13] = [
+        const ALL: [Verb; 14] = [
             Verb::Accept,
             Verb::Receive,
             Verb::Poll,
@@ -59,6 +60,7 @@ impl Verb {
             Verb::Wake,
             Verb::Connect,
             Verb::Look,
+            Verb::Measure,
         ];
         ALL.get(usize::from(bits.wrapping_sub(1))).copied()
     }

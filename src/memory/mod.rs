@@ -9,7 +9,7 @@ pub mod allocator;
 mod cgroup;
 mod meter;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
@@ -81,16 +81,31 @@ pub struct Memory {
     signal: AtomicU64,
     used_bytes: AtomicU64,
     limit_bytes: AtomicU64,
+    has_refused_long: AtomicBool,
 }
 
 impl Memory {
     /// Takes a measurement; true when shards must be woken, because the pressure has changed or
     /// more is to be shed. Only one thread may call this.
     pub fn tell(&self, usage: Usage) -> bool {
+        self.tell_after(usage, false)
+    }
+
+    /// The same when WebSockets have been refused for too long: whoever holds the most makes room
+    /// for those who are refused, until there is enough for all.
+    pub fn tell_of_standing_refusal(&self, usage: Usage) -> bool {
+        self.tell_after(usage, true)
+    }
+
+    fn tell_after(&self, usage: Usage, has_refused_long: bool) -> bool {
         self.used_bytes.store(usage.used_bytes, Ordering::Relaxed);
         self.limit_bytes.store(usage.limit_bytes, Ordering::Relaxed);
+        self.has_refused_long.store(has_refused_long, Ordering::Relaxed);
         let signal = self.signal();
-        let pressure = signal.pressure().after(usage);
+        let pressure = match signal.pressure().after(usage) {
+            Pressure::Refuse if has_refused_long => Pressure::Shed,
+            pressure => pressure,
+        };
         let is_news = pressure != signal.pressure() || pressure == Pressure::Shed;
         if is_news {
             self.signal.store(signal.next(pressure).0, Ordering::Relaxed);
@@ -113,7 +128,12 @@ impl Memory {
     /// Bytes to be given back until shedding may end.
     pub fn excess_bytes(&self) -> u64 {
         let usage = self.usage();
-        usage.used_bytes.saturating_sub(usage.limit_bytes / 100 * SHED_UNTIL_PERCENT)
+        let percent = match self.has_refused_long.load(Ordering::Relaxed) {
+            true => REFUSE_UNTIL_PERCENT,
+            false => SHED_UNTIL_PERCENT,
+        };
+        // A byte less than that is enough.
+        (usage.used_bytes + 1).saturating_sub(usage.limit_bytes / 100 * percent)
     }
 
     /// The measurement told last; zero of zero when there is no limit and nothing is measured.
@@ -190,10 +210,23 @@ mod tests {
     fn what_is_to_be_given_back_ends_shedding() {
         let memory = Memory::default();
         memory.tell(usage(980));
-        assert_eq!(memory.excess_bytes(), 80);
+        assert_eq!(memory.excess_bytes(), 81);
         memory.tell(usage(980 - 81));
         assert_eq!(memory.signal().pressure(), Pressure::Refuse);
         assert_eq!(memory.excess_bytes(), 0);
+    }
+
+    #[test]
+    fn a_standing_refusal_sheds_until_nobody_has_to_be_refused() {
+        let memory = Memory::default();
+        memory.tell(usage(870));
+        assert_eq!(memory.signal().pressure(), Pressure::Refuse);
+        assert!(memory.tell_of_standing_refusal(usage(870)));
+        assert_eq!((memory.signal().pressure(), memory.excess_bytes()), (Pressure::Shed, 71));
+        assert!(memory.tell_of_standing_refusal(usage(840)), "each round of it is news");
+        assert_eq!((memory.signal().pressure(), memory.excess_bytes()), (Pressure::Shed, 41));
+        memory.tell(usage(799));
+        assert_eq!(memory.signal().pressure(), Pressure::Calm);
     }
 
     #[test]

@@ -30,8 +30,10 @@ bitflags! {
         const ENDING_STREAM = 1 << 7;
         /// What has arrived is being looked for.
         const LOOKING = 1 << 30;
+        /// What the peer has not taken yet is being asked for.
+        const MEASURING = 1 << 31;
         /// Any request that must end before the slot may be closed.
-        const UNDER_WAY = 0b1111_1101 | 1 << 30;
+        const UNDER_WAY = 0b1111_1101 | 1 << 30 | 1 << 31;
 
         /// Waits for its turn to send at the end of the tick.
         const DIRTY = 1 << 8;

@@ -26,9 +26,10 @@ pub(super) struct Generation {
 
 impl Generation {
     /// The generation of what is published now.
-    fn advance(&mut self, now: Tick) -> u32 {
+    fn advance(&mut self, now: Tick, backlog_bytes: usize) -> u32 {
         let ticks = now.saturating_sub(self.began);
-        if ticks > 0 || self.published_bytes >= GENERATION_BYTES {
+        let most = (4 * backlog_bytes).clamp(GENERATION_BYTES_LEAST, GENERATION_BYTES_MOST);
+        if ticks > 0 || self.published_bytes >= most {
             // Nothing is recent after a longer silence.
             self.number = self.number.wrapping_add(ticks.clamp(1, 2));
             (self.began, self.published_bytes) = (now, 0);
@@ -95,18 +96,15 @@ impl<I: Io> Shard<I> {
         if !self.topics.has_pending() {
             return;
         }
-        let generation = self.generation.advance(self.now);
+        let backlog_bytes = self.shared.config.limits.backlog_bytes;
+        let generation = self.generation.advance(self.now, backlog_bytes);
         let Self { topics, connections, dirty, shared, number, codec, trim, now, .. } = self;
         let (published_bytes, ledger) = (&mut self.generation.published_bytes, &mut self.ledger);
         let (served, wanted) = (self.served, &mut self.wanted);
         let codec = codec.get_mut();
         let stats = shared.stats.shard(*number);
         let may_compress = shared.config.compression.mode != CompressionMode::Off;
-        let bounds = Bounds {
-            backlog_bytes: shared.config.limits.backlog_bytes,
-            policy: shared.config.slow_consumer,
-            generation,
-        };
+        let bounds = Bounds { backlog_bytes, policy: shared.config.slow_consumer, generation };
         let mut compress_bytes_left = COMPRESSED_BYTES_PER_TICK;
         let mut too_slow = Vec::new();
         topics.drain(|members, runs| {
@@ -118,7 +116,7 @@ impl<I: Io> Shard<I> {
             }
             for run in runs.iter_mut() {
                 run.prepare();
-                *published_bytes += run.bytes();
+                *published_bytes += run.frames(None).held_bytes();
                 // Freed when the last subscriber has read it, soon for most.
                 trim.note_freed(run.bytes(), *now);
             }
@@ -199,11 +197,12 @@ impl Bounds {
         let mut dropped = 0;
         match self.policy {
             _ if !is_slow => {}
-            SlowConsumer::DropOldest => {
-                dropped = outbox.drop_oldest(self.backlog_bytes, self.generation);
-            }
+            SlowConsumer::DropOldest => dropped = outbox.drop_oldest(self.backlog_bytes),
             SlowConsumer::Disconnect | SlowConsumer::DropNewest => {
                 dropped = messages_in(&share);
+                if dropped > 0 && self.policy == SlowConsumer::DropNewest {
+                    dropped += outbox.drop_newest(self.backlog_bytes);
+                }
                 stats.drop_messages(self.policy, dropped);
                 let is_too_slow = self.policy == SlowConsumer::Disconnect && dropped > 0;
                 return Admitted { dropped, is_too_slow };
@@ -250,8 +249,10 @@ fn count_delivered(messages: u64, stats: &ShardStats) {
     stats.messages_out.add(messages);
 }
 
-/// Bytes published within a stretch of time after which the next begins.
-const GENERATION_BYTES: usize = 4 << 20;
+/// Memory of what is published within a stretch of time after which the next begins: four times
+/// what may wait for one subscriber, within these bounds.
+const GENERATION_BYTES_LEAST: usize = 1 << 20;
+const GENERATION_BYTES_MOST: usize = 4 << 20;
 /// Bytes taken from all other shards in one tick, about; the rings hold back what is left.
 const INTAKE_BYTES_MAX: usize = 4 << 20;
 /// Bytes taken from each of them at least, about.
@@ -268,11 +269,11 @@ mod tests {
     #[test]
     fn generations_last_a_tick_or_so_many_bytes() {
         let mut generation = Generation::default();
-        let first = generation.advance(5);
-        assert_eq!(generation.advance(5), first);
-        generation.published_bytes = GENERATION_BYTES;
-        assert_eq!(generation.advance(5), first + 1, "much was published");
-        assert_eq!(generation.advance(6), first + 2, "time has passed");
-        assert_eq!(generation.advance(100), first + 4, "nothing is recent any more");
+        let first = generation.advance(5, 1 << 20);
+        generation.published_bytes = GENERATION_BYTES_MOST - 1;
+        assert_eq!(generation.advance(5, 1 << 20), first);
+        assert_eq!(generation.advance(5, 1000), first + 1, "much was published");
+        assert_eq!(generation.advance(6, 1000), first + 2, "time has passed");
+        assert_eq!(generation.advance(100, 1000), first + 4, "nothing is recent any more");
     }
 }

@@ -152,6 +152,7 @@ impl<I: Io> Shard<I> {
         if self.connections.remove(key).is_none() {
             return;
         }
+        self.unread.remove(&key.index);
         self.stats().connections_open.subtract(1);
         self.accept_again();
     }
@@ -175,24 +176,57 @@ impl<I: Io> Shard<I> {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.last_active = served;
         }
-        let deadline = self.now + ticks_in(self.shared.config.limits.close_timeout);
-        self.wheel.schedule(key.index, deadline);
+        self.wheel.schedule(key.index, self.now + self.close_look());
     }
 
-    /// Whether a peer that is being closed has read something within the close timeout; then its
-    /// deadline is put off.
-    fn puts_off_close(&mut self, key: Key) -> bool {
-        let timeout = ticks_in(self.shared.config.limits.close_timeout);
-        let (now, served) = (self.now, self.served);
-        let Some(connection) = self.connections.get_mut(key) else { return false };
+    /// How often a peer that is being closed is looked at: twice within the close timeout.
+    fn close_look(&self) -> Tick {
+        ticks_in(self.shared.config.limits.close_timeout / 2)
+    }
+
+    /// A peer that is being closed has to be looked at: it may have read something that only the
+    /// kernel knows of, because a send completes only when there is much room again.
+    fn look_at_closing(&mut self, key: Key) {
+        let (now, served, look) = (self.now, self.served, self.close_look());
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let silence = served.saturating_sub(connection.last_active);
-        let is_finishing = connection.flags.contains(Flags::FINISHING);
-        let is_closing = connection.session.is_closing() || is_finishing;
-        let has_progressed = is_closing && silence < timeout;
-        if has_progressed {
-            self.wheel.schedule(key.index, now + timeout - silence);
+        if silence < look {
+            self.wheel.schedule(key.index, now + look - silence);
+        } else if !connection.flags.contains(Flags::MEASURING) {
+            connection.flags.insert(Flags::MEASURING);
+            self.io.measure(key, connection.slot);
         }
-        has_progressed
+    }
+
+    /// The kernel tells what a peer that is being closed has not taken yet.
+    pub(super) fn measured(&mut self, key: Key, unread_bytes: Option<u32>) {
+        let (now, served, look) = (self.now, self.served, self.close_look());
+        let timeout = ticks_in(self.shared.config.limits.close_timeout);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.flags.remove(Flags::MEASURING);
+        if connection.flags.contains(Flags::DOOMED) {
+            return self.settle(key);
+        }
+        let before = unread_bytes.and_then(|bytes| self.unread.insert(key.index, bytes));
+        let has_read = before.zip(unread_bytes).is_some_and(|(before, now)| now < before);
+        if has_read {
+            connection.last_active = served;
+        }
+        let silence = served.saturating_sub(connection.last_active);
+        if silence < timeout {
+            let left = look.min(timeout - silence);
+            self.wheel.schedule(key.index, now + left.max(1));
+            return self.settle(key);
+        }
+        let is_ending = connection.flags.contains(Flags::FINISHING);
+        if is_ending || connection.session.has_pending_close() {
+            // The peer neither reads what is left for it nor ends its frame or its side.
+            self.doom(key, true);
+        } else {
+            // No close frame came back: our FIN, and a last chance.
+            self.finish(key);
+        }
+        self.settle(key);
     }
 
     fn unsubscribe(&mut self, key: Key) {
@@ -258,18 +292,11 @@ impl<I: Io> Shard<I> {
 
     fn deadline_passed(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let flags = connection.flags;
-        let is_stuck = connection.session.has_pending_close();
-        if !flags.contains(Flags::DOOMED) && self.puts_off_close(key) {
-            return;
-        }
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if is_stuck || flags.intersects(Flags::FINISHING | Flags::DOOMED) {
-            // The peer neither reads what is left for it nor ends its frame or its side.
-            self.doom(key, true);
-        } else if connection.session.is_closing() {
-            // No close frame came back: our FIN, and a last chance.
-            self.finish(key);
+        let is_finishing = connection.flags.contains(Flags::FINISHING);
+        if connection.flags.contains(Flags::DOOMED) {
+            // It is closed as soon as nothing is under way.
+        } else if is_finishing || connection.session.is_closing() {
+            self.look_at_closing(key);
         } else if connection.session.is_request() {
             self.request_timed_out(key);
         } else if self.stage != Stage::Serving {

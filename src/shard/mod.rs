@@ -21,7 +21,7 @@ pub mod timers;
 mod trim;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,6 +126,8 @@ pub struct Shard<I: Io> {
     waiting_for_memory: Vec<Key>,
     /// Connections that have had their share of a tick.
     waiting_for_turn: VecDeque<Key>,
+    /// What peers that are being closed had not taken when last asked, by their index.
+    unread: HashMap<u32, u32>,
     /// Plain HTTP connections that wait for another request.
     kept_alive: KeptAlive,
     /// Publications that the full ring has not taken yet.
@@ -181,6 +183,7 @@ impl<I: Io> Shard<I> {
             waiting_for_ring: VecDeque::new(),
             waiting_for_memory: Vec::new(),
             waiting_for_turn: VecDeque::new(),
+            unread: HashMap::new(),
             kept_alive: KeptAlive::new(),
             overflow: VecDeque::new(),
             listeners_waiting: Vec::new(),
@@ -323,6 +326,7 @@ impl<I: Io> Shard<I> {
             Event::ShutDown { key } => self.request_ended(key, Flags::SHUTTING_DOWN),
             Event::ResetArmed { key } => self.request_ended(key, Flags::ARMING_RESET),
             Event::Looked { key, has_input } => self.looked(key, has_input),
+            Event::Measured { key, unread_bytes } => self.measured(key, unread_bytes),
             Event::Closed { key } => self.slot_closed(key),
             Event::Woken => {}
         }

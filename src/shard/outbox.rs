@@ -242,22 +242,21 @@ impl Outbox {
         }
     }
 
-    /// Drops published messages, oldest first, until what has waited since before the `generation`
-    /// before this one takes at most `lag_bytes`; returns how many were dropped.
-    pub fn drop_oldest(&mut self, lag_bytes: usize, generation: u32) -> u64 {
-        match &mut self.behind {
-            Some(behind) => {
-                let recent_bytes = behind.recent.bytes(generation);
-                behind.drop_messages(lag_bytes.saturating_add(recent_bytes))
-            }
-            None => 0,
-        }
+    /// Drops published messages, oldest first, until what waits takes at most `held_bytes`; returns
+    /// how many were dropped.
+    pub fn drop_oldest(&mut self, held_bytes: usize) -> u64 {
+        self.behind.as_mut().map_or(0, |behind| behind.drop_oldest(held_bytes))
+    }
+
+    /// The same, newest first.
+    pub fn drop_newest(&mut self, held_bytes: usize) -> u64 {
+        self.behind.as_mut().map_or(0, |behind| behind.drop_newest(held_bytes))
     }
 
     /// Drops all published messages of which nothing has been sent; returns how many.
     pub fn drop_all(&mut self) -> u64 {
         let first = self.first.take_if(|first| first.messages() > 0);
-        let behind = self.behind.as_mut().map_or(0, |behind| behind.drop_messages(0));
+        let behind = self.drop_oldest(0);
         behind + first.map_or(0, |first| u64::from(first.messages()))
     }
 
@@ -393,7 +392,7 @@ impl Behind {
         true
     }
 
-    fn drop_messages(&mut self, held_bytes: usize) -> u64 {
+    fn drop_oldest(&mut self, held_bytes: usize) -> u64 {
         let (mut dropped, mut place) = (0, 0);
         // What no policy may drop are a few frames of the server's own: walking past them is cheap.
         while self.held_bytes > held_bytes
@@ -405,6 +404,17 @@ impl Behind {
                 self.count_out(&segment);
                 dropped += u64::from(segment.messages());
             }
+        }
+        dropped
+    }
+
+    fn drop_newest(&mut self, held_bytes: usize) -> u64 {
+        let mut dropped = 0;
+        while self.held_bytes > held_bytes
+            && let Some(segment) = self.queue.pop_back_if(|segment| segment.messages() > 0)
+        {
+            self.count_out(&segment);
+            dropped += u64::from(segment.messages());
         }
         dropped
     }

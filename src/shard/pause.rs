@@ -12,6 +12,7 @@
 
 use super::Shard;
 use super::connections::{Connection, Flags};
+use super::receive::SHARE_MOST;
 use crate::io::{Io, Key};
 use crate::session::Pause;
 
@@ -89,7 +90,7 @@ impl<I: Io> Shard<I> {
                 return;
             }
             let Some(key) = self.waiting_for_turn.pop_front() else { return };
-            self.resume_if(key, Flags::AWAITS_TURN);
+            self.resume_if(key, Flags::AWAITS_TURN, SHARE_MOST);
         }
     }
 
@@ -102,14 +103,14 @@ impl<I: Io> Shard<I> {
                 return;
             }
             let Some(key) = self.waiting_for_ring.pop_front() else { return };
-            self.resume_if(key, Flags::AWAITS_RING);
+            self.resume_if(key, Flags::AWAITS_RING, RING_SHARE);
         }
     }
 
     /// Lets all go on who waited for memory.
     pub(super) fn resume_for_memory(&mut self) {
         for key in std::mem::take(&mut self.waiting_for_memory) {
-            self.resume_if(key, Flags::AWAITS_MEMORY);
+            self.resume_if(key, Flags::AWAITS_MEMORY, SHARE_MOST);
         }
     }
 
@@ -119,7 +120,7 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else { return false };
         let has_read_enough = connection.flags.contains(Flags::AWAITS_PEER)
             && connection.outbox.held_bytes() <= low_water_bytes;
-        has_read_enough && self.resume_if(key, Flags::AWAITS_PEER)
+        has_read_enough && self.resume_if(key, Flags::AWAITS_PEER, SHARE_MOST)
     }
 
     /// Whether somebody can go on without anything having to happen before.
@@ -142,14 +143,17 @@ impl<I: Io> Shard<I> {
     }
 
     /// Lets a connection go on, unless it has been told to already.
-    fn resume_if(&mut self, key: Key, reason: Flags) -> bool {
+    fn resume_if(&mut self, key: Key, reason: Flags, share: usize) -> bool {
         let waits = self.connections.get_mut(key).is_some_and(|it| it.flags.contains(reason));
         if waits {
-            self.resume(key);
+            self.resume(key, share);
         }
         waits
     }
 }
 
+/// What a publisher may do before the next that waits for the broadcast ring, in units of a budget:
+/// some hundred small messages, so that whoever has few does not wait long.
+const RING_SHARE: usize = 64 << 10;
 /// Bytes published and not yet delivered from which publishers of this shard have to wait.
 const PENDING_BYTES_MAX: usize = 4 << 20;

@@ -26,6 +26,7 @@ impl<I: Io> Shard<I> {
         if is_first {
             self.lifetimes.set(key.index, Some(self.now + ticks_in(PLAIN_LIFETIME)));
         }
+        self.keep_within_limit();
         let timeout = self.now + ticks_in(self.shared.config.limits.handshake_timeout);
         let end = self.lifetimes.end_of(key.index).map_or(timeout, |end| end.min(timeout));
         self.wheel.schedule(key.index, end);
@@ -57,6 +58,14 @@ impl<I: Io> Shard<I> {
                 });
                 self.settle(key);
             }
+        }
+    }
+
+    /// Closes as many plain connections as there are more connections than `--max-connections`.
+    fn keep_within_limit(&mut self) {
+        if let Some(limit) = self.shared.config.limits.connections {
+            let open = self.shared.stats.connections_open() as usize;
+            self.close_kept_alive(open.saturating_sub(limit));
         }
     }
 

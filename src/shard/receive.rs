@@ -45,7 +45,7 @@ impl<I: Io> Shard<I> {
                 self.stats().bytes_in.add(u64::from(slice.len()));
                 match doomed {
                     true => self.io.release(slice),
-                    false => self.feed(key, Input::Buffer(slice)),
+                    false => self.feed(key, Input::Buffer(slice), SHARE_MOST),
                 }
             }
             Ok(None) => self.peer_finished(key),
@@ -70,8 +70,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Lets a session that paused go on.
-    pub(super) fn resume(&mut self, key: Key) {
+    /// Lets a session that paused go on, for no more than a `share` of the tick.
+    pub(super) fn resume(&mut self, key: Key, share: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.remove(Flags::PAUSED | Flags::AWAITS);
         if connection.flags.contains(Flags::DOOMED) {
@@ -79,15 +79,15 @@ impl<I: Io> Shard<I> {
         }
         let (stash, start) = connection.session.take_stash();
         if start < stash.len() || connection.session.is_recoding() {
-            self.feed(key, Input::Owned(stash, start));
+            self.feed(key, Input::Owned(stash, start), share);
         }
         self.end_of_input(key);
         self.settle(key);
     }
 
-    /// Lets the session take the input as far as its share of the tick reaches, and does what it
+    /// Lets the session take the input as far as its `share` of the tick reaches, and does what it
     /// wants done.
-    fn feed(&mut self, key: Key, mut input: Input) {
+    fn feed(&mut self, key: Key, mut input: Input, share: usize) {
         let mut output = std::mem::take(&mut self.output);
         loop {
             let serving = self.serving_if_asked(key);
@@ -109,7 +109,7 @@ impl<I: Io> Shard<I> {
                 Input::Buffer(slice) => self.io.bytes(slice),
                 Input::Owned(bytes, start) => &mut bytes[*start..],
             };
-            let budget = Budget::new(self.turn.left().clamp(SHARE_LEAST, SHARE_MOST) as u32);
+            let budget = Budget::new(self.turn.left().clamp(SHARE_LEAST, share) as u32);
             let before = budget.left();
             let rules = Rules {
                 limits: &self.shared.config.limits,
@@ -314,7 +314,7 @@ impl<I: Io> Shard<I> {
 
 /// What one connection may do in a tick when there is little else to do, in units of a [`Budget`]:
 /// a tenth of a millisecond.
-const SHARE_MOST: usize = 512 << 10;
+pub(super) const SHARE_MOST: usize = 512 << 10;
 /// What it may do however much there is to do: some tens of messages, so that whoever sends few is
 /// served at once.
 const SHARE_LEAST: usize = 16 << 10;

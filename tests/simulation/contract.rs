@@ -15,11 +15,12 @@ pub enum Kind {
     Shutdown,
     Reset,
     Look,
+    Measure,
     Close,
 }
 
 impl Kind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Receive,
         Self::Poll,
         Self::Send,
@@ -27,6 +28,7 @@ impl Kind {
         Self::Shutdown,
         Self::Reset,
         Self::Look,
+        Self::Measure,
         Self::Close,
     ];
 
@@ -40,6 +42,7 @@ impl Kind {
             Self::Shutdown => Flags::SHUTTING_DOWN,
             Self::Reset => Flags::ARMING_RESET,
             Self::Look => Flags::LOOKING,
+            Self::Measure => Flags::MEASURING,
             Self::Close => Flags::CLOSING_SLOT,
         }
     }

@@ -101,6 +101,7 @@ pub struct Tenant {
     pub shutdown: bool,
     pub reset: bool,
     pub look: bool,
+    pub measure: bool,
     pub close: bool,
 }
 
@@ -253,6 +254,7 @@ impl Tenant {
             Kind::Shutdown => self.shutdown = true,
             Kind::Reset => self.reset = true,
             Kind::Look => self.look = true,
+            Kind::Measure => self.measure = true,
             Kind::Close => self.close = true,
             Kind::Send => unreachable!("a request of its own"),
         }
@@ -283,6 +285,11 @@ impl Io for Kernel {
     fn look(&mut self, key: Key, slot: Slot) {
         self.contract.begin(key, Kind::Look);
         self.queue(Request::Other(Kind::Look, key, slot));
+    }
+
+    fn measure(&mut self, key: Key, slot: Slot) {
+        self.contract.begin(key, Kind::Measure);
+        self.queue(Request::Other(Kind::Measure, key, slot));
     }
 
     fn free_receive_buffers(&self) -> usize {
@@ -374,6 +381,7 @@ impl Io for Kernel {
             Event::ShutDown { key } => self.contract.end(*key, Kind::Shutdown),
             Event::ResetArmed { key } => self.contract.end(*key, Kind::Reset),
             Event::Looked { key, .. } => self.contract.end(*key, Kind::Look),
+            Event::Measured { key, .. } => self.contract.end(*key, Kind::Measure),
             Event::Closed { key } => self.contract.end(*key, Kind::Close),
             Event::Received { .. } | Event::Accepted { .. } | Event::Woken => {}
         }

@@ -164,6 +164,11 @@ impl Socket {
         self.reset_reported = true;
     }
 
+    /// Bytes that were sent and that the peer has not read.
+    pub fn unread(&self) -> usize {
+        self.to_client.len()
+    }
+
     /// Bytes that may be sent now.
     pub fn writable(&self) -> usize {
         self.to_client_capacity.saturating_sub(self.to_client.len())

@@ -92,6 +92,7 @@ impl Kernel {
             Kind::Shutdown => tenant.shutdown,
             Kind::Reset => tenant.reset,
             Kind::Look => tenant.look,
+            Kind::Measure => tenant.measure,
             Kind::Close => tenant.close,
         }
     }
@@ -137,6 +138,13 @@ impl Kernel {
                 let socket = &network.sockets[tenant.socket];
                 let has_input = socket.readable() > 0 || socket.read_end().is_some();
                 Event::Looked { key, has_input }
+            }
+            Kind::Measure => {
+                tenant.measure = false;
+                // As far as the kernel has that request.
+                let knows = self.chaos.socket_options;
+                let unread = self.network.borrow().sockets[tenant.socket].unread();
+                Event::Measured { key, unread_bytes: knows.then_some(unread as u32) }
             }
             Kind::Close => {
                 let overtakes = self.rng.bool();
@@ -241,6 +249,7 @@ impl Kernel {
             shutdown: false,
             reset: false,
             look: false,
+            measure: false,
             close: false,
         });
         self.accepted += 1;

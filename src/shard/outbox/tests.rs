@@ -116,7 +116,10 @@ enum Step {
         part: u8,
     },
     DropOldest {
-        lag_bytes: usize,
+        held_bytes: usize,
+    },
+    DropNewest {
+        held_bytes: usize,
     },
     DropAll,
     DropUnsent,
@@ -139,7 +142,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Take),
         3 => prop_oneof![Just(u8::MAX), Just(0), any::<u8>()]
             .prop_map(|part| Step::Complete { part }),
-        2 => (0_usize..1000).prop_map(|lag_bytes| Step::DropOldest { lag_bytes }),
+        2 => (0_usize..1000).prop_map(|held_bytes| Step::DropOldest { held_bytes }),
+        2 => (0_usize..1000).prop_map(|held_bytes| Step::DropNewest { held_bytes }),
         1 => Just(Step::DropAll),
         1 => Just(Step::DropUnsent),
         1 => Just(Step::Detach),
@@ -194,10 +198,16 @@ impl Driver {
                 self.in_flight = self.outbox.take();
             }
             Step::Complete { part } => self.complete(part),
-            Step::DropOldest { lag_bytes } => {
-                self.dropped += self.outbox.drop_oldest(lag_bytes, self.generation);
-                let has_droppable = self.waiting_in_queue().any(|it| it.messages() > 0);
-                assert!(self.outbox.lag_bytes(self.generation) <= lag_bytes || !has_droppable);
+            Step::DropOldest { held_bytes } => {
+                self.dropped += self.outbox.drop_oldest(held_bytes);
+                self.check_dropped_to(held_bytes);
+            }
+            Step::DropNewest { held_bytes } if !self.is_open => {
+                self.dropped += self.outbox.drop_newest(held_bytes);
+                let last = self.waiting_in_queue().last();
+                if last.is_none_or(|last| last.messages() > 0) {
+                    self.check_dropped_to(held_bytes);
+                }
             }
             Step::DropAll => {
                 self.dropped += self.outbox.drop_all();
@@ -212,9 +222,20 @@ impl Driver {
                 });
             }
             Step::Detach => self.detach(),
-            Step::Publish { .. } | Step::Control { .. } | Step::Take | Step::DropUnsent => {}
+            Step::Publish { .. }
+            | Step::Control { .. }
+            | Step::Take
+            | Step::DropNewest { .. }
+            | Step::DropUnsent => {}
         }
         self.check();
+    }
+
+    /// No more waits than was asked for, unless it is what no policy may drop.
+    fn check_dropped_to(&self, held_bytes: usize) {
+        let held: usize = self.waiting().map(Segment::held_bytes).sum();
+        let has_droppable = self.waiting_in_queue().any(|segment| segment.messages() > 0);
+        assert!(held <= held_bytes || !has_droppable || self.outbox.behind.is_none());
     }
 
     fn part(&mut self, kind: Kind, len: usize, ends_frame: bool) -> Segment {
@@ -422,29 +443,42 @@ fn message(id: u16) -> Segment {
 }
 
 #[test]
-fn the_oldest_messages_go_first_and_recent_ones_stay() {
+fn messages_go_from_the_end_that_is_asked_for() {
     let held = message(0).held_bytes();
-    for (lag, generation, dropped) in [
-        (0, 7, 0),
-        (0, 8, 0),
-        (6 * held, 9, 0),
-        (2 * held, 9, 2),
-        (2 * held - 1, 9, 3),
-        (0, 9, 4),
-        (held, 20, 3),
+    for (bytes, oldest, left) in [
+        (4 * held, true, 0..4),
+        (2 * held, true, 2..4),
+        (2 * held - 1, true, 3..4),
+        (0, true, 4..4),
+        (2 * held, false, 0..2),
+        (2 * held - 1, false, 0..1),
     ] {
         let mut outbox = Outbox::default();
         (0..4).for_each(|id| outbox.push_published(message(id), 7));
-        assert_eq!(outbox.drop_oldest(lag, generation), dropped, "{lag} {generation}");
-        let left: Vec<u16> = match outbox.take() {
+        let dropped = if oldest { outbox.drop_oldest(bytes) } else { outbox.drop_newest(bytes) };
+        assert_eq!(dropped as usize, 4 - left.len());
+        let ids: Vec<u16> = match outbox.take() {
             Some(Outgoing::Many(segments)) => {
                 segments.iter().map(|s| Part::decode_all(&bytes_of(s, &[]))[0].id).collect()
             }
             Some(Outgoing::One(segment)) => vec![Part::decode_all(&bytes_of(&segment, &[]))[0].id],
             None => Vec::new(),
         };
-        assert_eq!(left, (dropped as u16..4).collect::<Vec<_>>());
+        assert_eq!(ids, left.collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn what_was_published_recently_is_no_lag() {
+    let held = message(0).held_bytes();
+    let mut outbox = Outbox::default();
+    (0..4).for_each(|id| outbox.push_published(message(id), 7));
+    for (generation, lag) in [(7, 0), (8, 0), (9, 4 * held), (20, 4 * held)] {
+        assert_eq!(outbox.lag_bytes(generation), lag, "{generation}");
+    }
+    outbox.push_published(message(4), 9);
+    assert_eq!(outbox.lag_bytes(9), 4 * held);
+    assert_eq!(outbox.lag_bytes(11), 5 * held);
 }
 
 /// Half a million tiny messages take what the allocator needs for them, and no more than 1.5 times
