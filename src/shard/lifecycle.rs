@@ -106,6 +106,7 @@ impl<I: Io> Shard<I> {
 
     /// Ends the sending side once what is queued has left.
     pub(super) fn finish(&mut self, key: Key) {
+        self.keep_no_longer(key);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.insert(Flags::FINISHING);
         self.schedule_close(key);
@@ -115,6 +116,7 @@ impl<I: Io> Shard<I> {
     /// Gives up on a connection: nothing more is sent, and its slot is closed as soon as nothing is
     /// under way. With `reset` the peer gets an RST instead of a FIN.
     pub(super) fn doom(&mut self, key: Key, reset: bool) {
+        self.keep_no_longer(key);
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.flags.contains(Flags::DOOMED) {
             return;

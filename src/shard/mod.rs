@@ -184,7 +184,7 @@ impl<I: Io> Shard<I> {
             waiting_for_memory: Vec::new(),
             waiting_for_turn: VecDeque::new(),
             unread: HashMap::new(),
-            kept_alive: KeptAlive::new(),
+            kept_alive: KeptAlive::default(),
             overflow: VecDeque::new(),
             listeners_waiting: Vec::new(),
             accept_again_at: 0,

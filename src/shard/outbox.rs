@@ -7,10 +7,13 @@
 //! * control frames and responses, which go ahead of data but never into the middle of a frame;
 //! * the *queue* of data, of which policies may drop published messages.
 
+mod recent;
+
 use std::collections::VecDeque;
 
 use crate::io::{BufferSlice, Outgoing, SEND_BYTES_MAX, Segment};
 use crate::wire::header::OpCode;
+use recent::Recent;
 
 /// The segments that wait for the send in flight.
 ///
@@ -45,34 +48,6 @@ struct Behind {
     /// Whether the send in flight begins with the committed segment.
     was_committed: bool,
     recent: Recent,
-}
-
-/// Memory of what was published to the connection recently: in the latest generation in which
-/// something was, and in the one before.
-#[derive(Debug, Default)]
-struct Recent {
-    generation: u32,
-    latest_bytes: usize,
-    previous_bytes: usize,
-}
-
-impl Recent {
-    fn add(&mut self, bytes: usize, generation: u32) {
-        (self.latest_bytes, self.previous_bytes) = match generation.wrapping_sub(self.generation) {
-            0 => (self.latest_bytes + bytes, self.previous_bytes),
-            1 => (bytes, self.latest_bytes),
-            _ => (bytes, 0),
-        };
-        self.generation = generation;
-    }
-
-    fn bytes(&self, generation: u32) -> usize {
-        match generation.wrapping_sub(self.generation) {
-            0 => self.latest_bytes + self.previous_bytes,
-            1 => self.latest_bytes,
-            _ => 0,
-        }
-    }
 }
 
 impl Outbox {

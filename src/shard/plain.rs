@@ -21,7 +21,7 @@ impl<I: Io> Shard<I> {
         connection.flags.insert(Flags::ANSWERED);
         if !connection.flags.contains(Flags::KEPT_ALIVE) {
             connection.flags.insert(Flags::KEPT_ALIVE);
-            self.kept_alive.push_back(key);
+            self.kept_alive.push(key);
         }
         if is_first {
             self.lifetimes.set(key.index, Some(self.now + ticks_in(PLAIN_LIFETIME)));
@@ -35,36 +35,44 @@ impl<I: Io> Shard<I> {
     /// Closes plain connections that wait for a request, those first that were kept first, until
     /// `count` slots more will be free.
     pub(super) fn close_kept_alive(&mut self, mut count: usize) {
-        for _ in 0..self.kept_alive.len() {
+        for _ in 0..self.kept_alive.listed.len() {
             if count == 0 {
                 return;
             }
-            let Some(key) = self.kept_alive.pop_front() else { return };
+            let Some(key) = self.kept_alive.listed.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(key) else { continue };
             if !connection.flags.contains(Flags::KEPT_ALIVE) {
                 continue;
             }
             let is_busy = connection.flags.intersects(Flags::SENDING | Flags::DIRTY)
                 || connection.session.has_partial_request();
-            if is_busy && connection.session.is_request() {
-                self.kept_alive.push_back(key);
+            if is_busy {
+                self.kept_alive.listed.push_back(key);
                 continue;
             }
-            connection.flags.remove(Flags::KEPT_ALIVE);
-            if connection.session.is_request() {
-                count -= 1;
-                self.command(key, |connection, output| {
-                    connection.session.close(CloseCode::GOING_AWAY, "", output);
-                });
-                self.settle(key);
-            }
+            count -= 1;
+            self.command(key, |connection, output| {
+                connection.session.close(CloseCode::GOING_AWAY, "", output);
+            });
+            self.settle(key);
         }
     }
 
-    /// Closes as many plain connections as there are more connections than `--max-connections`.
+    /// The connection ends, or becomes a WebSocket: no further request is waited for.
+    pub(super) fn keep_no_longer(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && connection.flags.contains(Flags::KEPT_ALIVE)
+        {
+            connection.flags.remove(Flags::KEPT_ALIVE);
+            self.kept_alive.open -= 1;
+        }
+    }
+
+    /// WebSockets and the plain connections of this shard together stay within
+    /// `--max-connections`, as far as closing plain ones can bring that about.
     fn keep_within_limit(&mut self) {
         if let Some(limit) = self.shared.config.limits.connections {
-            let open = self.shared.stats.connections_open() as usize;
+            let open = self.shared.stats.websockets_open() as usize + self.kept_alive.open;
             self.close_kept_alive(open.saturating_sub(limit));
         }
     }
@@ -79,8 +87,21 @@ impl<I: Io> Shard<I> {
     }
 }
 
-/// Those that were kept, by the time of it; entries of some are stale.
-pub(super) type KeptAlive = VecDeque<Key>;
+/// Plain connections that were kept for further requests.
+#[derive(Default)]
+pub(super) struct KeptAlive {
+    /// By the time at which they were kept; some have ended since.
+    listed: VecDeque<Key>,
+    /// Those that have not.
+    open: usize,
+}
+
+impl KeptAlive {
+    fn push(&mut self, key: Key) {
+        self.listed.push_back(key);
+        self.open += 1;
+    }
+}
 
 /// How long a plain connection may be used.
 const PLAIN_LIFETIME: Duration = Duration::from_secs(300);

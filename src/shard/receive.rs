@@ -245,9 +245,9 @@ impl<I: Io> Shard<I> {
     }
 
     fn upgraded(&mut self, key: Key, route: Route) {
+        self.keep_no_longer(key);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.insert(Flags::WEBSOCKET);
-        connection.flags.remove(Flags::KEPT_ALIVE);
         if let Route::Broadcast { topic, exclude_self } = route {
             connection.flags.insert(Flags::SUBSCRIBED);
             self.topics.join(key.index, &topic, exclude_self);
