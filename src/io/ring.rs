@@ -20,7 +20,7 @@ use super::probe::{Abilities, Ability, Refusal};
 use super::queues::Queues;
 use super::send::{InFlight, Outgoing, SEND_BYTES_MAX, Segment, Sending, Vectors};
 use super::token::{Key, Token, Verb};
-use super::{Errno, Event, Io, Slot};
+use super::{Errno, Event, Io, Slot, socket_option};
 
 /// What a ring is made with.
 #[derive(Clone, Debug)]
@@ -360,7 +360,7 @@ impl Io for Ring {
     }
 
     fn measure(&mut self, key: Key, slot: Slot) {
-        let entry = opcode::UringCmd16::new(Fixed(slot), SOCKET_SIOCOUTQ).build();
+        let entry = opcode::UringCmd16::new(Fixed(slot), socket_option::URING_SIOCOUTQ).build();
         self.push(entry.user_data(Token::new(Verb::Measure, key).to_bits()));
     }
 
@@ -483,8 +483,6 @@ pub(super) fn check(result: i32) -> Result<usize, Errno> {
     usize::try_from(result).map_err(|_| -result)
 }
 
-/// `SOCKET_URING_OP_SIOCOUTQ` (kernel 6.7): bytes that were sent and not acknowledged.
-const SOCKET_SIOCOUTQ: u32 = 1;
 /// Requests queued in one tick before the queue is submitted early: a fan-out in one enter.
 const SUBMISSION_ENTRIES: u32 = 2048;
 /// Completions that the kernel keeps for us without falling back to its overflow list.

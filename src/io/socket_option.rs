@@ -23,3 +23,6 @@ pub(super) fn set(socket: &Socket, level: i32, option: i32, value: i32) -> io::R
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// `SOCKET_URING_OP_SIOCOUTQ` (kernel 6.7): asks for the bytes that were sent and not acknowledged.
+pub(super) const URING_SIOCOUTQ: u32 = 1;

@@ -120,6 +120,8 @@ pub struct Shard<I: Io> {
     dirty: Vec<u32>,
     /// Connections whose receive found no buffer, those that wait longest first.
     starved: VecDeque<Key>,
+    /// Those whose receives were started again in the last tick.
+    granted: Vec<Key>,
     /// Connections that wait for room in the broadcast ring.
     waiting_for_ring: VecDeque<Key>,
     /// Connections that wait for memory.
@@ -180,6 +182,7 @@ impl<I: Io> Shard<I> {
             turn: Budget::new(TURN),
             dirty: Vec::new(),
             starved: VecDeque::new(),
+            granted: Vec::new(),
             waiting_for_ring: VecDeque::new(),
             waiting_for_memory: Vec::new(),
             waiting_for_turn: VecDeque::new(),

@@ -69,12 +69,14 @@ impl Outbox {
             + behind.map_or(0, |behind| behind.held_bytes + behind.in_flight_held_bytes)
     }
 
-    /// Memory of what has waited for its turn since before the `generation` before this one: a
-    /// lone segment never has.
+    /// Memory of what has waited for its turn since before the `generation` before this one. What
+    /// is committed has had its turn, and a lone segment never waits that long.
     pub fn lag_bytes(&self, generation: u32) -> usize {
         self.behind.as_ref().map_or(0, |behind| {
             // The oldest leave first, so what waits longest is all that is not recent.
-            behind.held_bytes.saturating_sub(behind.recent.bytes(generation))
+            let committed_bytes = behind.committed.as_ref().map_or(0, Segment::held_bytes);
+            let waiting_bytes = behind.held_bytes - committed_bytes;
+            waiting_bytes.saturating_sub(behind.recent.bytes(generation))
         })
     }
 

@@ -50,10 +50,7 @@ impl<I: Io> Shard<I> {
             }
             Ok(None) => self.peer_finished(key),
             Err(libc::ECANCELED) => {}
-            Err(libc::ENOBUFS) => {
-                self.stats().buffers_exhausted.add(1);
-                self.await_buffer(key);
-            }
+            Err(libc::ENOBUFS) => self.found_no_buffer(key),
             Err(_) => self.doom(key, false),
         }
         self.settle(key);
@@ -288,10 +285,20 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// A receive found no buffer. Whoever was to get one in the last tick is still the first.
+    fn found_no_buffer(&mut self, key: Key) {
+        self.stats().buffers_exhausted.add(1);
+        self.await_buffer(key);
+        if self.granted.contains(&key) && self.starved.back() == Some(&key) {
+            self.starved.rotate_right(1);
+        }
+    }
+
     /// Starts receives that found no buffer, those that wait longest first and no more than there
     /// are buffers for: one receive could take them all.
     pub(super) fn feed_starved(&mut self) {
         let waiting = self.starved.len();
+        self.granted.clear();
         if waiting == 0 {
             return;
         }
@@ -302,6 +309,7 @@ impl<I: Io> Shard<I> {
             let Some(key) = self.starved.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.flags.remove(Flags::STARVED);
+            self.granted.push(key);
             let is_due = connection.may_receive() && !connection.flags.contains(Flags::PARKED);
             if is_due && waiting > 1 && connection.flags.contains(Flags::HEAVY) {
                 connection.flags.insert(Flags::RECEIVING);

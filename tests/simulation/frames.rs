@@ -4,6 +4,8 @@
 use fastrand::Rng;
 use ringwire::config::{Limits, MessageTypes};
 
+use crate::compression::Agreement;
+
 pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
@@ -194,3 +196,10 @@ pub const REQUESTS: [(&str, u16, bool); 5] = [
     ("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404, false),
     ("GET /echo HTTP/1.1\r\nHost: a\r\n\r\n", 426, false),
 ];
+
+/// A message as a client compresses it that keeps no context.
+pub fn deflated(message: &[u8]) -> Vec<u8> {
+    Agreement::new("permessage-deflate; client_no_context_takeover")
+        .deflated(message, usize::MAX)
+        .expect("any size will do")
+}

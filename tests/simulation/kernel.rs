@@ -55,6 +55,8 @@ pub struct Kernel {
     pub(crate) completions: VecDeque<Event>,
     /// Events of requests that have completed, but are not told of yet.
     pub(crate) late: Vec<Event>,
+    /// Slots whose receives started with the last submit: they are tried first, in their order.
+    pub(crate) fresh: Vec<usize>,
     /// Kinds that do not complete until they are let go on.
     pub(crate) held: Vec<Kind>,
     pub(crate) contract: Contract,
@@ -130,6 +132,7 @@ impl Kernel {
             queued: VecDeque::new(),
             completions: VecDeque::new(),
             late: Vec::new(),
+            fresh: Vec::new(),
             held: Vec::new(),
             contract: Contract::default(),
             participants,
@@ -189,10 +192,16 @@ impl Kernel {
                     tenant.send = Some(outgoing);
                     tenant.finish = Some(Finish::AwaitsSend);
                 }
-                Request::Other(kind, key, slot) => self.tenant(key, slot).arm(kind),
+                Request::Other(kind, key, slot) => {
+                    self.tenant(key, slot).arm(kind);
+                    if kind == Kind::Receive {
+                        self.fresh.push(slot as usize);
+                    }
+                }
                 Request::ReceiveOnce(key, slot) => {
                     let receive = Armed { cancelled: false, once: true };
                     self.tenant(key, slot).receive = Some(receive);
+                    self.fresh.push(slot as usize);
                 }
                 Request::Wake(participant) => self.network.borrow_mut().wakes[participant] += 1,
             }

@@ -9,6 +9,7 @@ mod client;
 mod compression;
 mod contract;
 mod decoder;
+mod fairness;
 mod frames;
 mod invariants;
 mod kernel;

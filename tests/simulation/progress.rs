@@ -17,6 +17,11 @@ impl Kernel {
                 self.completions.push_back(event);
             }
         }
+        for slot in std::mem::take(&mut self.fresh) {
+            if self.can_complete(slot, Kind::Receive) && self.likely(self.chaos.ready) {
+                self.complete(slot, Kind::Receive);
+            }
+        }
         let mut order: Vec<usize> = (0..self.slots.len()).collect();
         self.rng.shuffle(&mut order);
         for slot in order {

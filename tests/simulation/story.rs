@@ -134,6 +134,34 @@ impl Story {
         (socket, decoder)
     }
 
+    /// The same with an offer of compression that is agreed to.
+    pub fn open_with_offer(
+        &mut self,
+        shard: usize,
+        path: &str,
+        offer: &str,
+    ) -> (SocketId, Decoder) {
+        let (socket, mut decoder) = (self.connect(shard), Decoder::default());
+        let upgrade = frames::upgrade(&mut self.rng, path);
+        self.write(socket, &frames::with_offer(upgrade, offer));
+        decoder.expect_response(false);
+        self.settle(shard);
+        let items = self.read(socket, &mut decoder);
+        assert_eq!(items, [Item::Response { status: 101, closes: false }]);
+        assert!(decoder.agreement.is_some(), "compression was agreed on");
+        (socket, decoder)
+    }
+
+    /// Bytes on their way to the server.
+    pub fn waiting(&self, socket: SocketId) -> usize {
+        self.network.borrow().sockets[socket].readable()
+    }
+
+    /// Bytes that the server has received from a peer.
+    pub fn consumed(&self, socket: SocketId) -> u64 {
+        self.network.borrow().sockets[socket].consumed
+    }
+
     pub fn read(&mut self, socket: SocketId, decoder: &mut Decoder) -> Vec<Item> {
         let read = self.network.borrow_mut().sockets[socket].client_read(usize::MAX);
         if let Read::Bytes(bytes) = read {
