@@ -131,8 +131,8 @@ pub trait Io {
     fn measure(&mut self, key: Key, slot: Slot);
     /// Ends a poll.
     fn cancel_poll(&mut self, key: Key);
-    /// Sends at most [`SEND_BYTES_MAX`]; a payload that holds a receive buffer is never left waiting
-    /// for the peer.
+    /// Sends at most [`SEND_BYTES_MAX`]; a payload that holds a receive buffer is never left
+    /// waiting for the peer.
     fn send(&mut self, key: Key, slot: Slot, outgoing: Outgoing);
     /// Sends what is the last and shuts down the sending side behind it, so that the end of the
     /// stream travels in the same packet. When the send is short or fails, the side stays open.

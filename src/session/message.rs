@@ -133,8 +133,8 @@ impl Assembly {
 }
 
 /// Takes room for all of a large message at once: address space, of which only what is used costs
-/// memory, where growing would copy megabytes within one tick. Where that much is not to be had, the
-/// message grows as it comes.
+/// memory, where growing would copy megabytes within one tick. Where that much is not to be had,
+/// the message grows as it comes.
 pub(super) fn reserve(bytes: &mut Vec<u8>, most: usize) {
     if most <= RESERVED_BYTES_MAX && bytes.capacity() < most {
         let _ = bytes.try_reserve_exact(most - bytes.len());

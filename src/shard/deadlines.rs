@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::ticks_in;
-use super::timers::Tick;
+use super::timers::{TICK_MS, Tick};
 use crate::config::Config;
 
 /// The times that decide about open WebSockets, in ticks.
@@ -28,7 +28,7 @@ impl Times {
         };
         Self {
             park_after: config.engine.park_after.map(ticks_in),
-            ping_check: ping_after.map(|after| PingCheck { period: ticks_in(after / 2) }),
+            ping_check: ping_after.map(PingCheck::new),
             idle_timeout: limits.idle_timeout.map(ticks_in),
             message_timeout: limits.message_timeout.map(ticks_in),
         }
@@ -42,6 +42,13 @@ pub(super) struct PingCheck {
 }
 
 impl PingCheck {
+    /// For pings after this much silence. Rounded down: a ping must not be late for the idle
+    /// timeout.
+    fn new(ping_after: Duration) -> Self {
+        let period = ping_after.as_millis() / 2 / u128::from(TICK_MS);
+        Self { period: period.clamp(1, u128::from(Tick::MAX / 4)) as Tick }
+    }
+
     /// The number of the round that `now` lies in for the connection at `index`: rounds begin at
     /// other times for each, so that not all are pinged at once.
     pub(super) fn round(self, now: Tick, index: u32) -> Tick {

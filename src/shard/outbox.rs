@@ -417,7 +417,8 @@ impl Behind {
         })
     }
 
-    /// Takes what is committed, the rest of the frame that has begun, control frames, and the queue.
+    /// Takes what is committed, the rest of the frame that has begun, control frames, and the
+    /// queue.
     fn take_in_order(&mut self) -> Vec<Segment> {
         let mut segments: Vec<_> = self.committed.take().into_iter().collect();
         segments.iter().for_each(|segment| self.count_as_taken(segment));
