@@ -6,7 +6,8 @@
 //! A process runs as many *shards* as it has cores, each a thread pinned to its core with an
 //! io_uring, a table of registered files, receive buffers, connections, timers and topics of its
 //! own. The kernel spreads connections over the shards (`SO_REUSEPORT`), and from then on a
-//! connection never leaves its shard. Shards share nothing but broadcast rings.
+//! connection never leaves its shard. Shards share nothing but broadcast rings, and a table of
+//! counters that tells which topics have members elsewhere ([`hub::interest`]).
 //!
 //! ```text
 //!            kernel-chosen buffer        in place              pieces, publications
@@ -29,6 +30,22 @@
 //! more there is to do, the less each message pays for the crossing. A fan-out to a thousand
 //! subscribers is one enter. The wait ends with the first completion, or with `--batch-wait-us`
 //! gathers them for that long.
+//!
+//! # A fair share of a tick
+//!
+//! No peer may hold up the others, whatever it sends:
+//!
+//! * A session has a budget for each tick ([`session::Budget`]); what it has not done goes on in a
+//!   later tick, in turn. Whoever sends little is served at once.
+//! * A connection whose input waits does so for exactly one thing: memory, room in the broadcast
+//!   ring, its peer to read, or its turn; and stands on the one list that lets it go on
+//!   (`shard/pause.rs`).
+//! * Receives that find no buffer are started again in the order in which they wait, no more than
+//!   there are buffers for; those that bring much get one buffer at a time (`shard/receive.rs`).
+//! * What a tick takes from each ring, compresses, and sends for those who have much to send is
+//!   bounded in bytes.
+//! * Silence is counted in time in which the shard came round to its peers, and before a silent peer
+//!   is closed the kernel is asked whether something has arrived (`shard/lifecycle.rs`).
 //!
 //! # What a connection costs
 //!
@@ -62,15 +79,18 @@
 //! A message is encoded once. On its own shard it is joined with whatever else was published to the
 //! topic in the same tick; other shards read it from the publisher's broadcast ring, each at its
 //! own cursor ([`hub::ring`]), and are woken by `MSG_RING` if they sleep ([`hub::mesh`]). A full
-//! ring, in messages or in bytes, pauses publishers and drops nothing. What a subscriber does not
-//! read queues in its outbox up to a bound, and then the policy for slow consumers decides.
+//! ring, in messages or in bytes, lets publishers wait in turn and drops nothing; what no other shard
+//! has members for does not enter it. What a subscriber does not read queues in its outbox
+//! (`shard/outbox.rs`). It counts as slow for what has waited since before the last 100 ms, never for
+//! what has just arrived; then the policy for slow consumers decides.
 //!
 //! # Compression
 //!
 //! Connections that keep no context between messages lend nothing: the shard's [`wire::deflate`]
 //! codec inflates and compresses for each in turn. Where both ends have agreed on a context, a
-//! connection owns it from its first compressed message on. Broadcasts are compressed once for all
-//! subscribers of a class of windows ([`hub::run`]), at the first of them that is met.
+//! connection owns it from its first compressed message on. Broadcasts are compressed once on each
+//! shard for all subscribers of a class of windows ([`hub::run`]). What takes long to inflate or to
+//! compress goes on in later ticks (`session/recoding.rs`), a few messages at a time.
 //!
 //! # When a part fails
 //!

@@ -259,13 +259,13 @@ fn time_limits() -> Vec<Row> {
         (
             "idle-timeout",
             "TIME",
-            "Close when the peer is silent for this long; it is pinged after half of it",
+            "Close when the peer is silent for this long; it has been pinged before",
             one(duration(&limits::IDLE_TIMEOUT).or_off(), |config| &mut config.limits.idle_timeout),
         ),
         (
             "close-timeout",
             "TIME",
-            "Wait this long for the peer's half of a close, then reset",
+            "Wait this long, from when it was last seen to read, for the peer's half of a close",
             one(duration(&limits::CLOSE_TIMEOUT), |config| &mut config.limits.close_timeout),
         ),
         (
