@@ -44,8 +44,8 @@
 //!   there are buffers for; those that bring much get one buffer at a time (`shard/receive.rs`).
 //! * What a tick takes from each ring, compresses, and sends for those who have much to send is
 //!   bounded in bytes.
-//! * Silence is counted in time in which the shard came round to its peers, and before a silent peer
-//!   is closed the kernel is asked whether something has arrived (`shard/lifecycle.rs`).
+//! * Silence is counted in time in which the shard came round to its peers, and before a silent
+//!   peer is closed the kernel is asked whether something has arrived (`shard/lifecycle.rs`).
 //!
 //! # What a connection costs
 //!
@@ -79,10 +79,10 @@
 //! A message is encoded once. On its own shard it is joined with whatever else was published to the
 //! topic in the same tick; other shards read it from the publisher's broadcast ring, each at its
 //! own cursor ([`hub::ring`]), and are woken by `MSG_RING` if they sleep ([`hub::mesh`]). A full
-//! ring, in messages or in bytes, lets publishers wait in turn and drops nothing; what no other shard
-//! has members for does not enter it. What a subscriber does not read queues in its outbox
-//! (`shard/outbox.rs`). It counts as slow for what has waited since before the last 100 ms, never for
-//! what has just arrived; then the policy for slow consumers decides.
+//! ring, in messages or in bytes, lets publishers wait in turn and drops nothing; what no other
+//! shard has members for does not enter it. What a subscriber does not read queues in its outbox
+//! (`shard/outbox.rs`). It counts as slow for what has waited since before the last 100 ms, never
+//! for what has just arrived; then the policy for slow consumers decides.
 //!
 //! # Compression
 //!
