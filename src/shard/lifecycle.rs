@@ -362,7 +362,9 @@ impl<I: Io> Shard<I> {
         let has_sent = connection.flags.contains(Flags::HAS_SENT);
         connection.flags.set(Flags::ODD_ROUND, is_odd);
         connection.flags.remove(Flags::HAS_SENT);
-        if !has_sent || silence > check.period {
+        // Behind a send that waits for the peer a ping would wait as well.
+        let is_stuck = connection.flags.contains(Flags::SENDING);
+        if (!has_sent || silence > check.period) && !is_stuck {
             self.command(key, |connection, output| connection.session.ping(output));
         }
     }
