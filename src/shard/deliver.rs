@@ -11,6 +11,7 @@ use crate::io::{Io, Key, Segment};
 use crate::stats::ShardStats;
 use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::{Codec, WINDOW_CLASSES, window_class};
+use crate::wire::frames::Excerpt;
 
 /// Counts time in stretches for telling slow subscribers from bursts.
 ///
@@ -193,7 +194,14 @@ impl Bounds {
     /// Queues a share for a subscriber; when that is slow, as far as its policy allows.
     fn admit(&self, connection: &mut Connection, share: Share<'_>, stats: &ShardStats) -> Admitted {
         let outbox = &mut connection.outbox;
-        let is_slow = outbox.lag_bytes(self.generation) > self.backlog_bytes;
+        let lag_bytes = outbox.lag_bytes(self.generation);
+        let is_slow = match self.policy {
+            // What is kept fills the backlog nearly; the next message would be beyond it.
+            SlowConsumer::DropNewest if lag_bytes > self.backlog_bytes / 2 => {
+                lag_bytes + held_by(&share) > self.backlog_bytes
+            }
+            _ => lag_bytes > self.backlog_bytes,
+        };
         let mut dropped = 0;
         match self.policy {
             _ if !is_slow => {}
@@ -241,6 +249,13 @@ fn messages_in(share: &Share<'_>) -> u64 {
     match share {
         Share::Whole(frames) => frames.messages().into(),
         Share::Others(excerpts) => excerpts.iter().map(|excerpt| u64::from(excerpt.messages)).sum(),
+    }
+}
+
+fn held_by(share: &Share<'_>) -> usize {
+    match share {
+        Share::Whole(frames) => frames.held_bytes(),
+        Share::Others(excerpts) => excerpts.iter().map(Excerpt::held_bytes).sum(),
     }
 }
 

@@ -391,6 +391,7 @@ impl Behind {
             && let Some(segment) = self.queue.pop_back_if(|segment| segment.messages() > 0)
         {
             self.count_out(&segment);
+            self.recent.forget(segment.held_bytes());
             dropped += u64::from(segment.messages());
         }
         dropped

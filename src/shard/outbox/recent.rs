@@ -28,4 +28,11 @@ impl Recent {
             _ => 0,
         }
     }
+
+    /// Takes note that so many of the newest bytes are gone.
+    pub(super) fn forget(&mut self, bytes: usize) {
+        let of_latest = bytes.min(self.latest_bytes);
+        self.latest_bytes -= of_latest;
+        self.previous_bytes = self.previous_bytes.saturating_sub(bytes - of_latest);
+    }
 }

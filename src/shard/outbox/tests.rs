@@ -363,6 +363,18 @@ fn messages_go_from_the_end_that_is_asked_for() {
     }
 }
 
+/// What is left when the newest are dropped is old: it does not become recent again.
+#[test]
+fn what_stays_when_the_newest_go_is_lag() {
+    let held = message(0).held_bytes();
+    let mut outbox = Outbox::default();
+    (0..3).for_each(|id| outbox.push_published(message(id), 7));
+    (3..9).for_each(|id| outbox.push_published(message(id), 9));
+    assert_eq!(outbox.lag_bytes(9), 3 * held);
+    assert_eq!(outbox.drop_newest(3 * held), 6);
+    assert_eq!(outbox.lag_bytes(9), 3 * held);
+}
+
 #[test]
 fn what_was_published_recently_is_no_lag() {
     let held = message(0).held_bytes();
