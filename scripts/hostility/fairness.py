@@ -16,6 +16,8 @@ WORST_MS = 100
 P99_MS = 20
 # Deadlines are looked at every 100 ms, by each server at moments of its own.
 DEADLINE_MS = WORST_MS + 100
+# A second of a quick check has so few waits that one stall of the machine decides about their p99.
+QUICK_ALLOWANCE = 5
 # A machine that does other work as well may stall the busy server alone, because that has had its
 # share of the core: what is unfair is so again.
 TRIES = 2
@@ -102,7 +104,9 @@ def try_one(stage, sort, count, shards, seconds, flags):
     worst, worst_of = max((in_ms(waits[what], 1), what) for what in (*FREQUENT, "upgrade"))
     deadline = in_ms(waits["deadline"], 1)
     refused = sum(felt.refused.values())
-    is_right = (p99 <= P99_MS and worst <= WORST_MS and deadline <= DEADLINE_MS and not refused)
+    allowance = QUICK_ALLOWANCE if stage.is_quick else 1
+    is_right = (p99 <= P99_MS * allowance and worst <= WORST_MS * allowance
+                and deadline <= DEADLINE_MS * allowance and not refused)
     words = (f"p99 {p99:.0f} ({slowest}), worst {worst:.0f} ({worst_of}), "
              f"deadline {deadline:.0f}" + f", {refused} newcomers refused" * (refused > 0))
     return is_right, f"{words}, {usage.share:.0%} of a core"

@@ -30,7 +30,10 @@ impl<I: Io> Shard<I> {
         // must not keep it from publishing.
         if !self.overflow.is_empty() {
             Some(Flags::AWAITS_RING)
-        } else if self.topics.pending_bytes() >= PENDING_BYTES_MAX {
+        } else if self.topics.pending_bytes() >= PENDING_BYTES_MAX
+            && connection.flags.contains(Flags::HEAVY)
+        {
+            // Whoever sends little adds little, and is not held up by those who send much.
             Some(Flags::AWAITS_TURN)
         } else {
             None
