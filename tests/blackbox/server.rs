@@ -53,6 +53,10 @@ impl Server {
         for listener in listeners {
             command.args(["--listen", listener]);
         }
+        if !flags.contains(&"--drain") {
+            // Peers that are still there at the end of a test answer nothing.
+            command.args(["--drain", DRAIN]);
+        }
         command.args(flags).stdin(Stdio::null());
         let mut child = command
             .stdout(Stdio::piped())
@@ -326,3 +330,5 @@ fn announced(output: &str) -> Vec<SocketAddr> {
 }
 
 const POLL: std::time::Duration = std::time::Duration::from_millis(10);
+/// The drain window of a server whose test says nothing of one.
+const DRAIN: &str = "1s";
