@@ -175,7 +175,8 @@ aside, a key of the file (max-message = \"1MiB\"). A flag wins over the environm
 environment over the file. Lists are repeated or separated by commas; in the file they are arrays. \
 Sizes are bytes or have a unit (64KiB, 1MiB, 1GiB), times always have one (250ms, 10s, 2m, 1h).
 
-Exit status: 0 after a stop by signal, 1 when the server fails, 2 when a setting is refused.";
+Exit status: 0 after a stop by signal, 1 when the server fails or a second signal ends it at once, 2
+when a setting is refused.";
 const BENCH_AFTER_HELP: &str = "\
 Sizes are bytes or have a unit (20, 1KiB, 16MiB), times always have one (250ms, 10s, 2m, 1h).
 

@@ -91,7 +91,7 @@ pub enum SlowConsumer {
 /// Bounds on what one peer may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections of the whole process; `None` is what the descriptor tables hold.
+    /// Open WebSockets of the whole process; `None` is what the descriptor tables hold.
     pub connections: Option<usize>,
     /// Bytes of a request head, request line included.
     pub request_head_bytes: usize,

@@ -52,7 +52,7 @@ pub const DISABLEABLE_ABILITIES: [&str; 6] = [
     "min-wait",
 ];
 
-/// Open connections of the whole process.
+/// Open WebSockets of the whole process.
 pub const CONNECTIONS: Bound<usize, Option<usize>> =
     Bound { default: None, least: 1, most: 100_000_000 };
 

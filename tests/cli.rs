@@ -190,7 +190,7 @@ fn a_hidden_mistake_is_still_a_mistake() {
 
 #[test]
 fn values_that_contradict_each_other_are_refused() {
-    let cases: [(&[&str], &[&str]); 6] = [
+    let cases: [(&[&str], &[&str]); 8] = [
         (&["--subprotocol-required", "true"], &["subprotocol-required", "--subprotocol"]),
         (&["--listen", "[::1]:80", "--listen", "[::1]:80"], &["listen", "[::1]:80", "twice"]),
         (&["--max-backlog", "4KiB"], &["max-backlog", "4KiB", "receive-buffer-size", "64KiB"]),
@@ -203,6 +203,8 @@ fn values_that_contradict_each_other_are_refused() {
             &["max-memory", "16MiB", "shards", "5", "receive-buffers", "10485760"],
         ),
         (&["--listen", ""], &["listen", "at least one"]),
+        (&["--allow-host", ""], &["allow-host"]),
+        (&["--allow-origin", ""], &["allow-origin"]),
     ];
     for (arguments, parts) in cases {
         let said = refusal(&run(&mut ringwire(arguments)));
@@ -238,13 +240,15 @@ fn unreadable_files_are_refused() {
     assert!(said.contains("key limits"), "{said}");
 }
 
+/// A variable that was meant to be set must not allow what its list would refuse.
 #[test]
-fn a_list_is_emptied_by_an_empty_text() {
-    let path = write_file("empty-list", "subprotocol = [\"a\", \"b\"]\n");
-    let mut command = ringwire(&["config", "--config", &path]);
-    let values = effective(command.env("RINGWIRE_SUBPROTOCOL", ""));
-    let expected = ("[]".to_owned(), "environment".to_owned());
-    assert_eq!(values.get("subprotocol"), Some(&expected));
+fn a_list_is_emptied_by_an_array_alone() {
+    let path = write_file("empty-list", "allow-host = []\n");
+    let values = effective(&mut ringwire(&["config", "--config", &path]));
+    assert_eq!(values.get("allow-host").map(|(value, _)| value.as_str()), Some("[]"));
+    let mut command = ringwire(&["config"]);
+    let said = refusal(&run(command.env("RINGWIRE_ALLOW_HOST", "")));
+    assert!(said.contains("RINGWIRE_ALLOW_HOST"), "{said}");
 }
 
 #[test]

@@ -202,7 +202,7 @@ fn size_limits() -> Vec<Row> {
         (
             "max-connections",
             "COUNT",
-            "Open connections of the whole process; more are answered 503",
+            "Open WebSockets of the whole process; further upgrades are answered 503",
             one(count(&limits::CONNECTIONS).or_off(), |config| &mut config.limits.connections),
         ),
         (
@@ -288,8 +288,8 @@ fn time_limits() -> Vec<Row> {
         (
             "message-timeout",
             "TIME",
-            "Time from the beginning of a message that comes in pieces to its end; later closes \
-             with 1008",
+            "Time from the beginning of a message to its end, if that does not come at once; later \
+             closes with 1008",
             one(duration(&limits::MESSAGE_TIMEOUT).or_off(), |config| {
                 &mut config.limits.message_timeout
             }),

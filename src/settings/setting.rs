@@ -57,7 +57,6 @@ impl Value {
             allowed: format!("at least one of: {allowed}"),
             write: Box::new(move |config, items| match items {
                 [] => Err(String::new()),
-                [only] if only.is_empty() => Err(String::new()),
                 items => write(config, items),
             }),
             ..self
@@ -88,7 +87,7 @@ pub(super) fn one<T: 'static>(form: Form<T>, field: Field<T>) -> Value {
     }
 }
 
-/// A list; one empty text is the empty list, so that an environment variable can say it.
+/// A list. An empty text is no item and no empty list: `--allow-host "$UNSET"` must not allow all.
 pub(super) fn list<T: 'static>(form: Form<T>, field: Field<Vec<T>>) -> Value {
     let Form { allowed, range, choices, parse, print } = form;
     Value {
@@ -98,7 +97,6 @@ pub(super) fn list<T: 'static>(form: Form<T>, field: Field<Vec<T>>) -> Value {
         is_list: true,
         default_in_words: None,
         write: Box::new(move |config, items| {
-            let items = if matches!(items, [only] if only.is_empty()) { &[] } else { items };
             let parse_one = |item: &String| parse(item.trim()).ok_or_else(|| item.clone());
             *field(config) = items.iter().map(parse_one).collect::<Result<_, _>>()?;
             Ok(())
