@@ -164,6 +164,12 @@ impl Session {
                 self.recode_later(recoding, rules, output);
                 Ok(())
             }
+            Ok(Step::NoPlace(recoding)) => {
+                rules.budget.spend(FRAME_COST);
+                cold.recoding = Some(Box::new(recoding));
+                output.paused = Some(Pause::Turn);
+                Ok(())
+            }
             Ok(Step::Inflated(Recoding { opcode, lease, .. }, plain)) => {
                 self.inflated_message(opcode, plain, lease, &mut codec, rules, output)
             }
@@ -219,9 +225,8 @@ impl Session {
             self.cold().deflater.get_or_insert_with(new);
         }
         if plain.len() > step_bytes(rules.budget, DEFLATED_BYTE_COST) {
-            let class = window_class(window_bits);
-            let lent = (!is_own).then(|| (class, codec.lend_deflater(class)));
-            let stage = Stage::Deflating { lent, plain, at: 0, packed: Vec::new() };
+            let class = (!is_own).then(|| window_class(window_bits));
+            let stage = Stage::Deflating { class, lent: None, plain, at: 0, packed: Vec::new() };
             self.recode_later(Recoding { opcode, stage, lease }, rules, output);
             return Ok(());
         }

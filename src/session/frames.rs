@@ -96,8 +96,7 @@ impl Session {
         }
         if self.reflects_messages() {
             // A later tick goes on where the budget ends, which is far beyond a receive buffer.
-            let most = rules.budget.left();
-            let end = if input.len() - at > most { at + most } else { input.len() };
+            let end = input.len().min(at.saturating_add(rules.budget.left()));
             let next = reflection.append_messages(&mut input[..end], at, rules, output)?;
             if next == input.len() {
                 return Ok(next);
@@ -220,7 +219,12 @@ impl Session {
                 reflection.append_header(input, &server_header, *payload);
             }
         }
-        self.continue_frame(input, *payload, reflection, rules, output)
+        let next = self.continue_frame(input, *payload, reflection, rules, output)?;
+        if self.remaining > 0 && !self.has_assembly() {
+            self.cold().reflecting_since_s = Some(rules.now_s);
+            output.message_began = true;
+        }
+        Ok(next)
     }
 
     /// Holds the rules of fragmentation and the limits that a header alone can break.
@@ -328,7 +332,10 @@ impl Session {
                 _ => {}
             }
         }
-        let pending = self.cold.as_mut().and_then(|cold| cold.pending_close.take());
+        let pending = self.cold.as_mut().and_then(|cold| {
+            cold.reflecting_since_s = None;
+            cold.pending_close.take()
+        });
         if let Some((code, reason)) = pending {
             reflection.flush(true, output);
             self.close(code, &reason, output);

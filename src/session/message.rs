@@ -56,9 +56,9 @@ impl Assembly {
         self.reflected
     }
 
-    /// Seconds since the message began.
-    pub(super) fn age_s(&self, now_s: u16) -> u16 {
-        now_s.wrapping_sub(self.began_s)
+    /// When the message began.
+    pub(super) fn since_s(&self) -> u16 {
+        self.began_s
     }
 
     /// Bytes that the message takes; room that was only reserved costs nothing.

@@ -174,6 +174,8 @@ struct Cold {
     carry: Vec<u8>,
     /// The fragmented or straddling message in progress.
     assembly: Option<Assembly>,
+    /// When a message began that is one frame and goes back part by part.
+    reflecting_since_s: Option<u16>,
     /// Input that has to wait, from this place on.
     stash: Vec<u8>,
     stash_start: usize,
@@ -208,16 +210,20 @@ impl Session {
     /// otherwise (`leftover`, `paused`).
     pub fn receive(&mut self, input: &mut [u8], rules: &Rules<'_>, output: &mut Output) -> usize {
         let mut consumed = 0;
-        if self.phase == Phase::Request {
-            consumed = self.receive_requests(input, rules, output);
-        } else if self.is_recoding() {
-            self.continue_recoding(rules, output);
+        if self.phase == Phase::Request || self.is_recoding() {
+            match self.phase {
+                Phase::Request => consumed = self.receive_requests(input, rules, output),
+                _ => self.continue_recoding(rules, output),
+            }
+            if output.leftover.is_some() || output.paused.is_some() {
+                self.release_cold();
+                return consumed;
+            }
         }
-        if consumed < input.len() && output.leftover.is_none() && output.paused.is_none() {
-            consumed = match self.phase {
-                Phase::Open | Phase::Closing => self.receive_frames(input, consumed, rules, output),
-                Phase::Request | Phase::Ended => input.len(),
-            };
+        if self.phase == Phase::Open || self.phase == Phase::Closing {
+            consumed = self.receive_frames(input, consumed, rules, output);
+        } else {
+            consumed = input.len();
         }
         self.release_cold();
         consumed
@@ -318,10 +324,11 @@ impl Session {
         })
     }
 
-    /// Seconds since the message began that is in pieces; `now_s` as in [`Rules::now_s`].
+    /// Seconds since the message began that has not ended; `now_s` as in [`Rules::now_s`].
     pub fn message_age_s(&self, now_s: u16) -> Option<u16> {
-        let assembly = self.cold.as_ref().and_then(|cold| cold.assembly.as_ref());
-        assembly.map(|assembly| assembly.age_s(now_s))
+        let cold = self.cold.as_ref()?;
+        let since_s = cold.assembly.as_ref().map(Assembly::since_s).or(cold.reflecting_since_s)?;
+        Some(now_s.wrapping_sub(since_s))
     }
 
     /// Keeps input that has to wait, behind what waits already.
@@ -437,6 +444,7 @@ impl Session {
         if let Some(cold) = &self.cold
             && cold.carry.is_empty()
             && cold.assembly.is_none()
+            && cold.reflecting_since_s.is_none()
             && cold.stash.is_empty()
             && cold.recoding.is_none()
             && cold.pending_close.is_none()

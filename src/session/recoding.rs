@@ -30,8 +30,10 @@ pub(super) enum Stage {
         plain: Vec<u8>,
     },
     Deflating {
-        /// The same, and the class of windows that it is for.
-        lent: Option<(usize, Box<Deflater>)>,
+        /// The class of windows that a compressor is lent for, as soon as the message has a place;
+        /// the connection's own is used without.
+        class: Option<usize>,
+        lent: Option<Box<Deflater>>,
         plain: Vec<u8>,
         /// Bytes that have been compressed.
         at: usize,
@@ -43,6 +45,8 @@ pub(super) enum Stage {
 pub(super) enum Step {
     /// More of the same, in a later tick.
     Later(Recoding),
+    /// Nothing was done: others have all the places.
+    NoPlace(Recoding),
     /// It is inflated.
     Inflated(Recoding, Vec<u8>),
     /// It is compressed: by a lent compressor of this class, or by the connection's own.
@@ -67,7 +71,7 @@ impl Recoding {
 
     /// Whether the connection's own compressor is within this message.
     pub(super) fn uses_own_deflater(&self) -> bool {
-        matches!(self.stage, Stage::Deflating { lent: None, .. })
+        matches!(self.stage, Stage::Deflating { class: None, .. })
     }
 
     /// Goes on as far as the budget allows.
@@ -82,7 +86,7 @@ impl Recoding {
     ) -> Result<Step, Violation> {
         self.lease = self.lease.or_else(|| codec.lease());
         if self.lease.is_none() {
-            return Ok(Step::Later(self));
+            return Ok(Step::NoPlace(self));
         }
         let Self { opcode, stage, lease } = self;
         match stage {
@@ -111,8 +115,9 @@ impl Recoding {
                 let stage = Stage::Inflating { lent, compressed, progress, plain };
                 Ok(Step::Later(Self { opcode, stage, lease }))
             }
-            Stage::Deflating { mut lent, plain, mut at, mut packed } => {
-                let shared = lent.as_mut().map(|(_, deflater)| &mut **deflater);
+            Stage::Deflating { class, mut lent, plain, mut at, mut packed } => {
+                let shared = class
+                    .map(|class| &mut **lent.get_or_insert_with(|| codec.lend_deflater(class)));
                 let Some(deflater) = shared.or(own.1) else {
                     debug_assert!(false, "a connection that lends no compressor has its own");
                     return Err(Violation::CorruptDeflate);
@@ -122,13 +127,12 @@ impl Recoding {
                 let is_whole = deflater.step(&plain, &mut at, step_bytes, &mut packed);
                 budget.spend((at - before) * DEFLATED_BYTE_COST);
                 if !is_whole {
-                    let stage = Stage::Deflating { lent, plain, at, packed };
+                    let stage = Stage::Deflating { class, lent, plain, at, packed };
                     return Ok(Step::Later(Self { opcode, stage, lease }));
                 }
-                let class = lent.map(|(class, deflater)| {
+                if let Some((class, deflater)) = class.zip(lent) {
                     codec.return_deflater(class, deflater);
-                    class
-                });
+                }
                 Ok(Step::Deflated { opcode, class, plain, packed })
             }
         }

@@ -164,13 +164,15 @@ fn a_quiet_session_owns_nothing() {
 }
 
 #[test]
-fn an_unfragmented_binary_echo_owns_nothing_even_in_the_middle() {
+fn an_unfragmented_binary_echo_holds_nothing_of_its_payload() {
     let mut harness = Harness::open("/echo", Sending::Eager);
     let frame = message(OpCode::Binary, &[1; 500]);
     for split in 8..frame.len() {
         harness.feed(&frame[..split]);
-        assert!(harness.session.cold.is_none(), "{split}");
+        assert_eq!(harness.session.held_bytes(), 0, "{split}");
+        assert_eq!(harness.session.message_age_s(9), Some(2), "its time is known");
         harness.feed(&frame[split..]);
+        assert!(harness.session.cold.is_none(), "{split}");
     }
     assert_eq!(harness.transcript().messages.len(), frame.len() - 8);
 }

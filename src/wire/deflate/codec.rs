@@ -217,6 +217,6 @@ pub const WINDOW_CLASSES: usize = (WINDOW_BITS_MOST - WINDOW_BITS_LEAST_OF_ZLIB 
 
 /// Messages that may be inflated or compressed over several ticks at a time. They hold what comes
 /// out of them, so this bounds memory as well.
-pub const LEASES_MAX: usize = 4;
+const LEASES_MAX: usize = 4;
 /// Buffers larger than this are not kept for the next message.
 const KEPT_BYTES_MOST: usize = 1 << 20;
