@@ -61,6 +61,8 @@ shard_stats! {
     connections_open,
     /// Gauge: connections that were upgraded and have not ended.
     websockets_open,
+    /// Gauge: plain HTTP connections that are kept for another request.
+    plain_kept_alive,
     /// Connections accepted.
     connections_accepted,
     /// Handshakes completed.
@@ -151,6 +153,11 @@ impl Stats {
     /// WebSockets open in the whole process.
     pub fn websockets_open(&self) -> u64 {
         self.shards.iter().map(|shard| shard.websockets_open.value()).sum()
+    }
+
+    /// Plain connections that are kept for another request, of all shards.
+    pub fn plain_kept_alive(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.plain_kept_alive.value()).sum()
     }
 
     /// Connections that hold a slot, of all shards.

@@ -17,6 +17,9 @@ pub struct InterestTable {
     /// Keyed, so that no peer can choose names that share a slot.
     hasher: RandomState,
     slots: Box<[AtomicU32]>,
+    /// How many topics of the same hash have so much pending, each on one shard, that publishers
+    /// have to wait.
+    full: Box<[AtomicU32]>,
 }
 
 /// One shard's view of the table.
@@ -36,8 +39,8 @@ impl InterestTable {
     pub fn new(shards: usize) -> Arc<Self> {
         // A lone shard has nobody to tell.
         let slots = if shards > 1 { SLOTS } else { 1 };
-        let slots = (0..slots).map(|_| AtomicU32::new(0)).collect();
-        Arc::new(Self { hasher: RandomState::new(), slots })
+        let zeros = || (0..slots).map(|_| AtomicU32::new(0)).collect();
+        Arc::new(Self { hasher: RandomState::new(), slots: zeros(), full: zeros() })
     }
 }
 
@@ -71,10 +74,29 @@ impl Interest {
         let all = self.table.slots[slot as usize].load(Ordering::Acquire);
         all > self.own[slot as usize]
     }
+
+    /// Tells the other shards that a topic has its share pending here, or has it no more.
+    pub fn set_full(&self, InterestSlot(slot): InterestSlot, is_full: bool) {
+        let full = &self.table.full[slot as usize];
+        // Relaxed, as the load in `is_full_elsewhere`: who learns of it late publishes a little
+        // more, or waits a tick longer.
+        match is_full {
+            true => full.fetch_add(1, Ordering::Relaxed),
+            false => full.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Whether a topic that is counted here may have its share pending on another shard;
+    /// `is_full_here` tells whether this shard has said so of it.
+    pub fn is_full_elsewhere(&self, InterestSlot(slot): InterestSlot, is_full_here: bool) -> bool {
+        // Relaxed: see `set_full`.
+        let all = self.table.full[slot as usize].load(Ordering::Relaxed);
+        all > u32::from(is_full_here)
+    }
 }
 
-/// Counters: few topics share one as long as there are some ten thousand; 256 KiB, and as much for
-/// each shard, of which only what is used is ever touched.
+/// Counters: few topics share one as long as there are some ten thousand; half a megabyte, and half
+/// as much for each shard, of which only what is used is ever touched.
 const SLOTS: usize = 1 << 16;
 
 #[cfg(test)]
@@ -94,6 +116,18 @@ mod tests {
         assert!(one.is_wanted_elsewhere(here) && !other.is_wanted_elsewhere(there));
         other.remove(there);
         assert!(!one.is_wanted_elsewhere(here));
+    }
+
+    #[test]
+    fn a_topic_that_is_full_holds_back_publishers_elsewhere() {
+        let table = InterestTable::new(2);
+        let (mut one, mut other) = (Interest::new(table.clone()), Interest::new(table));
+        let slot = one.add("a");
+        assert_eq!(slot, other.add("a"));
+        one.set_full(slot, true);
+        assert!(!one.is_full_elsewhere(slot, true) && other.is_full_elsewhere(slot, false));
+        one.set_full(slot, false);
+        assert!(!other.is_full_elsewhere(slot, false));
     }
 
     #[test]

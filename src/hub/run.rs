@@ -18,7 +18,7 @@ pub struct Run {
     /// Members that published part of it and want it left out.
     skips: Vec<Skip>,
     compressed: Vec<Compressed>,
-    compressing: Option<Compressing>,
+    compressing: Vec<Compressing>,
 }
 
 /// A message that its publisher does not get.
@@ -66,7 +66,8 @@ impl Run {
     /// A run of one message, which `skip` does not get.
     pub fn new(frame: Arc<Vec<u8>>, skip: Option<u32>) -> Self {
         let plain = Rc::new(Frames::one(frame));
-        let mut run = Self { plain, skips: Vec::new(), compressed: Vec::new(), compressing: None };
+        let mut run =
+            Self { plain, skips: Vec::new(), compressed: Vec::new(), compressing: Vec::new() };
         run.skip(skip);
         run
     }
@@ -75,7 +76,7 @@ impl Run {
     /// is being delivered.
     pub fn join(&mut self, frame: &[u8], skip: Option<u32>) -> bool {
         let fits = self.plain.bytes().len() + frame.len() <= JOINED_BYTES_MAX;
-        let is_fresh = self.compressed.is_empty() && self.compressing.is_none();
+        let is_fresh = self.compressed.is_empty() && self.compressing.is_empty();
         let Some(frames) = Rc::get_mut(&mut self.plain).filter(|_| fits && is_fresh) else {
             return false;
         };
@@ -141,19 +142,20 @@ impl Run {
             return true;
         };
         let payload = &plain.bytes()[start..];
-        let mut compressing = self.compressing.take().unwrap_or_else(|| Compressing {
-            class,
-            deflater: codec.lend_deflater(class),
-            at: 0,
-            packed: Vec::new(),
-        });
-        debug_assert_eq!(compressing.class, class, "one class after the other");
+        let begun = self.compressing.iter().position(|begun| begun.class == class);
+        let mut compressing = match begun {
+            Some(place) => self.compressing.swap_remove(place),
+            None => {
+                let deflater = codec.lend_deflater(class);
+                Compressing { class, deflater, at: 0, packed: Vec::new() }
+            }
+        };
         let Compressing { deflater, at, packed, .. } = &mut compressing;
         let before = *at;
         let is_whole = deflater.step(payload, at, *bytes_left, packed);
         *bytes_left -= (*at - before).min(*bytes_left);
         if !is_whole {
-            self.compressing = Some(compressing);
+            self.compressing.push(compressing);
             return false;
         }
         let Compressing { deflater, packed, .. } = compressing;

@@ -1,8 +1,9 @@
 //! The topics of one shard: who listens, and what has been published since the last delivery.
 //!
-//! Everything published to a topic within one tick is joined into runs of frames, so that a
-//! subscriber gets one send for a burst. Joining and leaving cost O(1): members lie in a dense list
-//! and know their place in it.
+//! Everything published to a topic between two deliveries is joined into runs of frames, so that a
+//! subscriber gets one send for a burst. A delivery to many members takes several ticks, a
+//! [`Round`]; what is published meanwhile waits for the next. Joining and leaving cost O(1):
+//! members lie in a dense list and know their place in it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -35,11 +36,29 @@ pub enum Published {
 #[derive(Debug)]
 struct Topic {
     name: Arc<str>,
+    /// Tells it from those that had its place before.
+    serial: u64,
     members: Vec<u32>,
+    /// What is being delivered, to members one after the other.
+    round: Option<Box<Round>>,
+    /// What has been published since.
     pending: Vec<Run>,
+    /// Bytes of both.
     pending_bytes: usize,
     /// Where the interest of all shards in it is counted.
     interest: InterestSlot,
+    /// Whether the other shards have been told that it has its share pending.
+    is_full: bool,
+}
+
+/// A delivery that has begun. Members before `next` have been served, those from there to `end`
+/// have not, and those behind `end` came later and wait for the next round.
+#[derive(Debug)]
+struct Round {
+    runs: Vec<Run>,
+    bytes: usize,
+    next: u32,
+    end: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,23 +68,15 @@ struct Membership {
     exclude_self: bool,
 }
 
-/// Whether what is pending for a topic has been delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// All of it.
-    Done,
-    /// Nothing yet: it comes again with the next [`Topics::drain`].
-    Later,
-}
-
 /// The topics of one shard. Members are named by their connection's index.
 #[derive(Debug)]
 pub struct Topics {
     by_name: HashMap<Arc<str>, u32>,
     topics: Slab<Topic>,
     memberships: Vec<Option<Membership>>,
-    /// Topics with something pending, those that wait longest first.
-    dirty: VecDeque<u32>,
+    next_serial: u64,
+    /// Topics with something pending and their serial numbers, those that wait longest first.
+    dirty: VecDeque<(u32, u64)>,
     /// Bytes of all that is pending.
     pending_bytes: usize,
     interest: Interest,
@@ -78,15 +89,37 @@ impl Topics {
             by_name: HashMap::new(),
             topics: Slab::new(),
             memberships: Vec::new(),
+            next_serial: 0,
             dirty: VecDeque::new(),
             pending_bytes: 0,
             interest,
         }
     }
 
-    /// Bytes published that have not been delivered.
+    /// Bytes published that have not been delivered to all.
     pub fn pending_bytes(&self) -> usize {
         self.pending_bytes
+    }
+
+    /// Whether the topic of `member` has its share of what may be pending, `times` over, or has it
+    /// on another shard: whoever publishes to it has to wait.
+    pub fn is_full(&self, member: u32, times: usize) -> bool {
+        self.topic_of(member).is_some_and(|topic| {
+            topic.pending_bytes >= times * share_bytes(self.dirty.len())
+                || times == 1 && self.interest.is_full_elsewhere(topic.interest, topic.is_full)
+        })
+    }
+
+    /// Whether the topic of `member` has its share pending on another shard, and not here.
+    pub fn is_full_elsewhere_alone(&self, member: u32) -> bool {
+        self.topic_of(member).is_some_and(|topic| {
+            !topic.is_full && self.interest.is_full_elsewhere(topic.interest, false)
+        })
+    }
+
+    fn topic_of(&self, member: u32) -> Option<&Topic> {
+        let membership = self.memberships.get(member as usize).copied().flatten();
+        membership.map(|Membership { topic, .. }| &self.topics[topic as usize])
     }
 
     /// Makes `member` a subscriber of the topic `name`, leaving its former one.
@@ -96,12 +129,16 @@ impl Topics {
             Some(&topic) => topic,
             None => {
                 let name: Arc<str> = name.into();
+                self.next_serial += 1;
                 let topic = self.topics.insert(Topic {
                     interest: self.interest.add(&name),
                     name: name.clone(),
+                    serial: self.next_serial,
                     members: Vec::new(),
+                    round: None,
                     pending: Vec::new(),
                     pending_bytes: 0,
+                    is_full: false,
                 }) as u32;
                 self.by_name.insert(name, topic);
                 topic
@@ -124,16 +161,19 @@ impl Topics {
         else {
             return;
         };
+        let memberships = &mut self.memberships;
         let left = &mut self.topics[topic as usize];
-        left.members.swap_remove(place as usize);
-        if let Some(&moved) = left.members.get(place as usize)
-            && let Some(membership) = &mut self.memberships[moved as usize]
-        {
-            membership.place = place;
-        }
+        left.remove(place, |moved, place| {
+            if let Some(membership) = &mut memberships[moved as usize] {
+                membership.place = place;
+            }
+        });
         if left.members.is_empty() {
             let topic = self.topics.remove(topic as usize);
             self.by_name.remove(&topic.name);
+            if topic.is_full {
+                self.interest.set_full(topic.interest, false);
+            }
             self.interest.remove(topic.interest);
             self.pending_bytes -= topic.pending_bytes;
         }
@@ -162,21 +202,23 @@ impl Topics {
         }
     }
 
-    /// Hands over everything pending, topic by topic, with the members to deliver it to.
-    pub fn drain(&mut self, mut deliver: impl FnMut(&[u32], &mut [Run]) -> Delivery) {
+    /// Hands over what is pending, topic by topic, with the members that have not got it yet.
+    /// `deliver` returns how many of them it has served, in their order; the others, and what is
+    /// published meanwhile, come again with the next call.
+    pub fn drain(&mut self, mut deliver: impl FnMut(&[u32], &mut [Run]) -> usize) {
         for _ in 0..self.dirty.len() {
-            let Some(number) = self.dirty.pop_front() else { return };
+            let Some(entry @ (number, serial)) = self.dirty.pop_front() else { return };
             // A topic may have been left by all its members, and its place taken by another.
-            let Some(topic) = self.topics.get_mut(number as usize) else { continue };
-            if topic.pending.is_empty() {
-                continue;
+            let topic = self.topics.get_mut(number as usize);
+            let Some(topic) = topic.filter(|topic| topic.serial == serial) else { continue };
+            let delivered_bytes = topic.deliver(&mut deliver);
+            topic.pending_bytes -= delivered_bytes;
+            self.pending_bytes -= delivered_bytes;
+            if topic.round.is_some() || !topic.pending.is_empty() {
+                self.dirty.push_back(entry);
             }
-            match deliver(&topic.members, &mut topic.pending) {
-                Delivery::Done => {
-                    topic.pending.clear();
-                    self.pending_bytes -= std::mem::take(&mut topic.pending_bytes);
-                }
-                Delivery::Later => self.dirty.push_back(number),
+            if topic.is_full {
+                self.tell_whether_full(number);
             }
         }
     }
@@ -198,8 +240,8 @@ impl Topics {
 
     fn append(&mut self, index: u32, frame: &Arc<Vec<u8>>, skip: Option<u32>) {
         let topic = &mut self.topics[index as usize];
-        if topic.pending.is_empty() {
-            self.dirty.push_back(index);
+        if topic.round.is_none() && topic.pending.is_empty() {
+            self.dirty.push_back((index, topic.serial));
         }
         topic.pending_bytes += frame.len();
         self.pending_bytes += frame.len();
@@ -207,125 +249,86 @@ impl Topics {
         if !joins {
             topic.pending.push(Run::new(frame.clone(), skip));
         }
+        if !topic.is_full && topic.pending_bytes >= PENDING_BYTES_LEAST {
+            self.tell_whether_full(index);
+        }
+    }
+
+    /// Tells the other shards when a topic has got its share pending, or has it no more.
+    fn tell_whether_full(&mut self, index: u32) {
+        let topic = &mut self.topics[index as usize];
+        let is_full = topic.pending_bytes >= share_bytes(self.dirty.len());
+        if is_full != topic.is_full {
+            topic.is_full = is_full;
+            self.interest.set_full(topic.interest, is_full);
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::interest::InterestTable;
-    use super::super::run::{JOINED_BYTES_MAX, Share};
-    use super::*;
-    use crate::wire::frames::Excerpt;
-
-    fn alone() -> Topics {
-        Topics::new(Interest::new(InterestTable::new(1)))
+impl Topic {
+    /// Begins a round with what is pending or goes on with the one that has begun; returns how many
+    /// bytes of what was published everybody has got now.
+    fn deliver(&mut self, deliver: &mut impl FnMut(&[u32], &mut [Run]) -> usize) -> usize {
+        let Some(round) = &mut self.round else {
+            for run in &mut self.pending {
+                run.prepare();
+            }
+            let served = deliver(&self.members, &mut self.pending);
+            if served == self.members.len() {
+                self.pending.clear();
+                return self.pending_bytes;
+            }
+            if served > 0 {
+                self.round = Some(Box::new(Round {
+                    runs: std::mem::take(&mut self.pending),
+                    bytes: self.pending_bytes,
+                    next: served as u32,
+                    end: self.members.len() as u32,
+                }));
+            }
+            return 0;
+        };
+        let waiting = &self.members[round.next as usize..round.end as usize];
+        round.next += deliver(waiting, &mut round.runs) as u32;
+        debug_assert!(round.next <= round.end, "nobody is served twice");
+        if round.next < round.end {
+            return 0;
+        }
+        let bytes = round.bytes;
+        self.round = None;
+        bytes
     }
 
-    fn drained(topics: &mut Topics) -> Vec<(u32, Vec<u8>)> {
-        let mut all = Vec::new();
-        topics.drain(|members, runs| {
-            for run in runs {
-                run.prepare();
-                for &member in members {
-                    let bytes = match run.share_of(member, None) {
-                        Share::Whole(frames) => frames.bytes().to_vec(),
-                        Share::Others(excerpts) => {
-                            excerpts.iter().flat_map(Excerpt::bytes).copied().collect()
-                        }
-                    };
-                    all.push((member, bytes));
+    /// Takes out the member at `place`, and tells of each that takes another place: those who have
+    /// been served in a round, those who have not, and those who came later stay what they are.
+    fn remove(&mut self, mut place: u32, mut moved: impl FnMut(u32, u32)) {
+        if let Some(round) = &mut self.round {
+            for boundary in [&mut round.next, &mut round.end] {
+                if place < *boundary {
+                    *boundary -= 1;
+                    self.members.swap(place as usize, *boundary as usize);
+                    moved(self.members[place as usize], place);
+                    place = *boundary;
                 }
             }
-            Delivery::Done
-        });
-        all
-    }
-
-    fn publish(topics: &mut Topics, member: u32, frame: &[u8]) -> Published {
-        topics.publish(member, frame.to_vec())
-    }
-
-    #[test]
-    fn a_tick_of_messages_is_one_run() {
-        let mut topics = alone();
-        topics.join(1, "a", false);
-        topics.join(2, "a", true);
-        topics.join(3, "b", false);
-        publish(&mut topics, 1, b"x");
-        publish(&mut topics, 2, b"yy");
-        publish(&mut topics, 2, b"z");
-        assert_eq!(topics.pending_bytes(), 4);
-        assert_eq!(drained(&mut topics), [(1, b"xyyz".to_vec()), (2, b"x".to_vec())]);
-        assert!(drained(&mut topics).is_empty());
-        assert_eq!(topics.pending_bytes(), 0);
-    }
-
-    #[test]
-    fn big_messages_are_not_copied_together() {
-        let mut topics = alone();
-        topics.join(1, "a", false);
-        topics.publish(1, vec![1; JOINED_BYTES_MAX]);
-        topics.publish(1, vec![2; 10]);
-        topics.publish(1, vec![3; 10]);
-        let mut lengths = Vec::new();
-        topics.drain(|_, runs| {
-            let frames = runs.iter().map(|run| run.frames(None));
-            lengths.extend(frames.map(|frames| (frames.bytes().len(), frames.messages())));
-            Delivery::Done
-        });
-        assert_eq!(lengths, [(JOINED_BYTES_MAX, 1), (20, 2)]);
-    }
-
-    #[test]
-    fn a_topic_ends_with_its_last_member() {
-        let [mut topics, mut others] = two_shards();
-        others.join(1, "a", false);
-        for member in 0..5 {
-            topics.join(member, "a", false);
         }
-        let Published::Everywhere(publication) = publish(&mut topics, 4, b"x") else {
-            panic!("somebody is elsewhere")
-        };
-        for member in [2, 0, 4, 1, 3, 3] {
-            topics.leave(member);
+        self.members.swap_remove(place as usize);
+        if let Some(&member) = self.members.get(place as usize) {
+            moved(member, place);
         }
-        assert!(topics.is_empty() && drained(&mut topics).is_empty());
-        assert_eq!(topics.pending_bytes(), 0);
-        assert!(matches!(publish(&mut topics, 2, b"y"), Published::Nowhere));
-        topics.receive(&publication);
-        topics.join(9, "b", false);
-        topics.receive(&publication);
-        assert!(drained(&mut topics).is_empty());
-        assert_eq!(topics.len(), 1);
-    }
-
-    #[test]
-    fn what_nobody_wants_elsewhere_stays_here() {
-        let [mut topics, mut others] = two_shards();
-        topics.join(1, "a", false);
-        assert!(matches!(publish(&mut topics, 1, b"x"), Published::Here));
-        others.join(7, "a", false);
-        assert!(matches!(publish(&mut topics, 1, b"x"), Published::Everywhere(_)));
-        others.join(7, "b", false);
-        assert!(matches!(publish(&mut topics, 1, b"x"), Published::Here));
-    }
-
-    #[test]
-    fn a_topic_that_could_not_be_delivered_comes_again_behind_the_others() {
-        let mut topics = alone();
-        topics.join(1, "a", false);
-        topics.join(2, "b", false);
-        publish(&mut topics, 1, b"x");
-        publish(&mut topics, 2, b"y");
-        topics.drain(|members, _| if members == [1] { Delivery::Later } else { Delivery::Done });
-        assert!(topics.has_pending());
-        publish(&mut topics, 2, b"z");
-        assert_eq!(drained(&mut topics), [(1, b"x".to_vec()), (2, b"z".to_vec())]);
-        assert!(!topics.has_pending());
-    }
-
-    fn two_shards() -> [Topics; 2] {
-        let table = InterestTable::new(2);
-        [table.clone(), table].map(|table| Topics::new(Interest::new(table)))
     }
 }
+
+/// Bytes that one of so many topics may have pending before publishers have to wait.
+fn share_bytes(topics: usize) -> usize {
+    (PENDING_BYTES_MAX / topics.max(1)).max(PENDING_BYTES_LEAST)
+}
+
+/// Bytes published and not yet delivered to all, of all topics together, about. Few in debug
+/// builds, so that tests see publishers wait.
+const PENDING_BYTES_MAX: usize = if cfg!(debug_assertions) { 64 << 10 } else { 4 << 20 };
+/// Bytes of each topic in any case.
+const PENDING_BYTES_LEAST: usize = PENDING_BYTES_MAX / 64;
+
+#[cfg(test)]
+mod tests;

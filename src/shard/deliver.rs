@@ -1,16 +1,16 @@
 //! Fan-out: what was published goes to every subscriber's outbox, within its bounds.
 
 use super::Shard;
-use super::connections::{Connection, Connections, Flags};
+use super::connections::{Connection, Flags};
 use super::timers::Tick;
 use crate::config::{CompressionMode, SlowConsumer};
 use crate::hub::Message;
 use crate::hub::run::{Run, Share, latest};
-use crate::hub::topics::{Delivery, Published};
-use crate::io::{Io, Key, Segment};
+use crate::hub::topics::Published;
+use crate::io::{Io, Key, SEND_BYTES_MAX, Segment};
 use crate::stats::ShardStats;
 use crate::wire::close::CloseCode;
-use crate::wire::deflate::codec::{Codec, WINDOW_CLASSES, window_class};
+use crate::wire::deflate::codec::{Codec, window_class};
 use crate::wire::frames::Excerpt;
 
 /// Counts time in stretches for telling slow subscribers from bursts.
@@ -71,7 +71,7 @@ impl<I: Io> Shard<I> {
                 }
                 Message::Drain => drain = true,
             }
-            taken_bytes < share_bytes && topics.pending_bytes() < 2 * INTAKE_BYTES_MAX
+            taken_bytes < share_bytes && topics.pending_bytes() < PENDING_BYTES_MOST
         });
         if drain {
             self.begin_drain();
@@ -91,8 +91,9 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Queues everything published since the last tick for its subscribers. What has to be
-    /// compressed before, and would take too long, holds up its own topic alone.
+    /// Queues what was published for its subscribers, for as many of each topic as a tick may
+    /// serve; the next goes on with the others. What has to be compressed before, and would take
+    /// too long, holds up its own topic alone, and so does a member that has had no turn to send.
     pub(super) fn deliver(&mut self) {
         if !self.topics.has_pending() {
             return;
@@ -107,23 +108,27 @@ impl<I: Io> Shard<I> {
         let may_compress = shared.config.compression.mode != CompressionMode::Off;
         let bounds = Bounds { backlog_bytes, policy: shared.config.slow_consumer, generation };
         let mut compress_bytes_left = COMPRESSED_BYTES_PER_TICK;
+        let mut delivered = 0;
         let mut too_slow = Vec::new();
         topics.drain(|members, runs| {
-            if may_compress {
-                let classes = classes_of(members, connections);
-                if !compress(runs, classes, codec, &mut compress_bytes_left) {
-                    return Delivery::Later;
-                }
+            if delivered >= 2 * DELIVERED_PER_TICK {
+                return 0;
             }
-            for run in runs.iter_mut() {
-                run.prepare();
-                *published_bytes += run.frames(None).held_bytes();
-                // Freed when the last subscriber has read it, soon for most.
-                trim.note_freed(run.bytes(), *now);
-            }
-            for &member in members {
+            let end = delivered.max(DELIVERED_PER_TICK - DELIVERED_LEAST) + DELIVERED_LEAST;
+            let bytes: usize = runs.iter().map(Run::bytes).sum();
+            for (place, &member) in members.iter().enumerate() {
                 let Some((key, connection)) = connections.at(member) else { continue };
                 let class = connection.session.server_window_bits().map(window_class);
+                if delivered >= end
+                    || awaits_its_turn(connection)
+                    || may_compress && !compress(runs, class, codec, &mut compress_bytes_left)
+                {
+                    return place;
+                }
+                delivered += match connection.flags.contains(Flags::SENDING) {
+                    true => QUEUED_COST,
+                    false => SENT_COST + bytes.min(SEND_BYTES_MAX),
+                };
                 for run in &*runs {
                     let admitted = bounds.admit(connection, run.share_of(member, class), stats);
                     ledger.dropped(key, admitted.dropped);
@@ -138,7 +143,10 @@ impl<I: Io> Shard<I> {
                     dirty.push(member);
                 }
             }
-            Delivery::Done
+            *published_bytes += runs.iter().map(|run| run.frames(None).held_bytes()).sum::<usize>();
+            // Freed when the last subscriber has read it, soon for most.
+            trim.note_freed(bytes, *now);
+            members.len()
         });
         for key in too_slow {
             self.disconnect_slow_consumer(key);
@@ -158,20 +166,21 @@ impl<I: Io> Shard<I> {
     }
 }
 
-/// The classes of windows among the members of a topic, a bit for each.
-fn classes_of(members: &[u32], connections: &mut Connections) -> u32 {
-    let class = |&member: &u32| {
-        let (_, connection) = connections.at(member)?;
-        connection.session.server_window_bits().map(window_class)
-    };
-    members.iter().filter_map(class).fold(0, |classes, class| classes | 1 << class)
+/// Whether the shard owes a connection more than its next send, although its peer reads. Those who
+/// have to wait for their peers hold up nobody.
+fn awaits_its_turn(connection: &Connection) -> bool {
+    !connection.flags.intersects(Flags::SENDING | Flags::BACKED_UP)
+        && connection.outbox.bytes() > SEND_BYTES_MAX
 }
 
-/// Compresses all runs for all classes; false when there is more to do than a tick may.
-fn compress(runs: &mut [Run], classes: u32, codec: &mut Codec, bytes_left: &mut usize) -> bool {
-    (0..WINDOW_CLASSES)
-        .filter(|class| classes & 1 << class != 0)
-        .all(|class| runs.iter_mut().all(|run| run.compress(class, codec, bytes_left)))
+/// Compresses all runs for a class of windows; false when there is more to do than a tick may.
+fn compress(
+    runs: &mut [Run],
+    class: Option<usize>,
+    codec: &mut Codec,
+    bytes_left: &mut usize,
+) -> bool {
+    class.is_none_or(|class| runs.iter_mut().all(|run| run.compress(class, codec, bytes_left)))
 }
 
 /// How much may wait for one subscriber, and what gives way beyond that.
@@ -268,10 +277,22 @@ fn count_delivered(messages: u64, stats: &ShardStats) {
 /// what may wait for one subscriber, within these bounds.
 const GENERATION_BYTES_LEAST: usize = 1 << 20;
 const GENERATION_BYTES_MOST: usize = 4 << 20;
+/// What a tick delivers, about, in bytes that members are sent and what else that costs: half a
+/// millisecond to a millisecond. Little in debug builds, so that tests see rounds of many ticks.
+const DELIVERED_PER_TICK: usize = if cfg!(debug_assertions) { 32 << 10 } else { 2 << 20 };
+/// What a topic is delivered of it when others have used it up.
+const DELIVERED_LEAST: usize = DELIVERED_PER_TICK / 32;
+/// What a send costs beside its bytes.
+const SENT_COST: usize = 8 << 10;
+/// What it costs to queue something behind a send that is under way.
+const QUEUED_COST: usize = 512;
 /// Bytes taken from all other shards in one tick, about; the rings hold back what is left.
 const INTAKE_BYTES_MAX: usize = 4 << 20;
 /// Bytes taken from each of them at least, about.
 const INTAKE_BYTES_LEAST: usize = 64 << 10;
+/// Bytes published and not yet delivered from which nothing more is taken from other shards: they
+/// are told of a topic long before.
+const PENDING_BYTES_MOST: usize = 16 << 20;
 /// Messages taken from each other shard in one tick, so that none starves this shard's own peers.
 const MESSAGES_PER_TICK: usize = 256;
 /// Bytes compressed for subscribers in one tick, about: a millisecond at the default level.

@@ -11,7 +11,7 @@ impl<I: Io> Shard<I> {
         if self.stage != Stage::Serving {
             return;
         }
-        let window = ticks_in(self.shared.config.drain);
+        let window = ticks_in(self.shared.config.drain).max(WINDOW_LEAST);
         self.stage = Stage::Draining { deadline: self.now + window };
         let keys = self.connections.keys();
         // The last fifth of the window is for the peers' answers.
@@ -64,3 +64,6 @@ impl<I: Io> Shard<I> {
         }
     }
 }
+
+/// The shortest drain window: everybody is told, and has a moment to answer.
+const WINDOW_LEAST: Tick = 3;

@@ -97,7 +97,7 @@ impl<I: Io> Shard<I> {
             self.io.poll(key, slot);
         } else if flags.contains(Flags::HEAVY) && !self.starved.is_empty() {
             // Others wait for a buffer, and this one has had its share.
-            self.await_buffer(key);
+            self.await_buffer(key, false);
         } else {
             connection.flags.insert(Flags::RECEIVING);
             self.io.receive(key, slot);
@@ -242,19 +242,23 @@ impl<I: Io> Shard<I> {
 
     /// Sets the deadline of an open WebSocket: to park it, ping it, or end it.
     pub(super) fn schedule_open(&mut self, key: Key) {
+        if self.stage != Stage::Serving {
+            // It has its moment within the drain window.
+            return;
+        }
         let (now, served) = (self.now, self.served);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let flags = connection.flags;
         let silence = served.saturating_sub(connection.last_active);
-        // A paused connection is not parked; whether it still pauses is seen later.
-        let idle = if flags.contains(Flags::PAUSED) { 0 } else { silence };
+        // Whoever waits is not parked; whether it still does is seen later.
+        let idle = if flags.intersects(Flags::PAUSED | Flags::STARVED) { 0 } else { silence };
         let park_after = self.times.park_after.filter(|_| !flags.contains(Flags::PARKED));
         let message_age = connection.session.message_age_s(seconds(now)).map(ticks_of_seconds);
         let left = [
             park_after.map(|after| after.saturating_sub(idle)),
             self.times.ping_check.map(|check| check.left(now, key.index)),
             self.times.idle_timeout.map(|timeout| timeout.saturating_sub(silence)),
-            self.wanted.left(key.index, served),
+            self.wanted.left(key.index, served).filter(|_| message_age.is_none()),
             message_age
                 .and_then(|age| self.times.message_timeout.map(|most| most.saturating_sub(age))),
             self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(now)),
@@ -324,12 +328,12 @@ impl<I: Io> Shard<I> {
         if self.lifetimes.end_of(key.index).is_some_and(|end| end <= now) {
             return self.close(key, CloseCode::GOING_AWAY, "maximum lifetime reached");
         }
-        if self.wanted.left(key.index, served) == Some(0) {
-            return self.close(key, CloseCode::GOING_AWAY, "no message for too long");
-        }
         let times = &self.times;
         let Some(connection) = self.connections.get_mut(key) else { return };
         let message_age = connection.session.message_age_s(seconds(now)).map(ticks_of_seconds);
+        if message_age.is_none() && self.wanted.left(key.index, served) == Some(0) {
+            return self.close(key, CloseCode::GOING_AWAY, "no message for too long");
+        }
         if message_age.zip(times.message_timeout).is_some_and(|(age, most)| age >= most) {
             return self.close(key, CloseCode::POLICY_VIOLATION, "message not ended in time");
         }
@@ -339,7 +343,7 @@ impl<I: Io> Shard<I> {
             return self.look_before_idle_close(key);
         }
         if has_passed(times.park_after)
-            && !connection.flags.intersects(Flags::PARKED | Flags::PAUSED)
+            && !connection.flags.intersects(Flags::PARKED | Flags::PAUSED | Flags::STARVED)
         {
             connection.flags.insert(Flags::PARKED);
             connection.session.release_deflater();
@@ -364,7 +368,9 @@ impl<I: Io> Shard<I> {
         connection.flags.remove(Flags::HAS_SENT);
         // Behind a send that waits for the peer a ping would wait as well.
         let is_stuck = connection.flags.contains(Flags::SENDING);
-        if (!has_sent || silence > check.period) && !is_stuck {
+        // Whoever does not answer is asked once within the time, not at every look.
+        let is_silent = silence / check.period % 2 == 1;
+        if (!has_sent || is_silent) && !is_stuck {
             self.command(key, |connection, output| connection.session.ping(output));
         }
     }
@@ -406,6 +412,7 @@ impl<I: Io> Shard<I> {
     fn close(&mut self, key: Key, code: CloseCode, reason: &str) {
         self.schedule_close(key);
         self.command(key, |connection, output| connection.session.close(code, reason, output));
+        self.resume_what_is_closing(key);
     }
 
     pub(super) fn accept_again(&mut self) {

@@ -11,6 +11,7 @@ mod deliver;
 mod drain;
 mod ledger;
 mod lifecycle;
+mod line;
 pub mod outbox;
 mod pause;
 mod plain;
@@ -29,7 +30,7 @@ use connections::{Connections, Flags};
 use deadlines::{Lifetimes, Times, Wanted};
 use deliver::Generation;
 use ledger::Ledger;
-use plain::KeptAlive;
+use line::Line;
 use timers::{TICK_MS, Tick, Wheel};
 use trim::Trim;
 
@@ -118,20 +119,23 @@ pub struct Shard<I: Io> {
     turn: Budget,
     /// Connections with something to send.
     dirty: Vec<u32>,
-    /// Connections whose receive found no buffer, those that wait longest first.
-    starved: VecDeque<Key>,
+    /// Connections whose receive found no buffer.
+    starved: Line,
     /// Those whose receives were started again in the last tick.
     granted: Vec<Key>,
     /// Connections that wait for room in the broadcast ring.
-    waiting_for_ring: VecDeque<Key>,
+    waiting_for_ring: Line,
     /// Connections that wait for memory.
     waiting_for_memory: Vec<Key>,
     /// Connections that have had their share of a tick.
-    waiting_for_turn: VecDeque<Key>,
+    waiting_for_turn: Line,
+    /// How many of them publish to a topic that has its share pending on another shard.
+    held_back: usize,
     /// What peers that are being closed had not taken when last asked, by their index.
     unread: HashMap<u32, u32>,
-    /// Plain HTTP connections that wait for another request.
-    kept_alive: KeptAlive,
+    /// Plain HTTP connections that were kept for another request, by the time of that; some have
+    /// ended since.
+    kept_alive: VecDeque<Key>,
     /// Publications that the full ring has not taken yet.
     overflow: VecDeque<Publication>,
     /// Listeners to accept on again when a slot is free.
@@ -181,13 +185,14 @@ impl<I: Io> Shard<I> {
             attendance: Attendance::default(),
             turn: Budget::new(TURN),
             dirty: Vec::new(),
-            starved: VecDeque::new(),
+            starved: Line::default(),
             granted: Vec::new(),
-            waiting_for_ring: VecDeque::new(),
+            waiting_for_ring: Line::default(),
             waiting_for_memory: Vec::new(),
-            waiting_for_turn: VecDeque::new(),
+            waiting_for_turn: Line::default(),
+            held_back: 0,
             unread: HashMap::new(),
-            kept_alive: KeptAlive::default(),
+            kept_alive: VecDeque::new(),
             overflow: VecDeque::new(),
             listeners_waiting: Vec::new(),
             accept_again_at: 0,
@@ -235,6 +240,7 @@ impl<I: Io> Shard<I> {
         self.now = tick_of(now);
         self.served = tick_of(now.saturating_sub(self.attendance.returns(now)));
         self.turn = Budget::new(TURN);
+        self.held_back = 0;
         self.heed_memory();
         let mut completions = 0;
         while let Some(event) = self.io.next_event() {
@@ -245,6 +251,7 @@ impl<I: Io> Shard<I> {
         self.resume_whose_turn_it_is();
         self.resume_for_ring();
         self.handle_messages();
+        self.keep_within_limit();
         self.advance_timers();
         self.deliver();
         self.flush();
@@ -308,6 +315,10 @@ impl<I: Io> Shard<I> {
         let must_look_again = !self.starved.is_empty() || self.has_work_left();
         if must_look_again || !self.endpoint.prepare_sleep() {
             return Some(Duration::ZERO);
+        }
+        if self.held_back > 0 {
+            // Nobody tells when another shard has delivered a topic: it is looked for.
+            return Some(HELD_BACK_LOOK);
         }
         let looks_each_tick = !self.listeners_waiting.is_empty() || self.stage != Stage::Serving;
         let next = match looks_each_tick {
@@ -416,6 +427,8 @@ fn ticks_of_seconds(seconds: u16) -> Tick {
     (u64::from(seconds) * 1000 / TICK_MS) as Tick
 }
 
+/// How often those who are held back for the sake of another shard try again.
+const HELD_BACK_LOOK: Duration = Duration::from_millis(1);
 /// What sessions may do in a tick beyond the least share of each, in units of a [`Budget`]: about a
 /// millisecond.
 const TURN: u32 = 4 << 20;

@@ -18,7 +18,7 @@ use crate::session::Pause;
 
 impl<I: Io> Shard<I> {
     /// What the messages of a connection have to wait for; nothing if they may begin.
-    pub(super) fn obstacle(&self, connection: &Connection) -> Option<Flags> {
+    pub(super) fn obstacle(&self, key: Key, connection: &Connection) -> Option<Flags> {
         if self.is_short_of_memory && connection.session.is_open() {
             return Some(Flags::AWAITS_MEMORY);
         }
@@ -26,14 +26,13 @@ impl<I: Io> Shard<I> {
             let is_behind = connection.outbox.held_bytes() > self.backlog_bytes();
             return is_behind.then_some(Flags::AWAITS_PEER);
         }
+        // Whoever sends little adds little, and is held up later than those who send much.
+        let patience = if connection.flags.contains(Flags::HEAVY) { 1 } else { LIGHT_PATIENCE };
         // What a subscriber does not read is the business of the policy for slow consumers, and
         // must not keep it from publishing.
         if !self.overflow.is_empty() {
             Some(Flags::AWAITS_RING)
-        } else if self.topics.pending_bytes() >= PENDING_BYTES_MAX
-            && connection.flags.contains(Flags::HEAVY)
-        {
-            // Whoever sends little adds little, and is not held up by those who send much.
+        } else if self.topics.is_full(key.index, patience) {
             Some(Flags::AWAITS_TURN)
         } else {
             None
@@ -61,6 +60,7 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         debug_assert!(!connection.flags.intersects(Flags::PAUSED | Flags::AWAITS), "waits once");
         connection.flags.insert(Flags::PAUSED | reason);
+        let is_heavy = connection.flags.contains(Flags::HEAVY);
         let stats = self.shared.stats.shard(self.number);
         match reason {
             Flags::AWAITS_MEMORY => {
@@ -68,11 +68,13 @@ impl<I: Io> Shard<I> {
                 stats.receives_paused.add(1);
             }
             Flags::AWAITS_RING => {
-                self.waiting_for_ring.push_back(key);
+                self.waiting_for_ring.push(key, is_heavy);
                 stats.ring_full.add(1);
             }
             Flags::AWAITS_TURN => {
-                self.waiting_for_turn.push_back(key);
+                self.waiting_for_turn.push(key, is_heavy);
+                let is_held_back = is_heavy && self.topics.is_full_elsewhere_alone(key.index);
+                self.held_back += usize::from(is_held_back);
                 stats.turns_deferred.add(1);
             }
             _ => {
@@ -92,7 +94,7 @@ impl<I: Io> Shard<I> {
             if place > 0 && self.turn.is_spent() {
                 return;
             }
-            let Some(key) = self.waiting_for_turn.pop_front() else { return };
+            let Some(key) = self.waiting_for_turn.pop() else { return };
             self.resume_if(key, Flags::AWAITS_TURN, SHARE_MOST);
         }
     }
@@ -105,8 +107,17 @@ impl<I: Io> Shard<I> {
             if !self.overflow.is_empty() || place > 0 && self.turn.is_spent() {
                 return;
             }
-            let Some(key) = self.waiting_for_ring.pop_front() else { return };
+            let Some(key) = self.waiting_for_ring.pop() else { return };
             self.resume_if(key, Flags::AWAITS_RING, RING_SHARE);
+        }
+    }
+
+    /// A close frame has been queued: the peer's answer is let in however short memory is.
+    pub(super) fn resume_what_is_closing(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.flags.contains(Flags::AWAITS_MEMORY) && !connection.session.is_open() {
+            connection.flags.remove(Flags::PAUSED | Flags::AWAITS);
+            self.pause(key, Flags::AWAITS_TURN);
         }
     }
 
@@ -130,7 +141,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn has_work_left(&self) -> bool {
         let can_enter_ring = self.overflow.is_empty() && !self.waiting_for_ring.is_empty();
         can_enter_ring
-            || !self.waiting_for_turn.is_empty()
+            || self.waiting_for_turn.len() > self.held_back
             || !self.dirty.is_empty()
             || self.topics.has_pending()
     }
@@ -138,10 +149,10 @@ impl<I: Io> Shard<I> {
     /// The lists of those who wait, each with the flag of its members.
     pub fn waiting_lists(&self) -> [(Flags, Vec<Key>); 4] {
         [
-            (Flags::AWAITS_RING, self.waiting_for_ring.iter().copied().collect()),
+            (Flags::AWAITS_RING, self.waiting_for_ring.keys()),
             (Flags::AWAITS_MEMORY, self.waiting_for_memory.clone()),
-            (Flags::AWAITS_TURN, self.waiting_for_turn.iter().copied().collect()),
-            (Flags::STARVED, self.starved.iter().copied().collect()),
+            (Flags::AWAITS_TURN, self.waiting_for_turn.keys()),
+            (Flags::STARVED, self.starved.keys()),
         ]
     }
 
@@ -158,5 +169,5 @@ impl<I: Io> Shard<I> {
 /// What a publisher may do before the next that waits for the broadcast ring, in units of a budget:
 /// some hundred small messages, so that whoever has few does not wait long.
 const RING_SHARE: usize = 64 << 10;
-/// Bytes published and not yet delivered from which publishers of this shard have to wait.
-const PENDING_BYTES_MAX: usize = 4 << 20;
+/// How many times a topic's share may be pending until those who send little have to wait, too.
+const LIGHT_PATIENCE: usize = 4;

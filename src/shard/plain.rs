@@ -1,7 +1,6 @@
 //! Plain HTTP connections that are kept for further requests: bounded in number of requests and in
 //! age, and the first to go when room is short.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::connections::Flags;
@@ -21,12 +20,11 @@ impl<I: Io> Shard<I> {
         connection.flags.insert(Flags::ANSWERED);
         if !connection.flags.contains(Flags::KEPT_ALIVE) {
             connection.flags.insert(Flags::KEPT_ALIVE);
-            self.kept_alive.push(key);
+            self.list_kept_alive(key);
         }
         if is_first {
             self.lifetimes.set(key.index, Some(self.now + ticks_in(PLAIN_LIFETIME)));
         }
-        self.keep_within_limit();
         let timeout = self.now + ticks_in(self.shared.config.limits.handshake_timeout);
         let end = self.lifetimes.end_of(key.index).map_or(timeout, |end| end.min(timeout));
         self.wheel.schedule(key.index, end);
@@ -35,11 +33,11 @@ impl<I: Io> Shard<I> {
     /// Closes plain connections that wait for a request, those first that were kept first, until
     /// `count` slots more will be free.
     pub(super) fn close_kept_alive(&mut self, mut count: usize) {
-        for _ in 0..self.kept_alive.listed.len() {
+        for _ in 0..self.kept_alive.len().min(LOOKED_AT_MOST) {
             if count == 0 {
                 return;
             }
-            let Some(key) = self.kept_alive.listed.pop_front() else { return };
+            let Some(key) = self.kept_alive.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(key) else { continue };
             if !connection.flags.contains(Flags::KEPT_ALIVE) {
                 continue;
@@ -47,7 +45,7 @@ impl<I: Io> Shard<I> {
             let is_busy = connection.flags.intersects(Flags::SENDING | Flags::DIRTY)
                 || connection.session.has_partial_request();
             if is_busy {
-                self.kept_alive.listed.push_back(key);
+                self.kept_alive.push_back(key);
                 continue;
             }
             count -= 1;
@@ -64,44 +62,47 @@ impl<I: Io> Shard<I> {
             && connection.flags.contains(Flags::KEPT_ALIVE)
         {
             connection.flags.remove(Flags::KEPT_ALIVE);
-            self.kept_alive.open -= 1;
+            self.stats().plain_kept_alive.subtract(1);
         }
     }
 
-    /// WebSockets and the plain connections of this shard together stay within
-    /// `--max-connections`, as far as closing plain ones can bring that about.
-    fn keep_within_limit(&mut self) {
-        if let Some(limit) = self.shared.config.limits.connections {
-            let open = self.shared.stats.websockets_open() as usize + self.kept_alive.open;
+    fn list_kept_alive(&mut self, key: Key) {
+        let open = self.stats().plain_kept_alive.value() as usize;
+        let Self { kept_alive, connections, .. } = self;
+        if kept_alive.len() > 2 * open + LOOKED_AT_MOST {
+            // Most have ended since.
+            kept_alive.retain(|&listed| {
+                let tenant = connections.look_at(listed.index);
+                tenant.is_some_and(|(key, connection)| {
+                    key == listed && connection.flags.contains(Flags::KEPT_ALIVE)
+                })
+            });
+        }
+        kept_alive.push_back(key);
+        self.stats().plain_kept_alive.add(1);
+    }
+
+    /// WebSockets and kept plain connections together stay within `--max-connections`, as far as
+    /// closing those of this shard can bring that about. Called every tick, because the others may
+    /// be anywhere.
+    pub(super) fn keep_within_limit(&mut self) {
+        let Some(limit) = self.shared.config.limits.connections else { return };
+        if self.stats().plain_kept_alive.value() > 0 {
+            let stats = &self.shared.stats;
+            let open = (stats.websockets_open() + stats.plain_kept_alive()) as usize;
             self.close_kept_alive(open.saturating_sub(limit));
         }
     }
 
-    /// Makes room when nearly all slots are taken.
+    /// Makes room for the connection that was accepted, when nearly all slots are taken.
     pub(super) fn keep_slots_free(&mut self) {
-        let capacity = self.shared.capacity();
-        let excess = self.connections.len().saturating_sub(capacity);
-        if excess > 0 {
-            self.close_kept_alive(excess);
+        if self.connections.len() > self.shared.capacity() {
+            self.close_kept_alive(1);
         }
     }
 }
 
-/// Plain connections that were kept for further requests.
-#[derive(Default)]
-pub(super) struct KeptAlive {
-    /// By the time at which they were kept; some have ended since.
-    listed: VecDeque<Key>,
-    /// Those that have not.
-    open: usize,
-}
-
-impl KeptAlive {
-    fn push(&mut self, key: Key) {
-        self.listed.push_back(key);
-        self.open += 1;
-    }
-}
-
+/// Connections that are looked at to find one that may be closed; those at work go to the end.
+const LOOKED_AT_MOST: usize = 64;
 /// How long a plain connection may be used.
 const PLAIN_LIFETIME: Duration = Duration::from_secs(300);

@@ -34,8 +34,9 @@ impl<I: Io> Shard<I> {
         }
         match result {
             Ok(Some(slice)) => {
-                // Whoever is closed has to read and to answer, not to go on sending.
-                if connection.session.is_open() || connection.session.has_pending_close() {
+                // Whoever is closed has to read and to answer, not to go on sending; and a request
+                // has a deadline of its own.
+                if connection.session.is_open() {
                     connection.last_active = served;
                 }
                 connection.flags.remove(Flags::PARKED);
@@ -95,7 +96,7 @@ impl<I: Io> Shard<I> {
                 break;
             }
             let Some((_, connection)) = self.connections.look_at(key.index) else { break };
-            let obstacle = self.obstacle(connection);
+            let obstacle = self.obstacle(key, connection);
             if obstacle == Some(Flags::AWAITS_MEMORY) {
                 self.stash(key, &mut input, 0);
                 self.pause(key, Flags::AWAITS_MEMORY);
@@ -245,6 +246,7 @@ impl<I: Io> Shard<I> {
         self.keep_no_longer(key);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.insert(Flags::WEBSOCKET);
+        connection.last_active = self.served;
         if let Route::Broadcast { topic, exclude_self } = route {
             connection.flags.insert(Flags::SUBSCRIBED);
             self.topics.join(key.index, &topic, exclude_self);
@@ -275,27 +277,28 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Lists a connection among those that wait for a receive buffer, behind those who wait longer.
-    pub(super) fn await_buffer(&mut self, key: Key) {
+    /// Lists a connection among those that wait for a receive buffer. Whoever was to get one in the
+    /// last tick, and found none, is still the first.
+    pub(super) fn await_buffer(&mut self, key: Key, was_granted: bool) {
         if let Some(connection) = self.connections.get_mut(key)
             && !connection.flags.contains(Flags::STARVED)
         {
             connection.flags.insert(Flags::STARVED);
-            self.starved.push_back(key);
+            let is_heavy = connection.flags.contains(Flags::HEAVY);
+            match was_granted {
+                true => self.starved.push_front(key, is_heavy),
+                false => self.starved.push(key, is_heavy),
+            }
         }
     }
 
-    /// A receive found no buffer. Whoever was to get one in the last tick is still the first.
     fn found_no_buffer(&mut self, key: Key) {
         self.stats().buffers_exhausted.add(1);
-        self.await_buffer(key);
-        if self.granted.contains(&key) && self.starved.back() == Some(&key) {
-            self.starved.rotate_right(1);
-        }
+        self.await_buffer(key, self.granted.contains(&key));
     }
 
-    /// Starts receives that found no buffer, those that wait longest first and no more than there
-    /// are buffers for: one receive could take them all.
+    /// Starts receives that found no buffer, no more than there are buffers for and each for one of
+    /// them: a receive that goes on could take them all.
     pub(super) fn feed_starved(&mut self) {
         let waiting = self.starved.len();
         self.granted.clear();
@@ -306,12 +309,12 @@ impl<I: Io> Shard<I> {
         let free = self.io.free_receive_buffers();
         let grants = waiting.min((free - free / 4).max(1));
         for _ in 0..grants {
-            let Some(key) = self.starved.pop_front() else { return };
+            let Some(key) = self.starved.pop() else { return };
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.flags.remove(Flags::STARVED);
             self.granted.push(key);
             let is_due = connection.may_receive() && !connection.flags.contains(Flags::PARKED);
-            if is_due && waiting > 1 && connection.flags.contains(Flags::HEAVY) {
+            if is_due && waiting > 1 {
                 connection.flags.insert(Flags::RECEIVING);
                 self.io.receive_once(key, connection.slot);
             }

@@ -127,6 +127,34 @@ fn answers_to_plain_requests_are_delivered_before_the_end() {
 }
 
 #[test]
+fn a_drain_without_a_window_says_goodbye_as_well() {
+    let mut server = Server::start(1, &["--drain", "0ms"]);
+    let mut peer = Peer::upgrade(server.address(), "/echo");
+    server.signal("TERM");
+    assert_eq!(peer.read_close().0, 1001);
+    assert!(server.wait().success());
+}
+
+/// A message in pieces has a deadline of its own, which must not take the place of the drain's.
+#[test]
+fn a_peer_in_the_middle_of_a_message_is_told_in_time() {
+    let mut server = Server::start(1, &["--drain", "3s", "--close-timeout", "60s"]);
+    let mut plain = Peer::connect(server.address());
+    let mut peers: Vec<_> =
+        (0..4).map(|_| Peer::upgrade(server.address(), "/broadcast/pieces")).collect();
+    server.signal("TERM");
+    while plain.get("/healthz").status == 200 {}
+    for peer in &mut peers {
+        peer.send(&frame(TEXT, b"begun, and never ended"));
+    }
+    for peer in &mut peers {
+        assert_eq!(peer.read_close().0, 1001);
+        peer.send_close(1001);
+    }
+    assert!(server.wait().success());
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let mut server = Server::start(1, &["--drain", "1h", "--close-timeout", "1h"]);
     let mut plain = Peer::connect(server.address());

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::SHARD_COUNTS;
 use crate::peer::{FIN, PING, PONG, Peer, Response, SAMPLE_ACCEPT, TEXT, frame, upgrade_request};
 use crate::server::{Server, socket_path, wait_until};
 
@@ -234,6 +235,26 @@ fn frames_sent_with_the_request_are_not_lost() {
         assert_eq!(texts, [&b"early"[..], b"bird"], "cut at {cut}");
     }
     server.stop();
+}
+
+#[test]
+fn plain_connections_make_room_for_websockets_within_the_limit() {
+    for shards in SHARD_COUNTS {
+        let server = Server::start(shards, &["--max-connections", "4"]);
+        let mut plain: Vec<_> = (0..8)
+            .map(|_| {
+                let mut peer = Peer::connect(server.address());
+                assert_eq!(peer.get("/healthz").status, 200);
+                peer
+            })
+            .collect();
+        let _websockets: Vec<_> =
+            (0..4).map(|_| Peer::upgrade(server.address(), "/echo")).collect();
+        for peer in &mut plain {
+            peer.expect_end();
+        }
+        server.stop();
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 //! seconds for.
 
 use crate::SHARD_COUNTS;
-use crate::peer::{CLOSE, FIN, PING, PONG, Peer, TEXT, close_payload, frame, upgrade_request};
+use crate::peer::{
+    BINARY, CLOSE, FIN, PING, PONG, Peer, TEXT, close_payload, frame, header, upgrade_request,
+};
 use crate::server::{Server, wait_until};
 
 #[test]
@@ -113,6 +115,41 @@ fn a_busy_connection_ends_with_its_lifetime() {
         assert_eq!((answer.opcode, &answer.payload[..]), (TEXT, &b"busy"[..]));
     };
     assert_eq!(code, LIFETIME_CODE);
+    server.stop();
+}
+
+/// What goes back part by part cannot be interrupted by a close frame: the connection ends.
+#[test]
+fn a_frame_that_drips_evades_neither_the_lifetime_nor_the_time_for_a_message() {
+    for option in ["--lifetime", "--message-timeout"] {
+        let server = Server::start(1, &[option, "1s", "--close-timeout", "500ms"]);
+        let mut peer = Peer::upgrade(server.address(), "/echo");
+        peer.send(&header(FIN | BINARY, 1 << 20));
+        let mut writer = peer.writer();
+        let drip = std::thread::spawn(move || {
+            use std::io::Write;
+            // Twenty seconds, should nobody end it.
+            (0..1000).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                writer.write_all(b"x").is_err()
+            })
+        });
+        assert!(drip.join().expect("a thread that writes"), "{option} is evaded");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_long_request_is_no_silence_of_the_connection() {
+    let server = Server::start(1, &["--idle-timeout", "2s", "--close-timeout", "60s"]);
+    let mut peer = Peer::connect(server.address());
+    for _ in 0..6 {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert_eq!(peer.get("/healthz").status, 200);
+    }
+    let mut peer = peer.upgraded("/echo");
+    // Were it idle since it connected, it would be closed before it is pinged.
+    assert_eq!(peer.read_frame().opcode, PING);
     server.stop();
 }
 
