@@ -5,10 +5,11 @@ import contextlib
 import functools
 import os
 import pathlib
+import subprocess
 
 from hostility.bystander import Bystanders
-from hostility.checks import expect
-from hostility.greedy import greedy, sorts
+from hostility.checks import eventually, expect
+from hostility.greedy import Sort, greedy, sorts
 from hostility.stage import Usage
 
 # How much longer than at the idle server one may wait, in milliseconds.
@@ -37,7 +38,7 @@ def fair(name):
     def attack(stage):
         counts = (8,) if stage.is_quick else COUNTS
         cases = [(count, shards) for shards in SHARDS for count in counts]
-        return try_cases(stage, name, cases)
+        return try_cases(stage, prepared()[name], cases)
     attack.__name__ = f"fair_{name}"
     attack.__doc__ = fair.__doc__.replace("one sort", name)
     return attack
@@ -46,32 +47,42 @@ def fair(name):
 def starved_of_buffers(stage):
     """One client that fills every receive buffer as soon as it is free, for longer than it takes
     to be parked."""
-    return try_cases(stage, "alone", [(1, 1)], 8, flags=("--park-after", "off"))
+    return try_cases(stage, prepared()["alone"], [(1, 1)], 8, flags=("--park-after", "off"))
 
 
 def stalled_by_inflating(stage):
     """One client whose messages take long to inflate and to compress again."""
-    return try_cases(stage, "inflating", [(1, 1)], 3)
+    return try_cases(stage, prepared()["inflating"], [(1, 1)])
+
+
+def large_topic(stage):
+    """A topic with thousands of members, published to as fast as they are served; they all fall
+    silent, and are parked, at the same moment."""
+    subscribers = 1000 if stage.is_quick else 8000
+    sort = Sort(f"deliveries to {subscribers} members", "", b"", flags=("--park-after", "1s"))
+    crowd = functools.partial(subscribed, stage, subscribers)
+    return try_cases(stage, sort, [(1, shards) for shards in SHARDS], crowd=crowd)
 
 
 def busy_topics(stage):
     """Twenty publishers in topics of their own, beside one in another."""
-    return try_cases(stage, "topics", [(20, 2)], 3)
+    return try_cases(stage, prepared()["topics"], [(20, 2)])
 
 
 FAIR = [fair(name) for name in ("echo", "alone", "broadcast", "inflating", "tiny", "huge",
                                 "unread", "plain")]
 
 
-def try_cases(stage, name, cases, seconds=3, flags=()):
+def try_cases(stage, sort, cases, seconds=3, flags=(), crowd=None):
     """Tries these numbers of peers and shards; all figures are told if one is too much."""
     seconds = min(seconds, 1) if stage.is_quick else seconds
-    sort = prepared()[name]
+    crowd = crowd or (lambda subject, count: greedy(sort, subject.address, count,
+                                                    stage.client_core))
     told, failures = [], 0
     for count, shards in cases:
         for _ in range(TRIES):
             try:
-                is_right, words = try_one(stage, sort, count, shards, seconds, flags)
+                is_right, words = try_one(stage, sort, count, shards, seconds, flags, crowd)
             except (AssertionError, OSError) as error:
                 is_right, words = False, f"{type(error).__name__}: {error}"
             if is_right:
@@ -86,7 +97,25 @@ def try_cases(stage, name, cases, seconds=3, flags=()):
 prepared = functools.cache(sorts)
 
 
-def try_one(stage, sort, count, shards, seconds, flags):
+@contextlib.contextmanager
+def subscribed(stage, subscribers, busy, publishers):
+    """The load generator as the crowd, ahead of which the bystanders go as in `greedy`."""
+    command = ["taskset", "-c", stage.client_core, "nice", "-n", 5, stage.program, "bench",
+               busy.running.url + "/broadcast/large", "broadcast", "--subscribers", subscribers,
+               "--publishers", publishers, "--warmup", "0s", "--duration", "30s"]
+    process = subprocess.Popen(list(map(str, command)), start_new_session=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        expect(eventually(lambda: busy.stats()["websockets_open"] > subscribers),
+               "the subscribers do not get in")
+        yield
+        expect(process.poll() is None, "the crowd has gone")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def try_one(stage, sort, count, shards, seconds, flags, crowd):
     """One number of greedy peers; whether bystanders were well served, and their waits."""
     flags = ["--shards", str(shards), "--handshake-timeout", HANDSHAKE_TIMEOUT, *sort.flags, *flags]
     cores = [stage.server_core]
@@ -96,7 +125,7 @@ def try_one(stage, sort, count, shards, seconds, flags):
         for server in (idle, busy):
             put_ahead(server.running.pid)
         bystanders = Bystanders(busy.address, idle.address)
-        with (greedy(sort, busy.address, count, stage.client_core),
+        with (crowd(busy, count),
               Usage(busy.running.pid) as usage):
             felt, reference = bystanders.watch(seconds)
     waits = {what: felt.beyond(what, reference) for what in KINDS}

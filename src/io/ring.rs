@@ -68,6 +68,7 @@ impl Ring {
         builder
             .setup_single_issuer()
             .setup_defer_taskrun()
+            .setup_taskrun_flag()
             .setup_submit_all()
             .setup_cqsize(COMPLETION_ENTRIES);
         if options.abilities.has(Ability::NoSqArray) {

@@ -103,6 +103,8 @@ pub struct Shard<I: Io> {
     endpoint: Endpoint<Message>,
     connections: Connections,
     wheel: Wheel,
+    /// Connections whose deadlines have passed and that have not been looked at yet.
+    expired: VecDeque<u32>,
     times: Times,
     lifetimes: Lifetimes,
     wanted: Wanted,
@@ -150,7 +152,6 @@ pub struct Shard<I: Io> {
     ledger: Ledger,
     /// Scratch, kept for its capacity.
     output: Output,
-    expired: Vec<u32>,
 }
 
 impl<I: Io> Shard<I> {
@@ -201,7 +202,7 @@ impl<I: Io> Shard<I> {
             trim: Trim::new(number),
             ledger: Ledger::default(),
             output: Output::default(),
-            expired: Vec::new(),
+            expired: VecDeque::new(),
             shared,
         }
     }

@@ -143,6 +143,7 @@ impl<I: Io> Shard<I> {
         can_enter_ring
             || self.waiting_for_turn.len() > self.held_back
             || !self.dirty.is_empty()
+            || !self.expired.is_empty()
             || self.topics.has_pending()
     }
 

@@ -81,8 +81,13 @@ impl Wheel {
         }
     }
 
-    /// Moves on to `now` and appends the indices whose deadlines have passed.
-    pub fn advance(&mut self, now: Tick, expired: &mut Vec<u32>) {
+    /// Whether `index` has a deadline that has not passed.
+    pub fn is_scheduled(&self, index: u32) -> bool {
+        self.nodes.get(index as usize).is_some_and(|node| node.deadline != UNSET)
+    }
+
+    /// Moves on to `now` and hands over the indices whose deadlines have passed.
+    pub fn advance(&mut self, now: Tick, mut expired: impl FnMut(u32)) {
         // After a turn every bucket has been looked at, however far the clock has jumped.
         let ticks = now.saturating_sub(self.now).min(BUCKETS as u32);
         let first = now - ticks;
@@ -93,7 +98,7 @@ impl Wheel {
                 let Node { next, deadline, .. } = self.nodes[index as usize];
                 if deadline <= now {
                     self.cancel(index);
-                    expired.push(index);
+                    expired(index);
                 }
                 index = next;
             }
@@ -172,7 +177,7 @@ mod tests {
                         }
                         now += ticks;
                         let mut expired = Vec::new();
-                        wheel.advance(now, &mut expired);
+                        wheel.advance(now, |index| expired.push(index));
                         expired.sort_unstable();
                         let due = |(_, deadline): &(&u32, &Tick)| **deadline <= now;
                         let expected: Vec<u32> =

@@ -134,3 +134,22 @@ fn polls_tell_of_bytes_of_the_end_and_of_their_own_end() {
         rig.expect_nothing();
     }
 }
+
+/// Whoever is last would wait for as many ticks as the kernel needs calls.
+#[test]
+fn one_submit_takes_all_that_has_become_ready() {
+    for abilities in kernels() {
+        let mut rig = Rig::new(abilities, 4, 4);
+        let mut connection = rig.connect();
+        let polls = 200;
+        (0..polls).for_each(|index| rig.ring.poll(Key { index, generation: 0 }, connection.slot));
+        rig.ring.submit(Some(Duration::ZERO)).unwrap();
+        assert!(rig.ring.next_event().is_none());
+        connection.peer.write_all(b"readable").unwrap();
+        rig.ring.submit(Some(Duration::ZERO)).unwrap();
+        for _ in 0..polls {
+            assert!(matches!(rig.ring.next_event(), Some(Event::Readable { .. })));
+        }
+        rig.expect_nothing();
+    }
+}
