@@ -6,8 +6,10 @@
 //! A process runs as many *shards* as it has cores, each a thread pinned to its core with an
 //! io_uring, a table of registered files, receive buffers, connections, timers and topics of its
 //! own. The kernel spreads connections over the shards (`SO_REUSEPORT`), and from then on a
-//! connection never leaves its shard. Shards share nothing but broadcast rings, and a table of
-//! counters that tells which topics have members elsewhere ([`hub::interest`]).
+//! connection never leaves its shard. On the path of a message shards share broadcast rings, and a
+//! table of counters that tells which topics have members elsewhere and whether those are behind
+//! ([`hub::interest`]); beside it the counters that anyone may read ([`stats`]) and the state of
+//! memory ([`memory`]).
 //!
 //! ```text
 //!            kernel-chosen buffer        in place              pieces, publications
@@ -40,10 +42,17 @@
 //! * A connection whose input waits does so for exactly one thing: memory, room in the broadcast
 //!   ring, its peer to read, or its turn; and stands on the one list that lets it go on
 //!   (`shard/pause.rs`).
+//! * Whoever sends much and whoever sends little stand in lines of their own, which are served by
+//!   turns (`shard/line.rs`).
 //! * Receives that find no buffer are started again in the order in which they wait, no more than
-//!   there are buffers for; those that bring much get one buffer at a time (`shard/receive.rs`).
+//!   there are buffers for, and each for one of them (`shard/receive.rs`).
+//! * A topic is delivered in *rounds*: a tick serves so many members, and the next goes on with the
+//!   others ([`hub::topics`]). What is published meanwhile waits for the next round; publishers of
+//!   a topic that has much pending wait, on every shard.
 //! * What a tick takes from each ring, compresses, and sends for those who have much to send is
-//!   bounded in bytes.
+//!   bounded in bytes, and the deadlines that it acts on in number.
+//! * A tick begins with all that the kernel has ready (`io/queues.rs`): whoever is last in its
+//!   queue does not wait for several.
 //! * Silence is counted in time in which the shard came round to its peers, and before a silent
 //!   peer is closed the kernel is asked whether something has arrived (`shard/lifecycle.rs`).
 //!
@@ -71,14 +80,14 @@
 //! A server's frame header is four bytes shorter than the client's, for want of a mask. So a burst
 //! of frames is unmasked, given new headers and compacted in one forward pass within the receive
 //! buffer, and leaves with one send. A binary frame that spans buffers is passed on part by part
-//! (cut-through) and costs no memory; a text message is held until all of it is known to be UTF-8,
-//! because nothing may follow half a frame but its other half.
+//! (cut-through), and its payload costs no memory; a text message is held until all of it is known
+//! to be UTF-8, because nothing may follow half a frame but its other half.
 //!
 //! # Broadcast
 //!
 //! A message is encoded once. On its own shard it is joined with whatever else was published to the
-//! topic in the same tick; other shards read it from the publisher's broadcast ring, each at its
-//! own cursor ([`hub::ring`]), and are woken by `MSG_RING` if they sleep ([`hub::mesh`]). A full
+//! topic since its last delivery; other shards read it from the publisher's broadcast ring, each at
+//! its own cursor ([`hub::ring`]), and are woken by `MSG_RING` if they sleep ([`hub::mesh`]). A full
 //! ring, in messages or in bytes, lets publishers wait in turn and drops nothing; what no other
 //! shard has members for does not enter it. What a subscriber does not read queues in its outbox
 //! (`shard/outbox.rs`). It counts as slow for what has waited since before the last 100 ms, never

@@ -95,7 +95,7 @@ impl Session {
             return self.continue_frame(input, at, reflection, rules, output);
         }
         if self.reflects_messages() {
-            // A later tick goes on where the budget ends, which is far beyond a receive buffer.
+            // A later tick goes on where the budget ends.
             let end = input.len().min(at.saturating_add(rules.budget.left()));
             let next = reflection.append_messages(&mut input[..end], at, rules, output)?;
             if next == input.len() {

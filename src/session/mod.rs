@@ -9,7 +9,7 @@
 //! Input is rewritten where it lies: an echo route turns the client's frames into the server's
 //! within the receive buffer, and names the bytes to send back as [`Piece::Reflected`]. A binary
 //! frame that spans several buffers is reflected part by part as it arrives (cut-through), so it
-//! costs no memory; text waits until all of it is known to be UTF-8.
+//! costs no memory for its payload; text waits until all of it is known to be UTF-8.
 
 mod budget;
 mod compression;
@@ -313,7 +313,7 @@ impl Session {
     }
 
     /// Bytes of messages in pieces and of what inflates compressed ones. Not counted are input that
-    /// has to wait, which is not the peer's doing, and what can be had without closing the
+    /// has to wait, a few receive buffers at the most, and what can be had without closing the
     /// connection ([`release_deflater`](Self::release_deflater)).
     pub fn held_bytes(&self) -> usize {
         self.cold.as_ref().map_or(0, |cold| {

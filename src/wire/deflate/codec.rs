@@ -215,8 +215,8 @@ pub fn window_class(window_bits: u8) -> usize {
 /// Windows that compressors differ by.
 pub const WINDOW_CLASSES: usize = (WINDOW_BITS_MOST - WINDOW_BITS_LEAST_OF_ZLIB + 1) as usize;
 
-/// Messages that may be inflated or compressed over several ticks at a time. They hold what comes
-/// out of them, so this bounds memory as well.
+/// Messages that may be inflated or compressed over several ticks at a time. Each holds what comes
+/// out of it, and a compressor of its own: the others wait with the little that they have.
 const LEASES_MAX: usize = 4;
 /// Buffers larger than this are not kept for the next message.
 const KEPT_BYTES_MOST: usize = 1 << 20;
