@@ -85,13 +85,13 @@
 //!
 //! # Broadcast
 //!
-//! A message is encoded once. On its own shard it is joined with whatever else was published to the
-//! topic since its last delivery; other shards read it from the publisher's broadcast ring, each at
-//! its own cursor ([`hub::ring`]), and are woken by `MSG_RING` if they sleep ([`hub::mesh`]). A full
-//! ring, in messages or in bytes, lets publishers wait in turn and drops nothing; what no other
-//! shard has members for does not enter it. What a subscriber does not read queues in its outbox
-//! (`shard/outbox.rs`). It counts as slow for what has waited since before the last 100 ms, never
-//! for what has just arrived; then the policy for slow consumers decides.
+//! A message is encoded once. On its own shard it is joined with whatever else was published to
+//! the topic since its last delivery; other shards read it from the publisher's broadcast ring,
+//! each at its own cursor ([`hub::ring`]), and are woken by `MSG_RING` if they sleep
+//! ([`hub::mesh`]). A full ring, in messages or in bytes, lets publishers wait in turn and drops
+//! nothing; what no other shard has members for does not enter it. What a subscriber does not read
+//! queues in its outbox (`shard/outbox.rs`). It counts as slow for what has waited since before the
+//! last 100 ms, never for what has just arrived; then the policy for slow consumers decides.
 //!
 //! # Compression
 //!

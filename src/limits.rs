@@ -107,7 +107,7 @@ pub const PING_INTERVAL: Bound<Duration, Option<Duration>> =
 pub const MESSAGE_IDLE_TIMEOUT: Bound<Duration, Option<Duration>> =
     Bound { default: None, least: milliseconds(200), most: days(365) };
 
-/// From the first byte of a message in pieces to its last.
+/// From the first byte of a message to its last.
 pub const MESSAGE_TIMEOUT: Bound<Duration, Option<Duration>> =
     Bound { default: Some(seconds(300)), least: seconds(1), most: hours(12) };
 

@@ -103,10 +103,11 @@ def subscribed(stage, subscribers, busy, publishers):
     command = ["taskset", "-c", stage.client_core, "nice", "-n", 5, stage.program, "bench",
                busy.running.url + "/broadcast/large", "broadcast", "--subscribers", subscribers,
                "--publishers", publishers, "--warmup", "0s", "--duration", "30s"]
+    wanted = busy.stats()["websockets_open"] + subscribers + publishers
     process = subprocess.Popen(list(map(str, command)), start_new_session=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        expect(eventually(lambda: busy.stats()["websockets_open"] > subscribers),
+        expect(eventually(lambda: busy.stats()["websockets_open"] >= wanted),
                "the subscribers do not get in")
         yield
         expect(process.poll() is None, "the crowd has gone")

@@ -4,8 +4,9 @@
 //! A table of counters that all shards share: each topic that has members on a shard counts once
 //! for that shard, in the slot that its name hashes to. What a shard finds there beyond its own
 //! count is the interest of others. Two topics that share a slot cost a message that nobody wanted,
-//! and nothing is ever missed: a shard counts a topic before it answers the upgrade of its first
-//! member, so whoever publishes because that member is there finds it counted.
+//! or a wait for each other, and nothing is ever missed: a shard counts a topic before it answers
+//! the upgrade of its first member, so whoever publishes because that member is there finds it
+//! counted.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -17,8 +18,8 @@ pub struct InterestTable {
     /// Keyed, so that no peer can choose names that share a slot.
     hasher: RandomState,
     slots: Box<[AtomicU32]>,
-    /// How many topics of the same hash have so much pending, each on one shard, that publishers
-    /// have to wait.
+    /// How many topics of the same hash have much pending, each on one shard; those that have
+    /// [very much](Fullness::VeryFull) count in the upper half as well.
     full: Box<[AtomicU32]>,
 }
 
@@ -28,6 +29,31 @@ pub struct Interest {
     table: Arc<InterestTable>,
     /// What this shard has counted, slot by slot.
     own: Vec<u32>,
+    /// The same of topics that have much pending.
+    own_full: Vec<u32>,
+}
+
+/// How much a topic has pending on a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fullness {
+    /// Less than its share.
+    #[default]
+    HasRoom,
+    /// So much that those who send much have to wait.
+    Full,
+    /// So much that everybody has to.
+    VeryFull,
+}
+
+impl Fullness {
+    /// What a topic adds to the counter of its slot.
+    fn count(self) -> u32 {
+        match self {
+            Self::HasRoom => 0,
+            Self::Full => 1,
+            Self::VeryFull => 1 | VERY_FULL,
+        }
+    }
 }
 
 /// Where the topics of a hash are counted.
@@ -47,8 +73,8 @@ impl InterestTable {
 impl Interest {
     /// The view of a shard that has counted nothing yet.
     pub fn new(table: Arc<InterestTable>) -> Self {
-        let own = vec![0; table.slots.len()];
-        Self { table, own }
+        let (own, own_full) = (vec![0; table.slots.len()], vec![0; table.slots.len()]);
+        Self { table, own, own_full }
     }
 
     /// Counts a topic that got its first member on this shard.
@@ -75,26 +101,35 @@ impl Interest {
         all > self.own[slot as usize]
     }
 
-    /// Tells the other shards that a topic has its share pending here, or has it no more.
-    pub fn set_full(&self, InterestSlot(slot): InterestSlot, is_full: bool) {
-        let full = &self.table.full[slot as usize];
-        // Relaxed, as the load in `is_full_elsewhere`: who learns of it late publishes a little
+    /// Tells the other shards how full a topic is now on this one, that was `before`.
+    pub fn set_fullness(
+        &mut self,
+        InterestSlot(slot): InterestSlot,
+        before: Fullness,
+        now: Fullness,
+    ) {
+        let change = now.count().wrapping_sub(before.count());
+        let own = &mut self.own_full[slot as usize];
+        *own = own.wrapping_add(change);
+        // Relaxed, as the load in `fullness_elsewhere`: who learns of it late publishes a little
         // more, or waits a tick longer.
-        match is_full {
-            true => full.fetch_add(1, Ordering::Relaxed),
-            false => full.fetch_sub(1, Ordering::Relaxed),
-        };
+        self.table.full[slot as usize].fetch_add(change, Ordering::Relaxed);
     }
 
-    /// Whether a topic that is counted here may have its share pending on another shard;
-    /// `is_full_here` tells whether this shard has said so of it.
-    pub fn is_full_elsewhere(&self, InterestSlot(slot): InterestSlot, is_full_here: bool) -> bool {
-        // Relaxed: see `set_full`.
+    /// How full the topics that are counted here are on other shards, at the most.
+    pub fn fullness_elsewhere(&self, InterestSlot(slot): InterestSlot) -> Fullness {
+        // Relaxed: see `set_fullness`.
         let all = self.table.full[slot as usize].load(Ordering::Relaxed);
-        all > u32::from(is_full_here)
+        match all.wrapping_sub(self.own_full[slot as usize]) {
+            0 => Fullness::HasRoom,
+            1..VERY_FULL => Fullness::Full,
+            VERY_FULL.. => Fullness::VeryFull,
+        }
     }
 }
 
+/// One in the upper half of a counter.
+const VERY_FULL: u32 = 1 << 16;
 /// Counters: few topics share one as long as there are some ten thousand; half a megabyte, and half
 /// as much for each shard, of which only what is used is ever touched.
 const SLOTS: usize = 1 << 16;
@@ -120,14 +155,22 @@ mod tests {
 
     #[test]
     fn a_topic_that_is_full_holds_back_publishers_elsewhere() {
+        use Fullness::{Full, HasRoom, VeryFull};
         let table = InterestTable::new(2);
         let (mut one, mut other) = (Interest::new(table.clone()), Interest::new(table));
         let slot = one.add("a");
         assert_eq!(slot, other.add("a"));
-        one.set_full(slot, true);
-        assert!(!one.is_full_elsewhere(slot, true) && other.is_full_elsewhere(slot, false));
-        one.set_full(slot, false);
-        assert!(!other.is_full_elsewhere(slot, false));
+        for (before, now) in [(HasRoom, Full), (Full, VeryFull), (VeryFull, HasRoom)] {
+            one.set_fullness(slot, before, now);
+            assert_eq!(one.fullness_elsewhere(slot), HasRoom, "it is full here");
+            assert_eq!(other.fullness_elsewhere(slot), now);
+        }
+        one.set_fullness(slot, HasRoom, Full);
+        other.set_fullness(slot, HasRoom, VeryFull);
+        assert_eq!(
+            (one.fullness_elsewhere(slot), other.fullness_elsewhere(slot)),
+            (VeryFull, Full)
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is published to a topic within a tick, as every kind of subscriber gets it.
+//! What is published to a topic until it is delivered, as every kind of subscriber gets it.
 //!
 //! Subscribers with compression get the same messages as compressed frames that stand for
 //! themselves, made once for all whose windows are alike, when the first of them is met.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::interest::{Interest, InterestSlot};
+use super::interest::{Fullness, Interest, InterestSlot};
 use super::run::Run;
 
 /// One message on its way to the subscribers of a topic.
@@ -47,8 +47,8 @@ struct Topic {
     pending_bytes: usize,
     /// Where the interest of all shards in it is counted.
     interest: InterestSlot,
-    /// Whether the other shards have been told that it has its share pending.
-    is_full: bool,
+    /// What the other shards have been told of it.
+    fullness: Fullness,
 }
 
 /// A delivery that has begun. Members before `next` have been served, those from there to `end`
@@ -101,20 +101,33 @@ impl Topics {
         self.pending_bytes
     }
 
-    /// Whether the topic of `member` has its share of what may be pending, `times` over, or has it
-    /// on another shard: whoever publishes to it has to wait.
-    pub fn is_full(&self, member: u32, times: usize) -> bool {
-        self.topic_of(member).is_some_and(|topic| {
-            topic.pending_bytes >= times * share_bytes(self.dirty.len())
-                || times == 1 && self.interest.is_full_elsewhere(topic.interest, topic.is_full)
+    /// How full the topic of `member` is, here or on another shard.
+    pub fn fullness(&self, member: u32) -> Fullness {
+        self.topic_of(member).map_or(Fullness::HasRoom, |topic| {
+            let here = self.fullness_of(topic);
+            here.max(self.interest.fullness_elsewhere(topic.interest))
         })
     }
 
-    /// Whether the topic of `member` has its share pending on another shard, and not here.
+    /// Whether the topic of `member` is full on another shard, and not here.
     pub fn is_full_elsewhere_alone(&self, member: u32) -> bool {
         self.topic_of(member).is_some_and(|topic| {
-            !topic.is_full && self.interest.is_full_elsewhere(topic.interest, false)
+            self.fullness_of(topic) == Fullness::HasRoom
+                && self.interest.fullness_elsewhere(topic.interest) > Fullness::HasRoom
         })
+    }
+
+    fn fullness_of(&self, topic: &Topic) -> Fullness {
+        let most = PENDING_BYTES_MAX / self.dirty.len().max(1);
+        let share_bytes = match self.pending_bytes < TOTAL_BYTES_MAX {
+            true => most.max(PENDING_BYTES_LEAST),
+            false => most.min(PENDING_BYTES_LEAST),
+        };
+        match topic.pending_bytes {
+            bytes if bytes >= VERY_FULL_SHARES * share_bytes => Fullness::VeryFull,
+            bytes if bytes >= share_bytes => Fullness::Full,
+            _ => Fullness::HasRoom,
+        }
     }
 
     fn topic_of(&self, member: u32) -> Option<&Topic> {
@@ -138,7 +151,7 @@ impl Topics {
                     round: None,
                     pending: Vec::new(),
                     pending_bytes: 0,
-                    is_full: false,
+                    fullness: Fullness::HasRoom,
                 }) as u32;
                 self.by_name.insert(name, topic);
                 topic
@@ -171,9 +184,7 @@ impl Topics {
         if left.members.is_empty() {
             let topic = self.topics.remove(topic as usize);
             self.by_name.remove(&topic.name);
-            if topic.is_full {
-                self.interest.set_full(topic.interest, false);
-            }
+            self.interest.set_fullness(topic.interest, topic.fullness, Fullness::HasRoom);
             self.interest.remove(topic.interest);
             self.pending_bytes -= topic.pending_bytes;
         }
@@ -206,21 +217,25 @@ impl Topics {
     /// `deliver` returns how many of them it has served, in their order; the others, and what is
     /// published meanwhile, come again with the next call.
     pub fn drain(&mut self, mut deliver: impl FnMut(&[u32], &mut [Run]) -> usize) {
+        let mut served = Vec::new();
         for _ in 0..self.dirty.len() {
-            let Some(entry @ (number, serial)) = self.dirty.pop_front() else { return };
+            let Some(entry @ (number, serial)) = self.dirty.pop_front() else { break };
             // A topic may have been left by all its members, and its place taken by another.
             let topic = self.topics.get_mut(number as usize);
             let Some(topic) = topic.filter(|topic| topic.serial == serial) else { continue };
-            let delivered_bytes = topic.deliver(&mut deliver);
-            topic.pending_bytes -= delivered_bytes;
-            self.pending_bytes -= delivered_bytes;
+            let (members, bytes) = topic.deliver(&mut deliver);
+            topic.pending_bytes -= bytes;
+            self.pending_bytes -= bytes;
             if topic.round.is_some() || !topic.pending.is_empty() {
-                self.dirty.push_back(entry);
+                match members {
+                    0 => self.dirty.push_back(entry),
+                    _ => served.push(entry),
+                }
             }
-            if topic.is_full {
-                self.tell_whether_full(number);
-            }
+            self.tell_fullness(number);
         }
+        // Whoever has had something comes after all who have not.
+        self.dirty.extend(served);
     }
 
     /// Whether something is pending.
@@ -249,26 +264,26 @@ impl Topics {
         if !joins {
             topic.pending.push(Run::new(frame.clone(), skip));
         }
-        if !topic.is_full && topic.pending_bytes >= PENDING_BYTES_LEAST {
-            self.tell_whether_full(index);
+        if topic.pending_bytes >= PENDING_BYTES_LEAST {
+            self.tell_fullness(index);
         }
     }
 
-    /// Tells the other shards when a topic has got its share pending, or has it no more.
-    fn tell_whether_full(&mut self, index: u32) {
+    /// Tells the other shards how full a topic is, if that has changed.
+    fn tell_fullness(&mut self, index: u32) {
+        let now = self.fullness_of(&self.topics[index as usize]);
         let topic = &mut self.topics[index as usize];
-        let is_full = topic.pending_bytes >= share_bytes(self.dirty.len());
-        if is_full != topic.is_full {
-            topic.is_full = is_full;
-            self.interest.set_full(topic.interest, is_full);
+        if now != topic.fullness {
+            self.interest.set_fullness(topic.interest, topic.fullness, now);
+            topic.fullness = now;
         }
     }
 }
 
 impl Topic {
     /// Begins a round with what is pending or goes on with the one that has begun; returns how many
-    /// bytes of what was published everybody has got now.
-    fn deliver(&mut self, deliver: &mut impl FnMut(&[u32], &mut [Run]) -> usize) -> usize {
+    /// members were served, and how many bytes of what was published everybody has got now.
+    fn deliver(&mut self, deliver: &mut impl FnMut(&[u32], &mut [Run]) -> usize) -> (usize, usize) {
         let Some(round) = &mut self.round else {
             for run in &mut self.pending {
                 run.prepare();
@@ -276,7 +291,7 @@ impl Topic {
             let served = deliver(&self.members, &mut self.pending);
             if served == self.members.len() {
                 self.pending.clear();
-                return self.pending_bytes;
+                return (served, self.pending_bytes);
             }
             if served > 0 {
                 self.round = Some(Box::new(Round {
@@ -286,17 +301,18 @@ impl Topic {
                     end: self.members.len() as u32,
                 }));
             }
-            return 0;
+            return (served, 0);
         };
         let waiting = &self.members[round.next as usize..round.end as usize];
-        round.next += deliver(waiting, &mut round.runs) as u32;
+        let served = deliver(waiting, &mut round.runs);
+        round.next += served as u32;
         debug_assert!(round.next <= round.end, "nobody is served twice");
         if round.next < round.end {
-            return 0;
+            return (served, 0);
         }
         let bytes = round.bytes;
         self.round = None;
-        bytes
+        (served, bytes)
     }
 
     /// Takes out the member at `place`, and tells of each that takes another place: those who have
@@ -319,16 +335,15 @@ impl Topic {
     }
 }
 
-/// Bytes that one of so many topics may have pending before publishers have to wait.
-fn share_bytes(topics: usize) -> usize {
-    (PENDING_BYTES_MAX / topics.max(1)).max(PENDING_BYTES_LEAST)
-}
-
 /// Bytes published and not yet delivered to all, of all topics together, about. Few in debug
 /// builds, so that tests see publishers wait.
 const PENDING_BYTES_MAX: usize = if cfg!(debug_assertions) { 64 << 10 } else { 4 << 20 };
-/// Bytes of each topic in any case.
+/// Bytes of each topic in any case, as long as all together are below the next.
 const PENDING_BYTES_LEAST: usize = PENDING_BYTES_MAX / 64;
+/// Bytes of all topics together from which each has its share of [`PENDING_BYTES_MAX`] alone.
+const TOTAL_BYTES_MAX: usize = 4 * PENDING_BYTES_MAX;
+/// How many times its share a topic has when even those wait who send little.
+const VERY_FULL_SHARES: usize = 4;
 
 #[cfg(test)]
 mod tests;

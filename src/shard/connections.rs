@@ -75,7 +75,7 @@ bitflags! {
         const AWAITS_PEER = 1 << 26;
         /// What a paused connection waits for.
         const AWAITS = 1 << 15 | 1 << 17 | 1 << 25 | 1 << 26;
-        /// The last receive brought much: when receive buffers are short, it gets one at a time.
+        /// The last receive brought much: it waits in the lines of those who send much.
         const HEAVY = 1 << 27;
         /// Listed among plain HTTP connections that were kept for further requests.
         const KEPT_ALIVE = 1 << 28;

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::connections::{Connection, Flags};
+use super::send::LARGE_BYTES;
 use super::timers::Tick;
 use crate::config::{CompressionMode, SlowConsumer};
 use crate::hub::Message;
@@ -162,15 +163,16 @@ impl<I: Io> Shard<I> {
             let reason = "slow consumer: backlog limit reached";
             connection.session.close(CloseCode::TRY_AGAIN_LATER, reason, output);
         });
+        self.resume_what_is_closing(key);
         self.settle(key);
     }
 }
 
-/// Whether the shard owes a connection more than its next send, although its peer reads. Those who
-/// have to wait for their peers hold up nobody.
+/// Whether a connection waits for its turn to send much (`flush`), although its peer reads. Those
+/// who have to wait for their peers hold up nobody.
 fn awaits_its_turn(connection: &Connection) -> bool {
     !connection.flags.intersects(Flags::SENDING | Flags::BACKED_UP)
-        && connection.outbox.bytes() > SEND_BYTES_MAX
+        && connection.outbox.bytes() > LARGE_BYTES
 }
 
 /// Compresses all runs for a class of windows; false when there is more to do than a tick may.
@@ -290,9 +292,9 @@ const QUEUED_COST: usize = 512;
 const INTAKE_BYTES_MAX: usize = 4 << 20;
 /// Bytes taken from each of them at least, about.
 const INTAKE_BYTES_LEAST: usize = 64 << 10;
-/// Bytes published and not yet delivered from which nothing more is taken from other shards: they
-/// are told of a topic long before.
-const PENDING_BYTES_MOST: usize = 16 << 20;
+/// Bytes published and not yet delivered from which hardly anything is taken from other shards:
+/// their publishers are told of a full topic long before.
+const PENDING_BYTES_MOST: usize = 64 << 20;
 /// Messages taken from each other shard in one tick, so that none starves this shard's own peers.
 const MESSAGES_PER_TICK: usize = 256;
 /// Bytes compressed for subscribers in one tick, about: a millisecond at the default level.

@@ -32,6 +32,12 @@ impl Line {
         self.side(is_heavy).pop_front()
     }
 
+    /// Adds those of another line, each behind those of its side.
+    pub(super) fn append(&mut self, later: &mut Line) {
+        self.light.append(&mut later.light);
+        self.heavy.append(&mut later.heavy);
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.light.len() + self.heavy.len()

@@ -131,7 +131,7 @@ pub struct Shard<I: Io> {
     waiting_for_memory: Vec<Key>,
     /// Connections that have had their share of a tick.
     waiting_for_turn: Line,
-    /// How many of them publish to a topic that has its share pending on another shard.
+    /// How many of them wait for the sake of a topic that is full on another shard.
     held_back: usize,
     /// What peers that are being closed had not taken when last asked, by their index.
     unread: HashMap<u32, u32>,
@@ -241,7 +241,6 @@ impl<I: Io> Shard<I> {
         self.now = tick_of(now);
         self.served = tick_of(now.saturating_sub(self.attendance.returns(now)));
         self.turn = Budget::new(TURN);
-        self.held_back = 0;
         self.heed_memory();
         let mut completions = 0;
         while let Some(event) = self.io.next_event() {
@@ -285,7 +284,8 @@ impl<I: Io> Shard<I> {
         for key in self.connections.keys() {
             self.count_close(key, Initiator::Local, CloseCode::ABNORMAL);
         }
-        for gauge in [&self.stats().connections_open, &self.stats().websockets_open] {
+        let stats = self.stats();
+        for gauge in [&stats.connections_open, &stats.websockets_open, &stats.plain_kept_alive] {
             gauge.subtract(gauge.value());
         }
         self.endpoint.leave();
@@ -321,7 +321,9 @@ impl<I: Io> Shard<I> {
             // Nobody tells when another shard has delivered a topic: it is looked for.
             return Some(HELD_BACK_LOOK);
         }
-        let looks_each_tick = !self.listeners_waiting.is_empty() || self.stage != Stage::Serving;
+        let looks_each_tick = !self.listeners_waiting.is_empty()
+            || self.stage != Stage::Serving
+            || self.may_exceed_limit();
         let next = match looks_each_tick {
             true => Some(self.now + 1),
             false => [self.wheel.next_tick(), self.trim.due()].into_iter().flatten().min(),

@@ -5,7 +5,7 @@
 //! | memory | [`Flags::AWAITS_MEMORY`] | the measurement that finds enough |
 //! | room in the broadcast ring | [`Flags::AWAITS_RING`] | the tick that finds some, in turn |
 //! | its peer to read | [`Flags::AWAITS_PEER`] | the send that leaves little enough |
-//! | its turn | [`Flags::AWAITS_TURN`] | the next tick, those who wait longest first |
+//! | its turn | [`Flags::AWAITS_TURN`] | the next tick, as far as it reaches |
 //!
 //! Whoever goes on and finds that it has to wait again waits at the end of its list, perhaps for
 //! something else than before.
@@ -13,6 +13,7 @@
 use super::Shard;
 use super::connections::{Connection, Flags};
 use super::receive::SHARE_MOST;
+use crate::hub::interest::Fullness;
 use crate::io::{Io, Key};
 use crate::session::Pause;
 
@@ -26,16 +27,15 @@ impl<I: Io> Shard<I> {
             let is_behind = connection.outbox.held_bytes() > self.backlog_bytes();
             return is_behind.then_some(Flags::AWAITS_PEER);
         }
-        // Whoever sends little adds little, and is held up later than those who send much.
-        let patience = if connection.flags.contains(Flags::HEAVY) { 1 } else { LIGHT_PATIENCE };
         // What a subscriber does not read is the business of the policy for slow consumers, and
         // must not keep it from publishing.
         if !self.overflow.is_empty() {
             Some(Flags::AWAITS_RING)
-        } else if self.topics.is_full(key.index, patience) {
-            Some(Flags::AWAITS_TURN)
         } else {
-            None
+            // Whoever sends little adds little, and is held up later than those who send much.
+            let is_heavy = connection.flags.contains(Flags::HEAVY);
+            let too_full = if is_heavy { Fullness::Full } else { Fullness::VeryFull };
+            (self.topics.fullness(key.index) >= too_full).then_some(Flags::AWAITS_TURN)
         }
     }
 
@@ -90,26 +90,34 @@ impl<I: Io> Shard<I> {
 
     /// Lets those go on whose turn it is, as far as this tick's budget reaches, but at least one.
     pub(super) fn resume_whose_turn_it_is(&mut self) {
-        for place in 0..self.waiting_for_turn.len() {
-            if place > 0 && self.turn.is_spent() {
-                return;
-            }
-            let Some(key) = self.waiting_for_turn.pop() else { return };
+        let mut line = std::mem::take(&mut self.waiting_for_turn);
+        self.held_back = 0;
+        while let Some(key) = line.pop() {
             self.resume_if(key, Flags::AWAITS_TURN, SHARE_MOST);
+            if self.turn.is_spent() {
+                break;
+            }
         }
+        // Those who wait again wait behind those who have not had their turn.
+        line.append(&mut self.waiting_for_turn);
+        self.waiting_for_turn = line;
     }
 
     /// Lets those go on who wait for the broadcast ring, one after the other for as long as it has
     /// room: each takes no more than its share before the next.
     pub(super) fn resume_for_ring(&mut self) {
         self.drain_overflow();
-        for place in 0..self.waiting_for_ring.len() {
-            if !self.overflow.is_empty() || place > 0 && self.turn.is_spent() {
-                return;
-            }
-            let Some(key) = self.waiting_for_ring.pop() else { return };
+        let mut line = std::mem::take(&mut self.waiting_for_ring);
+        while self.overflow.is_empty()
+            && let Some(key) = line.pop()
+        {
             self.resume_if(key, Flags::AWAITS_RING, RING_SHARE);
+            if self.turn.is_spent() {
+                break;
+            }
         }
+        line.append(&mut self.waiting_for_ring);
+        self.waiting_for_ring = line;
     }
 
     /// A close frame has been queued: the peer's answer is let in however short memory is.
@@ -170,5 +178,3 @@ impl<I: Io> Shard<I> {
 /// What a publisher may do before the next that waits for the broadcast ring, in units of a budget:
 /// some hundred small messages, so that whoever has few does not wait long.
 const RING_SHARE: usize = 64 << 10;
-/// How many times a topic's share may be pending until those who send little have to wait, too.
-const LIGHT_PATIENCE: usize = 4;

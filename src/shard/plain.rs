@@ -87,11 +87,16 @@ impl<I: Io> Shard<I> {
     /// be anywhere.
     pub(super) fn keep_within_limit(&mut self) {
         let Some(limit) = self.shared.config.limits.connections else { return };
-        if self.stats().plain_kept_alive.value() > 0 {
+        if self.may_exceed_limit() {
             let stats = &self.shared.stats;
             let open = (stats.websockets_open() + stats.plain_kept_alive()) as usize;
             self.close_kept_alive(open.saturating_sub(limit));
         }
+    }
+
+    /// Whether an upgrade on any shard may make this one close a plain connection.
+    pub(super) fn may_exceed_limit(&self) -> bool {
+        self.shared.config.limits.connections.is_some() && self.stats().plain_kept_alive.value() > 0
     }
 
     /// Makes room for the connection that was accepted, when nearly all slots are taken.

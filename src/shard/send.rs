@@ -181,6 +181,6 @@ pub(super) fn detached<I: Io>(io: &mut I, segment: Segment) -> Segment {
 }
 
 /// Whoever has more to send waits for its turn.
-const LARGE_BYTES: usize = 128 << 10;
+pub(super) const LARGE_BYTES: usize = 128 << 10;
 /// Bytes that a tick sends for those who have much to send, about: a millisecond of copying.
 const LARGE_BYTES_PER_TICK: usize = 2 << 20;

@@ -240,7 +240,8 @@ fn frames_sent_with_the_request_are_not_lost() {
 #[test]
 fn plain_connections_make_room_for_websockets_within_the_limit() {
     for shards in SHARD_COUNTS {
-        let server = Server::start(shards, &["--max-connections", "4"]);
+        let flags = ["--max-connections", "4", "--handshake-timeout", "1h"];
+        let server = Server::start(shards, &flags);
         let mut plain: Vec<_> = (0..8)
             .map(|_| {
                 let mut peer = Peer::connect(server.address());

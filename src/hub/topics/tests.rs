@@ -189,11 +189,16 @@ fn a_topic_that_has_its_share_pending_is_full_on_all_shards() {
     topics.join(2, "b", false);
     let frame = vec![0; PENDING_BYTES_MAX];
     topics.receive(&Publication { topic: "a".into(), frame: Arc::new(frame) });
-    assert!(topics.is_full(1, 1) && others.is_full(1, 1));
-    assert!(!topics.is_full(1, 4), "who sends little may go on");
-    assert!(!topics.is_full(2, 1), "another topic");
+    assert_eq!((topics.fullness(1), others.fullness(1)), (Fullness::Full, Fullness::Full));
+    assert!(others.is_full_elsewhere_alone(1) && !topics.is_full_elsewhere_alone(1));
+    assert_eq!(topics.fullness(2), Fullness::HasRoom, "another topic");
+    for _ in 1..VERY_FULL_SHARES {
+        let frame = Arc::new(vec![0; PENDING_BYTES_MAX]);
+        topics.receive(&Publication { topic: "a".into(), frame });
+    }
+    assert_eq!((topics.fullness(1), others.fullness(1)), (Fullness::VeryFull, Fullness::VeryFull));
     drained(&mut topics);
-    assert!(!topics.is_full(1, 1) && !others.is_full(1, 1));
+    assert_eq!((topics.fullness(1), others.fullness(1)), (Fullness::HasRoom, Fullness::HasRoom));
 }
 
 #[test]
@@ -204,7 +209,38 @@ fn a_topic_that_ends_is_full_no_more() {
     let frame = vec![0; PENDING_BYTES_MAX];
     topics.receive(&Publication { topic: "a".into(), frame: Arc::new(frame) });
     topics.leave(1);
-    assert!(!others.is_full(1, 1));
+    assert_eq!(others.fullness(1), Fullness::HasRoom);
+}
+
+#[test]
+fn a_full_topic_of_a_lone_shard_holds_back_nobody_elsewhere() {
+    let mut topics = alone();
+    topics.join(1, "a", false);
+    topics.join(2, "b", false);
+    publish(&mut topics, 1, &vec![0; PENDING_BYTES_MAX]);
+    assert_eq!((topics.fullness(1), topics.fullness(2)), (Fullness::Full, Fullness::HasRoom));
+    assert!(!topics.is_full_elsewhere_alone(2));
+}
+
+/// Topics that cannot be delivered in one tick take turns, whoever is the first.
+#[test]
+fn a_topic_that_was_served_comes_after_those_that_were_not() {
+    let mut topics = alone();
+    for (member, name) in ["a", "a", "b", "b", "c", "c"].iter().enumerate() {
+        topics.join(member as u32, name, false);
+    }
+    for member in [0, 2, 4] {
+        publish(&mut topics, member, b"x");
+    }
+    let mut order: Vec<u32> = Vec::new();
+    while topics.has_pending() {
+        let mut room = 1;
+        topics.drain(|members, _| {
+            order.extend(members.first().copied().filter(|_| room > 0));
+            std::mem::take(&mut room)
+        });
+    }
+    assert_eq!(order, [0, 2, 4, 1, 3, 5]);
 }
 
 const MEMBERS: usize = 8;
