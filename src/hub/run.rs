@@ -63,6 +63,9 @@ pub enum Share<'a> {
 }
 
 impl Run {
+    /// What it takes to know that a member is to be left out.
+    pub const SKIP_BYTES: usize = size_of::<Skip>();
+
     /// A run of one message, which `skip` does not get.
     pub fn new(frame: Arc<Vec<u8>>, skip: Option<u32>) -> Self {
         let plain = Rc::new(Frames::one(frame));
@@ -91,6 +94,11 @@ impl Run {
             let (start, end) = (self.plain.last_offset(), self.plain.bytes().len() as u32);
             self.skips.push(Skip { member, place, start, end });
         }
+    }
+
+    /// Leaves nothing out for `member`.
+    pub fn forget(&mut self, member: u32) {
+        self.skips.retain(|skip| skip.member != member);
     }
 
     /// Bytes of the plain frames.

@@ -157,9 +157,11 @@ impl Topics {
                 topic
             }
         };
-        let members = &mut self.topics[topic as usize].members;
-        let place = members.len() as u32;
-        members.push(member);
+        let joined = &mut self.topics[topic as usize];
+        // What a former member of this number left out does not concern this one.
+        joined.pending.iter_mut().for_each(|run| run.forget(member));
+        let place = joined.members.len() as u32;
+        joined.members.push(member);
         let index = member as usize;
         if index >= self.memberships.len() {
             self.memberships.resize(index + 1, None);
@@ -234,7 +236,11 @@ impl Topics {
             }
             self.tell_fullness(number);
         }
-        // Whoever has had something comes after all who have not.
+        // Whoever has had something comes after all who have not, and the first, who may have had
+        // most of what a tick can give, after all others.
+        if !served.is_empty() {
+            served.rotate_left(1);
+        }
         self.dirty.extend(served);
     }
 
@@ -258,8 +264,9 @@ impl Topics {
         if topic.round.is_none() && topic.pending.is_empty() {
             self.dirty.push_back((index, topic.serial));
         }
-        topic.pending_bytes += frame.len();
-        self.pending_bytes += frame.len();
+        let bytes = frame.len() + skip.map_or(0, |_| Run::SKIP_BYTES);
+        topic.pending_bytes += bytes;
+        self.pending_bytes += bytes;
         let joins = topic.pending.last_mut().is_some_and(|run| run.join(frame, skip));
         if !joins {
             topic.pending.push(Run::new(frame.clone(), skip));

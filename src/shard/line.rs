@@ -20,8 +20,9 @@ impl Line {
         self.side(is_heavy).push_back(key);
     }
 
-    /// Adds a connection before those of its side.
+    /// Adds a connection as the very next, because its turn came to nothing.
     pub(super) fn push_front(&mut self, key: Key, is_heavy: bool) {
+        self.heavy_is_next = is_heavy;
         self.side(is_heavy).push_front(key);
     }
 
@@ -73,6 +74,8 @@ mod tests {
         line.push(key(11), false);
         line.push_front(key(9), false);
         assert_eq!((line.len(), line.keys().len()), (6, 6));
+        let first = line.pop().expect("somebody waits");
+        line.push_front(first, false);
         let order: Vec<_> = std::iter::from_fn(|| line.pop()).map(|key| key.index).collect();
         assert_eq!(order, [9, 0, 10, 1, 11, 2]);
         assert!(line.is_empty());

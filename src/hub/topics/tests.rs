@@ -43,7 +43,7 @@ fn a_tick_of_messages_is_one_run() {
     publish(&mut topics, 1, b"x");
     publish(&mut topics, 2, b"yy");
     publish(&mut topics, 2, b"z");
-    assert_eq!(topics.pending_bytes(), 4);
+    assert_eq!(topics.pending_bytes(), 4 + 2 * Run::SKIP_BYTES);
     assert_eq!(drained(&mut topics), [(1, b"xyyz".to_vec()), (2, b"x".to_vec())]);
     assert!(drained(&mut topics).is_empty());
     assert_eq!(topics.pending_bytes(), 0);
@@ -220,6 +220,42 @@ fn a_full_topic_of_a_lone_shard_holds_back_nobody_elsewhere() {
     publish(&mut topics, 1, &vec![0; PENDING_BYTES_MAX]);
     assert_eq!((topics.fullness(1), topics.fullness(2)), (Fullness::Full, Fullness::HasRoom));
     assert!(!topics.is_full_elsewhere_alone(2));
+}
+
+/// A number is given to another connection soon after its former one has ended.
+#[test]
+fn nobody_inherits_what_a_former_member_left_out() {
+    let mut topics = alone();
+    topics.join(1, "a", false);
+    topics.join(2, "a", true);
+    publish(&mut topics, 1, b"x");
+    publish(&mut topics, 2, b"y");
+    publish(&mut topics, 1, b"z");
+    topics.leave(2);
+    topics.join(2, "a", true);
+    assert_eq!(drained(&mut topics), [(1, b"xyz".to_vec()), (2, b"xyz".to_vec())]);
+}
+
+/// Whoever comes first in a tick has most of what that can give: each must, some time.
+#[test]
+fn topics_that_are_served_in_part_take_turns_at_being_the_first() {
+    let mut topics = alone();
+    for member in 0..20 {
+        topics.join(member, if member < 10 { "a" } else { "b" }, false);
+    }
+    publish(&mut topics, 0, b"x");
+    publish(&mut topics, 10, b"x");
+    let mut firsts = Vec::new();
+    for _ in 0..4 {
+        let mut is_first = true;
+        topics.drain(|members, _| {
+            if std::mem::take(&mut is_first) {
+                firsts.push(members[0] / 10);
+            }
+            1
+        });
+    }
+    assert_eq!(firsts, [0, 1, 0, 1]);
 }
 
 /// Topics that cannot be delivered in one tick take turns, whoever is the first.
