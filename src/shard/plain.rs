@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::connections::Flags;
 use super::{Shard, ticks_in};
 use crate::io::{Io, Key};
-use crate::wire::close::CloseCode;
 
 impl<I: Io> Shard<I> {
     /// An answered peer that keeps its connection has as long for the next request as it had for
@@ -49,9 +48,8 @@ impl<I: Io> Shard<I> {
                 continue;
             }
             count -= 1;
-            self.command(key, |connection, output| {
-                connection.session.close(CloseCode::GOING_AWAY, "", output);
-            });
+            // Its slot is wanted now, and it owes nobody anything (RFC 9112 section 9.5).
+            self.doom(key, false);
             self.settle(key);
         }
     }
