@@ -288,7 +288,10 @@ impl<I: Io> Shard<I> {
         }
         self.wheel.advance(self.now, |index| self.expired.push_back(index));
         for _ in 0..EXPIRED_PER_TICK {
-            let Some(index) = self.expired.pop_front() else { return };
+            let Some(index) = self.expired.pop_front() else {
+                // What a crowd took is given back.
+                return self.expired.shrink_to(EXPIRED_PER_TICK);
+            };
             // Some have got another deadline while they waited for this.
             if !self.wheel.is_scheduled(index)
                 && let Some((key, _)) = self.connections.at(index)
