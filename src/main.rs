@@ -27,6 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config, warnings: &[SettingError]) -> ExitCode {
+    allocator::keep_until_asked();
     logging::init(config.logs.level, config.logs.format);
     for warning in warnings {
         tracing::warn!("{warning}");

@@ -87,6 +87,8 @@ impl Control {
             let mut pause = self.watch_memory();
             ready();
             let failure = self.failure.clone();
+            let shared = self.shared.clone();
+            let memory = &shared.memory;
             let mut is_asked_to_stop = false;
             loop {
                 tokio::select! {
@@ -95,6 +97,7 @@ impl Control {
                          STANDARD_OUTPUT.write(format!("{}\n", self.shared.report()).into_bytes());
                     }
                     () = failure.notified() => self.drain(),
+                    () = memory.is_to_be_given_back() => allocator::give_back(),
                     name = stops.next() => {
                         let name = name?;
                         if std::mem::replace(&mut is_asked_to_stop, true) {
@@ -142,7 +145,7 @@ impl Control {
     fn watch_memory(&mut self) -> Option<Duration> {
         let before = self.shared.memory.signal().pressure();
         if before > Pressure::Calm {
-            allocator::collect();
+            allocator::give_back();
         }
         let usages = match self.meter.measure() {
             Ok(usages) => usages,

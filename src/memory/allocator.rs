@@ -12,10 +12,30 @@ pub fn use_small_pages() {
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, DISABLE, UNUSED, UNUSED, UNUSED) };
 }
 
+/// Has the allocator keep what is freed until [`give_back`] is called: else any thread that frees
+/// something gives back what all have freed, a tenth of a second's work after a crowd has left.
+pub fn keep_until_asked() {
+    /// `mi_option_purge_delay`, in milliseconds, which the bindings have no name for.
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    const HOUR_MS: libc::c_long = 3_600_000;
+    // SAFETY: the option is a number, read whenever memory is freed.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, HOUR_MS) };
+}
+
+/// Lets other threads have what the calling one has freed; little work, and no call of the kernel.
+pub fn release() {
+    /// An empty page is kept for that many collections, should its size be wanted again.
+    const RETIRE_CYCLES: usize = 16;
+    for _ in 0..=RETIRE_CYCLES {
+        // SAFETY: it looks at nothing but free memory of the calling thread.
+        unsafe { libmimalloc_sys::mi_collect(false) };
+    }
+}
+
 /// Gives back to the kernel what this thread has freed and what no thread uses, which the allocator
-/// would keep for another second or until it is asked for more. What is free within the process is
+/// would keep until it is asked for more. Takes up to a tenth of a second for a gigabyte. What is free within the process is
 /// not free for anybody else, and a measurement that counts it would shed more than is needed.
-pub fn collect() {
+pub fn give_back() {
     // SAFETY: it looks at nothing but free memory of the calling thread and of the process.
     unsafe { libmimalloc_sys::mi_collect(true) };
 }

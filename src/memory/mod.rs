@@ -12,6 +12,7 @@ mod meter;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 pub use meter::{Meter, Usage};
 
@@ -82,9 +83,21 @@ pub struct Memory {
     used_bytes: AtomicU64,
     limit_bytes: AtomicU64,
     has_refused_long: AtomicBool,
+    /// A shard has freed much.
+    freed: Notify,
 }
 
 impl Memory {
+    /// Has the control thread give back to the kernel what the shards have freed.
+    pub fn give_back(&self) {
+        self.freed.notify_one();
+    }
+
+    /// Waits until a shard wants that.
+    pub async fn is_to_be_given_back(&self) {
+        self.freed.notified().await;
+    }
+
     /// Takes a measurement; true when shards must be woken, because the pressure has changed or
     /// more is to be shed. Only one thread may call this.
     pub fn tell(&self, usage: Usage) -> bool {

@@ -21,7 +21,7 @@ impl<I: Io> Shard<I> {
         self.memory_signal = signal;
         let was_short = self.is_short_of_memory;
         self.is_short_of_memory = signal.pressure() == Pressure::Shed && self.shed();
-        allocator::collect();
+        allocator::give_back();
         if was_short && !self.is_short_of_memory {
             self.resume_for_memory();
         }

@@ -1,6 +1,7 @@
 //! Freed memory goes back to the kernel, also when nobody comes any more. The allocator keeps what
 //! was freed for who may want it next, and looks at it again only when something is allocated: a
-//! shard that has become quiet would stay as big as it ever was.
+//! shard that has become quiet would stay as big as it ever was. Giving back takes long when it is
+//! much, so the control thread does it.
 
 use super::Shard;
 use super::timers::Tick;
@@ -11,8 +12,7 @@ use crate::memory::allocator;
 pub(super) struct Trim {
     freed_bytes: usize,
     due: Option<Tick>,
-    /// Ticks that this shard lets others go ahead: the allocator lets only one thread at a time
-    /// give back and turns the others away.
+    /// Ticks that this shard lets others go ahead, so that what is given back comes bit by bit.
     turn: Tick,
 }
 
@@ -41,7 +41,8 @@ impl<I: Io> Shard<I> {
     pub(super) fn trim_when_due(&mut self) {
         if self.trim.due.is_some_and(|due| due <= self.now) {
             (self.trim.freed_bytes, self.trim.due) = (0, None);
-            allocator::collect();
+            allocator::release();
+            self.shared.memory.give_back();
         }
     }
 }
