@@ -344,7 +344,7 @@ impl Topic {
 
 /// Bytes published and not yet delivered to all, of all topics together, about. Few in debug
 /// builds, so that tests see publishers wait.
-const PENDING_BYTES_MAX: usize = if cfg!(debug_assertions) { 64 << 10 } else { 4 << 20 };
+const PENDING_BYTES_MAX: usize = if cfg!(debug_assertions) { 8 << 10 } else { 4 << 20 };
 /// Bytes of each topic in any case, as long as all together are below the next.
 const PENDING_BYTES_LEAST: usize = PENDING_BYTES_MAX / 64;
 /// Bytes of all topics together from which each has its share of [`PENDING_BYTES_MAX`] alone.

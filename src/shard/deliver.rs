@@ -281,7 +281,7 @@ const GENERATION_BYTES_LEAST: usize = 1 << 20;
 const GENERATION_BYTES_MOST: usize = 4 << 20;
 /// What a tick delivers, about, in bytes that members are sent and what else that costs: half a
 /// millisecond to a millisecond. Little in debug builds, so that tests see rounds of many ticks.
-const DELIVERED_PER_TICK: usize = if cfg!(debug_assertions) { 32 << 10 } else { 2 << 20 };
+const DELIVERED_PER_TICK: usize = if cfg!(debug_assertions) { 4 << 10 } else { 2 << 20 };
 /// What a topic is delivered of it when others have used it up.
 const DELIVERED_LEAST: usize = DELIVERED_PER_TICK / 32;
 /// What a send costs beside its bytes.
