@@ -1,5 +1,5 @@
 //! Which topics somebody subscribes to on another shard, so that nothing else enters the broadcast
-//! rings.
+//! rings, and which of them are behind there, so that their publishers wait.
 //!
 //! A table of counters that all shards share: each topic that has members on a shard counts once
 //! for that shard, in the slot that its name hashes to. What a shard finds there beyond its own
@@ -34,10 +34,9 @@ pub struct Interest {
 }
 
 /// How much a topic has pending on a shard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fullness {
     /// Less than its share.
-    #[default]
     HasRoom,
     /// So much that those who send much have to wait.
     Full,

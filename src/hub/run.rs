@@ -62,6 +62,26 @@ pub enum Share<'a> {
     Others(Vec<Excerpt>),
 }
 
+impl Share<'_> {
+    /// How many messages it is.
+    pub fn messages(&self) -> u64 {
+        match self {
+            Self::Whole(frames) => frames.messages().into(),
+            Self::Others(excerpts) => {
+                excerpts.iter().map(|excerpt| u64::from(excerpt.messages)).sum()
+            }
+        }
+    }
+
+    /// Memory that it takes.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Whole(frames) => frames.held_bytes(),
+            Self::Others(excerpts) => excerpts.iter().map(Excerpt::held_bytes).sum(),
+        }
+    }
+}
+
 impl Run {
     /// What it takes to know that a member is to be left out.
     pub const SKIP_BYTES: usize = size_of::<Skip>();

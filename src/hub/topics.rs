@@ -345,7 +345,8 @@ impl Topic {
 /// Bytes published and not yet delivered to all, of all topics together, about. Few in debug
 /// builds, so that tests see publishers wait.
 const PENDING_BYTES_MAX: usize = if cfg!(debug_assertions) { 8 << 10 } else { 4 << 20 };
-/// Bytes of each topic in any case, as long as all together are below the next.
+/// Bytes that each topic may have, however many there are, until all together have
+/// [`TOTAL_BYTES_MAX`].
 const PENDING_BYTES_LEAST: usize = PENDING_BYTES_MAX / 64;
 /// Bytes of all topics together from which each has its share of [`PENDING_BYTES_MAX`] alone.
 const TOTAL_BYTES_MAX: usize = 4 * PENDING_BYTES_MAX;

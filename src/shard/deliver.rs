@@ -12,7 +12,6 @@ use crate::io::{Io, Key, SEND_BYTES_MAX, Segment};
 use crate::stats::ShardStats;
 use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::{Codec, window_class};
-use crate::wire::frames::Excerpt;
 
 /// Counts time in stretches for telling slow subscribers from bursts.
 ///
@@ -209,7 +208,7 @@ impl Bounds {
         let is_slow = match self.policy {
             // What is kept fills the backlog nearly; the next message would be beyond it.
             SlowConsumer::DropNewest if lag_bytes > self.backlog_bytes / 2 => {
-                lag_bytes + held_by(&share) > self.backlog_bytes
+                lag_bytes + share.held_bytes() > self.backlog_bytes
             }
             _ => lag_bytes > self.backlog_bytes,
         };
@@ -218,7 +217,7 @@ impl Bounds {
             _ if !is_slow => {}
             SlowConsumer::DropOldest => dropped = outbox.drop_oldest(self.backlog_bytes),
             SlowConsumer::Disconnect | SlowConsumer::DropNewest => {
-                dropped = messages_in(&share);
+                dropped = share.messages();
                 if dropped > 0 && self.policy == SlowConsumer::DropNewest {
                     dropped += outbox.drop_newest(self.backlog_bytes);
                 }
@@ -227,7 +226,7 @@ impl Bounds {
                 return Admitted { dropped, is_too_slow };
             }
             SlowConsumer::Latest => {
-                let messages = messages_in(&share);
+                let messages = share.messages();
                 if let Some(excerpt) = latest(share) {
                     dropped = outbox.drop_all() + messages - 1;
                     outbox.push_published(Segment::Excerpt(Box::new(excerpt)), self.generation);
@@ -253,20 +252,6 @@ impl Bounds {
             }
         }
         Admitted { dropped, is_too_slow: false }
-    }
-}
-
-fn messages_in(share: &Share<'_>) -> u64 {
-    match share {
-        Share::Whole(frames) => frames.messages().into(),
-        Share::Others(excerpts) => excerpts.iter().map(|excerpt| u64::from(excerpt.messages)).sum(),
-    }
-}
-
-fn held_by(share: &Share<'_>) -> usize {
-    match share {
-        Share::Whole(frames) => frames.held_bytes(),
-        Share::Others(excerpts) => excerpts.iter().map(Excerpt::held_bytes).sum(),
     }
 }
 

@@ -323,7 +323,7 @@ impl<I: Io> Shard<I> {
         }
         let looks_each_tick = !self.listeners_waiting.is_empty()
             || self.stage != Stage::Serving
-            || self.may_exceed_limit();
+            || self.limit_to_keep().is_some();
         let next = match looks_each_tick {
             true => Some(self.now + 1),
             false => [self.wheel.next_tick(), self.trim.due()].into_iter().flatten().min(),

@@ -84,17 +84,17 @@ impl<I: Io> Shard<I> {
     /// closing those of this shard can bring that about. Called every tick, because the others may
     /// be anywhere.
     pub(super) fn keep_within_limit(&mut self) {
-        let Some(limit) = self.shared.config.limits.connections else { return };
-        if self.may_exceed_limit() {
-            let stats = &self.shared.stats;
-            let open = (stats.websockets_open() + stats.plain_kept_alive()) as usize;
-            self.close_kept_alive(open.saturating_sub(limit));
-        }
+        let Some(limit) = self.limit_to_keep() else { return };
+        let stats = &self.shared.stats;
+        let open = (stats.websockets_open() + stats.plain_kept_alive()) as usize;
+        self.close_kept_alive(open.saturating_sub(limit));
     }
 
-    /// Whether an upgrade on any shard may make this one close a plain connection.
-    pub(super) fn may_exceed_limit(&self) -> bool {
-        self.shared.config.limits.connections.is_some() && self.stats().plain_kept_alive.value() > 0
+    /// The limit for the sake of which this shard may have to close a plain connection, whenever
+    /// any shard upgrades another.
+    pub(super) fn limit_to_keep(&self) -> Option<usize> {
+        let has_some = self.stats().plain_kept_alive.value() > 0;
+        self.shared.config.limits.connections.filter(|_| has_some)
     }
 
     /// Makes room for the connection that was accepted, when nearly all slots are taken.
