@@ -1,7 +1,7 @@
 //! The load generator's reading and writing of frames as an echoing client, for test suites that
 //! judge clients: `client URL AGENT` runs every case that the Autobahn fuzzing server offers.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -78,12 +78,15 @@ impl Connection {
     /// Appends what comes next.
     fn receive(&mut self) -> Result<(), Fault> {
         let mut buffer = [0; RECEIVE_BYTES];
-        match self.socket.read(&mut buffer).map_err(io)? {
-            0 => Err(Fault::EndOfStream),
-            bytes => {
+        match self.socket.read(&mut buffer) {
+            Ok(0) => Err(Fault::EndOfStream),
+            Ok(bytes) => {
                 self.input.extend_from_slice(&buffer[..bytes]);
                 Ok(())
             }
+            // A process that was stopped and continued (signal(7)) waits on.
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(io(error)),
         }
     }
 

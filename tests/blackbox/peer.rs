@@ -248,8 +248,7 @@ impl<S: Read + Write> Peer<S> {
     /// Expects the end by FIN or, as after input that nobody read, by a reset.
     pub fn expect_end_or_reset(&mut self) {
         assert!(self.received.is_empty(), "unread bytes: {:?}", self.received);
-        let mut chunk = [0; 64];
-        match self.stream.read(&mut chunk) {
+        match self.receive(&mut [0; 64]) {
             Ok(0) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             other => panic!("the connection goes on: {other:?}"),
@@ -264,9 +263,20 @@ impl<S: Read + Write> Peer<S> {
 
     fn fill(&mut self) -> bool {
         let mut chunk = [0; 64 * 1024];
-        let bytes = self.stream.read(&mut chunk).expect("the server answers in time");
+        let bytes = self.receive(&mut chunk).expect("the server answers in time");
         self.received.extend_from_slice(&chunk[..bytes]);
         bytes > 0
+    }
+
+    /// One read. A socket with a timeout is interrupted when its process is stopped and continued
+    /// (signal(7)), as machines that are shared do to theirs; that ends no wait.
+    fn receive(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.stream.read(chunk) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
     }
 }
 

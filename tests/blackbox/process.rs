@@ -2,13 +2,10 @@
 //! a part of it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::HANG;
 use crate::peer::{Peer, TEXT};
 use crate::server::{Server, socket_path, wait_until};
 
@@ -139,8 +136,9 @@ fn a_shard_that_fails_is_told_at_once_and_the_others_drain() {
         wait_until("the failure is logged", || server.output().contains(&failed));
         let mut stats = Value::Null;
         wait_until("the other shard answers, and is not healthy", || {
-            let health = ask(server.address(), "/healthz").unwrap_or_default();
-            stats = ask(server.address(), "/stats")
+            let health = server.ask("/healthz").unwrap_or_default();
+            stats = server
+                .ask("/stats")
                 .and_then(|text| serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok())
                 .unwrap_or_default();
             health.starts_with("HTTP/1.1 503 ") && !stats.is_null()
@@ -172,15 +170,4 @@ fn fail(server: &Server, shard: usize) {
         .expect("strace runs");
     // It ends with the thread that it watches.
     std::thread::spawn(move || strace.wait());
-}
-
-/// The answer to a plain GET, unless the connection ends before it.
-fn ask(address: SocketAddr, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    Some(text)
 }

@@ -1,7 +1,7 @@
 //! The server under test: started as a process of its own, observed from outside only.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -148,6 +148,18 @@ impl Server {
         let response = Peer::connect(self.address()).get("/stats");
         assert_eq!(response.status, 200, "GET /stats");
         Stats(serde_json::from_slice(&response.body).expect("/stats is JSON"))
+    }
+
+    /// The answer to a plain GET, unless the connection ends before it.
+    pub fn ask(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(self.address()).ok()?;
+        stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        Some(text)
     }
 
     /// Resident memory of the process.
