@@ -13,15 +13,16 @@
 //!
 //! ```text
 //!            kernel-chosen buffer        in place              pieces, publications
-//! socket --> io (recv completion) --> wire (frames) --> session (protocol) --+--> outbox --> io
-//!                                                                            |      ^
-//!                                                        hub (topics, rings) <      | one send
-//!                                                            |  ^            +------+
-//!                                                  other shards (MSG_RING)
+//! socket --> io (recv completion) --> connection (HTTP, then WebSocket) --+--> outbox --> io
+//!                                                                         |      ^
+//!                                                     hub (topics, rings) <      | one send
+//!                                                         |  ^            +------+
+//!                                               other shards (MSG_RING)
 //! ```
 //!
-//! Data moves one way: `io -> wire -> session -> hub -> wire -> io`, driven by [`shard`]. No stage
-//! calls its predecessor, and a test holds the direction of every `use`.
+//! Data moves one way: `io -> connection -> hub -> io`, driven by [`shard`]; HTTP and WebSocket are
+//! functions over bytes. No stage calls its predecessor, and a test holds the direction of every
+//! `use`.
 //!
 //! # The loop
 //!
@@ -120,7 +121,8 @@
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
 //!   frames, compression.
 //! * [`http`]: requests to decisions: routes, refusals, the upgrade.
-//! * [`session`]: one connection's state machine, without socket and clock.
+//! * [`session`]: the state machine of one WebSocket, without socket and clock.
+//! * [`connection`]: what one connection speaks at the moment: requests, then a WebSocket.
 //! * [`hub`]: topics of a shard, rings between shards.
 //! * [`shard`]: the event loop: connections, outboxes, timers, backpressure, drain.
 //! * [`stats`]: counters, each written by one shard and read by anyone.
@@ -143,6 +145,7 @@ extern crate self as ringwire;
 pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod connection;
 pub mod control;
 pub mod http;
 pub mod hub;

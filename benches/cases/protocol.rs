@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use ringwire::config::Config;
 use ringwire::http::{Policy, Serving, answer};
-use ringwire::session::{Budget, Output, Rules, Session};
+use ringwire::session::{Budget, Mode, Output, Rules, Session};
 use ringwire::wire::deflate::codec::{Codec, Settings};
 use ringwire::wire::header::{HEADER_BYTES_MAX, Header, OpCode};
 use ringwire::wire::mask::{self, MaskKey};
@@ -18,13 +18,13 @@ pub(super) fn cases() -> Vec<Case> {
     for (payload_bytes, frames) in [(20, 1), (20, 32), (1024, 32), (64 << 10, 1)] {
         let binary = Burst { opcode: OpCode::Binary, payload_bytes, frames };
         let text = Burst { opcode: OpCode::Text, ..binary };
-        cases.push(receive("echo-binary", "/echo", binary));
-        cases.push(receive("echo-text", "/echo", text));
-        cases.push(receive("publish-binary", "/broadcast/topic", binary));
+        cases.push(receive("echo-binary", Mode::Echo, binary));
+        cases.push(receive("echo-text", Mode::Echo, text));
+        cases.push(receive("publish-binary", Mode::Broadcast, binary));
     }
     let large = Burst { opcode: OpCode::Binary, payload_bytes: 1 << 20, frames: 1 };
-    cases.push(receive("echo-binary", "/echo", large));
-    cases.push(receive("echo-text", "/echo", Burst { opcode: OpCode::Text, ..large }));
+    cases.push(receive("echo-binary", Mode::Echo, large));
+    cases.push(receive("echo-text", Mode::Echo, Burst { opcode: OpCode::Text, ..large }));
     cases
 }
 
@@ -61,25 +61,19 @@ fn handshake(name: &str, request: &'static str) -> Case {
 }
 
 /// A burst through an open session, in pieces of a receive buffer's size.
-fn receive(kind: &str, path: &'static str, burst: Burst) -> Case {
+fn receive(kind: &str, mode: Mode, burst: Burst) -> Case {
     let name = format!("{kind}/{}-x{}", size_name(burst.payload_bytes), burst.frames);
     let input = burst.encode();
     let bytes = input.len();
     let prepare = move || -> Prepared {
-        let (config, policy, codec) = (Config::default(), policy(), codec());
-        let (mut session, mut output) = (Session::default(), Output::default());
-        let mut request = LIBRARY.replace("/echo", path).into_bytes();
-        with_rules(&config, &policy, &codec, |rules| {
-            session.receive(&mut request, rules, &mut output);
-        });
-        assert!(session.is_open());
-        output.pieces.clear();
-        output.upgraded = None;
+        let (config, codec) = (Config::default(), codec());
+        let (mut session, mut output) = (Session::new(mode, None), Output::default());
         let mut input = input.clone();
         Box::new(move || {
-            with_rules(&config, &policy, &codec, |rules| {
+            with_rules(&config, &codec, |rules| {
                 for received in black_box(&mut input).chunks_mut(RECEIVE_BUFFER_BYTES) {
-                    assert_eq!(session.receive(received, rules, &mut output), received.len());
+                    let consumed = session.receive(received, 0, rules, &mut output);
+                    assert_eq!(consumed, received.len());
                     black_box(&output);
                     output.pieces.clear();
                     output.published.clear();
@@ -103,18 +97,10 @@ fn codec() -> RefCell<Codec> {
     }))
 }
 
-fn with_rules(
-    config: &Config,
-    policy: &Policy,
-    codec: &RefCell<Codec>,
-    act: impl FnOnce(&Rules<'_>),
-) {
+fn with_rules(config: &Config, codec: &RefCell<Codec>, act: impl FnOnce(&Rules<'_>)) {
     act(&Rules {
         limits: &config.limits,
         message_types: config.message_types,
-        policy,
-        serving: Serving::Open,
-        stats: &String::new,
         now_s: 0,
         codec,
         may_begin: true,

@@ -1,10 +1,10 @@
 //! The HTTP side of a listener: from the bytes of a fresh or kept-alive connection to a decision.
 //!
-//! Nothing here knows a socket or a clock. The caller appends what it received, asks [`answer`]
-//! again, sends the response and drops the consumed bytes; pipelined requests are answered one at a
-//! time, in order.
+//! Nothing here knows a socket or a clock. The caller hands what it received to the connection's
+//! [`Exchange`] and sends the response; pipelined requests are answered one at a time, in order.
 
 mod decision;
+mod exchange;
 mod handshake;
 mod page;
 mod policy;
@@ -13,6 +13,7 @@ mod request;
 mod response;
 mod route;
 
+pub use exchange::Exchange;
 pub use policy::{Policy, Serving};
 pub use refusal::Refusal;
 pub use route::Route;

@@ -49,5 +49,3 @@ pub(super) const PUBLISHED_COST: usize = 512;
 pub(super) const INFLATED_BYTE_COST: usize = 4;
 /// Units of a byte that goes into a compressor.
 pub(super) const DEFLATED_BYTE_COST: usize = 16;
-/// Units of a request and its answer.
-pub(super) const REQUEST_COST: usize = 16 << 10;

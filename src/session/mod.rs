@@ -1,9 +1,9 @@
-//! One connection's protocol: bytes in, pieces of output and decisions out. No socket, no clock.
+//! One WebSocket: frames in, pieces of output and decisions out. No socket, no clock.
 //!
 //! ```text
-//! Request --upgrade--> Open --we close--> Closing --peer's close--> Ended
-//!    |                  |                                             ^
-//!    +-- refused -------+-- peer closes, or violates the protocol ----+
+//! Open --we close--> Closing --peer's close--> Ended
+//!   |                                            ^
+//!   +-- peer closes, or violates the protocol ---+
 //! ```
 //!
 //! Input is rewritten where it lies: an echo route turns the client's frames into the server's
@@ -22,30 +22,23 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::config::{Limits, MessageTypes};
-use crate::http::{Answer, Policy, Refusal, Route, Serving, answer};
 use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::Codec;
+use crate::wire::deflate::negotiation::Agreement;
 use crate::wire::deflate::{Deflater, Inflater};
 use crate::wire::header::{OpCode, close_frame, control_frame};
 use crate::wire::mask::MaskKey;
 pub use budget::Budget;
-use budget::REQUEST_COST;
 use compression::Upgrade;
 use message::Assembly;
 use recoding::Recoding;
 
-/// What decides about a connection besides its own bytes.
+/// What decides about a session besides its own bytes.
 pub struct Rules<'a> {
     /// Bounds on the peer.
     pub limits: &'a Limits,
     /// Message types accepted.
     pub message_types: MessageTypes,
-    /// Decisions about requests.
-    pub policy: &'a Policy,
-    /// Whether upgrades are welcome.
-    pub serving: Serving,
-    /// Renders the counters for `/stats`.
-    pub stats: &'a dyn Fn() -> String,
     /// Seconds on any clock, for the rate of control frames; may wrap.
     pub now_s: u16,
     /// What compresses and inflates for connections that keep nothing between messages.
@@ -105,17 +98,11 @@ pub struct Output {
     pub pieces: Vec<Piece>,
     /// Encoded frames for the connection's topic.
     pub published: Vec<Vec<u8>>,
-    /// The connection was upgraded to this route.
-    pub upgraded: Option<Route>,
-    /// A request was refused.
-    pub refused: Option<Refusal>,
     /// The close handshake began, or the protocol was violated.
     pub closed: Option<(Initiator, CloseCode)>,
     /// After what is queued: no more to send.
     pub finish: bool,
-    /// Input to be received next, instead of what follows `consumed`.
-    pub leftover: Option<Vec<u8>>,
-    /// What follows `consumed` is to be received again later; and this is why.
+    /// What was not used is to be received again later; and this is why.
     pub paused: Option<Pause>,
     /// A message began that takes memory until it is whole.
     pub message_began: bool,
@@ -127,15 +114,17 @@ pub struct Output {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Request,
     Open,
     Closing,
     Ended,
 }
 
+/// What messages are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+pub enum Mode {
+    /// Every message returns to its sender.
     Echo,
+    /// Every message goes to the members of a topic.
     Broadcast,
 }
 
@@ -170,15 +159,12 @@ const _: () = assert!(size_of::<Session>() <= 24);
 /// What only a connection in the middle of something needs.
 #[derive(Debug, Default)]
 struct Cold {
-    /// An incomplete request head, frame header or control frame.
+    /// An incomplete frame header or control frame.
     carry: Vec<u8>,
     /// The fragmented or straddling message in progress.
     assembly: Option<Assembly>,
     /// When a message began that is one frame and goes back part by part.
     reflecting_since_s: Option<u16>,
-    /// Input that has to wait, from this place on.
-    stash: Vec<u8>,
-    stash_start: usize,
     /// A compressed message that takes several ticks.
     recoding: Option<Box<Recoding>>,
     /// A close that waits for the end of the frame being sent, and its reason.
@@ -189,42 +175,42 @@ struct Cold {
     deflater: Option<Box<Deflater>>,
 }
 
-impl Default for Session {
-    fn default() -> Self {
+impl Session {
+    /// A session that has just been upgraded, with what was agreed on compression.
+    pub fn new(mode: Mode, compression: Option<Agreement>) -> Self {
         Self {
             remaining: 0,
             mask: MaskKey::default(),
             control_window_s: 0,
             control_frames: 0,
-            phase: Phase::Request,
-            upgrade: Upgrade::default(),
+            phase: Phase::Open,
+            upgrade: Upgrade::new(mode, compression),
             treatment: Treatment::Discard,
             fin: true,
             cold: None,
         }
     }
-}
 
-impl Session {
-    /// Takes bytes from the peer and returns how many of them were used: all, unless `output` says
-    /// otherwise (`leftover`, `paused`).
-    pub fn receive(&mut self, input: &mut [u8], rules: &Rules<'_>, output: &mut Output) -> usize {
-        let mut consumed = 0;
-        if self.phase == Phase::Request || self.is_recoding() {
-            match self.phase {
-                Phase::Request => consumed = self.receive_requests(input, rules, output),
-                _ => self.continue_recoding(rules, output),
-            }
-            if output.leftover.is_some() || output.paused.is_some() {
+    /// Takes `input[from..]` from the peer and returns up to where it was used: to its end, unless
+    /// `output` says that the session pauses.
+    pub fn receive(
+        &mut self,
+        input: &mut [u8],
+        from: usize,
+        rules: &Rules<'_>,
+        output: &mut Output,
+    ) -> usize {
+        if self.is_recoding() {
+            self.continue_recoding(rules, output);
+            if output.paused.is_some() {
                 self.release_cold();
-                return consumed;
+                return from;
             }
         }
-        if self.phase == Phase::Open || self.phase == Phase::Closing {
-            consumed = self.receive_frames(input, consumed, rules, output);
-        } else {
-            consumed = input.len();
-        }
+        let consumed = match self.phase {
+            Phase::Open | Phase::Closing => self.receive_frames(input, from, rules, output),
+            Phase::Ended => input.len(),
+        };
         self.release_cold();
         consumed
     }
@@ -232,10 +218,6 @@ impl Session {
     /// Begins the closing handshake; once the peer has answered, `output.finish` is set.
     pub fn close(&mut self, code: CloseCode, reason: &str, output: &mut Output) {
         match self.phase {
-            Phase::Request => {
-                self.phase = Phase::Ended;
-                output.finish = true;
-            }
             Phase::Open if self.is_mid_reflection() => {
                 // Nothing may interrupt the frame that is being sent.
                 self.cold().pending_close = Some((code, reason.to_owned()));
@@ -257,31 +239,11 @@ impl Session {
         self.end(output);
     }
 
-    /// Refuses a peer that did not send its request in time.
-    pub fn time_out_request(&mut self, output: &mut Output) {
-        if self.phase == Phase::Request {
-            self.phase = Phase::Ended;
-            output.refused = Some(Refusal::Timeout);
-            output.pieces.push(Piece::Response(crate::http::timeout_response()));
-            output.finish = true;
-        }
-    }
-
     /// Sends a ping, unless a frame is half sent or the connection is not open.
     pub fn ping(&mut self, output: &mut Output) {
         if self.phase == Phase::Open && !self.is_mid_reflection() {
             output.pieces.push(Piece::Control(control_frame(OpCode::Ping, b"")));
         }
-    }
-
-    /// Whether the request has not been upgraded yet.
-    pub fn is_request(&self) -> bool {
-        self.phase == Phase::Request
-    }
-
-    /// Whether an idle connection would be within a request head.
-    pub fn has_partial_request(&self) -> bool {
-        self.phase == Phase::Request && self.cold.is_some()
     }
 
     /// Whether messages flow, and no close has been asked for.
@@ -312,9 +274,13 @@ impl Session {
         self.remaining > 0 || self.cold.as_ref().is_some_and(|cold| cold.assembly.is_some())
     }
 
-    /// Bytes of messages in pieces and of what inflates compressed ones. Not counted are input that
-    /// has to wait, a few receive buffers at the most, and what can be had without closing the
-    /// connection ([`release_deflater`](Self::release_deflater)).
+    /// Whether it takes no memory but its own entry, because it is in the middle of nothing.
+    pub fn owns_nothing(&self) -> bool {
+        self.cold.is_none()
+    }
+
+    /// Bytes of messages in pieces and of what inflates compressed ones. Not counted is what can be
+    /// had without closing the connection ([`release_deflater`](Self::release_deflater)).
     pub fn held_bytes(&self) -> usize {
         self.cold.as_ref().map_or(0, |cold| {
             let assembly = cold.assembly.as_ref().map_or(0, Assembly::held_bytes);
@@ -331,111 +297,6 @@ impl Session {
         Some(now_s.wrapping_sub(since_s))
     }
 
-    /// Keeps input that has to wait, behind what waits already.
-    pub fn stash(&mut self, input: &[u8]) {
-        if !input.is_empty() {
-            self.cold().stash.extend_from_slice(input);
-        }
-    }
-
-    /// Keeps what follows the first `consumed` bytes of the stash that was taken.
-    pub fn put_back_stash(&mut self, stash: Vec<u8>, consumed: usize) {
-        if consumed < stash.len() {
-            let cold = self.cold();
-            debug_assert!(cold.stash.is_empty(), "the stash was taken");
-            (cold.stash, cold.stash_start) = (stash, consumed);
-        }
-    }
-
-    /// Whether input waits.
-    pub fn has_stash(&self) -> bool {
-        self.cold.as_ref().is_some_and(|cold| !cold.stash.is_empty())
-    }
-
-    /// Takes out the input that waited, and where in it that starts.
-    pub fn take_stash(&mut self) -> (Vec<u8>, usize) {
-        let Some(cold) = &mut self.cold else { return (Vec::new(), 0) };
-        let stash = (std::mem::take(&mut cold.stash), std::mem::take(&mut cold.stash_start));
-        self.release_cold();
-        stash
-    }
-
-    fn receive_requests(
-        &mut self,
-        input: &mut [u8],
-        rules: &Rules<'_>,
-        output: &mut Output,
-    ) -> usize {
-        let mut carry = match &mut self.cold {
-            Some(cold) => std::mem::take(&mut cold.carry),
-            None => Vec::new(),
-        };
-        if carry.is_empty() {
-            return self.answer_requests(input, rules, output);
-        }
-        carry.extend_from_slice(input);
-        // A head ends with a line, so only a line's end, or the limit, makes it worth another look.
-        if !input.contains(&b'\n') && carry.len() < rules.limits.request_head_bytes {
-            self.cold().carry = carry;
-            return input.len();
-        }
-        let consumed = self.answer_requests(&mut carry, rules, output);
-        if output.paused.is_some() {
-            self.stash(&carry[consumed..]);
-        } else if consumed < carry.len() && self.phase == Phase::Open {
-            output.leftover = Some(carry.split_off(consumed));
-        }
-        input.len()
-    }
-
-    /// Answers the requests in `input`, up to an upgrade; keeps an incomplete one.
-    fn answer_requests(
-        &mut self,
-        input: &mut [u8],
-        rules: &Rules<'_>,
-        output: &mut Output,
-    ) -> usize {
-        let mut consumed = 0;
-        while consumed < input.len() && self.phase == Phase::Request {
-            if output.pieces.len() >= ANSWERS_MAX || !rules.may_begin {
-                output.paused = Some(Pause::Room);
-                break;
-            }
-            if rules.budget.is_spent() {
-                output.paused = Some(Pause::Turn);
-                break;
-            }
-            rules.budget.spend(REQUEST_COST);
-            match answer(&input[consumed..], rules.policy, rules.serving, rules.stats) {
-                Answer::Incomplete => {
-                    self.cold().carry.extend_from_slice(&input[consumed..]);
-                    return input.len();
-                }
-                Answer::Upgrade { consumed: head, route, response, compression } => {
-                    consumed += head;
-                    self.phase = Phase::Open;
-                    let mode = match route {
-                        Route::Echo => Mode::Echo,
-                        Route::Broadcast { .. } => Mode::Broadcast,
-                    };
-                    self.upgrade = Upgrade::new(mode, compression);
-                    output.upgraded = Some(route);
-                    output.pieces.push(Piece::Response(response));
-                }
-                Answer::Respond { consumed: head, response, keep_alive, refusal } => {
-                    consumed += head;
-                    output.refused = refusal.or(output.refused);
-                    output.pieces.push(Piece::Response(response));
-                    if !keep_alive {
-                        self.phase = Phase::Ended;
-                        output.finish = true;
-                    }
-                }
-            }
-        }
-        consumed
-    }
-
     fn cold(&mut self) -> &mut Cold {
         self.cold.get_or_insert_default()
     }
@@ -445,7 +306,6 @@ impl Session {
             && cold.carry.is_empty()
             && cold.assembly.is_none()
             && cold.reflecting_since_s.is_none()
-            && cold.stash.is_empty()
             && cold.recoding.is_none()
             && cold.pending_close.is_none()
             && cold.inflater.is_none()
@@ -460,9 +320,3 @@ impl Session {
         self.remaining > 0 && self.treatment == Treatment::Reflect
     }
 }
-
-/// Pipelined requests answered before the peer has to read some of the answers.
-const ANSWERS_MAX: usize = 16;
-
-#[cfg(test)]
-mod tests;

@@ -5,6 +5,8 @@ use slab::Slab;
 
 use super::outbox::Outbox;
 use super::timers::Tick;
+use super::{seconds, ticks_of_seconds};
+use crate::connection::Stage;
 use crate::io::{Key, Slot};
 use crate::session::Session;
 
@@ -95,8 +97,8 @@ pub struct Connection {
     pub flags: Flags,
     /// When the peer was last heard of, or seen to read, in time that the shard was there to see.
     pub last_active: Tick,
-    /// The protocol.
-    pub session: Session,
+    /// The protocol that it speaks.
+    pub stage: Stage,
     /// What waits to be sent.
     pub outbox: Outbox,
 }
@@ -113,6 +115,17 @@ impl Connection {
             | Flags::STARVED
             | Flags::DOOMED;
         !self.flags.intersects(obstacles)
+    }
+
+    /// How long ago the message began that has not ended.
+    pub fn message_age(&self, now: Tick) -> Option<Tick> {
+        let age_s = self.stage.session()?.message_age_s(seconds(now))?;
+        Some(ticks_of_seconds(age_s))
+    }
+
+    /// Gives back what compresses its messages, and tells how many bytes that was.
+    pub fn release_deflater(&mut self) -> usize {
+        self.stage.session_mut().map_or(0, Session::release_deflater)
     }
 }
 
@@ -137,7 +150,7 @@ impl Connections {
             generation,
             flags: Flags::empty(),
             last_active: now,
-            session: Session::default(),
+            stage: Stage::default(),
             outbox: Outbox::default(),
         });
         Key { index: index as u32, generation }
@@ -149,15 +162,15 @@ impl Connections {
         (connection.generation == key.generation).then_some(connection)
     }
 
+    /// The same, to be looked at.
+    pub fn get(&self, key: Key) -> Option<&Connection> {
+        let connection = self.slab.get(key.index as usize)?;
+        (connection.generation == key.generation).then_some(connection)
+    }
+
     /// The connection at `index`, with its key.
     pub fn at(&mut self, index: u32) -> Option<(Key, &mut Connection)> {
         let connection = self.slab.get_mut(index as usize)?;
-        Some((Key { index, generation: connection.generation }, connection))
-    }
-
-    /// The same, to be looked at.
-    pub fn look_at(&self, index: u32) -> Option<(Key, &Connection)> {
-        let connection = self.slab.get(index as usize)?;
         Some((Key { index, generation: connection.generation }, connection))
     }
 

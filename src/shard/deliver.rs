@@ -9,6 +9,7 @@ use crate::hub::Message;
 use crate::hub::run::{Run, Share, latest};
 use crate::hub::topics::Published;
 use crate::io::{Io, Key, SEND_BYTES_MAX, Segment};
+use crate::session::Session;
 use crate::stats::ShardStats;
 use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::{Codec, window_class};
@@ -118,7 +119,11 @@ impl<I: Io> Shard<I> {
             let bytes: usize = runs.iter().map(Run::bytes).sum();
             for (place, &member) in members.iter().enumerate() {
                 let Some((key, connection)) = connections.at(member) else { continue };
-                let class = connection.session.server_window_bits().map(window_class);
+                let class = connection
+                    .stage
+                    .session()
+                    .and_then(Session::server_window_bits)
+                    .map(window_class);
                 if delivered >= end
                     || awaits_its_turn(connection)
                     || may_compress && !compress(runs, class, codec, &mut compress_bytes_left)
@@ -160,7 +165,7 @@ impl<I: Io> Shard<I> {
         self.stats().drop_messages(SlowConsumer::Disconnect, dropped);
         self.command(key, |connection, output| {
             let reason = "slow consumer: backlog limit reached";
-            connection.session.close(CloseCode::TRY_AGAIN_LATER, reason, output);
+            connection.stage.close(CloseCode::TRY_AGAIN_LATER, reason, output);
         });
         self.resume_what_is_closing(key);
         self.settle(key);

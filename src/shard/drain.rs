@@ -21,7 +21,7 @@ impl<I: Io> Shard<I> {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             // Whoever is ending already has a deadline of its own.
             let is_ending = connection.flags.intersects(Flags::FINISHING | Flags::DOOMED);
-            if connection.session.is_open() && !is_ending {
+            if connection.stage.is_open() && !is_ending {
                 let delay = (spread * turn as u64 / count) as Tick;
                 self.wheel.schedule(key.index, self.now + delay);
             }

@@ -3,9 +3,9 @@
 use super::connections::Flags;
 use super::shed::held_bytes;
 use super::timers::Tick;
-use super::{Shard, Stage, seconds, ticks_in, ticks_of_seconds};
+use super::{Shard, Stage, ticks_in};
 use crate::io::{Errno, Io, Key, Slot};
-use crate::session::Initiator;
+use crate::session::{Initiator, Session};
 use crate::wire::close::CloseCode;
 
 impl<I: Io> Shard<I> {
@@ -122,9 +122,10 @@ impl<I: Io> Shard<I> {
             return;
         }
         // Nothing more is compressed for it; what else it holds goes with its slot.
-        let freed_bytes = held_bytes(connection) + connection.session.release_deflater();
+        let freed_bytes = held_bytes(connection) + connection.release_deflater();
         self.trim.note_freed(freed_bytes, self.now);
         connection.flags.insert(Flags::DOOMED);
+        self.pending_input.forget(key.index);
         let (slot, flags) = (connection.slot, connection.flags);
         let io = &mut self.io;
         connection.outbox.clear(|slice| io.release(slice));
@@ -221,7 +222,7 @@ impl<I: Io> Shard<I> {
             return self.settle(key);
         }
         let is_ending = connection.flags.contains(Flags::FINISHING);
-        if is_ending || connection.session.has_pending_close() {
+        if is_ending || connection.stage.session().is_some_and(Session::has_pending_close) {
             // The peer neither reads what is left for it nor ends its frame or its side.
             self.doom(key, true);
         } else {
@@ -253,7 +254,7 @@ impl<I: Io> Shard<I> {
         // Whoever waits is not parked; whether it still does is seen later.
         let idle = if flags.intersects(Flags::PAUSED | Flags::STARVED) { 0 } else { silence };
         let park_after = self.times.park_after.filter(|_| !flags.contains(Flags::PARKED));
-        let message_age = connection.session.message_age_s(seconds(now)).map(ticks_of_seconds);
+        let message_age = connection.message_age(now);
         let left = [
             park_after.map(|after| after.saturating_sub(idle)),
             self.times.ping_check.map(|check| check.left(now, key.index)),
@@ -270,7 +271,7 @@ impl<I: Io> Shard<I> {
 
     /// A message has begun that takes memory until it is whole: it has to be, some time.
     pub(super) fn expect_end_of_message(&mut self, key: Key) {
-        let is_open = self.connections.get_mut(key).is_some_and(|it| it.session.is_open());
+        let is_open = self.connections.get_mut(key).is_some_and(|it| it.stage.is_open());
         if is_open && self.times.message_timeout.is_some() {
             self.schedule_open(key);
         }
@@ -306,9 +307,9 @@ impl<I: Io> Shard<I> {
         let is_finishing = connection.flags.contains(Flags::FINISHING);
         if connection.flags.contains(Flags::DOOMED) {
             // It is closed as soon as nothing is under way.
-        } else if is_finishing || connection.session.is_closing() {
+        } else if is_finishing || connection.stage.is_closing() {
             self.look_at_closing(key);
-        } else if connection.session.is_request() {
+        } else if connection.stage.is_request() {
             self.request_timed_out(key);
         } else if self.stage != Stage::Serving {
             self.close(key, CloseCode::GOING_AWAY, "server is stopping");
@@ -321,10 +322,10 @@ impl<I: Io> Shard<I> {
     fn request_timed_out(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_idle =
-            connection.flags.contains(Flags::ANSWERED) && !connection.session.has_partial_request();
+            connection.flags.contains(Flags::ANSWERED) && !connection.stage.has_partial_request();
         self.command(key, |connection, output| match is_idle {
-            true => connection.session.close(CloseCode::GOING_AWAY, "", output),
-            false => connection.session.time_out_request(output),
+            true => connection.stage.close(CloseCode::GOING_AWAY, "", output),
+            false => connection.stage.time_out_request(output),
         });
     }
 
@@ -335,7 +336,7 @@ impl<I: Io> Shard<I> {
         }
         let times = &self.times;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let message_age = connection.session.message_age_s(seconds(now)).map(ticks_of_seconds);
+        let message_age = connection.message_age(now);
         if message_age.is_none() && self.wanted.left(key.index, served) == Some(0) {
             return self.close(key, CloseCode::GOING_AWAY, "no message for too long");
         }
@@ -351,7 +352,7 @@ impl<I: Io> Shard<I> {
             && !connection.flags.intersects(Flags::PARKED | Flags::PAUSED | Flags::STARVED)
         {
             connection.flags.insert(Flags::PARKED);
-            connection.session.release_deflater();
+            connection.release_deflater();
             self.shared.stats.shard(self.number).parked.add(1);
         }
         self.ping_if_silent(key, silence);
@@ -376,7 +377,11 @@ impl<I: Io> Shard<I> {
         // Whoever does not answer is asked once within the time, not at every look.
         let is_silent = silence / check.period % 2 == 1;
         if (!has_sent || is_silent) && !is_stuck {
-            self.command(key, |connection, output| connection.session.ping(output));
+            self.command(key, |connection, output| {
+                if let Some(session) = connection.stage.session_mut() {
+                    session.ping(&mut output.session);
+                }
+            });
         }
     }
 
@@ -400,7 +405,7 @@ impl<I: Io> Shard<I> {
         let served = self.served;
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.remove(Flags::LOOKING);
-        let is_open = connection.session.is_open() && !connection.flags.contains(Flags::DOOMED);
+        let is_open = connection.stage.is_open() && !connection.flags.contains(Flags::DOOMED);
         let silence = served.saturating_sub(connection.last_active);
         let is_idle = self.times.idle_timeout.is_some_and(|timeout| silence >= timeout);
         if is_open && is_idle && !has_input {
@@ -416,7 +421,7 @@ impl<I: Io> Shard<I> {
     /// Begins the closing handshake.
     fn close(&mut self, key: Key, code: CloseCode, reason: &str) {
         self.schedule_close(key);
-        self.command(key, |connection, output| connection.session.close(code, reason, output));
+        self.command(key, |connection, output| connection.stage.close(code, reason, output));
         self.resume_what_is_closing(key);
     }
 

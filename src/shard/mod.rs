@@ -14,6 +14,7 @@ mod lifecycle;
 mod line;
 pub mod outbox;
 mod pause;
+mod pending_input;
 mod plain;
 mod receive;
 mod send;
@@ -31,10 +32,12 @@ use deadlines::{Lifetimes, Times, Wanted};
 use deliver::Generation;
 use ledger::Ledger;
 use line::Line;
+use pending_input::PendingInput;
 use timers::{TICK_MS, Tick, Wheel};
 use trim::Trim;
 
 use crate::config::Config;
+use crate::connection::Output;
 use crate::http::{Policy, Serving};
 use crate::hub::Message;
 use crate::hub::interest::{Interest, InterestTable};
@@ -42,7 +45,7 @@ use crate::hub::mesh::Endpoint;
 use crate::hub::topics::{Publication, Topics};
 use crate::io::{Event, Io, Key};
 use crate::memory::{Memory, Pressure, Signal};
-use crate::session::{Budget, Initiator, Output};
+use crate::session::{Budget, Initiator};
 use crate::stats::{ShardStats, Stats};
 use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::{self, Codec};
@@ -119,6 +122,8 @@ pub struct Shard<I: Io> {
     attendance: Attendance,
     /// What is left of this tick for sessions.
     turn: Budget,
+    /// What was received from connections that pause.
+    pending_input: PendingInput,
     /// Connections with something to send.
     dirty: Vec<u32>,
     /// Connections whose receive found no buffer.
@@ -185,6 +190,7 @@ impl<I: Io> Shard<I> {
             served: 0,
             attendance: Attendance::default(),
             turn: Budget::new(TURN),
+            pending_input: PendingInput::default(),
             dirty: Vec::new(),
             starved: Line::default(),
             granted: Vec::new(),

@@ -20,7 +20,7 @@ use crate::session::Pause;
 impl<I: Io> Shard<I> {
     /// What the messages of a connection have to wait for; nothing if they may begin.
     pub(super) fn obstacle(&self, key: Key, connection: &Connection) -> Option<Flags> {
-        if self.is_short_of_memory && connection.session.is_open() {
+        if self.is_short_of_memory && connection.stage.is_open() {
             return Some(Flags::AWAITS_MEMORY);
         }
         if !connection.flags.contains(Flags::SUBSCRIBED) {
@@ -123,7 +123,7 @@ impl<I: Io> Shard<I> {
     /// A close frame has been queued: the peer's answer is let in however short memory is.
     pub(super) fn resume_what_is_closing(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.flags.contains(Flags::AWAITS_MEMORY) && !connection.session.is_open() {
+        if connection.flags.contains(Flags::AWAITS_MEMORY) && !connection.stage.is_open() {
             connection.flags.remove(Flags::PAUSED | Flags::AWAITS);
             self.pause(key, Flags::AWAITS_TURN);
         }
@@ -153,6 +153,11 @@ impl<I: Io> Shard<I> {
             || !self.dirty.is_empty()
             || !self.expired.is_empty()
             || self.topics.has_pending()
+    }
+
+    /// Whether input of a connection waits until that goes on.
+    pub fn has_pending_input(&self, key: Key) -> bool {
+        self.pending_input.contains(key.index)
     }
 
     /// The lists of those who wait, each with the flag of its members.

@@ -12,7 +12,7 @@ impl<I: Io> Shard<I> {
     /// the first.
     pub(super) fn keep_for_next_request(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !connection.session.is_request() || !connection.flags.contains(Flags::DIRTY) {
+        if !connection.stage.is_request() || !connection.flags.contains(Flags::DIRTY) {
             return;
         }
         let is_first = !connection.flags.contains(Flags::ANSWERED);
@@ -42,7 +42,7 @@ impl<I: Io> Shard<I> {
                 continue;
             }
             let is_busy = connection.flags.intersects(Flags::SENDING | Flags::DIRTY)
-                || connection.session.has_partial_request();
+                || connection.stage.has_partial_request();
             if is_busy {
                 self.kept_alive.push_back(key);
                 continue;
@@ -70,10 +70,8 @@ impl<I: Io> Shard<I> {
         if kept_alive.len() > 2 * open + LOOKED_AT_MOST {
             // Most have ended since.
             kept_alive.retain(|&listed| {
-                let tenant = connections.look_at(listed.index);
-                tenant.is_some_and(|(key, connection)| {
-                    key == listed && connection.flags.contains(Flags::KEPT_ALIVE)
-                })
+                let tenant = connections.get(listed);
+                tenant.is_some_and(|connection| connection.flags.contains(Flags::KEPT_ALIVE))
             });
         }
         kept_alive.push_back(key);

@@ -2,9 +2,10 @@
 
 use super::connections::{Connection, Flags};
 use super::{Shard, seconds, ticks_in};
-use crate::http::Route;
+use crate::connection::{Output, Rules};
+use crate::http::{Route, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
-use crate::session::{Budget, Initiator, Output, Piece, Rules};
+use crate::session::{self, Budget, Initiator, Piece, Session};
 use crate::wire::close::CloseCode;
 
 /// Where input lies.
@@ -36,7 +37,7 @@ impl<I: Io> Shard<I> {
             Ok(Some(slice)) => {
                 // Whoever is closed has to read and to answer, not to go on sending; and a request
                 // has a deadline of its own.
-                if connection.session.is_open() {
+                if connection.stage.is_open() {
                     connection.last_active = served;
                 }
                 connection.flags.remove(Flags::PARKED);
@@ -61,7 +62,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn readable(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.flags.remove(Flags::POLLING | Flags::PARKED);
-            if connection.session.is_open() && !connection.flags.contains(Flags::DOOMED) {
+            if connection.stage.is_open() && !connection.flags.contains(Flags::DOOMED) {
                 self.schedule_open(key);
             }
             self.settle(key);
@@ -75,80 +76,75 @@ impl<I: Io> Shard<I> {
         if connection.flags.contains(Flags::DOOMED) {
             return self.settle(key);
         }
-        let (stash, start) = connection.session.take_stash();
-        if start < stash.len() || connection.session.is_recoding() {
-            self.feed(key, Input::Owned(stash, start), share);
+        let is_recoding = connection.stage.session().is_some_and(Session::is_recoding);
+        let (pending, start) = self.pending_input.take(key.index);
+        if start < pending.len() || is_recoding {
+            self.feed(key, Input::Owned(pending, start), share);
         }
         self.end_of_input(key);
         self.settle(key);
     }
 
-    /// Lets the session take the input as far as its `share` of the tick reaches, and does what it
-    /// wants done.
+    /// Lets the connection take the input as far as its `share` of the tick reaches, and does what
+    /// it wants done.
     fn feed(&mut self, key: Key, mut input: Input, share: usize) {
-        let mut output = std::mem::take(&mut self.output);
-        loop {
-            let serving = self.serving_if_asked(key);
-            let Some(connection) = self.connections.get_mut(key) else { break };
-            if connection.flags.contains(Flags::PAUSED) {
-                // What arrives meanwhile goes behind what the session has not taken.
-                self.stash(key, &mut input, 0);
-                break;
-            }
-            let Some((_, connection)) = self.connections.look_at(key.index) else { break };
-            let obstacle = self.obstacle(key, connection);
-            if obstacle == Some(Flags::AWAITS_MEMORY) {
-                self.stash(key, &mut input, 0);
-                self.pause(key, Flags::AWAITS_MEMORY);
-                break;
-            }
-            let Some(connection) = self.connections.get_mut(key) else { break };
-            let bytes = match &mut input {
-                Input::Buffer(slice) => self.io.bytes(slice),
-                Input::Owned(bytes, start) => &mut bytes[*start..],
-            };
-            let budget = Budget::new(self.turn.left().clamp(SHARE_LEAST, share) as u32);
-            let before = budget.left();
-            let rules = Rules {
+        self.take_in(key, &mut input, share);
+        self.release(input);
+    }
+
+    fn take_in(&mut self, key: Key, input: &mut Input, share: usize) {
+        let serving = self.serving_if_asked(key);
+        let Some(connection) = self.connections.get(key) else { return };
+        if connection.flags.contains(Flags::PAUSED) {
+            // What arrives meanwhile goes behind what has not been used.
+            return self.keep_input(key, input, 0);
+        }
+        let obstacle = self.obstacle(key, connection);
+        if obstacle == Some(Flags::AWAITS_MEMORY) {
+            self.keep_input(key, input, 0);
+            return self.pause(key, Flags::AWAITS_MEMORY);
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let bytes = match input {
+            Input::Buffer(slice) => self.io.bytes(slice),
+            Input::Owned(bytes, start) => &mut bytes[*start..],
+        };
+        let budget = Budget::new(self.turn.left().clamp(SHARE_LEAST, share) as u32);
+        let before = budget.left();
+        let rules = Rules {
+            session: session::Rules {
                 limits: &self.shared.config.limits,
                 message_types: self.shared.config.message_types,
-                policy: &self.shared.policy,
-                serving,
-                stats: &|| self.shared.report().to_string(),
                 now_s: seconds(self.now),
                 codec: &self.codec,
                 may_begin: obstacle.is_none(),
                 budget: &budget,
-            };
-            let consumed = connection.session.receive(bytes, &rules, &mut output);
-            self.turn.spend(before - budget.left());
-            let pause = output.paused.take();
-            self.apply(key, &input, &mut output);
-            if let Some(pause) = pause {
-                self.stash(key, &mut input, consumed);
-                let reason = self.reason_to_wait(key, pause, obstacle);
-                self.pause(key, reason);
-            }
-            match output.leftover.take() {
-                Some(leftover) => {
-                    self.release(std::mem::replace(&mut input, Input::Owned(leftover, 0)));
-                }
-                None => break,
-            }
-        }
-        self.release(input);
+            },
+            policy: &self.shared.policy,
+            serving,
+            stats: &|| self.shared.report().to_string(),
+        };
+        let mut output = std::mem::take(&mut self.output);
+        let consumed = connection.stage.receive(bytes, &rules, &mut output);
+        self.turn.spend(before - budget.left());
+        let pause = output.session.paused.take();
+        self.apply(key, input, &mut output);
         self.output = output;
+        if let Some(pause) = pause {
+            self.keep_input(key, input, consumed);
+            let reason = self.reason_to_wait(key, pause, obstacle);
+            self.pause(key, reason);
+        }
     }
 
     /// Keeps what follows the first `consumed` bytes of the input.
-    fn stash(&mut self, key: Key, input: &mut Input, consumed: usize) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+    fn keep_input(&mut self, key: Key, input: &mut Input, consumed: usize) {
         match input {
             Input::Buffer(slice) => {
-                connection.session.stash(&self.io.bytes(slice)[consumed..]);
+                self.pending_input.append(key.index, &self.io.bytes(slice)[consumed..]);
             }
             Input::Owned(bytes, start) => {
-                connection.session.put_back_stash(std::mem::take(bytes), *start + consumed);
+                self.pending_input.put_back(key.index, std::mem::take(bytes), *start + consumed);
             }
         }
     }
@@ -159,15 +155,15 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// What only a request needs to know is found out only for a request.
-    fn serving_if_asked(&mut self, key: Key) -> crate::http::Serving {
+    /// The counters of all shards are asked only for a request.
+    fn serving_if_asked(&mut self, key: Key) -> Serving {
         match self.connections.get_mut(key) {
-            Some(connection) if connection.session.is_request() => self.serving(),
-            _ => crate::http::Serving::Open,
+            Some(connection) if connection.stage.is_request() => self.serving(),
+            _ => Serving::Open,
         }
     }
 
-    /// Lets a session act on its own, and does what it wants done.
+    /// Lets a connection act on its own, and does what it wants done.
     pub(super) fn command(&mut self, key: Key, act: impl FnOnce(&mut Connection, &mut Output)) {
         let mut output = std::mem::take(&mut self.output);
         if let Some(connection) = self.connections.get_mut(key) {
@@ -179,43 +175,44 @@ impl<I: Io> Shard<I> {
 
     fn apply(&mut self, key: Key, input: &Input, output: &mut Output) {
         let stats = self.shared.stats.shard(self.number);
-        let messages = std::mem::take(&mut output.messages);
+        if let Some(reason) = output.refused.take() {
+            stats.refuse(reason);
+        }
+        let session = &mut output.session;
+        let messages = std::mem::take(&mut session.messages);
         if messages > 0 {
             self.wanted.note(key.index, self.served);
         }
         stats.messages_in.add(messages.into());
-        stats.messages_out.add(u64::from(std::mem::take(&mut output.reflected_messages)));
-        if let Some(reason) = output.refused.take() {
-            stats.refuse(reason);
-        }
+        stats.messages_out.add(u64::from(std::mem::take(&mut session.reflected_messages)));
         if let Some(route) = output.upgraded.take() {
             self.upgraded(key, route);
         }
-        self.queue_pieces(key, input, output);
+        self.queue_pieces(key, input, &mut session.pieces);
         self.keep_for_next_request(key);
-        for frame in output.published.drain(..) {
+        for frame in session.published.drain(..) {
             self.publish(key, frame);
         }
-        if let Some((initiator, code)) = output.closed.take() {
+        if let Some((initiator, code)) = session.closed.take() {
             self.count_close(key, initiator, code);
             self.schedule_close(key);
         }
-        if std::mem::take(&mut output.finish) {
+        if std::mem::take(&mut session.finish) {
             self.finish(key);
         }
-        if std::mem::take(&mut output.message_began) {
+        if std::mem::take(&mut session.message_began) {
             self.expect_end_of_message(key);
         }
     }
 
-    fn queue_pieces(&mut self, key: Key, input: &Input, output: &mut Output) {
+    fn queue_pieces(&mut self, key: Key, input: &Input, pieces: &mut Vec<Piece>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if output.pieces.is_empty() {
+        if pieces.is_empty() {
             return;
         }
         // A receive buffer may only wait for a send that cannot wait itself; see `flush`.
         let may_lend = !connection.flags.contains(Flags::SENDING);
-        for piece in output.pieces.drain(..) {
+        for piece in pieces.drain(..) {
             match piece {
                 Piece::Control(frame) => {
                     connection.outbox.push_control(Segment::control(frame));

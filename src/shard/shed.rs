@@ -9,6 +9,7 @@ use super::connections::{Connection, Flags};
 use crate::config::SlowConsumer;
 use crate::io::{Io, Key};
 use crate::memory::{Pressure, allocator};
+use crate::session::Session;
 use crate::wire::close::CloseCode;
 
 impl<I: Io> Shard<I> {
@@ -43,8 +44,8 @@ impl<I: Io> Shard<I> {
     fn shed(&mut self) -> bool {
         let shards = self.shared.config.engine.shards as u64;
         let share = self.shared.memory.excess_bytes().div_ceil(shards.max(1));
-        let sessions = self.connections.iter_mut().map(|connection| &mut connection.session);
-        let mut found: u64 = sessions.map(|session| session.release_deflater() as u64).sum();
+        let connections = self.connections.iter_mut();
+        let mut found: u64 = connections.map(|it| it.release_deflater() as u64).sum();
         let held = self.connections.iter().map(|(key, connection)| (held_bytes(connection), key));
         let mut holders: Vec<_> =
             held.filter(|(bytes, _)| *bytes >= WORTH_SHEDDING_BYTES).collect();
@@ -63,20 +64,24 @@ impl<I: Io> Shard<I> {
     /// Closes with 1013 and drops what is queued; a reset for whoever has been told before and
     /// still holds memory, or cannot be told because a frame to it is half sent.
     fn shed_connection(&mut self, key: Key) {
-        let Self { connections, io, shared, number, ledger, .. } = self;
+        let Self { connections, io, shared, number, ledger, pending_input, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         let stats = shared.stats.shard(*number);
         stats.connections_shed.add(1);
-        if !connection.session.is_open() || connection.session.is_mid_reflection() {
+        let session = connection.stage.session().filter(|session| session.is_open());
+        if session.is_none_or(Session::is_mid_reflection) {
             return self.doom(key, true);
         }
         let dropped = connection.outbox.drop_unsent(|slice| io.release(slice));
         stats.drop_messages(SlowConsumer::Disconnect, dropped);
         ledger.dropped(key, dropped);
         connection.flags.remove(Flags::PAUSED | Flags::AWAITS);
+        pending_input.forget(key.index);
         self.command(key, |connection, output| {
             let reason = "server is short of memory";
-            connection.session.abandon(CloseCode::TRY_AGAIN_LATER, reason, output);
+            if let Some(session) = connection.stage.session_mut() {
+                session.abandon(CloseCode::TRY_AGAIN_LATER, reason, &mut output.session);
+            }
         });
         self.settle(key);
     }
@@ -86,7 +91,7 @@ impl<I: Io> Shard<I> {
 pub(super) fn held_bytes(connection: &Connection) -> usize {
     match connection.flags.contains(Flags::DOOMED) {
         true => 0,
-        false => connection.outbox.held_bytes() + connection.session.held_bytes(),
+        false => connection.outbox.held_bytes() + connection.stage.held_bytes(),
     }
 }
 

@@ -16,6 +16,9 @@ pub fn check(shard: &mut Shard<Kernel>, config: &Config, pages: bool) {
         let buffers = usize::from(chaos.buffers) * chaos.buffer_bytes as usize;
         let connection = shard.connections().iter().find(|(other, _)| *other == key);
         let (_, connection) = connection.expect("listed above");
+        let has_pending_input = shard.has_pending_input(key);
+        let may_wait = connection.flags.contains(Flags::PAUSED);
+        assert!(may_wait || !has_pending_input, "input forgotten: {}", summary(connection));
         check_requests(connection, under_way);
         check_progress(connection);
         let pages = if pages { PAGES_BYTES } else { 0 };
@@ -88,9 +91,8 @@ fn check_memory(connection: &Connection, received: usize, config: &Config) {
 
 /// What tells a connection's state, without the bytes that it holds.
 fn summary(connection: &Connection) -> String {
-    let Connection { slot, generation, flags, outbox, session, .. } = connection;
-    let (bytes, has_stash) = (outbox.bytes(), session.has_stash());
-    format!("slot {slot}.{generation}, {flags:?}, {bytes} bytes queued, stash: {has_stash}")
+    let Connection { slot, generation, flags, outbox, .. } = connection;
+    format!("slot {slot}.{generation}, {flags:?}, {} bytes queued", outbox.bytes())
 }
 
 /// Control frames and headers.

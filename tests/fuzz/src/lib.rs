@@ -12,17 +12,17 @@ pub mod session;
 
 // References and harnesses that unit tests use as well; they use more of them.
 #[allow(dead_code)]
-#[path = "../../../src/session/tests/arrival.rs"]
+#[path = "../../../src/connection/tests/arrival.rs"]
 mod arrival;
 #[allow(dead_code)]
-#[path = "../../../src/session/tests/client.rs"]
+#[path = "../../../src/connection/tests/client.rs"]
 mod client;
 #[allow(dead_code)]
-#[path = "../../../src/session/tests/harness.rs"]
+#[path = "../../../src/connection/tests/harness.rs"]
 mod harness;
 #[path = "../../../src/wire/header/tests/reference.rs"]
 mod header_reference;
-#[path = "../../../src/session/tests/reference.rs"]
+#[path = "../../../src/connection/tests/reference.rs"]
 mod reference;
 #[path = "../../../src/wire/deflate/tests/strict.rs"]
 mod strict;

@@ -88,7 +88,7 @@ fn compressed(whole: Arrival<'_>, cuts: &[usize], pauses: u64, script: &[u8]) {
 fn outcome(arrival: &Arrival<'_>, script: &[u8]) -> Outcome {
     let mut harness = arrival.feed(script);
     let transcript = harness.transcript();
-    assert_eq!(harness.session.is_ended(), transcript.close.is_some());
+    assert_eq!(harness.stage.is_ended(), transcript.close.is_some());
     assert_eq!(harness.finished, transcript.close.is_some());
     let messages = match arrival.path {
         "/echo" => {

@@ -1,13 +1,13 @@
 //! The closing handshake from this side, and that nothing ever follows a close frame.
 
-use super::super::Initiator;
 use super::client::{close, message, open, served};
 use super::harness::{Harness, Sending};
+use crate::session::Initiator;
 use crate::wire::close::CloseCode;
 use crate::wire::header::{OpCode, close_frame};
 
 fn shut(harness: &mut Harness) {
-    harness.command(|session, output| session.close(CloseCode::GOING_AWAY, "stop", output));
+    harness.command(|stage, output| stage.close(CloseCode::GOING_AWAY, "stop", output));
 }
 
 #[test]
@@ -17,10 +17,10 @@ fn we_close_the_peer_answers_and_we_finish() {
         shut(&mut harness);
         assert_eq!(harness.sent(), close_frame(CloseCode::GOING_AWAY, "stop"));
         assert_eq!(harness.closed, Some((Initiator::Local, CloseCode::GOING_AWAY)));
-        assert!(harness.session.is_closing() && !harness.session.is_open() && !harness.finished);
+        assert!(harness.stage.is_closing() && !harness.stage.is_open() && !harness.finished);
         shut(&mut harness);
         harness.feed(&close(CloseCode::NORMAL, b"whatever"));
-        assert!(harness.finished && harness.session.is_ended());
+        assert!(harness.finished && harness.stage.is_ended());
         assert_eq!(harness.sent(), close_frame(CloseCode::GOING_AWAY, "stop"));
     }
 }
@@ -47,7 +47,7 @@ fn what_the_peer_sent_before_it_saw_our_close_is_skipped() {
             harness.feed(&script[split..]);
             assert_eq!(harness.sent(), close_frame(CloseCode::GOING_AWAY, "stop"), "{split}");
             assert!(harness.published.is_empty() && harness.messages == 0, "{split}");
-            assert!(harness.session.is_ended() && harness.session.cold.is_none(), "{split}");
+            assert!(harness.stage.is_ended() && harness.session().owns_nothing(), "{split}");
         }
     }
 }
@@ -59,7 +59,7 @@ fn a_violation_after_our_close_ends_without_a_second_one() {
         shut(&mut harness);
         harness.feed(bad);
         assert_eq!(harness.sent(), close_frame(CloseCode::GOING_AWAY, "stop"));
-        assert!(harness.session.is_ended() && harness.finished);
+        assert!(harness.stage.is_ended() && harness.finished);
         assert_eq!(harness.closed, Some((Initiator::Local, CloseCode::GOING_AWAY)));
     }
 }
@@ -73,16 +73,16 @@ fn a_close_waits_for_the_end_of_the_frame_being_reflected() {
         let mut harness = Harness::open("/echo", Sending::Eager);
         harness.feed(&frame[..split]);
         shut(&mut harness);
-        harness.command(|session, output| session.ping(output));
+        harness.ping();
         assert_eq!(harness.closed, None);
         // Its deadline runs from now on, however long the peer keeps the frame open.
-        assert!(harness.session.is_closing() && !harness.session.is_open());
+        assert!(harness.stage.is_closing() && !harness.stage.is_open());
         let rest = [&frame[split..], &message(OpCode::Text, b"skipped")].concat();
         harness.feed(&rest);
         let close = close_frame(CloseCode::GOING_AWAY, "stop");
         assert_eq!(harness.sent(), [&expected[..], &close].concat(), "{split}");
         assert_eq!(harness.closed, Some((Initiator::Local, CloseCode::GOING_AWAY)));
-        assert!(harness.session.is_closing());
+        assert!(harness.stage.is_closing());
     }
 }
 
@@ -96,7 +96,7 @@ fn a_close_between_reflected_fragments_goes_at_once() {
     let close = close_frame(CloseCode::GOING_AWAY, "stop");
     assert_eq!(harness.sent(), [expected, close].concat());
     harness.feed(&message(OpCode::Close, b""));
-    assert!(harness.session.is_ended());
+    assert!(harness.stage.is_ended());
 }
 
 #[test]
@@ -108,9 +108,9 @@ fn a_close_within_an_assembled_message_drops_it() {
         shut(&mut harness);
         harness.feed(&frame[9..]);
         assert_eq!(harness.sent(), close_frame(CloseCode::GOING_AWAY, "stop"));
-        assert!(harness.published.is_empty() && harness.session.cold.is_none());
+        assert!(harness.published.is_empty() && harness.session().owns_nothing());
         harness.feed(&message(OpCode::Close, b""));
-        assert!(harness.session.is_ended() && harness.finished);
+        assert!(harness.stage.is_ended() && harness.finished);
     }
 }
 
@@ -120,7 +120,7 @@ fn a_peer_that_closes_within_a_message_leaves_nothing_behind() {
         let mut harness = Harness::open(path, Sending::Eager);
         harness.feed(&open(OpCode::Text, &[b'x'; 1000]));
         harness.feed(&close(CloseCode::NORMAL, b""));
-        assert!(harness.session.is_ended() && harness.session.cold.is_none());
+        assert!(harness.stage.is_ended() && harness.session().owns_nothing());
     }
 }
 
@@ -132,7 +132,7 @@ fn nothing_follows_the_answer_to_a_close() {
         harness.feed(&[close(CloseCode::NORMAL, b""), after.clone()].concat());
         harness.feed(&after);
         shut(&mut harness);
-        harness.command(|session, output| session.ping(output));
+        harness.ping();
         assert_eq!(harness.sent(), close_frame(CloseCode::NORMAL, ""));
         assert!(harness.published.is_empty());
     }

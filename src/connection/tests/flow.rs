@@ -32,10 +32,10 @@ fn a_pong_overtakes_queued_data_but_not_the_rest_of_a_frame_half_sent() {
 fn our_ping_stays_out_of_a_frame_half_sent() {
     let mut harness = Harness::open("/echo", Sending::Eager);
     harness.feed(&open(OpCode::Binary, b"between"));
-    harness.command(|session, output| session.ping(output));
+    harness.ping();
     let frame = message(OpCode::Continuation, b"within");
     harness.feed(&frame[..9]);
-    harness.command(|session, output| session.ping(output));
+    harness.ping();
     harness.feed(&frame[9..]);
     let transcript = harness.transcript();
     assert_eq!(transcript.controls.len(), 1);
@@ -54,7 +54,7 @@ fn a_control_frame_is_carried_over_inputs() {
         let pong = served(true, OpCode::Pong, &payload);
         let echo = served(true, OpCode::Text, b"behind");
         assert_eq!(harness.sent(), [&pong[..], &pong, &echo].concat(), "{chunk_bytes}");
-        assert!(harness.session.cold.is_none());
+        assert!(harness.session().owns_nothing());
     }
 }
 
@@ -65,20 +65,18 @@ fn a_burst_goes_back_as_one_piece() {
         .collect();
     let mut harness = Harness::open("/echo", Sending::Eager);
     let mut pieces = 0;
-    harness.command(|session, output| {
-        let rules = super::super::Rules {
+    harness.command(|stage, output| {
+        let rules = crate::session::Rules {
             limits: &crate::config::Limits::default(),
             message_types: crate::config::MessageTypes::Any,
-            policy: &crate::http::Policy::new(&crate::config::Config::default()),
-            serving: crate::http::Serving::Open,
-            stats: &String::new,
             now_s: 0,
             codec: &super::harness::codec(&crate::config::Limits::default()),
             may_begin: true,
-            budget: &super::super::Budget::unlimited(),
+            budget: &crate::session::Budget::unlimited(),
         };
-        session.receive(&mut burst.clone(), &rules, output);
-        pieces = std::mem::take(&mut output.pieces).len();
+        let session = stage.session_mut().expect("an upgraded connection");
+        session.receive(&mut burst.clone(), 0, &rules, &mut output.session);
+        pieces = std::mem::take(&mut output.session.pieces).len();
     });
     assert_eq!((pieces, harness.reflected_messages), (1, 100));
 }
@@ -90,7 +88,7 @@ fn a_publisher_pauses_between_frames_alone() {
     harness.feed(&frame[..8]);
     harness.may_begin = false;
     harness.feed(&[&frame[8..], &frame].concat());
-    assert!(harness.paused && harness.session.has_stash());
+    assert!(harness.paused && harness.has_stash());
     assert_eq!(harness.published.len(), 1);
     harness.feed(&frame[..7]);
     harness.resume();
@@ -99,7 +97,7 @@ fn a_publisher_pauses_between_frames_alone() {
     harness.resume();
     harness.feed(&frame[7..]);
     assert_eq!(harness.published, vec![served(true, OpCode::Text, b"one frame"); 3]);
-    assert!(harness.session.cold.is_none());
+    assert!(harness.session().owns_nothing());
 }
 
 proptest! {
@@ -140,6 +138,6 @@ proptest! {
         let expected: Vec<_> =
             payloads.iter().map(|payload| served(true, OpCode::Binary, payload)).collect();
         prop_assert_eq!(&harness.published, &expected);
-        prop_assert!(harness.session.cold.is_none() && !harness.paused);
+        prop_assert!(harness.session().owns_nothing() && !harness.paused);
     }
 }

@@ -5,11 +5,10 @@ use std::cell::RefCell;
 
 use allocation_counter::measure;
 
-use super::super::{Budget, Output, Piece, Rules, Session};
-use super::client::{KEY, frame_with, message, open, request};
+use super::client::{KEY, frame_with, message, open};
 use super::harness::{Harness, Sending, codec};
-use crate::config::{Config, Limits, MessageTypes};
-use crate::http::{Policy, Serving};
+use crate::config::{Limits, MessageTypes};
+use crate::session::{Budget, Mode, Output, Piece, Rules, Session};
 use crate::wire::deflate::codec::Codec;
 use crate::wire::header::OpCode;
 
@@ -18,7 +17,6 @@ struct Bare {
     session: Session,
     output: Output,
     limits: Limits,
-    policy: Policy,
     codec: RefCell<Codec>,
     /// Bytes of all that was to be sent or published.
     out_bytes: usize,
@@ -26,33 +24,26 @@ struct Bare {
 
 impl Bare {
     fn open(path: &str) -> Self {
-        let mut bare = Self {
-            session: Session::default(),
+        let mode = if path == "/echo" { Mode::Echo } else { Mode::Broadcast };
+        Self {
+            session: Session::new(mode, None),
             output: Output::default(),
             limits: Limits::default(),
-            policy: Policy::new(&Config::default()),
             codec: codec(&Limits::default()),
             out_bytes: 0,
-        };
-        bare.feed(&mut request(path));
-        assert!(bare.session.is_open());
-        bare.out_bytes = 0;
-        bare
+        }
     }
 
     fn feed(&mut self, input: &mut [u8]) {
         let rules = Rules {
             limits: &self.limits,
             message_types: MessageTypes::Any,
-            policy: &self.policy,
-            serving: Serving::Open,
-            stats: &String::new,
             now_s: 0,
             codec: &self.codec,
             may_begin: true,
             budget: &Budget::unlimited(),
         };
-        let consumed = self.session.receive(input, &rules, &mut self.output);
+        let consumed = self.session.receive(input, 0, &rules, &mut self.output);
         assert_eq!(consumed, input.len());
         for piece in self.output.pieces.drain(..) {
             self.out_bytes += match piece {
@@ -94,7 +85,7 @@ fn one_byte_fragments_are_linear() {
                 script.chunks_mut(7 * frames_per_input).for_each(|input| bare.feed(input));
             });
             let case = (path, opcode, frames_per_input, bytes);
-            assert!(bare.session.is_open() && bare.session.cold.is_none(), "{case:?}");
+            assert!(bare.session.is_open() && bare.session.owns_nothing(), "{case:?}");
             assert!(bare.out_bytes >= COUNT, "{case:?}");
             // A doubling vector moves less than four times what it ends with.
             assert!(bytes < 6 * COUNT as u64, "{case:?}");
@@ -117,7 +108,7 @@ fn a_large_message_is_linear_in_any_pieces() {
             let mut bare = Bare::open(path);
             let cost = measure(|| script.chunks_mut(64 << 10).for_each(|input| bare.feed(input)));
             let case = (path, opcode, cost);
-            assert!(bare.out_bytes >= BYTES && bare.session.cold.is_none(), "{case:?}");
+            assert!(bare.out_bytes >= BYTES && bare.session.owns_nothing(), "{case:?}");
             if (path, opcode) == ("/echo", OpCode::Binary) {
                 assert!(case.2.bytes_total < 64 << 10, "{case:?}");
             } else {
@@ -145,21 +136,18 @@ fn a_quiet_session_owns_nothing() {
     let text = message(OpCode::Text, b"whole");
     for path in ["/echo", "/broadcast/t"] {
         let mut harness = Harness::open(path, Sending::Eager);
-        assert!(harness.session.cold.is_none());
+        assert!(harness.session().owns_nothing());
         for split in 0..text.len() {
             harness.feed(&text[..split]);
             harness.feed(&text[split..]);
-            assert!(harness.session.cold.is_none(), "{path} {split}");
+            assert!(harness.session().owns_nothing(), "{path} {split}");
         }
         harness.feed(&open(OpCode::Binary, b"part"));
-        assert!(harness.session.cold.is_some());
+        assert!(!harness.session().owns_nothing());
         harness.feed(&message(OpCode::Continuation, b"part"));
-        assert!(harness.session.cold.is_none());
+        assert!(harness.session().owns_nothing());
         harness.feed(&[message(OpCode::Ping, b"?"), text.clone()].concat());
-        assert!(harness.session.cold.is_none());
-        harness.session.stash(b"input");
-        assert_eq!(harness.session.take_stash(), (b"input".to_vec(), 0));
-        assert!(harness.session.cold.is_none());
+        assert!(harness.session().owns_nothing());
     }
 }
 
@@ -169,10 +157,10 @@ fn an_unfragmented_binary_echo_holds_nothing_of_its_payload() {
     let frame = message(OpCode::Binary, &[1; 500]);
     for split in 8..frame.len() {
         harness.feed(&frame[..split]);
-        assert_eq!(harness.session.held_bytes(), 0, "{split}");
-        assert_eq!(harness.session.message_age_s(9), Some(2), "its time is known");
+        assert_eq!(harness.stage.held_bytes(), 0, "{split}");
+        assert_eq!(harness.session().message_age_s(9), Some(2), "its time is known");
         harness.feed(&frame[split..]);
-        assert!(harness.session.cold.is_none(), "{split}");
+        assert!(harness.session().owns_nothing(), "{split}");
     }
     assert_eq!(harness.transcript().messages.len(), frame.len() - 8);
 }

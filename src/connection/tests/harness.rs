@@ -5,8 +5,9 @@ use std::cell::RefCell;
 
 use super::client::{RESPONSE, request};
 use ringwire::config::{Limits, MessageTypes, Root};
+use ringwire::connection::{Output, Rules, Stage};
 use ringwire::http::{Policy, Refusal, Route, Serving};
-use ringwire::session::{Budget, Initiator, Output, Pause, Piece, Rules, Session};
+use ringwire::session::{self, Budget, Initiator, Pause, Piece, Session};
 use ringwire::wire::close::CloseCode;
 use ringwire::wire::deflate::Inflater;
 use ringwire::wire::deflate::codec::{Codec, Settings};
@@ -39,7 +40,7 @@ struct Queued {
 
 /// One connection.
 pub(super) struct Harness {
-    pub(super) session: Session,
+    pub(super) stage: Stage,
     pub(super) limits: Limits,
     pub(super) message_types: MessageTypes,
     pub(super) policy: Policy,
@@ -56,6 +57,8 @@ pub(super) struct Harness {
     pub(super) paused: bool,
     pub(super) messages: u32,
     pub(super) reflected_messages: u32,
+    /// Input that waits while the connection pauses.
+    stash: Vec<u8>,
     sending: Sending,
     queue: Vec<Queued>,
     mid_frame: bool,
@@ -66,7 +69,8 @@ impl Harness {
     /// A connection that has sent nothing yet.
     pub(super) fn new(sending: Sending) -> Self {
         Self {
-            session: Session::default(),
+            stage: Stage::default(),
+            stash: Vec::new(),
             limits: Limits { request_head_bytes: 1024, ..Limits::default() },
             message_types: MessageTypes::Any,
             policy: Policy {
@@ -104,7 +108,7 @@ impl Harness {
         harness.feed(&request(path));
         harness.leave();
         assert_eq!(std::mem::take(&mut harness.sent), RESPONSE);
-        assert!(harness.session.is_open());
+        assert!(harness.stage.is_open());
         harness
     }
 
@@ -134,64 +138,78 @@ impl Harness {
     pub(super) fn feed(&mut self, input: &[u8]) {
         let mut input = input.to_vec();
         loop {
-            if self.session.has_stash() {
-                self.session.stash(&input);
-                return;
+            if self.has_stash() {
+                return self.stash.extend_from_slice(&input);
             }
             let mut output = Output::default();
             let budget = Budget::new(self.budget);
             let rules = Rules {
-                limits: &self.limits,
-                message_types: self.message_types,
+                session: session::Rules {
+                    limits: &self.limits,
+                    message_types: self.message_types,
+                    now_s: self.now_s,
+                    codec: &self.codec,
+                    may_begin: self.may_begin,
+                    budget: &budget,
+                },
                 policy: &self.policy,
                 serving: Serving::Open,
                 stats: &|| "{}".to_owned(),
-                now_s: self.now_s,
-                codec: &self.codec,
-                may_begin: self.may_begin,
-                budget: &budget,
             };
-            let consumed = self.session.receive(&mut input, &rules, &mut output);
+            let consumed = self.stage.receive(&mut input, &rules, &mut output);
             assert!(consumed <= input.len());
-            let pause = output.paused.take();
-            if pause.is_some() {
-                self.session.stash(&input[consumed..]);
-            } else {
-                assert!(consumed == input.len() || output.leftover.is_some());
-            }
-            let leftover = output.leftover.take();
+            let pause = output.session.paused.take();
+            assert!(consumed == input.len() || pause.is_some());
+            self.stash.extend_from_slice(&input[consumed..]);
             self.apply(&input, output);
-            input = match (pause, leftover) {
-                (None, None) => break,
-                (None, Some(leftover)) => leftover,
-                (Some(Pause::Room), _) => {
+            match pause {
+                None => break,
+                Some(Pause::Room) => {
                     self.paused = true;
                     break;
                 }
-                (Some(Pause::Turn), _) => self.take_stash(),
-            };
+                Some(Pause::Turn) => input = std::mem::take(&mut self.stash),
+            }
         }
         if self.sending == Sending::Eager {
             self.leave();
         }
     }
 
-    fn take_stash(&mut self) -> Vec<u8> {
-        let (stash, start) = self.session.take_stash();
-        stash[start..].to_vec()
+    /// Whether input waits.
+    pub(super) fn has_stash(&self) -> bool {
+        !self.stash.is_empty()
+    }
+
+    /// The WebSocket that the connection has become.
+    pub(super) fn session(&self) -> &Session {
+        self.stage.session().expect("an upgraded connection")
+    }
+
+    /// The same, to be changed.
+    pub(super) fn session_mut(&mut self) -> &mut Session {
+        self.stage.session_mut().expect("an upgraded connection")
+    }
+
+    /// Sends a ping.
+    pub(super) fn ping(&mut self) {
+        let ping = |stage: &mut Stage, output: &mut Output| {
+            stage.session_mut().expect("an upgraded connection").ping(&mut output.session);
+        };
+        self.command(ping);
     }
 
     /// Goes on with what waited for room.
     pub(super) fn resume(&mut self) {
         self.paused = false;
-        let stash = self.take_stash();
+        let stash = std::mem::take(&mut self.stash);
         self.feed(&stash);
     }
 
-    /// Lets the session act on its own.
-    pub(super) fn command(&mut self, act: impl FnOnce(&mut Session, &mut Output)) {
+    /// Lets the connection act on its own.
+    pub(super) fn command(&mut self, act: impl FnOnce(&mut Stage, &mut Output)) {
         let mut output = Output::default();
-        act(&mut self.session, &mut output);
+        act(&mut self.stage, &mut output);
         self.apply(&[], output);
         if self.sending == Sending::Eager {
             self.leave();
@@ -214,12 +232,14 @@ impl Harness {
     /// they are what a server may send.
     pub(super) fn transcript(&mut self) -> Transcript {
         let sent = self.sent();
-        let extension_bits = self.session.server_window_bits().map_or(0, |_| RSV1);
+        let extension_bits =
+            self.stage.session().and_then(Session::server_window_bits).map_or(0, |_| RSV1);
         Transcript::read(sent.strip_prefix(RESPONSE).unwrap_or(&sent), extension_bits)
     }
 
     fn apply(&mut self, input: &[u8], output: Output) {
         let mut end = 0;
+        let Output { session: output, upgraded, refused } = output;
         for piece in output.pieces {
             match piece {
                 Piece::Reflected { range, ends_frame } => {
@@ -244,8 +264,8 @@ impl Harness {
         }
         assert!(!(self.finished && output.finish) || output.closed.is_none());
         self.finished |= output.finish;
-        self.upgraded = output.upgraded.or(self.upgraded.take());
-        self.refused.extend(output.refused);
+        self.upgraded = upgraded.or(self.upgraded.take());
+        self.refused.extend(refused);
         self.published.extend(output.published);
         self.messages += output.messages;
         self.reflected_messages += output.reflected_messages;

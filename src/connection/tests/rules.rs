@@ -1,9 +1,9 @@
 //! Every rule of RFC 6455 sections 5 to 8 that a client can break, with the close code it gets.
 
-use super::super::Initiator;
 use super::client::{KEY, close, message, open, served};
 use super::harness::{Harness, Sending};
 use crate::config::{Limits, MessageTypes};
+use crate::session::Initiator;
 use crate::wire::close::CloseCode;
 use crate::wire::header::OpCode;
 
@@ -26,7 +26,7 @@ fn fails_with(script: &[u8], code: CloseCode, prepare: impl Fn(&mut Harness)) {
             let transcript = harness.transcript();
             assert_eq!(transcript.close_code(), Some(code), "{path} {script:x?}");
             assert_eq!(harness.closed, Some((Initiator::Local, code)), "{path} {script:x?}");
-            assert!(harness.finished && harness.session.is_ended(), "{path} {script:x?}");
+            assert!(harness.finished && harness.stage.is_ended(), "{path} {script:x?}");
             assert!(transcript.controls.is_empty() && harness.published.is_empty());
         }
     }
@@ -129,7 +129,7 @@ fn section_5_5_1_close_is_answered_with_its_code() {
             harness.feed(&close(code, "reason \u{20ac}".as_bytes()));
             assert_eq!(harness.transcript().close, Some(code.0.to_be_bytes().to_vec()));
             assert_eq!(harness.closed, Some((Initiator::Remote, code)));
-            assert!(harness.finished && harness.session.is_ended());
+            assert!(harness.finished && harness.stage.is_ended());
         }
     }
     let mut harness = Harness::open("/echo", Sending::Eager);
@@ -189,7 +189,7 @@ fn section_8_1_text_fails_at_its_first_bad_byte() {
     for path in PATHS {
         let mut harness = Harness::open(path, Sending::Eager);
         harness.feed(&whole[..12]);
-        assert!(harness.session.is_open(), "f4 may begin a character");
+        assert!(harness.stage.is_open(), "f4 may begin a character");
         harness.feed(&whole[12..13]);
         assert_eq!(harness.transcript().close_code(), Some(CloseCode::INVALID_PAYLOAD));
     }
@@ -233,7 +233,7 @@ fn control_frames_are_counted_by_the_second() {
     for now_s in [0, 1, u16::MAX, 0] {
         harness.now_s = now_s;
         (0..3).for_each(|_| harness.feed(&ping));
-        assert!(harness.session.is_open());
+        assert!(harness.stage.is_open());
     }
     harness.feed(&message(OpCode::Pong, b""));
     let transcript = harness.transcript();

@@ -52,7 +52,7 @@ impl<'a> Arrival<'a> {
             "{self:?}"
         );
         assert_eq!(transcript.close.is_some(), expected.close.is_some(), "{self:?}");
-        assert_eq!(harness.session.is_ended(), expected.close.is_some(), "{self:?}");
+        assert_eq!(harness.stage.is_ended(), expected.close.is_some(), "{self:?}");
         assert_eq!(harness.finished, expected.close.is_some(), "{self:?}");
         assert_eq!(harness.messages as usize, expected.messages.len(), "{self:?}");
         if self.path == "/echo" {
@@ -88,14 +88,14 @@ impl<'a> Arrival<'a> {
         for &cut in self.cuts.iter().chain([&input.len()]) {
             harness.may_begin = pauses & 1 == 0;
             pauses >>= 1;
-            if harness.may_begin && harness.session.has_stash() {
+            if harness.may_begin && harness.has_stash() {
                 harness.resume();
             }
             harness.feed(&input[from..cut]);
             from = cut;
         }
         harness.may_begin = true;
-        if harness.session.has_stash() {
+        if harness.has_stash() {
             harness.resume();
         }
         harness

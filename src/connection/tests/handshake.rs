@@ -34,7 +34,7 @@ fn a_request_split_at_every_byte_loses_nothing() {
         harness.feed(&input[split..]);
         assert_eq!(harness.sent(), expected, "{split}");
         assert_eq!(harness.upgraded, Some(Route::Echo), "{split}");
-        assert!(harness.session.cold.is_none(), "{split}");
+        assert!(harness.session().owns_nothing(), "{split}");
     }
 }
 
@@ -42,9 +42,9 @@ fn a_request_split_at_every_byte_loses_nothing() {
 fn a_request_in_single_bytes_loses_nothing() {
     let (input, expected) = upgrade_with_frames();
     let mut harness = Harness::new(Sending::Eager);
-    for byte in &input {
-        let is_partial = harness.session.has_partial_request();
-        assert_eq!(is_partial, harness.session.is_request() && harness.session.cold.is_some());
+    for (place, byte) in input.iter().enumerate() {
+        let is_within = place > 0 && harness.stage.is_request();
+        assert_eq!(harness.stage.has_partial_request(), is_within);
         harness.feed(&[*byte]);
     }
     assert_eq!(harness.sent(), expected);
@@ -74,7 +74,7 @@ fn nothing_goes_ahead_of_the_response() {
             let mut harness = Harness::new(sending);
             harness.feed(&input[..split]);
             harness.feed(&input[split..]);
-            harness.command(|session, output| session.ping(output));
+            harness.ping();
             let sent = harness.sent();
             assert!(sent.starts_with(b"HTTP/1.1 200 OK\r\n"), "{split}");
             let upgraded = sent.windows(RESPONSE.len()).position(|window| window == RESPONSE);
@@ -122,13 +122,13 @@ fn many_pipelined_requests_wait_for_the_peer_to_read() {
         harness.feed(&input[split..]);
         let mut pauses = 0;
         while harness.paused {
-            assert!(harness.session.is_request() && harness.session.has_stash());
+            assert!(harness.stage.is_request() && harness.has_stash());
             pauses += 1;
             harness.resume();
         }
         assert_eq!(harness.sent(), all);
         assert_eq!(pauses, 3);
-        assert!(harness.session.cold.is_none());
+        assert_eq!(harness.stage.held_bytes(), 0);
     }
 }
 
@@ -137,10 +137,10 @@ fn a_refused_request_ends_the_connection_or_lets_it_try_again() {
     let mut harness = Harness::new(Sending::Eager);
     harness.feed(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(harness.sent().starts_with(b"HTTP/1.1 404 "));
-    assert!(!harness.finished && harness.session.is_request());
+    assert!(!harness.finished && harness.stage.is_request());
     harness.feed(b"GET / HTTP/1.1\r\n\r\n");
     assert_eq!(harness.refused, [Refusal::NotFound, Refusal::MissingHost]);
-    assert!(harness.finished && harness.session.is_ended());
+    assert!(harness.finished && harness.stage.is_ended());
     let sent = harness.sent();
     harness.feed(&request("/echo"));
     assert_eq!(harness.sent(), sent);
@@ -155,27 +155,25 @@ fn a_request_that_never_ends_is_refused_at_its_limit() {
     }
     assert!(harness.finished);
     assert_eq!(harness.refused.len(), 1);
-    assert!(harness.session.cold.is_none());
+    assert_eq!(harness.stage.held_bytes(), 0);
 }
 
 #[test]
 fn a_late_request_is_refused_and_a_late_session_is_not() {
     let mut harness = Harness::new(Sending::Eager);
     harness.feed(b"GET /echo HTTP/1.1\r\n");
-    harness.command(|session, output| session.time_out_request(output));
+    harness.command(|stage, output| stage.time_out_request(output));
     assert!(harness.sent().starts_with(b"HTTP/1.1 408 "));
     assert!(harness.finished && harness.refused == [Refusal::Timeout]);
 
     let mut harness = Harness::open("/echo", Sending::Eager);
-    harness.command(|session, output| session.time_out_request(output));
-    assert!(harness.session.is_open() && harness.sent().is_empty());
+    harness.command(|stage, output| stage.time_out_request(output));
+    assert!(harness.stage.is_open() && harness.sent().is_empty());
 }
 
 #[test]
 fn closing_before_the_upgrade_just_ends() {
     let mut harness = Harness::new(Sending::Eager);
-    harness.command(|session, output| session.close(CloseCode::GOING_AWAY, "", output));
-    assert!(harness.finished && harness.session.is_ended() && harness.sent().is_empty());
-    harness.command(|session, output| session.ping(output));
-    assert!(harness.sent().is_empty());
+    harness.command(|stage, output| stage.close(CloseCode::GOING_AWAY, "", output));
+    assert!(harness.finished && harness.stage.is_ended() && harness.sent().is_empty());
 }

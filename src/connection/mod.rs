@@ -1,0 +1,158 @@
+//! What one connection speaks at the moment, without socket and clock: bytes in, pieces of output
+//! and decisions out.
+//!
+//! ```text
+//! Http --upgrade--> WebSocket
+//! ```
+//!
+//! Either ends by itself: a request that is refused or not followed by another, a closing
+//! handshake. What has been taken from the receive buffer and is not used yet (the head of a
+//! request, a message in pieces) belongs to the stage that will use it.
+
+mod requests;
+
+use crate::http::{Exchange, Policy, Refusal, Route, Serving, timeout_response};
+use crate::session::{self, Piece, Session};
+use crate::wire::close::CloseCode;
+
+/// What decides about a connection besides its own bytes.
+pub struct Rules<'a> {
+    /// What decides about frames.
+    pub session: session::Rules<'a>,
+    /// Decisions about requests.
+    pub policy: &'a Policy,
+    /// Whether upgrades are welcome.
+    pub serving: Serving,
+    /// Renders the counters for `/stats`.
+    pub stats: &'a dyn Fn() -> String,
+}
+
+/// What a connection wants done. Reused from call to call: drained by the caller after each.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// What is to be sent and published, and how the connection goes on.
+    pub session: session::Output,
+    /// The connection was upgraded to this route.
+    pub upgraded: Option<Route>,
+    /// A request was refused.
+    pub refused: Option<Refusal>,
+}
+
+/// The protocol that a connection speaks.
+#[derive(Debug)]
+pub enum Stage {
+    /// Requests, each with its answer.
+    Http(Exchange),
+    /// Frames, after an upgrade.
+    WebSocket(Session),
+}
+
+const _: () = assert!(size_of::<Stage>() <= 24);
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::Http(Exchange::default())
+    }
+}
+
+impl Stage {
+    /// Takes bytes from the peer and returns how many of them were used: all, unless the output
+    /// says that the connection pauses.
+    pub fn receive(&mut self, input: &mut [u8], rules: &Rules<'_>, output: &mut Output) -> usize {
+        let mut from = 0;
+        if let Self::Http(exchange) = self {
+            let (consumed, session) = requests::receive(exchange, input, rules, output);
+            let Some(session) = session else { return consumed };
+            *self = Self::WebSocket(session);
+            from = consumed;
+        }
+        match self {
+            Self::Http(_) => from,
+            Self::WebSocket(session) => {
+                session.receive(input, from, &rules.session, &mut output.session)
+            }
+        }
+    }
+
+    /// Ends the connection in the way of its protocol; once the peer has answered, or needs not to,
+    /// `finish` is set.
+    pub fn close(&mut self, code: CloseCode, reason: &str, output: &mut Output) {
+        match self {
+            Self::Http(exchange) if exchange.is_ended() => {}
+            Self::Http(exchange) => {
+                exchange.end();
+                output.session.finish = true;
+            }
+            Self::WebSocket(session) => session.close(code, reason, &mut output.session),
+        }
+    }
+
+    /// Refuses a peer that did not send its request in time.
+    pub fn time_out_request(&mut self, output: &mut Output) {
+        if let Self::Http(exchange) = self
+            && !exchange.is_ended()
+        {
+            exchange.end();
+            output.refused = Some(Refusal::Timeout);
+            output.session.pieces.push(Piece::Response(timeout_response()));
+            output.session.finish = true;
+        }
+    }
+
+    /// The WebSocket, once the connection is one.
+    pub fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Http(_) => None,
+            Self::WebSocket(session) => Some(session),
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn session_mut(&mut self) -> Option<&mut Session> {
+        match self {
+            Self::Http(_) => None,
+            Self::WebSocket(session) => Some(session),
+        }
+    }
+
+    /// Whether a request is waited for, or for the rest of one.
+    pub fn is_request(&self) -> bool {
+        matches!(self, Self::Http(exchange) if !exchange.is_ended())
+    }
+
+    /// Whether a request has begun that is not complete.
+    pub fn has_partial_request(&self) -> bool {
+        matches!(self, Self::Http(exchange) if exchange.has_partial_request())
+    }
+
+    /// Whether messages flow, and no close has been asked for.
+    pub fn is_open(&self) -> bool {
+        self.session().is_some_and(Session::is_open)
+    }
+
+    /// Whether we wait for the peer's close frame, or for the end of a frame of its own that ours
+    /// must not interrupt: either may never come.
+    pub fn is_closing(&self) -> bool {
+        self.session().is_some_and(Session::is_closing)
+    }
+
+    /// Whether nothing the peer sends matters any more.
+    pub fn is_ended(&self) -> bool {
+        match self {
+            Self::Http(exchange) => exchange.is_ended(),
+            Self::WebSocket(session) => session.is_ended(),
+        }
+    }
+
+    /// Bytes of requests and messages in pieces and of what inflates compressed ones; see
+    /// [`Session::held_bytes`].
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Http(exchange) => exchange.held_bytes(),
+            Self::WebSocket(session) => session.held_bytes(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
