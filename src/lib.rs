@@ -86,6 +86,9 @@
 //!
 //! # Broadcast
 //!
+//! A connection may join any number of topics, and publish to any: subscriptions are lists of twelve
+//! bytes an entry beside the connections, so that one without costs nothing (`hub/topics`).
+//!
 //! A message is encoded once. On its own shard it is joined with whatever else was published to
 //! the topic since its last delivery; other shards read it from the publisher's broadcast ring,
 //! each at its own cursor ([`hub::ring`]), and are woken by `MSG_RING` if they sleep

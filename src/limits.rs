@@ -111,6 +111,9 @@ pub const MESSAGE_IDLE_TIMEOUT: Bound<Duration, Option<Duration>> =
 pub const MESSAGE_TIMEOUT: Bound<Duration, Option<Duration>> =
     Bound { default: Some(seconds(300)), least: seconds(1), most: hours(12) };
 
+/// Topics that one connection may have joined at the same time.
+pub const SUBSCRIPTIONS_MOST: usize = 128;
+
 /// Bytes queued for one connection.
 pub const BACKLOG_BYTES: Bound<usize> =
     Bound { default: MIB as usize, least: 4 * KIB as usize, most: 4 * GIB as usize };

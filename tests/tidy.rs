@@ -205,7 +205,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("session", &["config", "wire"]),
     ("connection", &["config", "http", "session", "wire"]),
     ("stats", &["config", "wire", "http", "session"]),
-    ("hub", &["config", "wire"]),
+    ("hub", &["config", "limits", "wire"]),
     ("io", &["config", "limits", "wire"]),
     (
         "shard",

@@ -78,12 +78,17 @@ impl Interest {
 
     /// Counts a topic that got its first member on this shard.
     pub fn add(&mut self, topic: &str) -> InterestSlot {
-        let slot = self.table.hasher.hash_one(topic) as usize % self.own.len();
-        self.own[slot] += 1;
+        let InterestSlot(slot) = self.slot_of(topic);
+        self.own[slot as usize] += 1;
         // Release, partner: the Acquire load in `is_wanted_elsewhere`. What orders the two is the
         // way of the upgrade's answer and of the message it brings about, through the kernel.
-        self.table.slots[slot].fetch_add(1, Ordering::Release);
-        InterestSlot(slot as u32)
+        self.table.slots[slot as usize].fetch_add(1, Ordering::Release);
+        InterestSlot(slot)
+    }
+
+    /// Where a topic is counted, whether or not it has a member here.
+    pub fn slot_of(&self, topic: &str) -> InterestSlot {
+        InterestSlot((self.table.hasher.hash_one(topic) as usize % self.own.len()) as u32)
     }
 
     /// Takes back the count of a topic that has lost its last member on this shard.

@@ -1,17 +1,23 @@
 //! The topics of one shard: who listens, and what has been published since the last delivery.
 //!
+//! A connection may join any number of topics, up to a limit, and publish to any, joined or not.
 //! Everything published to a topic between two deliveries is joined into runs of frames, so that a
 //! subscriber gets one send for a burst. A delivery to many members takes several ticks, a
-//! [`Round`]; what is published meanwhile waits for the next. Joining and leaving cost O(1):
-//! members lie in a dense list and know their place in it.
+//! [`Round`]; what is published meanwhile waits for the next. Joining and leaving take the same
+//! time however many members a topic has: members lie in a dense list and know their place in it.
+
+mod subscriptions;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
+use thiserror::Error;
 
 use super::interest::{Fullness, Interest, InterestSlot};
 use super::run::Run;
+use crate::limits::SUBSCRIPTIONS_MOST;
+use subscriptions::{Number, Subscriptions};
 
 /// One message on its way to the subscribers of a topic.
 #[derive(Clone, Debug)]
@@ -22,16 +28,14 @@ pub struct Publication {
     pub frame: Arc<Vec<u8>>,
 }
 
-/// Where a message goes that was published.
-#[derive(Clone, Debug)]
-pub enum Published {
-    /// Its publisher belongs to no topic.
-    Nowhere,
-    /// To members of this shard alone.
-    Here,
-    /// To members of other shards as well, who need this.
-    Everywhere(Publication),
-}
+/// Names a topic of this shard for as long as a member that it was asked of has joined it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicId(u32);
+
+/// The connection has joined [`SUBSCRIPTIONS_MOST`] topics already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a connection joins {SUBSCRIPTIONS_MOST} topics at most")]
+pub struct TooManySubscriptions;
 
 #[derive(Debug)]
 struct Topic {
@@ -39,6 +43,8 @@ struct Topic {
     /// Tells it from those that had its place before.
     serial: u64,
     members: Vec<u32>,
+    /// Their subscriptions, in the same order.
+    subscriptions: Vec<Number>,
     /// What is being delivered, to members one after the other.
     round: Option<Box<Round>>,
     /// What has been published since.
@@ -61,19 +67,12 @@ struct Round {
     end: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Membership {
-    topic: u32,
-    place: u32,
-    exclude_self: bool,
-}
-
 /// The topics of one shard. Members are named by their connection's index.
 #[derive(Debug)]
 pub struct Topics {
     by_name: HashMap<Arc<str>, u32>,
     topics: Slab<Topic>,
-    memberships: Vec<Option<Membership>>,
+    subscriptions: Subscriptions,
     next_serial: u64,
     /// Topics with something pending and their serial numbers, those that wait longest first.
     dirty: VecDeque<(u32, u64)>,
@@ -88,7 +87,7 @@ impl Topics {
         Self {
             by_name: HashMap::new(),
             topics: Slab::new(),
-            memberships: Vec::new(),
+            subscriptions: Subscriptions::new(),
             next_serial: 0,
             dirty: VecDeque::new(),
             pending_bytes: 0,
@@ -101,17 +100,30 @@ impl Topics {
         self.pending_bytes
     }
 
-    /// How full the topic of `member` is, here or on another shard.
-    pub fn fullness(&self, member: u32) -> Fullness {
-        self.topic_of(member).map_or(Fullness::HasRoom, |topic| {
+    /// The topics that `member` has joined, the latest first.
+    pub fn of(&self, member: u32) -> impl Iterator<Item = TopicId> {
+        self.subscriptions.of(member).map(|(_, topic)| TopicId(topic))
+    }
+
+    /// How full a topic is, here or on another shard.
+    pub fn fullness(&self, TopicId(topic): TopicId) -> Fullness {
+        self.topics.get(topic as usize).map_or(Fullness::HasRoom, |topic| {
             let here = self.fullness_of(topic);
             here.max(self.interest.fullness_elsewhere(topic.interest))
         })
     }
 
-    /// Whether the topic of `member` is full on another shard, and not here.
-    pub fn is_full_elsewhere_alone(&self, member: u32) -> bool {
-        self.topic_of(member).is_some_and(|topic| {
+    /// The same of the topic `name`, whether or not it has a member here.
+    pub fn fullness_by_name(&self, name: &str) -> Fullness {
+        match self.by_name.get(name) {
+            Some(&topic) => self.fullness(TopicId(topic)),
+            None => self.interest.fullness_elsewhere(self.interest.slot_of(name)),
+        }
+    }
+
+    /// Whether a topic is full on another shard, and not here.
+    pub fn is_full_elsewhere_alone(&self, TopicId(topic): TopicId) -> bool {
+        self.topics.get(topic as usize).is_some_and(|topic| {
             self.fullness_of(topic) == Fullness::HasRoom
                 && self.interest.fullness_elsewhere(topic.interest) > Fullness::HasRoom
         })
@@ -130,59 +142,75 @@ impl Topics {
         }
     }
 
-    fn topic_of(&self, member: u32) -> Option<&Topic> {
-        let membership = self.memberships.get(member as usize).copied().flatten();
-        membership.map(|Membership { topic, .. }| &self.topics[topic as usize])
-    }
-
-    /// Makes `member` a subscriber of the topic `name`, leaving its former one.
-    pub fn join(&mut self, member: u32, name: &str, exclude_self: bool) {
-        self.leave(member);
-        let topic = match self.by_name.get(name) {
-            Some(&topic) => topic,
-            None => {
-                let name: Arc<str> = name.into();
-                self.next_serial += 1;
-                let topic = self.topics.insert(Topic {
-                    interest: self.interest.add(&name),
-                    name: name.clone(),
-                    serial: self.next_serial,
-                    members: Vec::new(),
-                    round: None,
-                    pending: Vec::new(),
-                    pending_bytes: 0,
-                    fullness: Fullness::HasRoom,
-                }) as u32;
-                self.by_name.insert(name, topic);
-                topic
-            }
-        };
+    /// Makes `member` a subscriber of the topic `name`; with `exclude_self` it does not get what it
+    /// publishes there itself. One that has joined already only changes that.
+    ///
+    /// # Errors
+    /// It has joined as many others as it may.
+    pub fn join(
+        &mut self,
+        member: u32,
+        name: &str,
+        exclude_self: bool,
+    ) -> Result<TopicId, TooManySubscriptions> {
+        let topic = self.by_name.get(name).copied();
+        let joined = topic.and_then(|topic| Some((topic, self.subscription(member, topic)?)));
+        if let Some((topic, number)) = joined {
+            self.subscriptions.set_excludes_self(number, exclude_self);
+            return Ok(TopicId(topic));
+        }
+        if self.subscriptions.of(member).count() >= SUBSCRIPTIONS_MOST {
+            return Err(TooManySubscriptions);
+        }
+        let topic = topic.unwrap_or_else(|| self.begin(name));
         let joined = &mut self.topics[topic as usize];
         // What a former member of this number left out does not concern this one.
         joined.pending.iter_mut().for_each(|run| run.forget(member));
-        let place = joined.members.len() as u32;
+        let number = self.subscriptions.add(member, topic, joined.members.len() as u32);
+        self.subscriptions.set_excludes_self(number, exclude_self);
         joined.members.push(member);
-        let index = member as usize;
-        if index >= self.memberships.len() {
-            self.memberships.resize(index + 1, None);
-        }
-        self.memberships[index] = Some(Membership { topic, place, exclude_self });
+        joined.subscriptions.push(number);
+        Ok(TopicId(topic))
     }
 
-    /// Ends the subscription of `member`, if it has one; an empty topic is forgotten.
-    pub fn leave(&mut self, member: u32) {
-        let Some(Membership { topic, place, .. }) =
-            self.memberships.get_mut(member as usize).and_then(Option::take)
-        else {
-            return;
-        };
-        let memberships = &mut self.memberships;
+    /// A topic that gets its first member.
+    fn begin(&mut self, name: &str) -> u32 {
+        let name: Arc<str> = name.into();
+        self.next_serial += 1;
+        let topic = self.topics.insert(Topic {
+            interest: self.interest.add(&name),
+            name: name.clone(),
+            serial: self.next_serial,
+            members: Vec::new(),
+            subscriptions: Vec::new(),
+            round: None,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            fullness: Fullness::HasRoom,
+        }) as u32;
+        self.by_name.insert(name, topic);
+        topic
+    }
+
+    /// Ends the subscription of `member` to a topic, if it has one; an empty topic is forgotten.
+    pub fn leave(&mut self, member: u32, TopicId(topic): TopicId) {
+        if let Some(number) = self.subscription(member, topic) {
+            self.end_subscription(member, number, topic);
+        }
+    }
+
+    /// Ends all subscriptions of `member`.
+    pub fn leave_all(&mut self, member: u32) {
+        loop {
+            let Some((number, topic)) = self.subscriptions.of(member).next() else { return };
+            self.end_subscription(member, number, topic);
+        }
+    }
+
+    fn end_subscription(&mut self, member: u32, number: Number, topic: u32) {
+        let place = self.subscriptions.remove(member, number);
         let left = &mut self.topics[topic as usize];
-        left.remove(place, |moved, place| {
-            if let Some(membership) = &mut memberships[moved as usize] {
-                membership.place = place;
-            }
-        });
+        left.remove(place, |moved, place| self.subscriptions.set_place(moved, place));
         if left.members.is_empty() {
             let topic = self.topics.remove(topic as usize);
             self.by_name.remove(&topic.name);
@@ -192,20 +220,41 @@ impl Topics {
         }
     }
 
-    /// Publishes a frame of `member` to its topic, if it has one, and returns what other shards
-    /// need of it: nothing where none of them has a member.
-    pub fn publish(&mut self, member: u32, frame: Vec<u8>) -> Published {
-        let membership = self.memberships.get(member as usize).copied().flatten();
-        let Some(Membership { topic, exclude_self, .. }) = membership else {
-            return Published::Nowhere;
-        };
+    /// The subscription of `member` to a topic, if it has joined that.
+    fn subscription(&self, member: u32, topic: u32) -> Option<Number> {
+        let mut subscriptions = self.subscriptions.of(member);
+        subscriptions.find(|(_, joined)| *joined == topic).map(|(number, _)| number)
+    }
+
+    /// Publishes a frame to a topic, and returns what other shards need of it: nothing where none
+    /// of them has a member. A `publisher` that has joined it with `exclude_self` is left out.
+    pub fn publish(
+        &mut self,
+        TopicId(topic): TopicId,
+        publisher: Option<u32>,
+        frame: Vec<u8>,
+    ) -> Option<Publication> {
+        let skip = publisher.filter(|&publisher| {
+            let subscription = self.subscription(publisher, topic);
+            subscription.is_some_and(|number| self.subscriptions.excludes_self(number))
+        });
         let frame = Arc::new(frame);
-        self.append(topic, &frame, exclude_self.then_some(member));
-        let Topic { name, interest, .. } = &self.topics[topic as usize];
-        match self.interest.is_wanted_elsewhere(*interest) {
-            true => Published::Everywhere(Publication { topic: name.clone(), frame }),
-            false => Published::Here,
+        let Topic { name, interest, .. } = self.topics.get(topic as usize)?;
+        let publication = self
+            .interest
+            .is_wanted_elsewhere(*interest)
+            .then(|| Publication { topic: name.clone(), frame: frame.clone() });
+        self.append(topic, &frame, skip);
+        publication
+    }
+
+    /// The same by the topic's name, which need not have a member here.
+    pub fn publish_by_name(&mut self, name: &str, frame: Vec<u8>) -> Option<Publication> {
+        if let Some(&topic) = self.by_name.get(name) {
+            return self.publish(TopicId(topic), None, frame);
         }
+        let is_wanted = self.interest.is_wanted_elsewhere(self.interest.slot_of(name));
+        is_wanted.then(|| Publication { topic: name.into(), frame: Arc::new(frame) })
     }
 
     /// Takes a publication of another shard.
@@ -324,20 +373,22 @@ impl Topic {
 
     /// Takes out the member at `place`, and tells of each that takes another place: those who have
     /// been served in a round, those who have not, and those who came later stay what they are.
-    fn remove(&mut self, mut place: u32, mut moved: impl FnMut(u32, u32)) {
+    fn remove(&mut self, mut place: u32, mut moved: impl FnMut(Number, u32)) {
         if let Some(round) = &mut self.round {
             for boundary in [&mut round.next, &mut round.end] {
                 if place < *boundary {
                     *boundary -= 1;
                     self.members.swap(place as usize, *boundary as usize);
-                    moved(self.members[place as usize], place);
+                    self.subscriptions.swap(place as usize, *boundary as usize);
+                    moved(self.subscriptions[place as usize], place);
                     place = *boundary;
                 }
             }
         }
         self.members.swap_remove(place as usize);
-        if let Some(&member) = self.members.get(place as usize) {
-            moved(member, place);
+        self.subscriptions.swap_remove(place as usize);
+        if let Some(&number) = self.subscriptions.get(place as usize) {
+            moved(number, place);
         }
     }
 }

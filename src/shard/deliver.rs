@@ -7,7 +7,7 @@ use super::timers::Tick;
 use crate::config::{CompressionMode, SlowConsumer};
 use crate::hub::Message;
 use crate::hub::run::{Run, Share, latest};
-use crate::hub::topics::Published;
+use crate::hub::topics::{Publication, TopicId};
 use crate::io::{Io, Key, SEND_BYTES_MAX, Segment};
 use crate::session::Session;
 use crate::stats::ShardStats;
@@ -41,15 +41,33 @@ impl Generation {
 }
 
 impl<I: Io> Shard<I> {
-    /// Publishes a frame of `key`: to this shard at the end of the tick, to the others by the ring.
+    /// The topic of a connection of `/broadcast`, which has joined no other.
+    pub(super) fn broadcast_topic(&self, key: Key) -> Option<TopicId> {
+        self.topics.of(key.index).next()
+    }
+
+    /// Publishes a frame of a connection to its topic: to this shard at the end of the tick, to the
+    /// others by the ring.
     pub(super) fn publish(&mut self, key: Key, frame: Vec<u8>) {
-        match self.topics.publish(key.index, frame) {
-            Published::Nowhere => return,
-            Published::Here => {}
-            Published::Everywhere(publication) => {
-                self.overflow.push_back(publication);
-                self.drain_overflow();
-            }
+        let Some(topic) = self.broadcast_topic(key) else { return };
+        let publication = self.topics.publish(topic, Some(key.index), frame);
+        self.pass_on(publication);
+    }
+
+    /// Publishes a frame to the topic `name`, which need not have a member anywhere. Whoever wants
+    /// it bounded looks first whether [`Topics::fullness_by_name`] allows it.
+    ///
+    /// [`Topics::fullness_by_name`]: crate::hub::topics::Topics::fullness_by_name
+    pub fn publish_by_name(&mut self, name: &str, frame: Vec<u8>) {
+        let publication = self.topics.publish_by_name(name, frame);
+        self.pass_on(publication);
+    }
+
+    /// Gives the other shards what they need of something published.
+    fn pass_on(&mut self, publication: Option<Publication>) {
+        if let Some(publication) = publication {
+            self.overflow.push_back(publication);
+            self.drain_overflow();
         }
         self.stats().broadcasts.add(1);
     }

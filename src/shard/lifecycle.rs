@@ -237,7 +237,7 @@ impl<I: Io> Shard<I> {
             && connection.flags.contains(Flags::SUBSCRIBED)
         {
             connection.flags.remove(Flags::SUBSCRIBED);
-            self.topics.leave(key.index);
+            self.topics.leave_all(key.index);
         }
     }
 

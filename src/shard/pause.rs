@@ -35,7 +35,8 @@ impl<I: Io> Shard<I> {
             // Whoever sends little adds little, and is held up later than those who send much.
             let is_heavy = connection.flags.contains(Flags::HEAVY);
             let too_full = if is_heavy { Fullness::Full } else { Fullness::VeryFull };
-            (self.topics.fullness(key.index) >= too_full).then_some(Flags::AWAITS_TURN)
+            let topic = self.broadcast_topic(key)?;
+            (self.topics.fullness(topic) >= too_full).then_some(Flags::AWAITS_TURN)
         }
     }
 
@@ -73,7 +74,10 @@ impl<I: Io> Shard<I> {
             }
             Flags::AWAITS_TURN => {
                 self.waiting_for_turn.push(key, is_heavy);
-                let is_held_back = is_heavy && self.topics.is_full_elsewhere_alone(key.index);
+                let is_held_back = is_heavy
+                    && self
+                        .broadcast_topic(key)
+                        .is_some_and(|topic| self.topics.is_full_elsewhere_alone(topic));
                 self.held_back += usize::from(is_held_back);
                 stats.turns_deferred.add(1);
             }

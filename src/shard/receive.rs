@@ -246,7 +246,8 @@ impl<I: Io> Shard<I> {
         connection.last_active = self.served;
         if let Route::Broadcast { topic, exclude_self } = route {
             connection.flags.insert(Flags::SUBSCRIBED);
-            self.topics.join(key.index, &topic, exclude_self);
+            let joined = self.topics.join(key.index, &topic, exclude_self);
+            debug_assert!(joined.is_ok(), "a connection of /broadcast joins one topic");
         }
         let lifetime = self.shared.config.limits.lifetime;
         self.lifetimes.set(key.index, lifetime.map(|lifetime| self.now + ticks_in(lifetime)));

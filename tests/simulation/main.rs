@@ -17,6 +17,7 @@ mod memory;
 mod network;
 mod plan;
 mod progress;
+mod publishing;
 mod regressions;
 mod settings;
 mod story;

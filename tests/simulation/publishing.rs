@@ -1,0 +1,40 @@
+//! What a server publishes itself, by the name of a topic: it reaches every member on every shard.
+
+use crate::decoder::Item;
+use crate::frames::TEXT;
+use crate::story::Story;
+
+/// A server's frame.
+fn frame(payload: &[u8]) -> Vec<u8> {
+    [&[0x80 | TEXT, payload.len() as u8], payload].concat()
+}
+
+fn message(payload: &[u8]) -> Item {
+    Item::Message { opcode: TEXT, payload: payload.to_vec() }
+}
+
+/// Members here, there, on both shards and nowhere; more than the broadcast ring has room for.
+#[test]
+fn a_name_suffices_to_publish() {
+    let mut story = Story::new(2, |_, _| {});
+    let (here, mut here_reads) = story.open(0, "/broadcast/here");
+    let (there, mut there_reads) = story.open(1, "/broadcast/there");
+    let mut both =
+        [0, 1].map(|shard| (shard, story.open(shard, "/broadcast/both?exclude_self=true")));
+    for number in [&b"1"[..], b"2", b"3", b"4", b"5"] {
+        for topic in ["here", "there", "both", "nowhere"] {
+            story.shards[0].publish_by_name(topic, frame(number));
+        }
+    }
+    for _ in 0..10 {
+        story.settle(0);
+        story.settle(1);
+    }
+    let expected = [&b"1"[..], b"2", b"3", b"4", b"5"].map(message);
+    assert_eq!(story.read(here, &mut here_reads), expected);
+    assert_eq!(story.read(there, &mut there_reads), expected);
+    for (shard, (socket, decoder)) in &mut both {
+        assert_eq!(story.read(*socket, decoder), expected, "on shard {shard}");
+    }
+    assert_eq!((story.counter("broadcasts"), story.counter("deliveries")), (20, 20));
+}
