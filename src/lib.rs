@@ -123,7 +123,8 @@
 //!   the ring, tests plug in a simulated kernel.
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
 //!   frames, compression.
-//! * [`http`]: requests to decisions: routes, refusals, the upgrade.
+//! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
+//!   are published by POST.
 //! * [`session`]: the state machine of one WebSocket, without socket and clock.
 //! * [`connection`]: what one connection speaks at the moment: requests, then a WebSocket.
 //! * [`hub`]: topics of a shard, rings between shards.

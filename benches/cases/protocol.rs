@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::hint::black_box;
 
 use ringwire::config::Config;
-use ringwire::http::{Policy, Serving, answer};
+use ringwire::http::{Conditions, Exchange, Policy, Serving};
 use ringwire::session::{Budget, Mode, Output, Rules, Session};
 use ringwire::wire::deflate::codec::{Codec, Settings};
 use ringwire::wire::header::{HEADER_BYTES_MAX, Header, OpCode};
@@ -54,8 +54,14 @@ fn handshake(name: &str, request: &'static str) -> Case {
     Case::new(name, 1, move || {
         let policy = policy();
         Box::new(move || {
-            let stats = String::new;
-            black_box(answer(black_box(request.as_bytes()), &policy, Serving::Open, &stats));
+            let conditions = Conditions {
+                policy: &policy,
+                serving: Serving::Open,
+                may_publish: &|_| true,
+                stats: &String::new,
+            };
+            let mut exchange = Exchange::default();
+            black_box(exchange.receive(black_box(request.as_bytes()), &conditions));
         })
     })
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use ringwire::http::{Answer, Policy, Serving, answer};
+use ringwire::http::{Answer, Conditions, Exchange, Policy, Serving};
 use ringwire::io::{BufferSlice, Errno, Event, Io, Key, Outgoing, Ring, Segment, Slot};
 use slab::Slab;
 
@@ -115,11 +115,16 @@ impl Reactor {
         let Some(request) = &mut connection.request else { return };
         request.extend_from_slice(self.ring.bytes(&slice));
         self.ring.release(slice);
-        let (consumed, response) = match answer(request, &self.policy, Serving::Open, &String::new)
-        {
+        let conditions = Conditions {
+            policy: &self.policy,
+            serving: Serving::Open,
+            may_publish: &|_| false,
+            stats: &String::new,
+        };
+        let (consumed, response) = match Exchange::default().receive(request, &conditions) {
             Answer::Incomplete => return,
             Answer::Upgrade { consumed, response, .. } => (consumed, response),
-            Answer::Respond { .. } => return self.doom(key),
+            _ => return self.doom(key),
         };
         let early_bytes = request.len() - consumed;
         connection.request = None;

@@ -11,7 +11,7 @@
 
 mod requests;
 
-use crate::http::{Exchange, Policy, Refusal, Route, Serving, timeout_response};
+use crate::http::{Conditions, Exchange, Publication, Refusal, Route, timeout_response};
 use crate::session::{self, Piece, Session};
 use crate::wire::close::CloseCode;
 
@@ -19,12 +19,8 @@ use crate::wire::close::CloseCode;
 pub struct Rules<'a> {
     /// What decides about frames.
     pub session: session::Rules<'a>,
-    /// Decisions about requests.
-    pub policy: &'a Policy,
-    /// Whether upgrades are welcome.
-    pub serving: Serving,
-    /// Renders the counters for `/stats`.
-    pub stats: &'a dyn Fn() -> String,
+    /// What decides about requests.
+    pub http: Conditions<'a>,
 }
 
 /// What a connection wants done. Reused from call to call: drained by the caller after each.
@@ -36,6 +32,8 @@ pub struct Output {
     pub upgraded: Option<Route>,
     /// A request was refused.
     pub refused: Option<Refusal>,
+    /// Messages that requests have brought.
+    pub posted: Vec<Publication>,
 }
 
 /// The protocol that a connection speaks.
@@ -123,6 +121,28 @@ impl Stage {
     /// Whether a request has begun that is not complete.
     pub fn has_partial_request(&self) -> bool {
         matches!(self, Self::Http(exchange) if exchange.has_partial_request())
+    }
+
+    /// Whether the body of a message is being received, or waits to be published.
+    pub fn has_upload(&self) -> bool {
+        matches!(self, Self::Http(exchange) if exchange.has_upload())
+    }
+
+    /// The topic of a message that was received by a request and waits to be published.
+    pub fn blocked_topic(&self) -> Option<&str> {
+        match self {
+            Self::Http(exchange) => exchange.blocked_topic(),
+            Self::WebSocket(_) => None,
+        }
+    }
+
+    /// Whether there is something to go on with that needs no input: a message that takes several
+    /// ticks, or one that waits to be published.
+    pub fn can_go_on(&self) -> bool {
+        match self {
+            Self::Http(exchange) => exchange.blocked_topic().is_some(),
+            Self::WebSocket(session) => session.is_recoding(),
+        }
     }
 
     /// Whether messages flow, and no close has been asked for.

@@ -12,37 +12,56 @@ pub(super) fn receive(
     rules: &Rules<'_>,
     output: &mut Output,
 ) -> (usize, Option<Session>) {
-    let mut consumed = 0;
-    while consumed < input.len() && !exchange.is_ended() {
+    let mut at = 0;
+    let mut is_blocked = exchange.blocked_topic().is_some();
+    while (at < input.len() || is_blocked) && !exchange.is_ended() {
         if output.session.pieces.len() >= ANSWERS_MAX || !rules.session.may_begin {
             output.session.paused = Some(Pause::Room);
-            return (consumed, None);
+            return (at, None);
         }
         let budget = rules.session.budget;
         if budget.is_spent() {
             output.session.paused = Some(Pause::Turn);
-            return (consumed, None);
+            return (at, None);
         }
-        budget.spend(REQUEST_COST);
-        match exchange.receive(&input[consumed..], rules.policy, rules.serving, rules.stats) {
-            Answer::Incomplete => break,
-            Answer::Upgrade { consumed: head, route, response, compression } => {
+        let part = part(exchange, &input[at..]);
+        let was_upload = exchange.has_upload();
+        budget.spend(if was_upload { part.len() } else { REQUEST_COST });
+        is_blocked = false;
+        match exchange.receive(part, &rules.http) {
+            Answer::Incomplete => {
+                output.session.message_began |= exchange.has_upload() && !was_upload;
+                at += part.len();
+            }
+            Answer::Blocked { consumed } => {
+                output.session.paused = Some(Pause::Room);
+                return (at + consumed, None);
+            }
+            Answer::Continue { consumed, response } => {
+                at += consumed;
+                output.session.message_began = true;
+                output.session.pieces.push(Piece::Response(response));
+            }
+            Answer::Publish { consumed, publication, response, keep_alive } => {
+                at += consumed;
+                budget.spend(REQUEST_COST);
+                output.session.messages += 1;
+                output.posted.push(publication);
+                answer(exchange, response, keep_alive, output);
+            }
+            Answer::Upgrade { consumed, route, response, compression } => {
                 let mode = match route {
                     Route::Echo => Mode::Echo,
                     Route::Broadcast { .. } => Mode::Broadcast,
                 };
                 output.upgraded = Some(route);
                 output.session.pieces.push(Piece::Response(response));
-                return (consumed + head, Some(Session::new(mode, compression)));
+                return (at + consumed, Some(Session::new(mode, compression)));
             }
-            Answer::Respond { consumed: head, response, keep_alive, refusal } => {
-                consumed += head;
+            Answer::Respond { consumed, response, keep_alive, refusal } => {
+                at += consumed;
                 output.refused = refusal.or(output.refused);
-                output.session.pieces.push(Piece::Response(response));
-                if !keep_alive {
-                    exchange.end();
-                    output.session.finish = true;
-                }
+                answer(exchange, response, keep_alive, output);
             }
         }
     }
@@ -50,7 +69,26 @@ pub(super) fn receive(
     (input.len(), None)
 }
 
+fn answer(exchange: &mut Exchange, response: Vec<u8>, keep_alive: bool, output: &mut Output) {
+    output.session.pieces.push(Piece::Response(response));
+    if !keep_alive {
+        exchange.end();
+        output.session.finish = true;
+    }
+}
+
+/// What is taken at once of the input: little of a body in chunks, of which each costs time
+/// however short it is.
+fn part<'i>(exchange: &Exchange, input: &'i [u8]) -> &'i [u8] {
+    match exchange.is_chunked() {
+        true => &input[..input.len().min(CHUNKED_BYTES)],
+        false => input,
+    }
+}
+
 /// Pipelined requests answered before the peer has to read some of the answers.
 const ANSWERS_MAX: usize = 16;
 /// Units of a budget that a request and its answer take.
 const REQUEST_COST: usize = 16 << 10;
+/// Bytes of a chunked body that are taken at once: some hundred chunks at the most.
+const CHUNKED_BYTES: usize = 4096;

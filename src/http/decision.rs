@@ -2,6 +2,7 @@
 
 use super::handshake;
 use super::page;
+use super::publish::Upload;
 use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
 use super::response::Response;
@@ -19,6 +20,8 @@ pub(super) enum Decision {
         compression: Option<Agreement>,
     },
     Serve(Response),
+    /// The body of a message is to be received.
+    Receive(Upload),
 }
 
 /// Decides in the order in which a person looks for a mistake: path, host, method, protocol,
@@ -35,9 +38,19 @@ pub(super) fn decide(
     if target != Target::Health {
         check_host(host, policy)?;
     }
-    if head.method == Method::Other {
-        let detail = "Only GET and HEAD are allowed here.";
-        return Err(Refused::new(Refusal::MethodNotAllowed, detail));
+    match (&target, head.method) {
+        (_, Method::Get | Method::Head) => {}
+        (Target::WebSocket(Endpoint::Broadcast(topic)), Method::Post) => {
+            let upload = Upload::accept(head, topic.clone(), host, policy, serving)?;
+            return Ok(Decision::Receive(upload));
+        }
+        (Target::WebSocket(Endpoint::Broadcast(_)), Method::Other) => {
+            let detail = "Only GET, HEAD and POST are allowed here.";
+            return Err(Refused::method(detail, "GET, HEAD, POST"));
+        }
+        (_, Method::Post | Method::Other) => {
+            return Err(Refused::method("Only GET and HEAD are allowed here.", "GET, HEAD"));
+        }
     }
     // An HTTP/1.0 client cannot switch protocols, so its Upgrade is ignored (RFC 9110 section 7.8).
     let upgrades = head.upgrade_websocket && head.http_11 && head.method == Method::Get;
@@ -55,13 +68,9 @@ pub(super) fn decide(
     };
     let route = endpoint.route(query, policy.root)?;
     let (response, compression) = handshake::accept(head, host, policy, &route)?;
-    match serving {
-        Serving::Open => Ok(Decision::Upgrade { route, response, compression }),
-        Serving::Full => Err(Refused::new(Refusal::Full, "The server is full.")),
-        Serving::ShortOfMemory => {
-            Err(Refused::new(Refusal::ShortOfMemory, "The server is short of memory."))
-        }
-        Serving::Draining => Err(Refused::new(Refusal::Draining, "The server is stopping.")),
+    match serving.refused() {
+        None => Ok(Decision::Upgrade { route, response, compression }),
+        Some(refused) => Err(refused),
     }
 }
 

@@ -1,6 +1,23 @@
 //! The requests of one connection, one after the other, however their bytes arrive.
 
-use super::{Answer, Policy, Serving, answer};
+use super::body::Framing;
+use super::decision::{self, Decision};
+use super::publish::{self, Upload};
+use super::refusal::{Refusal, Refused};
+use super::request::{Head, Method};
+use super::{Answer, Policy, Serving};
+
+/// What a request may find besides the settings.
+pub struct Conditions<'a> {
+    /// The settings that decide.
+    pub policy: &'a Policy,
+    /// Whether upgrades are welcome.
+    pub serving: Serving,
+    /// Whether a message for this topic may be published now, or has to wait for others.
+    pub may_publish: &'a dyn Fn(&str) -> bool,
+    /// Renders the counters for `/stats`.
+    pub stats: &'a dyn Fn() -> String,
+}
 
 /// Where a connection is among its requests; owns nothing between two of them.
 #[derive(Debug, Default)]
@@ -12,47 +29,22 @@ pub struct Exchange {
 
 /// What there is of an incomplete request; boxed, because an idle connection has none.
 #[derive(Debug)]
-struct Partial {
-    head: Vec<u8>,
+enum Partial {
+    Head(Vec<u8>),
+    Body(Upload),
 }
 
 impl Exchange {
     /// Takes bytes from the start of `input`: all of them when the answer is
-    /// [`Answer::Incomplete`], else those that it says.
-    pub fn receive(
-        &mut self,
-        input: &[u8],
-        policy: &Policy,
-        serving: Serving,
-        stats: &dyn Fn() -> String,
-    ) -> Answer {
+    /// [`Answer::Incomplete`], none when it is [`Answer::Blocked`], else those that it says. Every
+    /// input gets an answer, and how the bytes were split on their way does not change it.
+    pub fn receive(&mut self, input: &[u8], conditions: &Conditions<'_>) -> Answer {
         debug_assert!(!self.is_ended, "nobody asks any more");
-        let Some(mut partial) = self.partial.take() else {
-            let answer = answer(input, policy, serving, stats);
-            if answer == Answer::Incomplete {
-                self.partial = Some(Box::new(Partial { head: input.to_vec() }));
-            }
-            return answer;
-        };
-        let head = &mut partial.head;
-        let carried = head.len();
-        let room = policy.request_head_bytes.saturating_sub(carried);
-        let fresh = &input[..room.min(input.len())];
-        head.extend_from_slice(fresh);
-        // A head ends with a line, so only a line's end, or the limit, makes it worth another look.
-        let is_worth_a_look = fresh.contains(&b'\n') || head.len() >= policy.request_head_bytes;
-        let mut answer = match is_worth_a_look {
-            true => answer(head, policy, serving, stats),
-            false => Answer::Incomplete,
-        };
-        match &mut answer {
-            Answer::Incomplete => self.partial = Some(partial),
-            Answer::Upgrade { consumed, .. } | Answer::Respond { consumed, .. } => {
-                debug_assert!(*consumed >= carried, "what came before was incomplete");
-                *consumed -= carried;
-            }
+        match self.partial.take().map(|partial| *partial) {
+            None => self.receive_head(Vec::new(), input, conditions),
+            Some(Partial::Head(head)) => self.receive_head(head, input, conditions),
+            Some(Partial::Body(upload)) => self.receive_body(upload, input, 0, conditions),
         }
-        answer
     }
 
     /// Ends it: whatever the peer sends from now on is of no interest.
@@ -65,13 +57,172 @@ impl Exchange {
         self.is_ended
     }
 
-    /// Whether a request has begun that is not complete.
+    /// Whether a request has begun that is not answered.
     pub fn has_partial_request(&self) -> bool {
         self.partial.is_some()
     }
 
+    /// Whether the body of a message is being received, or waits to be published.
+    pub fn has_upload(&self) -> bool {
+        self.upload().is_some()
+    }
+
+    /// The topic of a message of which all is here, and which waits to be published.
+    pub fn blocked_topic(&self) -> Option<&str> {
+        self.upload().filter(|upload| upload.body.is_complete()).map(Upload::topic)
+    }
+
+    /// Whether what comes next are chunks of a body.
+    pub fn is_chunked(&self) -> bool {
+        self.upload().is_some_and(|upload| upload.body.is_chunked())
+    }
+
     /// Bytes of memory that an incomplete request takes.
     pub fn held_bytes(&self) -> usize {
-        self.partial.as_ref().map_or(0, |partial| partial.head.capacity())
+        match self.partial.as_deref() {
+            None => 0,
+            Some(Partial::Head(head)) => head.capacity(),
+            Some(Partial::Body(upload)) => upload.body.held_bytes(),
+        }
+    }
+
+    fn upload(&self) -> Option<&Upload> {
+        match self.partial.as_deref() {
+            Some(Partial::Body(upload)) => Some(upload),
+            _ => None,
+        }
+    }
+
+    /// Goes on with the `head` of which so much has come before.
+    fn receive_head(
+        &mut self,
+        mut head: Vec<u8>,
+        input: &[u8],
+        conditions: &Conditions<'_>,
+    ) -> Answer {
+        if head.is_empty() {
+            let heading = Heading::decide(input, conditions);
+            return match heading {
+                Heading::Incomplete => self.keep_head(input.to_vec()),
+                Heading::Answered(answer) => answer,
+                Heading::Upload(upload, head_bytes) => {
+                    self.begin_body(*upload, input, head_bytes, conditions)
+                }
+            };
+        }
+        let carried = head.len();
+        let limit = conditions.policy.request_head_bytes;
+        let fresh = &input[..limit.saturating_sub(carried).min(input.len())];
+        head.extend_from_slice(fresh);
+        // A head ends with a line, so only a line's end, or the limit, makes it worth another look.
+        if !fresh.contains(&b'\n') && head.len() < limit {
+            return self.keep_head(head);
+        }
+        match Heading::decide(&head, conditions) {
+            Heading::Incomplete => self.keep_head(head),
+            Heading::Answered(answer) => answer.without(carried),
+            Heading::Upload(upload, head_bytes) => {
+                self.begin_body(*upload, input, head_bytes - carried, conditions)
+            }
+        }
+    }
+
+    fn keep_head(&mut self, head: Vec<u8>) -> Answer {
+        self.partial = Some(Box::new(Partial::Head(head)));
+        Answer::Incomplete
+    }
+
+    /// Goes on behind the head of an upload, which ends at `at`.
+    fn begin_body(
+        &mut self,
+        mut upload: Upload,
+        input: &[u8],
+        at: usize,
+        conditions: &Conditions<'_>,
+    ) -> Answer {
+        // Who has begun to send does not wait for a word.
+        let waits = std::mem::take(&mut upload.expects_continue) && at == input.len();
+        if waits && !upload.body.is_complete() {
+            self.partial = Some(Box::new(Partial::Body(upload)));
+            return Answer::Continue { consumed: at, response: CONTINUE.to_vec() };
+        }
+        self.receive_body(upload, input, at, conditions)
+    }
+
+    /// Takes the body of an upload from `at` on.
+    fn receive_body(
+        &mut self,
+        mut upload: Upload,
+        input: &[u8],
+        at: usize,
+        conditions: &Conditions<'_>,
+    ) -> Answer {
+        let consumed = match upload.body.receive(&input[at..]) {
+            Ok(bytes) => at + bytes,
+            Err(refused) => return refuse(&refused, input.len()),
+        };
+        if !upload.body.is_complete() {
+            self.partial = Some(Box::new(Partial::Body(upload)));
+            return Answer::Incomplete;
+        }
+        if !(conditions.may_publish)(upload.topic()) {
+            self.partial = Some(Box::new(Partial::Body(upload)));
+            return Answer::Blocked { consumed };
+        }
+        let keep_alive = upload.keep_alive && conditions.serving == Serving::Open;
+        match upload.finish() {
+            Ok(publication) => {
+                let response = publish::accepted().encode(keep_alive, false);
+                Answer::Publish { consumed, publication, response, keep_alive }
+            }
+            Err(refused) => refuse(&refused, input.len()),
+        }
     }
 }
+
+/// What the head of a request leads to.
+enum Heading {
+    Incomplete,
+    Answered(Answer),
+    /// A body, behind a head of so many bytes.
+    Upload(Box<Upload>, usize),
+}
+
+impl Heading {
+    /// Decides about the request at the start of `input`.
+    fn decide(input: &[u8], conditions: &Conditions<'_>) -> Self {
+        let Conditions { policy, serving, stats, .. } = *conditions;
+        let parsed = Head::parse(input, policy.request_head_bytes, policy.request_headers);
+        let (head, consumed) = match parsed {
+            Ok(Some(complete)) => complete,
+            Ok(None) => return Self::Incomplete,
+            Err(refused) => return Self::Answered(refuse(&refused, input.len())),
+        };
+        let (response, refusal) = match decision::decide(&head, policy, serving, stats) {
+            Ok(Decision::Upgrade { route, response, compression }) => {
+                let answer = Answer::Upgrade { consumed, route, response, compression };
+                return Self::Answered(answer);
+            }
+            Ok(Decision::Receive(upload)) => return Self::Upload(Box::new(upload), consumed),
+            Ok(Decision::Serve(response)) => (response, None),
+            Err(refused) => (refused.response(), Some(refused.refusal)),
+        };
+        // A server that has no room or wants to stop does not keep connections for requests that
+        // may never come; and a body that nobody reads must not be taken for the next request.
+        let keep_alive = head.keep_alive
+            && head.body == Framing::Absent
+            && serving == Serving::Open
+            && refusal.is_none_or(Refusal::allows_keep_alive);
+        let response = response.encode(keep_alive, head.method == Method::Head);
+        Self::Answered(Answer::Respond { consumed, response, keep_alive, refusal })
+    }
+}
+
+/// Refuses what cannot be understood to its end: nothing that follows is looked at.
+fn refuse(refused: &Refused, consumed: usize) -> Answer {
+    let response = refused.response().encode(false, false);
+    Answer::Respond { consumed, response, keep_alive: false, refusal: Some(refused.refusal) }
+}
+
+/// Tells a client to send its body (RFC 9110 section 15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

@@ -5,6 +5,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use sha1::{Digest, Sha1};
 
+use super::body::Framing;
 use super::policy::Policy;
 use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head, elements};
@@ -28,7 +29,7 @@ pub(super) fn accept(
     if !head.connection_upgrade {
         return bad_request("Upgrade without Connection: Upgrade; does a proxy remove it?");
     }
-    if head.has_body {
+    if head.body != Framing::Absent {
         return bad_request("A request to upgrade has no body.");
     }
     match head.version {
@@ -81,7 +82,7 @@ fn key<'a>(field: &Field<'a>) -> Result<&'a [u8], Refused> {
 
 /// Only browsers send `Origin`; what has none could have sent any. The server's own page, from the
 /// host that this request was sent to, is no foreign one.
-fn check_origin(
+pub(super) fn check_origin(
     origin: &Field<'_>,
     host: Option<Authority<'_>>,
     policy: &Policy,
@@ -131,7 +132,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Root;
+    use crate::config::Config;
 
     const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     const VERSION: &str = "Sec-WebSocket-Version: 13\r\n";
@@ -139,14 +140,9 @@ mod tests {
 
     fn policy(origins: &[&str], subprotocols: &[&str]) -> Policy {
         Policy {
-            root: Root::Echo,
-            allow_host: Vec::new(),
             allow_origin: origins.iter().map(|o| o.parse().unwrap()).collect(),
             subprotocols: subprotocols.iter().map(|p| p.parse().unwrap()).collect(),
-            subprotocol_required: false,
-            compression: None,
-            request_head_bytes: 8192,
-            request_headers: 64,
+            ..Policy::new(&Config::default())
         }
     }
 

@@ -3,32 +3,56 @@
 //! Nothing here knows a socket or a clock. The caller hands what it received to the connection's
 //! [`Exchange`] and sends the response; pipelined requests are answered one at a time, in order.
 
+mod body;
 mod decision;
 mod exchange;
 mod handshake;
 mod page;
 mod policy;
+mod publish;
 mod refusal;
 mod request;
 mod response;
 mod route;
 
-pub use exchange::Exchange;
+pub use exchange::{Conditions, Exchange};
 pub use policy::{Policy, Serving};
+pub use publish::Publication;
 pub use refusal::Refusal;
 pub use route::Route;
 
-use decision::Decision;
 use refusal::Refused;
-use request::{Head, Method};
 
 use crate::wire::deflate::negotiation::Agreement;
 
 /// What to do with the bytes received so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Receive more; never when [`Policy::request_head_bytes`] or more are there.
+    /// Receive more; never when [`Policy::request_head_bytes`] of a head or more are there.
     Incomplete,
+    /// All of a message is here, and it may not be published yet: ask again later.
+    Blocked {
+        /// Bytes of the request.
+        consumed: usize,
+    },
+    /// Send the response, and receive the body that the client keeps back until then.
+    Continue {
+        /// Bytes of the request head.
+        consumed: usize,
+        /// The 100 response.
+        response: Vec<u8>,
+    },
+    /// Publish a message, send the response and go on or close.
+    Publish {
+        /// Bytes of the request.
+        consumed: usize,
+        /// The message.
+        publication: Publication,
+        /// The whole response.
+        response: Vec<u8>,
+        /// Whether another request may follow; otherwise close after the response.
+        keep_alive: bool,
+    },
     /// Send the response and speak WebSocket from then on.
     Upgrade {
         /// Bytes of the request; those after it are frames.
@@ -54,40 +78,18 @@ pub enum Answer {
     },
 }
 
-/// Decides about the request at the start of `input`.
-///
-/// `stats` is called when the counters are asked for and returns them as JSON. Every input gets an
-/// answer, and how the bytes were split on their way does not change it.
-pub fn answer(
-    input: &[u8],
-    policy: &Policy,
-    serving: Serving,
-    stats: &dyn Fn() -> String,
-) -> Answer {
-    let parsed = Head::parse(input, policy.request_head_bytes, policy.request_headers);
-    let (head, consumed) = match parsed {
-        Ok(Some(complete)) => complete,
-        Ok(None) => return Answer::Incomplete,
-        Err(refused) => {
-            let response = refused.response().encode(false, false);
-            let refusal = Some(refused.refusal);
-            return Answer::Respond { consumed: input.len(), response, keep_alive: false, refusal };
+impl Answer {
+    /// The same answer without the first `bytes`, which came before.
+    fn without(mut self, bytes: usize) -> Self {
+        match &mut self {
+            Self::Upgrade { consumed, .. } | Self::Respond { consumed, .. } => {
+                debug_assert!(*consumed >= bytes, "what came before was incomplete");
+                *consumed -= bytes;
+            }
+            _ => debug_assert!(false, "only a head is kept"),
         }
-    };
-    let (response, refusal) = match decision::decide(&head, policy, serving, stats) {
-        Ok(Decision::Upgrade { route, response, compression }) => {
-            return Answer::Upgrade { consumed, route, response, compression };
-        }
-        Ok(Decision::Serve(response)) => (response, None),
-        Err(refused) => (refused.response(), Some(refused.refusal)),
-    };
-    // A server that has no room or wants to stop does not keep connections for requests that may
-    // never come.
-    let keep_alive = head.keep_alive
-        && serving == Serving::Open
-        && refusal.is_none_or(Refusal::allows_keep_alive);
-    let response = response.encode(keep_alive, head.method == Method::Head);
-    Answer::Respond { consumed, response, keep_alive, refusal }
+        self
+    }
 }
 
 /// The response to a client whose request did not arrive in time: 408, and the connection closes
@@ -100,7 +102,7 @@ pub fn timeout_response() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Root;
+    use crate::config::Config;
     use proptest::prelude::*;
 
     const UPGRADE: &str = "Host: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -108,19 +110,23 @@ mod tests {
 
     fn policy() -> Policy {
         Policy {
-            root: Root::Echo,
-            allow_host: Vec::new(),
             allow_origin: vec!["https://a.org".parse().unwrap()],
             subprotocols: vec!["chat".parse().unwrap()],
-            subprotocol_required: false,
-            compression: None,
+            message_bytes: 100,
             request_head_bytes: 1024,
             request_headers: 16,
+            ..Policy::new(&Config::default())
         }
     }
 
+    fn answer(input: &[u8], policy: &Policy, serving: Serving) -> Answer {
+        let stats = || "{\"open\":7}".to_owned();
+        let conditions = Conditions { policy, serving, may_publish: &|_| true, stats: &stats };
+        Exchange::default().receive(input, &conditions)
+    }
+
     fn ask(input: &[u8], serving: Serving) -> Answer {
-        answer(input, &policy(), serving, &|| "{\"open\":7}".to_owned())
+        answer(input, &policy(), serving)
     }
 
     /// A plain response: its text, whether the connection stays, and the refusal.
@@ -198,6 +204,7 @@ mod tests {
         check("POST /x", Refusal::NotFound, "");
         check("POST /echo", Refusal::MethodNotAllowed, "Allow: GET, HEAD\r\n");
         check("get /", Refusal::MethodNotAllowed, "Allow: GET, HEAD\r\n");
+        check("PUT /broadcast/t", Refusal::MethodNotAllowed, "Allow: GET, HEAD, POST\r\n");
         check("GET /echo", Refusal::UpgradeRequired, "Upgrade: websocket\r\n");
         check("GET /echo", Refusal::UpgradeRequired, "Connection: Upgrade, keep-alive\r\n");
         check("HEAD /broadcast/t", Refusal::UpgradeRequired, "Upgrade: websocket\r\n");
@@ -226,7 +233,7 @@ mod tests {
         let policy = Policy { allow_host: vec!["a.org".parse().unwrap()], ..policy() };
         let ask = |line: &str, host: &str| {
             let text = format!("{line}\r\n{host}\r\n");
-            match answer(text.as_bytes(), &policy, Serving::Open, &String::new) {
+            match answer(text.as_bytes(), &policy, Serving::Open) {
                 Answer::Respond { refusal, .. } => refusal,
                 other => panic!("{text}: {other:?}"),
             }
@@ -323,11 +330,13 @@ mod tests {
         ) {
             let request_headers = limit % 80;
             let policy = Policy { request_head_bytes: limit, request_headers, ..policy() };
-            match answer(&input, &policy, Serving::Open, &String::new) {
+            match answer(&input, &policy, Serving::Open) {
                 Answer::Incomplete => prop_assert!(input.len() < limit),
-                Answer::Upgrade { consumed, .. } | Answer::Respond { consumed, .. } => {
-                    prop_assert!(consumed <= input.len());
-                }
+                Answer::Blocked { consumed }
+                | Answer::Continue { consumed, .. }
+                | Answer::Publish { consumed, .. }
+                | Answer::Upgrade { consumed, .. }
+                | Answer::Respond { consumed, .. } => prop_assert!(consumed <= input.len()),
             }
         }
     }

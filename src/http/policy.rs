@@ -1,6 +1,9 @@
 //! What the listener accepts, in the form in which requests are compared with it.
 
-use crate::config::{CompressionMode, Config, HostPattern, OriginPattern, Root, Subprotocol};
+use super::refusal::{Refusal, Refused};
+use crate::config::{
+    CompressionMode, Config, HostPattern, MessageTypes, OriginPattern, Root, Subprotocol,
+};
 use crate::wire::deflate::negotiation::Terms;
 
 /// The settings that decide about a request.
@@ -19,6 +22,10 @@ pub struct Policy {
     pub subprotocol_required: bool,
     /// What offers of compression are answered with; `None` ignores them.
     pub compression: Option<Terms>,
+    /// The kinds of messages that are taken.
+    pub message_types: MessageTypes,
+    /// Most bytes of a message, and so of a body.
+    pub message_bytes: usize,
     /// Most bytes of a request head, request line included.
     pub request_head_bytes: usize,
     /// Most header fields of a request.
@@ -35,6 +42,8 @@ impl Policy {
             subprotocols: config.subprotocols.clone(),
             subprotocol_required: config.subprotocol_required,
             compression: terms(config),
+            message_types: config.message_types,
+            message_bytes: config.limits.message_bytes as usize,
             request_head_bytes: config.limits.request_head_bytes,
             request_headers: config.limits.request_headers,
         }
@@ -62,4 +71,18 @@ pub enum Serving {
     ShortOfMemory,
     /// No, the server is stopping.
     Draining,
+}
+
+impl Serving {
+    /// What is said to whoever asks for more than plain answers, unless that is welcome.
+    pub(super) fn refused(self) -> Option<Refused> {
+        match self {
+            Self::Open => None,
+            Self::Full => Some(Refused::new(Refusal::Full, "The server is full.")),
+            Self::ShortOfMemory => {
+                Some(Refused::new(Refusal::ShortOfMemory, "The server is short of memory."))
+            }
+            Self::Draining => Some(Refused::new(Refusal::Draining, "The server is stopping.")),
+        }
+    }
 }

@@ -18,12 +18,18 @@ pub enum Refusal {
     Forbidden,
     /// No such path: 404.
     NotFound,
-    /// Neither GET nor HEAD: 405 with `Allow`.
+    /// A method that the path does not have: 405 with `Allow`.
     MethodNotAllowed,
-    /// The deadline passed before the head was complete: 408.
+    /// The deadline passed before the request was complete: 408.
     Timeout,
+    /// The body has more bytes than a message may have: 413.
+    BodyTooLarge,
     /// The request line alone exceeds the limit: 414.
     UriTooLong,
+    /// The body is neither text nor binary as `Content-Type` tells, or is encoded: 415.
+    UnsupportedMediaType,
+    /// `Expect` asks for something else than `100-continue`: 417 (RFC 9110 section 10.1.1).
+    ExpectationFailed,
     /// The request is for a host that is not answered for: 421 (RFC 9110 section 15.5.20).
     Misdirected,
     /// A WebSocket route without a request to upgrade: 426 with `Upgrade` (RFC 9110 section
@@ -33,6 +39,8 @@ pub enum Refusal {
     VersionUnsupported,
     /// The head has too many bytes or fields: 431 (RFC 6585 section 5).
     HeadTooLarge,
+    /// The body has a transfer coding other than `chunked`: 501 (RFC 9112 section 6.1).
+    UnknownTransferCoding,
     /// The limit of connections is reached: 503 with `Retry-After`.
     Full,
     /// Memory is short: 503 with `Retry-After`.
@@ -43,7 +51,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::MissingHost,
         Self::BadKey,
@@ -52,11 +60,15 @@ impl Refusal {
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Timeout,
+        Self::BodyTooLarge,
         Self::UriTooLong,
+        Self::UnsupportedMediaType,
+        Self::ExpectationFailed,
         Self::Misdirected,
         Self::UpgradeRequired,
         Self::VersionUnsupported,
         Self::HeadTooLarge,
+        Self::UnknownTransferCoding,
         Self::Full,
         Self::ShortOfMemory,
         Self::Draining,
@@ -73,11 +85,15 @@ impl Refusal {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Timeout => "timeout",
+            Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::ExpectationFailed => "expectation_failed",
             Self::Misdirected => "misdirected",
             Self::UpgradeRequired => "upgrade_required",
             Self::VersionUnsupported => "version_unsupported",
             Self::HeadTooLarge => "head_too_large",
+            Self::UnknownTransferCoding => "unknown_transfer_coding",
             Self::Full => "full",
             Self::ShortOfMemory => "short_of_memory",
             Self::Draining => "draining",
@@ -92,10 +108,14 @@ impl Refusal {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
+            Self::BodyTooLarge => 413,
             Self::UriTooLong => 414,
+            Self::UnsupportedMediaType => 415,
+            Self::ExpectationFailed => 417,
             Self::Misdirected => 421,
             Self::UpgradeRequired | Self::VersionUnsupported => 426,
             Self::HeadTooLarge => 431,
+            Self::UnknownTransferCoding => 501,
             Self::Full | Self::ShortOfMemory | Self::Draining => 503,
         }
     }
@@ -103,7 +123,7 @@ impl Refusal {
     /// Whether the connection can serve the next request: after these the request was understood to
     /// its last byte.
     pub(super) const fn allows_keep_alive(self) -> bool {
-        matches!(self.status(), 403 | 404 | 405 | 421 | 426)
+        matches!(self.status(), 403 | 404 | 405 | 415 | 417 | 421 | 426)
     }
 }
 
@@ -112,18 +132,25 @@ impl Refusal {
 pub(super) struct Refused {
     pub(super) refusal: Refusal,
     pub(super) detail: &'static str,
+    /// The methods that the path has, told to whoever has used another.
+    allow: &'static str,
 }
 
 impl Refused {
     pub(super) const fn new(refusal: Refusal, detail: &'static str) -> Self {
-        Self { refusal, detail }
+        Self { refusal, detail, allow: "" }
+    }
+
+    /// A method that the path does not have; `allow` lists those that it has.
+    pub(super) const fn method(detail: &'static str, allow: &'static str) -> Self {
+        Self { refusal: Refusal::MethodNotAllowed, detail, allow }
     }
 
     pub(super) fn response(&self) -> Response {
         let text = format!("{} {}\n", self.refusal.status(), self.detail);
         let response = Response::text(self.refusal.status(), text);
         match self.refusal {
-            Refusal::MethodNotAllowed => response.header("Allow", "GET, HEAD"),
+            Refusal::MethodNotAllowed => response.header("Allow", self.allow),
             Refusal::UpgradeRequired => response.upgrade(),
             Refusal::VersionUnsupported => response.upgrade().header("Sec-WebSocket-Version", "13"),
             Refusal::Full | Refusal::ShortOfMemory | Refusal::Draining => response.retry_later(),

@@ -2,6 +2,7 @@
 
 use httparse::{EMPTY_HEADER, Error, Status};
 
+use super::body::Framing;
 use super::refusal::{Refusal, Refused};
 use crate::config::Authority;
 
@@ -14,8 +15,8 @@ pub(super) struct Head<'a> {
     pub(super) host: Option<Authority<'a>>,
     /// HTTP/1.1; otherwise 1.0.
     pub(super) http_11: bool,
-    /// Bytes of a body follow, which nobody here reads.
-    pub(super) has_body: bool,
+    /// How long the body is that follows.
+    pub(super) body: Framing,
     /// Whether the client wants the connection to stay (RFC 9112 section 9.3).
     pub(super) keep_alive: bool,
     /// `Connection` lists `upgrade`.
@@ -25,6 +26,10 @@ pub(super) struct Head<'a> {
     pub(super) version: Field<'a>,
     pub(super) key: Field<'a>,
     pub(super) origin: Field<'a>,
+    pub(super) content_type: Field<'a>,
+    /// The content is compressed or otherwise encoded.
+    pub(super) has_content_encoding: bool,
+    pub(super) expect: Field<'a>,
     /// Values of `Sec-WebSocket-Protocol`, each a list.
     pub(super) protocols: Vec<&'a [u8]>,
     /// Values of `Sec-WebSocket-Extensions`, each a list.
@@ -67,18 +72,21 @@ impl<'a> Head<'a> {
             target: request.path.unwrap_or_default(),
             host: None,
             http_11,
-            has_body: false,
+            body: Framing::Absent,
             keep_alive: http_11,
             connection_upgrade: false,
             upgrade_websocket: false,
             version: Field::Absent,
             key: Field::Absent,
             origin: Field::Absent,
+            content_type: Field::Absent,
+            has_content_encoding: false,
+            expect: Field::Absent,
             protocols: Vec::new(),
             extensions: Vec::new(),
         };
         let mut host = Field::Absent;
-        let mut length = Field::Absent;
+        let (mut length, mut coding) = (Field::Absent, Field::Absent);
         let mut close = false;
         for header in request.headers.iter() {
             let (name, value) = (header.name, header.value.trim_ascii());
@@ -104,12 +112,18 @@ impl<'a> Head<'a> {
             } else if is("Content-Length") {
                 length.add(value);
             } else if is("Transfer-Encoding") {
-                head.has_body = true;
+                coding.add(value);
+            } else if is("Content-Type") {
+                head.content_type.add(value);
+            } else if is("Content-Encoding") {
+                head.has_content_encoding |= !value.eq_ignore_ascii_case(b"identity");
+            } else if is("Expect") && http_11 {
+                head.expect.add(value);
             }
         }
         head.host = authority(&host, http_11)?;
-        head.has_body |= announces_body(&length)?;
-        head.keep_alive &= !close && !head.has_body;
+        head.body = framing(&length, &coding, http_11)?;
+        head.keep_alive &= !close;
         Ok(head)
     }
 }
@@ -119,6 +133,7 @@ impl<'a> Head<'a> {
 pub(super) enum Method {
     Get,
     Head,
+    Post,
     Other,
 }
 
@@ -128,6 +143,7 @@ impl From<&str> for Method {
         match name {
             "GET" => Self::Get,
             "HEAD" => Self::Head,
+            "POST" => Self::Post,
             _ => Self::Other,
         }
     }
@@ -176,17 +192,43 @@ fn authority<'a>(host: &Field<'a>, http_11: bool) -> Result<Option<Authority<'a>
     }
 }
 
-/// RFC 9112 section 6.3.
-fn announces_body(length: &Field<'_>) -> Result<bool, Refused> {
-    match length {
-        Field::Absent => Ok(false),
-        Field::Once(digits) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
-            Ok(digits.iter().any(|digit| *digit != b'0'))
+/// RFC 9112 sections 6.1 and 6.3: a length that is told in two ways may mean two requests to two
+/// readers.
+fn framing(length: &Field<'_>, coding: &Field<'_>, http_11: bool) -> Result<Framing, Refused> {
+    let bad_request = |detail| Err(Refused::new(Refusal::BadRequest, detail));
+    match (length, coding) {
+        (Field::Absent, Field::Absent) => Ok(Framing::Absent),
+        (_, Field::Absent) => content_length(length),
+        (_, Field::Once(_) | Field::Repeated) if !http_11 => {
+            bad_request("Transfer-Encoding is not part of HTTP/1.0.")
         }
-        Field::Once(_) | Field::Repeated => {
-            Err(Refused::new(Refusal::BadRequest, "Content-Length is not one number."))
+        (Field::Absent, Field::Once(coding)) if coding.eq_ignore_ascii_case(b"chunked") => {
+            Ok(Framing::Chunked)
         }
+        (Field::Absent, Field::Once(_) | Field::Repeated) => Err(Refused::new(
+            Refusal::UnknownTransferCoding,
+            "The only transfer coding that is understood is chunked.",
+        )),
+        _ => bad_request("Both Content-Length and Transfer-Encoding are given."),
     }
+}
+
+/// What is beyond a number's range is beyond every limit as well.
+fn content_length(length: &Field<'_>) -> Result<Framing, Refused> {
+    let digits = match length {
+        Field::Once(digits) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
+            digits
+        }
+        _ => {
+            return Err(Refused::new(Refusal::BadRequest, "Content-Length is not one number."));
+        }
+    };
+    let add =
+        |bytes: u64, digit: &u8| bytes.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    Ok(match digits.iter().fold(0, add) {
+        0 => Framing::Absent,
+        bytes => Framing::Length(bytes),
+    })
 }
 
 fn refused(error: Error) -> Refused {
@@ -259,9 +301,6 @@ mod tests {
             ("1.0", "", false),
             ("1.0", "Connection: Keep-Alive\r\n", true),
             ("1.1", "Content-Length: 00\r\n", true),
-            ("1.1", "Content-Length: 3\r\n", false),
-            ("1.1", "Content-Length: 99999999999999999999999\r\n", false),
-            ("1.1", "Transfer-Encoding: chunked\r\n", false),
         ] {
             let text = format!("GET / HTTP/{version}\r\nHost: a\r\n{connection}\r\n");
             assert_eq!(head(&text).keep_alive, expected, "{text}");
@@ -280,6 +319,34 @@ mod tests {
             ("Host: \u{e9}\r\n", Refusal::BadRequest),
         ] {
             let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+            assert_eq!(refusal(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_body_is_told_in_one_way() {
+        for (fields, expected) in [
+            ("", Framing::Absent),
+            ("Content-Length: 00\r\n", Framing::Absent),
+            ("Content-Length: 3\r\n", Framing::Length(3)),
+            ("Content-Length: 99999999999999999999999\r\n", Framing::Length(u64::MAX)),
+            ("Transfer-Encoding: Chunked\r\n", Framing::Chunked),
+        ] {
+            let text = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            assert_eq!(head(&text).body, expected, "{text}");
+        }
+        for (version, fields, expected) in [
+            ("1.1", "Transfer-Encoding: gzip, chunked", Refusal::UnknownTransferCoding),
+            ("1.1", "Transfer-Encoding: identity", Refusal::UnknownTransferCoding),
+            (
+                "1.1",
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+                Refusal::UnknownTransferCoding,
+            ),
+            ("1.1", "Transfer-Encoding: chunked\r\nContent-Length: 3", Refusal::BadRequest),
+            ("1.0", "Transfer-Encoding: chunked", Refusal::BadRequest),
+        ] {
+            let text = format!("POST / HTTP/{version}\r\nHost: a\r\n{fields}\r\n\r\n");
             assert_eq!(refusal(text.as_bytes()), expected, "{text}");
         }
     }

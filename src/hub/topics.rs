@@ -129,6 +129,14 @@ impl Topics {
         })
     }
 
+    /// The same of the topic `name`, whether or not it has a member here.
+    pub fn is_full_elsewhere_alone_by_name(&self, name: &str) -> bool {
+        match self.by_name.get(name) {
+            Some(&topic) => self.is_full_elsewhere_alone(TopicId(topic)),
+            None => self.fullness_by_name(name) > Fullness::HasRoom,
+        }
+    }
+
     fn fullness_of(&self, topic: &Topic) -> Fullness {
         let most = PENDING_BYTES_MAX / self.dirty.len().max(1);
         let share_bytes = match self.pending_bytes < TOTAL_BYTES_MAX {

@@ -36,7 +36,9 @@ impl<I: Io> Shard<I> {
             self.connections.iter().any(|(_, connection)| {
                 let is_sending = connection.flags.contains(Flags::SENDING);
                 let is_doomed = connection.flags.contains(Flags::DOOMED);
-                (is_sending || !connection.outbox.is_empty()) && !is_doomed
+                let is_owed =
+                    is_sending || !connection.outbox.is_empty() || connection.stage.has_upload();
+                is_owed && !is_doomed
             })
         };
         let must_wait = self.stats().websockets_open.value() > 0 || owes_answers();

@@ -271,8 +271,10 @@ impl<I: Io> Shard<I> {
 
     /// A message has begun that takes memory until it is whole: it has to be, some time.
     pub(super) fn expect_end_of_message(&mut self, key: Key) {
-        let is_open = self.connections.get_mut(key).is_some_and(|it| it.stage.is_open());
-        if is_open && self.times.message_timeout.is_some() {
+        let Some(connection) = self.connections.get(key) else { return };
+        if connection.stage.has_upload() {
+            self.expect_end_of_upload(key);
+        } else if connection.stage.is_open() && self.times.message_timeout.is_some() {
             self.schedule_open(key);
         }
     }

@@ -20,7 +20,8 @@ use crate::session::Pause;
 impl<I: Io> Shard<I> {
     /// What the messages of a connection have to wait for; nothing if they may begin.
     pub(super) fn obstacle(&self, key: Key, connection: &Connection) -> Option<Flags> {
-        if self.is_short_of_memory && connection.stage.is_open() {
+        let takes_memory = connection.stage.is_open() || connection.stage.has_upload();
+        if self.is_short_of_memory && takes_memory {
             return Some(Flags::AWAITS_MEMORY);
         }
         if !connection.flags.contains(Flags::SUBSCRIBED) {
@@ -48,9 +49,12 @@ impl<I: Io> Shard<I> {
         obstacle: Option<Flags>,
     ) -> Flags {
         let Some(connection) = self.connections.get_mut(key) else { return Flags::AWAITS_TURN };
+        let is_blocked = connection.stage.blocked_topic().is_some();
         let sends = connection.flags.contains(Flags::SENDING) || !connection.outbox.is_empty();
         match (pause, obstacle) {
             (Pause::Room, Some(obstacle)) => obstacle,
+            (Pause::Room, None) if is_blocked && !self.overflow.is_empty() => Flags::AWAITS_RING,
+            (Pause::Room, None) if is_blocked => Flags::AWAITS_TURN,
             (Pause::Room, None) if sends => Flags::AWAITS_PEER,
             (Pause::Room | Pause::Turn, _) => Flags::AWAITS_TURN,
         }
@@ -74,11 +78,7 @@ impl<I: Io> Shard<I> {
             }
             Flags::AWAITS_TURN => {
                 self.waiting_for_turn.push(key, is_heavy);
-                let is_held_back = is_heavy
-                    && self
-                        .broadcast_topic(key)
-                        .is_some_and(|topic| self.topics.is_full_elsewhere_alone(topic));
-                self.held_back += usize::from(is_held_back);
+                self.held_back += usize::from(self.is_held_back(key));
                 stats.turns_deferred.add(1);
             }
             _ => {
@@ -90,6 +90,18 @@ impl<I: Io> Shard<I> {
                 stats.receives_paused.add(1);
             }
         }
+    }
+
+    /// Whether a connection waits for nothing but another shard, on which its topic is full.
+    fn is_held_back(&self, key: Key) -> bool {
+        let Some(connection) = self.connections.get(key) else { return false };
+        if let Some(topic) = connection.stage.blocked_topic() {
+            return self.topics.is_full_elsewhere_alone_by_name(topic);
+        }
+        connection.flags.contains(Flags::HEAVY)
+            && self
+                .broadcast_topic(key)
+                .is_some_and(|topic| self.topics.is_full_elsewhere_alone(topic))
     }
 
     /// Lets those go on whose turn it is, as far as this tick's budget reaches, but at least one.

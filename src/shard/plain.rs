@@ -12,7 +12,8 @@ impl<I: Io> Shard<I> {
     /// the first.
     pub(super) fn keep_for_next_request(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !connection.stage.is_request() || !connection.flags.contains(Flags::DIRTY) {
+        let is_between_requests = connection.stage.is_request() && !connection.stage.has_upload();
+        if !is_between_requests || !connection.flags.contains(Flags::DIRTY) {
             return;
         }
         let is_first = !connection.flags.contains(Flags::ANSWERED);
@@ -27,6 +28,12 @@ impl<I: Io> Shard<I> {
         let timeout = self.now + ticks_in(self.shared.config.limits.handshake_timeout);
         let end = self.lifetimes.end_of(key.index).map_or(timeout, |end| end.min(timeout));
         self.wheel.schedule(key.index, end);
+    }
+
+    /// A body has as long to arrive as a message in pieces.
+    pub(super) fn expect_end_of_upload(&mut self, key: Key) {
+        let timeout = self.times.message_timeout.unwrap_or(ticks_in(PLAIN_LIFETIME));
+        self.wheel.schedule(key.index, self.now + timeout);
     }
 
     /// Closes plain connections that wait for a request, those first that were kept first, until

@@ -3,10 +3,12 @@
 use super::connections::{Connection, Flags};
 use super::{Shard, seconds, ticks_in};
 use crate::connection::{Output, Rules};
-use crate::http::{Route, Serving};
+use crate::http::{Conditions, Publication, Route, Serving};
+use crate::hub::interest::Fullness;
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
-use crate::session::{self, Budget, Initiator, Piece, Session};
+use crate::session::{self, Budget, Initiator, Piece};
 use crate::wire::close::CloseCode;
+use crate::wire::header::message_frame;
 
 /// Where input lies.
 enum Input {
@@ -76,9 +78,9 @@ impl<I: Io> Shard<I> {
         if connection.flags.contains(Flags::DOOMED) {
             return self.settle(key);
         }
-        let is_recoding = connection.stage.session().is_some_and(Session::is_recoding);
+        let can_go_on = connection.stage.can_go_on();
         let (pending, start) = self.pending_input.take(key.index);
-        if start < pending.len() || is_recoding {
+        if start < pending.len() || can_go_on {
             self.feed(key, Input::Owned(pending, start), share);
         }
         self.end_of_input(key);
@@ -120,9 +122,15 @@ impl<I: Io> Shard<I> {
                 may_begin: obstacle.is_none(),
                 budget: &budget,
             },
-            policy: &self.shared.policy,
-            serving,
-            stats: &|| self.shared.report().to_string(),
+            http: Conditions {
+                policy: &self.shared.policy,
+                serving,
+                may_publish: &|topic| {
+                    self.overflow.is_empty()
+                        && self.topics.fullness_by_name(topic) == Fullness::HasRoom
+                },
+                stats: &|| self.shared.report().to_string(),
+            },
         };
         let mut output = std::mem::take(&mut self.output);
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
@@ -192,6 +200,9 @@ impl<I: Io> Shard<I> {
         self.keep_for_next_request(key);
         for frame in session.published.drain(..) {
             self.publish(key, frame);
+        }
+        for Publication { topic, opcode, payload } in output.posted.drain(..) {
+            self.publish_by_name(&topic, message_frame(opcode, &payload));
         }
         if let Some((initiator, code)) = session.closed.take() {
             self.count_close(key, initiator, code);

@@ -1,5 +1,5 @@
 //! Clients nobody here wrote: Node `ws`, Python `websockets` and headless Chromium, each driven by
-//! a program in tests/clients that checks content, order and close codes.
+//! a program in tests/clients that checks content, order and close codes; and `curl`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::{env, fs, io};
 
 use crate::SHARD_COUNTS;
+use crate::peer::{BINARY, Peer, TEXT};
 use crate::server::{Server, wait_until};
 
 #[test]
@@ -37,6 +38,41 @@ fn chromium_on_the_page() {
         command.env("NODE_PATH", tools.join("node/node_modules")).arg(program("chromium.js"));
         expect_success(command, shards, compression);
     }
+}
+
+#[test]
+fn curl_publishes() {
+    if tools().is_none() {
+        return;
+    }
+    let server = Server::start(2, &[]);
+    let url = format!("http://{}/broadcast/news", server.address());
+    let mut member = Peer::upgrade(server.address(), "/broadcast/news");
+    // So large that curl asks whether it may send it, unless it sends chunks.
+    let large = "x".repeat(2 << 20);
+    for (arguments, body, opcode) in [
+        (&["-H", "Content-Type: text/plain", "--data-binary", "@-"][..], "hello", TEXT),
+        (&["--json", "@-"], "{\"a\": 1}", TEXT),
+        (&["-H", "Content-Type:", "--data-binary", "@-"], &large, BINARY),
+        (&["-X", "POST", "-T", "-"], &large, BINARY),
+    ] {
+        let mut curl = Command::new("curl")
+            .args(["--silent", "--show-error", "--fail-with-body", "--noproxy", "*"])
+            .args(arguments)
+            .arg(&url)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("curl runs");
+        let mut input = curl.stdin.take().expect("a pipe");
+        input.write_all(body.as_bytes()).expect("curl reads");
+        drop(input);
+        let output = curl.wait_with_output().expect("curl ends");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        assert_eq!(output.stdout, b"accepted\n");
+        member.expect(opcode, body.as_bytes());
+    }
+    server.stop();
 }
 
 /// Numbers of shards, and ways to compress.

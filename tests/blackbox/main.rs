@@ -19,6 +19,7 @@ mod mass_disconnect;
 mod output;
 mod peer;
 mod process;
+mod publishing;
 mod server;
 mod slow_consumers;
 mod timers;

@@ -53,6 +53,8 @@ pub struct Client {
     pub ending_ms: Option<u64>,
     messages_left: u32,
     published: u32,
+    /// Requests to publish that the server has accepted.
+    pub accepted: u32,
     pub upgraded: bool,
     /// Whether it was upgraded before anything was published.
     pub is_full_member: bool,
@@ -96,6 +98,7 @@ impl Client {
             written_ms: 0,
             ending_ms: None,
             published: 0,
+            accepted: 0,
             upgraded: false,
             is_full_member: false,
             is_refused: false,
@@ -147,7 +150,7 @@ impl Client {
                     if *exclude_self { "?exclude_self=true" } else { "" }
                 )
             }
-            Service::Http => return,
+            Service::Http | Service::Post { .. } => return,
             Service::Noise => {
                 let noise: Vec<u8> = (0..self.rng.usize(1..300)).map(|_| self.rng.u8(..)).collect();
                 return self.queue(&noise);
@@ -179,7 +182,11 @@ impl Client {
 
     /// Has more to send after everything had come to rest.
     pub fn begin_burst(&mut self) -> bool {
-        if self.plan.bursts == 0 || !self.is_open() {
+        let posts = matches!(self.plan.service, Service::Post { .. })
+            && !self.is_refused
+            && !self.has_finished
+            && self.end.is_none();
+        if self.plan.bursts == 0 || !self.is_open() && !posts {
             return false;
         }
         self.plan.bursts -= 1;
@@ -259,6 +266,9 @@ impl Client {
     }
 
     fn produce(&mut self, context: &Context) -> bool {
+        if let Service::Post { topic } = self.plan.service {
+            return self.post(topic, context);
+        }
         let is_ready = self.is_open()
             || (self.plan.pipelined && !self.upgraded && !self.is_refused && !self.has_finished);
         let is_member = self.plan.is_member();
@@ -309,6 +319,21 @@ impl Client {
             true => self.publication_ends.push(end),
             false => self.echoes.push_back((opcode, payload)),
         }
+        true
+    }
+
+    fn post(&mut self, topic: u8, context: &Context) -> bool {
+        let is_ready = !self.is_refused && !self.has_finished && context.may_publish;
+        if !is_ready || self.messages_left == 0 || self.out.len() > 4000 {
+            return false;
+        }
+        self.messages_left -= 1;
+        let types = context.shared.config.message_types;
+        let most = self.plan.bytes_max;
+        let message = frames::publication(self.number, self.published, types, most);
+        self.published += 1;
+        let request = frames::post(&mut self.rng, topic, &message);
+        self.request(&request, 202, false);
         true
     }
 

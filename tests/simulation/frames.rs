@@ -187,6 +187,25 @@ pub fn with_offer(mut request: Vec<u8>, offer: &str) -> Vec<u8> {
     request
 }
 
+/// A request to publish a message, whose body has its length told in one way or the other.
+pub fn post(rng: &mut Rng, topic: u8, (opcode, payload): &(u8, Vec<u8>)) -> Vec<u8> {
+    let media_type = if *opcode == TEXT { "text/plain" } else { "application/octet-stream" };
+    let head =
+        format!("POST /broadcast/{topic} HTTP/1.1\r\nHost: a\r\nContent-Type: {media_type}\r\n");
+    if rng.bool() {
+        let head = format!("{head}Content-Length: {}\r\n\r\n", payload.len());
+        return [head.as_bytes(), payload].concat();
+    }
+    let mut request = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
+    let chunk_bytes = 1 << rng.u8(0..12);
+    for chunk in payload.chunks(chunk_bytes) {
+        request.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+        request.extend([chunk, b"\r\n"].concat());
+    }
+    request.extend(b"0\r\n\r\n");
+    request
+}
+
 /// A plain request, the status of its answer, and whether it is a HEAD. None of them ends the
 /// connection.
 pub const REQUESTS: [(&str, u16, bool); 5] = [

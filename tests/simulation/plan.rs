@@ -14,6 +14,10 @@ pub enum Service {
     },
     /// Plain requests only.
     Http,
+    /// Requests that publish to a topic.
+    Post {
+        topic: u8,
+    },
     /// Bytes that are no request.
     Noise,
     /// A request that never ends.
@@ -80,7 +84,8 @@ impl Plan {
         let service = match rng.u8(..20) {
             0..9 => Service::Echo,
             9..17 => Service::Topic { topic: rng.u8(..2), exclude_self: rng.u8(..4) == 0 },
-            17 => Service::Http,
+            17 if rng.bool() => Service::Http,
+            17 => Service::Post { topic: rng.u8(..2) },
             18 => Service::Noise,
             _ => Service::Loris,
         };

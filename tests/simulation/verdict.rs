@@ -66,6 +66,7 @@ impl Client {
         let is_understood = match (status, expected) {
             (status, Some(expected)) if status == expected => true,
             (503, Some(101)) => is_draining || context.may_be_full || context.was_short_of_memory,
+            (503, Some(202)) => is_draining || context.was_short_of_memory,
             (503, Some(200)) => is_draining,
             (408, _) => is_overdue,
             _ => {
@@ -75,6 +76,7 @@ impl Client {
         };
         assert!(is_understood, "client {}: {status} for {expected:?}", self.number);
         self.upgraded = status == 101;
+        self.accepted += u32::from(status == 202);
         if closes {
             self.is_refused = true;
             self.statuses.clear();

@@ -360,6 +360,12 @@ impl World {
 
     /// Messages of a client that the server must have published, where that is certain.
     fn published(&self, publisher: &Client) -> Option<u32> {
+        if matches!(publisher.plan.service, Service::Post { .. }) {
+            // What is not answered may have been published, unless an answer was the last.
+            let is_certain = publisher.statuses.is_empty() && !publisher.has_vanished;
+            let was_reset = publisher.end == Some(None);
+            return (is_certain && !was_reset).then_some(publisher.accepted);
+        }
         // Who does not read is paused, with messages received that are published later or never.
         let never_looks = publisher.plan.reading == Reading::Never || publisher.has_vanished;
         let was_cut_off = publisher.end.is_some()
@@ -410,7 +416,7 @@ fn is_reliable(client: &Client) -> bool {
 
 fn topic(plan: &Plan) -> Option<u8> {
     match plan.service {
-        Service::Topic { topic, .. } => Some(topic),
+        Service::Topic { topic, .. } | Service::Post { topic } => Some(topic),
         _ => None,
     }
 }

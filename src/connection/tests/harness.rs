@@ -4,9 +4,9 @@
 use std::cell::RefCell;
 
 use super::client::{RESPONSE, request};
-use ringwire::config::{Limits, MessageTypes, Root};
+use ringwire::config::{Config, Limits, MessageTypes};
 use ringwire::connection::{Output, Rules, Stage};
-use ringwire::http::{Policy, Refusal, Route, Serving};
+use ringwire::http::{Conditions, Policy, Publication, Refusal, Route, Serving};
 use ringwire::session::{self, Budget, Initiator, Pause, Piece, Session};
 use ringwire::wire::close::CloseCode;
 use ringwire::wire::deflate::Inflater;
@@ -53,6 +53,7 @@ pub(super) struct Harness {
     pub(super) closed: Option<(Initiator, CloseCode)>,
     pub(super) upgraded: Option<Route>,
     pub(super) refused: Vec<Refusal>,
+    pub(super) posted: Vec<Publication>,
     pub(super) finished: bool,
     pub(super) paused: bool,
     pub(super) messages: u32,
@@ -74,14 +75,10 @@ impl Harness {
             limits: Limits { request_head_bytes: 1024, ..Limits::default() },
             message_types: MessageTypes::Any,
             policy: Policy {
-                root: Root::Echo,
-                allow_host: Vec::new(),
-                allow_origin: Vec::new(),
-                subprotocols: Vec::new(),
-                subprotocol_required: false,
-                compression: None,
+                message_bytes: 1000,
                 request_head_bytes: 1024,
                 request_headers: 16,
+                ..Policy::new(&Config::default())
             },
             now_s: 7,
             codec: codec(&Limits::default()),
@@ -91,6 +88,7 @@ impl Harness {
             closed: None,
             upgraded: None,
             refused: Vec::new(),
+            posted: Vec::new(),
             finished: false,
             paused: false,
             messages: 0,
@@ -152,9 +150,12 @@ impl Harness {
                     may_begin: self.may_begin,
                     budget: &budget,
                 },
-                policy: &self.policy,
-                serving: Serving::Open,
-                stats: &|| "{}".to_owned(),
+                http: Conditions {
+                    policy: &self.policy,
+                    serving: Serving::Open,
+                    may_publish: &|_| self.may_begin,
+                    stats: &|| "{}".to_owned(),
+                },
             };
             let consumed = self.stage.receive(&mut input, &rules, &mut output);
             assert!(consumed <= input.len());
@@ -239,7 +240,7 @@ impl Harness {
 
     fn apply(&mut self, input: &[u8], output: Output) {
         let mut end = 0;
-        let Output { session: output, upgraded, refused } = output;
+        let Output { session: output, upgraded, refused, posted } = output;
         for piece in output.pieces {
             match piece {
                 Piece::Reflected { range, ends_frame } => {
@@ -266,6 +267,7 @@ impl Harness {
         self.finished |= output.finish;
         self.upgraded = upgraded.or(self.upgraded.take());
         self.refused.extend(refused);
+        self.posted.extend(posted);
         self.published.extend(output.published);
         self.messages += output.messages;
         self.reflected_messages += output.reflected_messages;

@@ -1,10 +1,10 @@
-//! Requests, from their bytes to the decision about them: the same however they arrive, within
-//! bounds, and upgraded only if a slow reading of RFC 6455 section 4.2.1 agrees.
+//! Requests and their bodies, from their bytes to the decisions about them: the same however they
+//! arrive, within bounds, and upgraded only if a slow reading of RFC 6455 section 4.2.1 agrees.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ringwire::config::Root;
-use ringwire::http::{Answer, Policy, Serving, answer};
+use ringwire::config::{Config, Root};
+use ringwire::http::{Answer, Conditions, Exchange, Policy, Serving};
 use ringwire::wire::deflate::negotiation::Terms;
 use sha1::{Digest, Sha1};
 
@@ -20,23 +20,64 @@ pub fn check(data: &[u8]) {
     let policy = Policy {
         compression: Some(Terms { server_takeover: true, client_takeover: true, window_bits: 15 }),
         root: if choice & 0x10 == 0 { Root::Echo } else { Root::Broadcast },
-        allow_host: Vec::new(),
         allow_origin: vec![ORIGIN.parse().expect("an origin")],
         subprotocols: vec!["chat".parse().expect("a token")],
-        subprotocol_required: false,
         request_head_bytes: if choice & 0x20 == 0 { 512 } else { 64 },
         request_headers: if choice & 0x40 == 0 { 16 } else { 3 },
+        message_bytes: MESSAGE_BYTES,
+        ..Policy::new(&Config::default())
     };
-    let ask = |input: &[u8]| answer(input, &policy, serving, &|| STATS.to_owned());
+    let conditions = Conditions {
+        policy: &policy,
+        serving,
+        may_publish: &|_| true,
+        stats: &|| STATS.to_owned(),
+    };
+    let ask = |input: &[u8]| Exchange::default().receive(input, &conditions);
     let whole = ask(input);
     judge(input, &policy, serving, &whole);
     if let Some(early) = (0..input.len()).map(|end| ask(&input[..end])).find(is_decided) {
         agree(input, &early, &whole);
     }
+    let pieces = (0..input.len()).map(|place| &input[place..=place]);
+    let bytewise = answers(pieces, &conditions);
+    assert_eq!(bytewise, answers([input].into_iter(), &conditions), "{}", input.escape_ascii());
+}
+
+/// All answers to what arrives in these pieces, up to an upgrade or the end of the connection; what
+/// a client is told to go on with depends on how much it has sent by then.
+fn answers<'i>(pieces: impl Iterator<Item = &'i [u8]>, conditions: &Conditions<'_>) -> Vec<Answer> {
+    let (mut exchange, mut answers) = (Exchange::default(), Vec::new());
+    for piece in pieces {
+        let mut at = 0;
+        while at < piece.len() {
+            let mut answer = exchange.receive(&piece[at..], conditions);
+            match &mut answer {
+                Answer::Incomplete => break,
+                Answer::Blocked { .. } => panic!("everything may be published"),
+                Answer::Continue { consumed, .. } => {
+                    at += *consumed;
+                    continue;
+                }
+                Answer::Upgrade { consumed, .. }
+                | Answer::Publish { consumed, .. }
+                | Answer::Respond { consumed, .. } => at += std::mem::take(consumed),
+            }
+            let goes_on = matches!(
+                answer,
+                Answer::Publish { keep_alive: true, .. } | Answer::Respond { keep_alive: true, .. }
+            );
+            answers.push(answer);
+            if !goes_on {
+                return answers;
+            }
+        }
+    }
+    answers
 }
 
 fn is_decided(answer: &Answer) -> bool {
-    *answer != Answer::Incomplete
+    !matches!(answer, Answer::Incomplete | Answer::Continue { .. })
 }
 
 /// Whether the first decision about a part of the input is the one about all of it. How much is
@@ -53,7 +94,15 @@ fn agree(input: &[u8], early: &Answer, whole: &Answer) {
 
 fn judge(input: &[u8], policy: &Policy, serving: Serving, answer: &Answer) {
     match answer {
-        Answer::Incomplete => assert!(input.len() < policy.request_head_bytes),
+        // A body may have any length, and come in any chunks.
+        Answer::Incomplete | Answer::Continue { .. } => {
+            assert!(input.len() < policy.request_head_bytes || input.contains(&b'\n'));
+        }
+        Answer::Blocked { .. } => panic!("everything may be published"),
+        Answer::Publish { consumed, publication, response, .. } => {
+            assert!(*consumed <= input.len() && publication.payload.len() <= MESSAGE_BYTES);
+            assert!(response.starts_with(b"HTTP/1.1 202 "));
+        }
         Answer::Upgrade { consumed, response, .. } => {
             assert!(*consumed <= policy.request_head_bytes && serving == Serving::Open);
             let response = std::str::from_utf8(response).expect("ASCII");
@@ -161,6 +210,8 @@ fn fields(head: &str, name: &str) -> Vec<String> {
 
 /// Every prefix is tried, so larger inputs would take too long.
 const INPUT_BYTES_MOST: usize = 700;
+/// Bytes of a body, at the most.
+const MESSAGE_BYTES: usize = 100;
 const ORIGIN: &str = "https://a.org";
 const STATS: &str = "{\"open\":7}";
 /// RFC 6455 section 1.3.

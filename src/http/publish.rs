@@ -1,0 +1,273 @@
+//! A message that is published by POST: what its head must say, and what its body becomes.
+
+use super::body::Body;
+use super::handshake::check_origin;
+use super::refusal::{Refusal, Refused};
+use super::request::{Field, Head};
+use super::response::Response;
+use super::{Policy, Serving};
+use crate::config::{Authority, MessageTypes};
+use crate::wire::header::OpCode;
+
+/// A message for the members of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// 1 to 255 bytes without control characters.
+    pub topic: Box<str>,
+    /// Text or binary.
+    pub opcode: OpCode,
+    /// UTF-8 if it is text.
+    pub payload: Vec<u8>,
+}
+
+/// A publication whose body is still to come.
+#[derive(Debug)]
+pub(super) struct Upload {
+    topic: Box<str>,
+    opcode: OpCode,
+    pub(super) body: Body,
+    /// Whether the client waits for a word before it sends the body (RFC 9110 section 10.1.1).
+    pub(super) expects_continue: bool,
+    /// Whether another request may follow.
+    pub(super) keep_alive: bool,
+}
+
+impl Upload {
+    /// Decides about the head of a request to publish to `topic`, in the order in which a person
+    /// looks for a mistake: type, size, origin, and whether the server takes anything at all.
+    pub(super) fn accept(
+        head: &Head<'_>,
+        topic: Box<str>,
+        host: Option<Authority<'_>>,
+        policy: &Policy,
+        serving: Serving,
+    ) -> Result<Self, Refused> {
+        let opcode = opcode(head, policy)?;
+        let expects_continue = match head.expect {
+            Field::Absent => false,
+            Field::Once(expected) if expected.eq_ignore_ascii_case(b"100-continue") => true,
+            Field::Once(_) | Field::Repeated => {
+                let detail = "Only 100-continue may be expected.";
+                return Err(Refused::new(Refusal::ExpectationFailed, detail));
+            }
+        };
+        let body = Body::new(head.body, policy.message_bytes)?;
+        check_origin(&head.origin, host, policy)?;
+        // A full server has no room for another WebSocket, which this does not become.
+        if let Some(refused) = serving.refused().filter(|_| serving != Serving::Full) {
+            return Err(refused);
+        }
+        let keep_alive = head.keep_alive && serving == Serving::Open;
+        Ok(Self { topic, opcode, body, expects_continue, keep_alive })
+    }
+
+    /// The topic that the message is for.
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The message, once all of its body is here.
+    pub(super) fn finish(self) -> Result<Publication, Refused> {
+        let payload = self.body.into_content();
+        if self.opcode == OpCode::Text && crate::wire::utf8::validate(&payload).is_err() {
+            return Err(Refused::new(Refusal::BadRequest, "The text is not valid UTF-8."));
+        }
+        Ok(Publication { topic: self.topic, opcode: self.opcode, payload })
+    }
+}
+
+/// The answer to a message that was published: it is on its way, and who gets it is not known here
+/// (RFC 9110 section 15.3.3).
+pub(super) fn accepted() -> Response {
+    Response::text(202, "accepted\n")
+}
+
+/// The kind of message that a body is, by its media type; what has none is bytes (RFC 9110 section
+/// 8.3).
+fn opcode(head: &Head<'_>, policy: &Policy) -> Result<OpCode, Refused> {
+    let unsupported = |detail| Err(Refused::new(Refusal::UnsupportedMediaType, detail));
+    if head.has_content_encoding {
+        return unsupported("A body with a Content-Encoding is not taken.");
+    }
+    let media_type = match head.content_type {
+        Field::Absent => b"application/octet-stream",
+        Field::Once(media_type) => media_type,
+        Field::Repeated => return unsupported("Content-Type appears more than once."),
+    };
+    let Some(opcode) = media_type_opcode(media_type) else {
+        return unsupported(
+            "Content-Type must be text/* or application/json in UTF-8 for a text message, \
+             application/octet-stream for a binary one.",
+        );
+    };
+    match (policy.message_types, opcode) {
+        (MessageTypes::Text, OpCode::Binary) => unsupported("Only text messages are taken."),
+        (MessageTypes::Binary, OpCode::Text) => unsupported("Only binary messages are taken."),
+        _ => Ok(opcode),
+    }
+}
+
+fn media_type_opcode(value: &[u8]) -> Option<OpCode> {
+    let mut parts = value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let essence = parts.next()?.to_ascii_lowercase();
+    if essence == b"application/octet-stream" {
+        return Some(OpCode::Binary);
+    }
+    let is_text = essence.starts_with(b"text/")
+        || essence == b"application/json"
+        || essence.ends_with(b"+json");
+    let is_utf8 = parts.all(|parameter| {
+        let (name, value) = match parameter.iter().position(|byte| *byte == b'=') {
+            Some(place) => (&parameter[..place], &parameter[place + 1..]),
+            None => (parameter, &b""[..]),
+        };
+        let charset = value.trim_ascii().to_ascii_lowercase();
+        let charset =
+            charset.strip_prefix(b"\"").and_then(|it| it.strip_suffix(b"\"")).unwrap_or(&charset);
+        !name.eq_ignore_ascii_case(b"charset") || matches!(charset, b"utf-8" | b"us-ascii")
+    });
+    (is_text && is_utf8).then_some(OpCode::Text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::http::{Answer, Conditions, Exchange, Refusal};
+
+    fn policy() -> Policy {
+        let allow_origin = vec!["https://a.org".parse().unwrap()];
+        Policy { message_bytes: 100, allow_origin, ..Policy::new(&Config::default()) }
+    }
+
+    fn ask(exchange: &mut Exchange, input: &[u8], serving: Serving, may_publish: bool) -> Answer {
+        let policy = policy();
+        let conditions = Conditions {
+            policy: &policy,
+            serving,
+            may_publish: &|topic| {
+                assert_eq!(topic, "t", "the topic is the one in the path");
+                may_publish
+            },
+            stats: &String::new,
+        };
+        exchange.receive(input, &conditions)
+    }
+
+    fn post(fields: &str, body: &str) -> String {
+        format!("POST /broadcast/t HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{body}")
+    }
+
+    #[test]
+    fn a_body_becomes_a_message() {
+        for (fields, body, opcode, payload) in [
+            ("Content-Type: text/plain\r\nContent-Length: 2", "hi", OpCode::Text, "hi"),
+            ("Content-Length: 2", "hi", OpCode::Binary, "hi"),
+            ("Content-Type: application/json", "", OpCode::Text, ""),
+            ("Transfer-Encoding: chunked", "2\r\nhi\r\n0\r\n\r\n", OpCode::Binary, "hi"),
+            ("Origin: https://a.org\r\nContent-Length: 2", "hi", OpCode::Binary, "hi"),
+            ("Expect: 100-continue\r\nContent-Length: 2", "hi", OpCode::Binary, "hi"),
+        ] {
+            let text = post(fields, body);
+            let next = format!("{text}GET /");
+            let answer = ask(&mut Exchange::default(), next.as_bytes(), Serving::Open, true);
+            let Answer::Publish { consumed, publication, response, keep_alive: true } = answer
+            else {
+                panic!("{text}: {answer:?}");
+            };
+            assert_eq!(consumed, text.len());
+            assert!(response.starts_with(b"HTTP/1.1 202 Accepted\r\n"));
+            let payload = payload.as_bytes().to_vec();
+            assert_eq!(publication, Publication { topic: "t".into(), opcode, payload });
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_published_is_refused() {
+        let long = "x".repeat(101);
+        let chunks = format!("65\r\n{long}\r\n0\r\n\r\n");
+        for (fields, body, refusal) in [
+            ("Content-Type: image/png", "", Refusal::UnsupportedMediaType),
+            ("Content-Encoding: gzip", "", Refusal::UnsupportedMediaType),
+            ("Content-Length: 101", &*long, Refusal::BodyTooLarge),
+            ("Transfer-Encoding: chunked", &*chunks, Refusal::BodyTooLarge),
+            ("Transfer-Encoding: chunked", "x\r\n", Refusal::BadRequest),
+            ("Transfer-Encoding: gzip", "", Refusal::UnknownTransferCoding),
+            ("Content-Type: text/plain\r\nContent-Length: 1", "\u{ff}", Refusal::BadRequest),
+            ("Expect: a-miracle", "", Refusal::ExpectationFailed),
+            ("Origin: https://b.org", "", Refusal::Forbidden),
+        ] {
+            let text = post(fields, body);
+            let answer = ask(&mut Exchange::default(), text.as_bytes(), Serving::Open, true);
+            let Answer::Respond { keep_alive, refusal: Some(refused), .. } = answer else {
+                panic!("{text}: {answer:?}");
+            };
+            assert_eq!(refused, refusal, "{text}");
+            // A body that nobody has read must not be taken for a request.
+            assert!(!keep_alive || body.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_full_server_publishes_and_one_that_is_short_or_stops_does_not() {
+        let text = post("Content-Length: 2", "hi");
+        for (serving, refusal) in [
+            (Serving::Full, None),
+            (Serving::ShortOfMemory, Some(Refusal::ShortOfMemory)),
+            (Serving::Draining, Some(Refusal::Draining)),
+        ] {
+            match ask(&mut Exchange::default(), text.as_bytes(), serving, true) {
+                Answer::Publish { keep_alive: false, .. } => assert_eq!(refusal, None),
+                Answer::Respond { keep_alive: false, refusal: refused, .. } => {
+                    assert_eq!(refused, refusal);
+                }
+                answer => panic!("{serving:?}: {answer:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_keeps_its_body_back_is_told_to_send_it_once() {
+        let mut exchange = Exchange::default();
+        let head = post("Expect: 100-Continue\r\nContent-Length: 2", "");
+        let answer = ask(&mut exchange, head.as_bytes(), Serving::Open, true);
+        let response = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
+        assert_eq!(answer, Answer::Continue { consumed: head.len(), response });
+        assert_eq!(ask(&mut exchange, b"h", Serving::Open, true), Answer::Incomplete);
+        assert!(exchange.has_upload() && exchange.has_partial_request());
+        let answer = ask(&mut exchange, b"i", Serving::Open, true);
+        assert!(matches!(answer, Answer::Publish { consumed: 1, .. }), "{answer:?}");
+        assert!(!exchange.has_partial_request());
+    }
+
+    #[test]
+    fn a_message_waits_until_it_may_be_published() {
+        let mut exchange = Exchange::default();
+        let text = post("Content-Length: 2", "hi");
+        let answer = ask(&mut exchange, text.as_bytes(), Serving::Open, false);
+        assert_eq!(answer, Answer::Blocked { consumed: text.len() });
+        assert_eq!(exchange.blocked_topic(), Some("t"));
+        assert_eq!(ask(&mut exchange, b"", Serving::Open, false), Answer::Blocked { consumed: 0 });
+        let answer = ask(&mut exchange, b"next", Serving::Open, true);
+        assert!(matches!(answer, Answer::Publish { consumed: 0, .. }), "{answer:?}");
+    }
+
+    #[test]
+    fn media_types_tell_text_from_bytes() {
+        for (text, expected) in [
+            ("text/plain", Some(OpCode::Text)),
+            ("Text/HTML; Charset=\"UTF-8\"", Some(OpCode::Text)),
+            ("text/plain;charset=us-ascii ; format=flowed", Some(OpCode::Text)),
+            ("application/json", Some(OpCode::Text)),
+            ("application/ld+json; profile=x", Some(OpCode::Text)),
+            ("application/octet-stream", Some(OpCode::Binary)),
+            ("text/plain; charset=iso-8859-1", None),
+            ("application/x-www-form-urlencoded", None),
+            ("image/png", None),
+            ("text", None),
+            ("", None),
+        ] {
+            assert_eq!(media_type_opcode(text.as_bytes()), expected, "{text}");
+        }
+    }
+}
