@@ -83,9 +83,9 @@ impl Plan {
     pub fn draw(rng: &mut Rng, shards: usize, bytes_max: usize) -> Self {
         let service = match rng.u8(..20) {
             0..9 => Service::Echo,
-            9..17 => Service::Topic { topic: rng.u8(..2), exclude_self: rng.u8(..4) == 0 },
-            17 if rng.bool() => Service::Http,
-            17 => Service::Post { topic: rng.u8(..2) },
+            9..15 => Service::Topic { topic: rng.u8(..2), exclude_self: rng.u8(..4) == 0 },
+            15 | 16 => Service::Post { topic: rng.u8(..2) },
+            17 => Service::Http,
             18 => Service::Noise,
             _ => Service::Loris,
         };
