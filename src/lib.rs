@@ -86,16 +86,19 @@
 //!
 //! # Broadcast
 //!
-//! A connection may join any number of topics, and publish to any: subscriptions are lists of twelve
-//! bytes an entry beside the connections, so that one without costs nothing (`hub/topics`).
+//! A connection may join any number of topics, and publish to any: subscriptions are lists of
+//! twelve bytes an entry beside the connections, so that one without costs nothing (`hub/topics`).
 //!
-//! A message is encoded once. On its own shard it is joined with whatever else was published to
-//! the topic since its last delivery; other shards read it from the publisher's broadcast ring,
-//! each at its own cursor ([`hub::ring`]), and are woken by `MSG_RING` if they sleep
-//! ([`hub::mesh`]). A full ring, in messages or in bytes, lets publishers wait in turn and drops
-//! nothing; what no other shard has members for does not enter it. What a subscriber does not read
-//! queues in its outbox (`shard/outbox.rs`). It counts as slow for what has waited since before the
-//! last 100 ms, never for what has just arrived; then the policy for slow consumers decides.
+//! What is published is a [message](wire::message): its kind and its payload, which lies within the
+//! frame that most subscribers get. It waits with whatever else was published to the topic since
+//! its last delivery; then each encoding that a subscriber wants ([`hub::run::Encoding`]) is made
+//! of all together, once, and shared. A lone message is sent from where it lies. Other shards read
+//! messages from the publisher's broadcast ring, each at its own cursor ([`hub::ring`]), and are
+//! woken by `MSG_RING` if they sleep ([`hub::mesh`]). A full ring, in messages or in bytes, lets
+//! publishers wait in turn and drops nothing; what no other shard has members for does not enter
+//! it. What a subscriber does not read queues in its outbox (`shard/outbox.rs`). It counts as slow
+//! for what has waited since before the last 100 ms, never for what has just arrived; then the
+//! policy for slow consumers decides.
 //!
 //! # Compression
 //!

@@ -8,9 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringwire::hub::ring::ring;
+use ringwire::hub::run::{Encoding, EncodingBudget, Run};
 use ringwire::io::{BufferSlice, Segment};
 use ringwire::shard::outbox::Outbox;
+use ringwire::wire::deflate::codec::{Codec, Settings};
 use ringwire::wire::frames::Frames;
+use ringwire::wire::message::{DataMessage, MessageKind};
 
 use super::{Case, Prepared};
 
@@ -49,13 +52,18 @@ fn broadcast_ring(readers: usize) -> Case {
 /// Joins the messages of one tick into one run.
 fn join_frames() -> Case {
     Case::new(format!("join-frames/{FRAME_BYTES}B-x16"), 16, || {
-        let frame = Arc::new(vec![b'.'; FRAME_BYTES]);
+        let payload = vec![b'.'; FRAME_BYTES - 2];
+        let message = DataMessage::new(MessageKind::Binary, &payload).into_shared();
+        let settings = Settings { level: 1, threshold_bytes: 128, message_bytes_max: 1 << 20 };
+        let mut codec = Codec::new(settings);
         Box::new(move || {
-            let mut frames = Frames::one(frame.clone());
+            let mut run = Run::new(black_box(&message).clone(), None);
             for _ in 1..16 {
-                frames.join(black_box(&frame));
+                run.join(black_box(&message).clone(), None);
             }
-            black_box(frames);
+            let mut budget = EncodingBudget { compressed_bytes: 0, joined_bytes: 1 << 20 };
+            assert!(run.encode(Encoding::Plain, &mut codec, &mut budget));
+            black_box(run);
         })
     })
 }

@@ -7,24 +7,22 @@ use super::request::{Field, Head};
 use super::response::Response;
 use super::{Policy, Serving};
 use crate::config::{Authority, MessageTypes};
-use crate::wire::header::OpCode;
+use crate::wire::message::{DataMessage, MessageKind};
 
 /// A message for the members of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
     /// 1 to 255 bytes without control characters.
     pub topic: Box<str>,
-    /// Text or binary.
-    pub opcode: OpCode,
-    /// UTF-8 if it is text.
-    pub payload: Vec<u8>,
+    /// The message; UTF-8 if it is text.
+    pub message: DataMessage,
 }
 
 /// A publication whose body is still to come.
 #[derive(Debug)]
 pub(super) struct Upload {
     topic: Box<str>,
-    opcode: OpCode,
+    kind: MessageKind,
     pub(super) body: Body,
     /// Whether the client waits for a word before it sends the body (RFC 9110 section 10.1.1).
     pub(super) expects_continue: bool,
@@ -42,7 +40,7 @@ impl Upload {
         policy: &Policy,
         serving: Serving,
     ) -> Result<Self, Refused> {
-        let opcode = opcode(head, policy)?;
+        let kind = kind(head, policy)?;
         let expects_continue = match head.expect {
             Field::Absent => false,
             Field::Once(expected) if expected.eq_ignore_ascii_case(b"100-continue") => true,
@@ -58,7 +56,7 @@ impl Upload {
             return Err(refused);
         }
         let keep_alive = head.keep_alive && serving == Serving::Open;
-        Ok(Self { topic, opcode, body, expects_continue, keep_alive })
+        Ok(Self { topic, kind, body, expects_continue, keep_alive })
     }
 
     /// The topic that the message is for.
@@ -69,10 +67,10 @@ impl Upload {
     /// The message, once all of its body is here.
     pub(super) fn finish(self) -> Result<Publication, Refused> {
         let payload = self.body.into_content();
-        if self.opcode == OpCode::Text && crate::wire::utf8::validate(&payload).is_err() {
+        if self.kind == MessageKind::Text && crate::wire::utf8::validate(&payload).is_err() {
             return Err(Refused::new(Refusal::BadRequest, "The text is not valid UTF-8."));
         }
-        Ok(Publication { topic: self.topic, opcode: self.opcode, payload })
+        Ok(Publication { topic: self.topic, message: DataMessage::new(self.kind, &payload) })
     }
 }
 
@@ -84,7 +82,7 @@ pub(super) fn accepted() -> Response {
 
 /// The kind of message that a body is, by its media type; what has none is bytes (RFC 9110 section
 /// 8.3).
-fn opcode(head: &Head<'_>, policy: &Policy) -> Result<OpCode, Refused> {
+fn kind(head: &Head<'_>, policy: &Policy) -> Result<MessageKind, Refused> {
     let unsupported = |detail| Err(Refused::new(Refusal::UnsupportedMediaType, detail));
     if head.has_content_encoding {
         return unsupported("A body with a Content-Encoding is not taken.");
@@ -94,24 +92,24 @@ fn opcode(head: &Head<'_>, policy: &Policy) -> Result<OpCode, Refused> {
         Field::Once(media_type) => media_type,
         Field::Repeated => return unsupported("Content-Type appears more than once."),
     };
-    let Some(opcode) = media_type_opcode(media_type) else {
+    let Some(kind) = media_type_kind(media_type) else {
         return unsupported(
             "Content-Type must be text/* or application/json in UTF-8 for a text message, \
              application/octet-stream for a binary one.",
         );
     };
-    match (policy.message_types, opcode) {
-        (MessageTypes::Text, OpCode::Binary) => unsupported("Only text messages are taken."),
-        (MessageTypes::Binary, OpCode::Text) => unsupported("Only binary messages are taken."),
-        _ => Ok(opcode),
+    match (policy.message_types, kind) {
+        (MessageTypes::Text, MessageKind::Binary) => unsupported("Only text messages are taken."),
+        (MessageTypes::Binary, MessageKind::Text) => unsupported("Only binary messages are taken."),
+        _ => Ok(kind),
     }
 }
 
-fn media_type_opcode(value: &[u8]) -> Option<OpCode> {
+fn media_type_kind(value: &[u8]) -> Option<MessageKind> {
     let mut parts = value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
     let essence = parts.next()?.to_ascii_lowercase();
     if essence == b"application/octet-stream" {
-        return Some(OpCode::Binary);
+        return Some(MessageKind::Binary);
     }
     let is_text = essence.starts_with(b"text/")
         || essence == b"application/json"
@@ -126,7 +124,7 @@ fn media_type_opcode(value: &[u8]) -> Option<OpCode> {
             charset.strip_prefix(b"\"").and_then(|it| it.strip_suffix(b"\"")).unwrap_or(&charset);
         !name.eq_ignore_ascii_case(b"charset") || matches!(charset, b"utf-8" | b"us-ascii")
     });
-    (is_text && is_utf8).then_some(OpCode::Text)
+    (is_text && is_utf8).then_some(MessageKind::Text)
 }
 
 #[cfg(test)]
@@ -160,13 +158,13 @@ mod tests {
 
     #[test]
     fn a_body_becomes_a_message() {
-        for (fields, body, opcode, payload) in [
-            ("Content-Type: text/plain\r\nContent-Length: 2", "hi", OpCode::Text, "hi"),
-            ("Content-Length: 2", "hi", OpCode::Binary, "hi"),
-            ("Content-Type: application/json", "", OpCode::Text, ""),
-            ("Transfer-Encoding: chunked", "2\r\nhi\r\n0\r\n\r\n", OpCode::Binary, "hi"),
-            ("Origin: https://a.org\r\nContent-Length: 2", "hi", OpCode::Binary, "hi"),
-            ("Expect: 100-continue\r\nContent-Length: 2", "hi", OpCode::Binary, "hi"),
+        for (fields, body, kind, payload) in [
+            ("Content-Type: text/plain\r\nContent-Length: 2", "hi", MessageKind::Text, "hi"),
+            ("Content-Length: 2", "hi", MessageKind::Binary, "hi"),
+            ("Content-Type: application/json", "", MessageKind::Text, ""),
+            ("Transfer-Encoding: chunked", "2\r\nhi\r\n0\r\n\r\n", MessageKind::Binary, "hi"),
+            ("Origin: https://a.org\r\nContent-Length: 2", "hi", MessageKind::Binary, "hi"),
+            ("Expect: 100-continue\r\nContent-Length: 2", "hi", MessageKind::Binary, "hi"),
         ] {
             let text = post(fields, body);
             let next = format!("{text}GET /");
@@ -177,8 +175,8 @@ mod tests {
             };
             assert_eq!(consumed, text.len());
             assert!(response.starts_with(b"HTTP/1.1 202 Accepted\r\n"));
-            let payload = payload.as_bytes().to_vec();
-            assert_eq!(publication, Publication { topic: "t".into(), opcode, payload });
+            let message = DataMessage::new(kind, payload.as_bytes());
+            assert_eq!(publication, Publication { topic: "t".into(), message });
         }
     }
 
@@ -255,19 +253,19 @@ mod tests {
     #[test]
     fn media_types_tell_text_from_bytes() {
         for (text, expected) in [
-            ("text/plain", Some(OpCode::Text)),
-            ("Text/HTML; Charset=\"UTF-8\"", Some(OpCode::Text)),
-            ("text/plain;charset=us-ascii ; format=flowed", Some(OpCode::Text)),
-            ("application/json", Some(OpCode::Text)),
-            ("application/ld+json; profile=x", Some(OpCode::Text)),
-            ("application/octet-stream", Some(OpCode::Binary)),
+            ("text/plain", Some(MessageKind::Text)),
+            ("Text/HTML; Charset=\"UTF-8\"", Some(MessageKind::Text)),
+            ("text/plain;charset=us-ascii ; format=flowed", Some(MessageKind::Text)),
+            ("application/json", Some(MessageKind::Text)),
+            ("application/ld+json; profile=x", Some(MessageKind::Text)),
+            ("application/octet-stream", Some(MessageKind::Binary)),
             ("text/plain; charset=iso-8859-1", None),
             ("application/x-www-form-urlencoded", None),
             ("image/png", None),
             ("text", None),
             ("", None),
         ] {
-            assert_eq!(media_type_opcode(text.as_bytes()), expected, "{text}");
+            assert_eq!(media_type_kind(text.as_bytes()), expected, "{text}");
         }
     }
 }

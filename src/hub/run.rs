@@ -1,22 +1,35 @@
-//! What is published to a topic until it is delivered, as every kind of subscriber gets it.
+//! What is published to a topic until it is delivered, and as every kind of subscriber gets it.
 //!
-//! Subscribers with compression get the same messages as compressed frames that stand for
-//! themselves, made once for all whose windows are alike, when the first of them is met.
+//! An encoding is made once for all subscribers that want it, when the first of them is met.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use crate::wire::deflate::Deflater;
 use crate::wire::deflate::codec::{Codec, compressed_frame};
-use crate::wire::frames::{Excerpt, Frames};
-use crate::wire::header::{Header, RSV1, Role};
+use crate::wire::frames::{Excerpt, Frames, SHARED_FRAME_BYTES, copied};
+use crate::wire::message::SharedMessage;
 
-/// Frames for all members of a topic, but for those who asked not to get their own.
+/// How a kind of subscriber gets messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// As frames of a server.
+    Plain,
+    /// As compressed frames that stand for themselves, for a [class of windows].
+    ///
+    /// [class of windows]: crate::wire::deflate::codec::window_class
+    Compressed(usize),
+}
+
+/// Messages for all members of a topic, but for those who asked not to get their own.
 #[derive(Debug)]
 pub struct Run {
-    plain: Rc<Frames>,
+    first: SharedMessage,
+    more: Vec<SharedMessage>,
+    /// Bytes of the plain frames.
+    bytes: usize,
     /// Members that published part of it and want it left out.
     skips: Vec<Skip>,
+    plain: Option<Rc<Frames>>,
     compressed: Vec<Compressed>,
     compressing: Vec<Compressing>,
 }
@@ -27,20 +40,13 @@ struct Skip {
     member: u32,
     /// The number of the message in its run.
     place: u32,
-    /// Where it starts and ends among the plain frames.
-    start: u32,
-    end: u32,
 }
 
-/// The same messages for a class of windows, see [`window_class`].
-///
-/// [`window_class`]: crate::wire::deflate::codec::window_class
+/// The messages for a class of windows.
 #[derive(Debug)]
 struct Compressed {
     class: usize,
     frames: Rc<Frames>,
-    /// Where each message ends.
-    ends: Vec<u32>,
 }
 
 /// A large message that is compressed over several ticks.
@@ -50,6 +56,15 @@ struct Compressing {
     deflater: Box<Deflater>,
     at: usize,
     packed: Vec<u8>,
+}
+
+/// What may still be encoded in this tick.
+#[derive(Debug)]
+pub struct EncodingBudget {
+    /// Bytes to be compressed.
+    pub compressed_bytes: usize,
+    /// Bytes to be copied together.
+    pub joined_bytes: usize,
 }
 
 /// What one member gets of a run.
@@ -83,36 +98,46 @@ impl Share<'_> {
 }
 
 impl Run {
+    /// What a message takes beside its frame.
+    pub const MESSAGE_BYTES: usize = size_of::<SharedMessage>() + SHARED_FRAME_BYTES;
     /// What it takes to know that a member is to be left out.
     pub const SKIP_BYTES: usize = size_of::<Skip>();
 
     /// A run of one message, which `skip` does not get.
-    pub fn new(frame: Arc<Vec<u8>>, skip: Option<u32>) -> Self {
-        let plain = Rc::new(Frames::one(frame));
-        let mut run =
-            Self { plain, skips: Vec::new(), compressed: Vec::new(), compressing: Vec::new() };
+    pub fn new(message: SharedMessage, skip: Option<u32>) -> Self {
+        let mut run = Self {
+            bytes: message.frame_bytes(),
+            first: message,
+            more: Vec::new(),
+            skips: Vec::new(),
+            plain: None,
+            compressed: Vec::new(),
+            compressing: Vec::new(),
+        };
         run.skip(skip);
         run
     }
 
-    /// Appends a message, which `skip` does not get; false when the run would become too long, or
-    /// is being delivered.
-    pub fn join(&mut self, frame: &[u8], skip: Option<u32>) -> bool {
-        let fits = self.plain.bytes().len() + frame.len() <= JOINED_BYTES_MAX;
-        let is_fresh = self.compressed.is_empty() && self.compressing.is_empty();
-        let Some(frames) = Rc::get_mut(&mut self.plain).filter(|_| fits && is_fresh) else {
-            return false;
-        };
-        frames.join(frame);
+    /// Whether a message can be [joined](Self::join): the run would not become too long, and no
+    /// encoding has been made of it.
+    pub fn takes(&self, message: &SharedMessage) -> bool {
+        self.bytes + message.frame_bytes() <= JOINED_BYTES_MAX
+            && self.plain.is_none()
+            && self.compressed.is_empty()
+            && self.compressing.is_empty()
+    }
+
+    /// Appends a message, which `skip` does not get.
+    pub fn join(&mut self, message: SharedMessage, skip: Option<u32>) {
+        debug_assert!(self.takes(&message));
+        self.bytes += message.frame_bytes();
+        self.more.push(message);
         self.skip(skip);
-        true
     }
 
     fn skip(&mut self, member: Option<u32>) {
         if let Some(member) = member {
-            let place = self.plain.messages() - 1;
-            let (start, end) = (self.plain.last_offset(), self.plain.bytes().len() as u32);
-            self.skips.push(Skip { member, place, start, end });
+            self.skips.push(Skip { member, place: self.more.len() as u32 });
         }
     }
 
@@ -123,7 +148,12 @@ impl Run {
 
     /// Bytes of the plain frames.
     pub fn bytes(&self) -> usize {
-        self.plain.bytes().len()
+        self.bytes
+    }
+
+    /// Memory that its plain frames take, as far as they have been made.
+    pub fn held_bytes(&self) -> usize {
+        self.plain.as_ref().map_or(self.bytes, |frames| frames.held_bytes())
     }
 
     /// Orders what is left out, for [`share_of`](Self::share_of).
@@ -131,45 +161,70 @@ impl Run {
         self.skips.sort_by_key(|skip| (skip.member, skip.place));
     }
 
-    /// Makes the compressed frames for a class of windows, unless they are there. Takes from
-    /// `bytes_left` what it compresses; false when that does not suffice, and it has to go on
-    /// later.
-    pub fn compress(&mut self, class: usize, codec: &mut Codec, bytes_left: &mut usize) -> bool {
-        if self.compressed_for(Some(class)).is_some() {
+    /// Makes an encoding, unless it is there. Takes from the budget what that costs; false when it
+    /// does not suffice, and this has to go on later.
+    pub fn encode(
+        &mut self,
+        encoding: Encoding,
+        codec: &mut Codec,
+        budget: &mut EncodingBudget,
+    ) -> bool {
+        if self.encoded(encoding).is_some() {
+            return true;
+        }
+        match encoding {
+            Encoding::Plain => self.join_frames(&mut budget.joined_bytes),
+            Encoding::Compressed(_) if budget.compressed_bytes == 0 => false,
+            Encoding::Compressed(class) if self.bytes > JOINED_BYTES_MAX => {
+                self.compress_large(class, codec, &mut budget.compressed_bytes)
+            }
+            Encoding::Compressed(class) => {
+                budget.compressed_bytes = budget.compressed_bytes.saturating_sub(self.bytes);
+                self.compress(class, codec);
+                true
+            }
+        }
+    }
+
+    /// One message is the frame that it lies in; several are copied, so that one send carries them.
+    fn join_frames(&mut self, bytes_left: &mut usize) -> bool {
+        if self.more.is_empty() {
+            self.plain = Some(Rc::new(Frames::one(self.first.frame().clone())));
             return true;
         }
         if *bytes_left == 0 {
             return false;
         }
-        if self.bytes() > JOINED_BYTES_MAX {
-            return self.compress_large(class, codec, bytes_left);
+        *bytes_left = bytes_left.saturating_sub(self.bytes);
+        let mut bytes = Vec::with_capacity(self.bytes);
+        let mut ends = Vec::with_capacity(1 + self.more.len());
+        for message in self.messages() {
+            bytes.extend_from_slice(message.frame());
+            ends.push(bytes.len() as u32);
         }
-        *bytes_left = bytes_left.saturating_sub(self.bytes());
-        let (mut bytes, mut ends, mut last_offset) = (Vec::new(), Vec::new(), 0);
-        let mut rest = self.plain.bytes();
-        while let Ok(Some((header, start))) = Header::decode(rest, Role::Client, 0) {
-            let (frame, next) = rest.split_at(start + header.payload_bytes as usize);
-            rest = next;
-            last_offset = bytes.len() as u32;
-            match codec.frame_of_class(class, header.opcode, &frame[start..]) {
+        self.plain = Some(Rc::new(Frames::joined(bytes, ends)));
+        true
+    }
+
+    fn compress(&mut self, class: usize, codec: &mut Codec) {
+        let mut bytes = Vec::new();
+        let mut ends = Vec::with_capacity(1 + self.more.len());
+        for message in self.messages() {
+            let opcode = message.kind().opcode();
+            match codec.frame_of_class(class, opcode, message.payload()) {
                 Some(compressed) => bytes.extend_from_slice(&compressed),
-                None => bytes.extend_from_slice(frame),
+                None => bytes.extend_from_slice(message.frame()),
             }
             ends.push(bytes.len() as u32);
         }
-        let frames = Rc::new(Frames::joined(bytes, self.plain.messages(), last_offset));
-        self.compressed.push(Compressed { class, frames, ends });
-        true
+        let frames = Rc::new(Frames::joined(bytes, ends));
+        self.compressed.push(Compressed { class, frames });
     }
 
     /// The same for a run that is one large message.
     fn compress_large(&mut self, class: usize, codec: &mut Codec, bytes_left: &mut usize) -> bool {
-        let plain = self.plain.clone();
-        let Ok(Some((header, start))) = Header::decode(plain.bytes(), Role::Client, 0) else {
-            debug_assert!(false, "a run is made of frames");
-            return true;
-        };
-        let payload = &plain.bytes()[start..];
+        debug_assert!(self.more.is_empty(), "nothing is joined to a large message");
+        let payload = self.first.payload();
         let begun = self.compressing.iter().position(|begun| begun.class == class);
         let mut compressing = match begun {
             Some(place) => self.compressing.swap_remove(place),
@@ -189,97 +244,66 @@ impl Run {
         let Compressing { deflater, packed, .. } = compressing;
         codec.return_deflater(class, deflater);
         codec.compressed += 1;
-        let bytes = match packed.len() < payload.len() {
-            true => compressed_frame(header.opcode, &packed),
-            false => plain.bytes().to_vec(),
+        let frames = match packed.len() < payload.len() {
+            true => {
+                let frame = compressed_frame(self.first.kind().opcode(), &packed);
+                let ends = vec![frame.len() as u32];
+                Frames::joined(frame, ends)
+            }
+            false => Frames::one(self.first.frame().clone()),
         };
-        let ends = vec![bytes.len() as u32];
-        let frames = Rc::new(Frames::joined(bytes, 1, 0));
-        self.compressed.push(Compressed { class, frames, ends });
+        self.compressed.push(Compressed { class, frames: Rc::new(frames) });
         true
     }
 
-    /// What subscribers get: the plain frames, or those compressed for a class of windows before.
-    pub fn frames(&self, class: Option<usize>) -> &Rc<Frames> {
-        self.compressed_for(class).map_or(&self.plain, |compressed| &compressed.frames)
+    fn messages(&self) -> impl Iterator<Item = &SharedMessage> {
+        std::iter::once(&self.first).chain(&self.more)
     }
 
-    /// What `member` gets, of the frames for a class of windows.
-    pub fn share_of(&self, member: u32, class: Option<usize>) -> Share<'_> {
-        let frames = self.frames(class);
-        if self.skips.is_empty() {
-            return Share::Whole(frames);
+    /// An encoding that has been made.
+    pub fn encoded(&self, encoding: Encoding) -> Option<&Rc<Frames>> {
+        match encoding {
+            Encoding::Plain => self.plain.as_ref(),
+            Encoding::Compressed(class) => {
+                let found = self.compressed.iter().find(|compressed| compressed.class == class);
+                found.map(|compressed| &compressed.frames)
+            }
         }
+    }
+
+    /// What `member` gets, in an encoding of this run.
+    pub fn share_of<'a>(&self, member: u32, frames: &'a Rc<Frames>) -> Share<'a> {
         let first = self.skips.partition_point(|skip| skip.member < member);
         let own = self.skips[first..].iter().take_while(|skip| skip.member == member);
-        let mut excerpts = Vec::new();
-        let (mut start, mut place, mut bytes) = (0, 0, 0);
-        let ends = self.compressed_for(class).map(|compressed| &compressed.ends);
-        let end_of_run = (frames.bytes().len() as u32, frames.messages());
-        let cuts = own.map(|skip| match ends {
-            None => ((skip.start, skip.place), skip.end),
-            Some(ends) => {
-                let start = skip.place.checked_sub(1).map_or(0, |before| ends[before as usize]);
-                ((start, skip.place), ends[skip.place as usize])
-            }
-        });
-        let mut has_own = false;
-        for ((end, next), resume) in cuts.chain([(end_of_run, end_of_run.0)]) {
-            if end > start {
-                let (frames, messages) = (frames.clone(), next - place);
-                let is_first = excerpts.is_empty();
-                excerpts.push(Excerpt { frames, start, end, messages, is_first });
-                bytes += (end - start) as usize;
-            }
-            has_own |= resume > end;
-            (start, place) = (resume, next + 1);
-        }
-        if !has_own {
+        let own = own.map(|skip| skip.place);
+        if own.clone().next().is_none() {
             return Share::Whole(frames);
         }
-        if excerpts.len() * EXCERPT_BYTES > bytes {
-            return Share::Others(copied(&excerpts, bytes).into_iter().collect());
+        let mut excerpts: Vec<Excerpt> = Vec::new();
+        let mut next = 0;
+        for place in own.chain([frames.messages()]) {
+            if place > next {
+                excerpts.push(Excerpt::of(frames, next..place, excerpts.is_empty()));
+            }
+            next = place + 1;
+        }
+        let bytes: usize = excerpts.iter().map(|excerpt| excerpt.bytes().len()).sum();
+        if excerpts.len() * EXCERPT_BYTES > bytes && !excerpts.is_empty() {
+            excerpts = vec![copied(&excerpts)];
         }
         Share::Others(excerpts)
     }
-
-    fn compressed_for(&self, class: Option<usize>) -> Option<&Compressed> {
-        self.compressed.iter().find(|compressed| Some(compressed.class) == class)
-    }
-}
-
-/// The messages of all excerpts as frames of their own; `None` when there are none.
-fn copied(excerpts: &[Excerpt], bytes: usize) -> Option<Excerpt> {
-    let mut copy = Vec::with_capacity(bytes);
-    excerpts.iter().for_each(|excerpt| copy.extend_from_slice(excerpt.bytes()));
-    let messages = excerpts.iter().map(|excerpt| excerpt.messages).sum();
-    let (end, last_offset) = (copy.len() as u32, last_message(&copy));
-    let frames = Rc::new(Frames::joined(copy, messages, last_offset));
-    (messages > 0).then_some(Excerpt { frames, start: 0, end, messages, is_first: true })
 }
 
 /// The latest message of a share, for a member that wants no other; `None` when the share is empty.
-pub fn latest(share: Share<'_>) -> Option<Excerpt> {
-    let (frames, start, end) = match share {
-        Share::Whole(frames) => (frames.clone(), frames.last_offset(), frames.bytes().len() as u32),
-        Share::Others(mut excerpts) => {
-            let excerpt = excerpts.pop()?;
-            let start = excerpt.start + last_message(excerpt.bytes());
-            (excerpt.frames, start, excerpt.end)
+pub fn latest(share: &Share<'_>) -> Option<Excerpt> {
+    match share {
+        Share::Whole(frames) => {
+            let last = frames.messages() - 1;
+            Some(Excerpt::of(frames, last..last + 1, true))
         }
-    };
-    Some(Excerpt { frames, start, end, messages: 1, is_first: true })
-}
-
-/// Where the last of several frames starts.
-fn last_message(bytes: &[u8]) -> u32 {
-    let (mut start, mut next) = (0, 0);
-    while let Ok(Some((header, header_bytes))) = Header::decode(&bytes[next..], Role::Client, RSV1)
-    {
-        start = next;
-        next += header_bytes + header.payload_bytes as usize;
+        Share::Others(excerpts) => excerpts.last().map(Excerpt::latest),
     }
-    start as u32
 }
 
 /// What an excerpt takes: many small ones would take more than a copy of what they name.
@@ -292,14 +316,39 @@ mod tests {
     use super::*;
     use crate::wire::deflate::Inflater;
     use crate::wire::deflate::codec::{Settings, window_class};
-    use crate::wire::header::{HEADER_BYTES_MAX, OpCode};
+    use crate::wire::header::{Header, RSV1, Role};
+    use crate::wire::message::{DataMessage, MessageKind};
 
     const MEMBER: u32 = 7;
 
-    fn frame(payload: &[u8]) -> Vec<u8> {
-        let mut encoded = [0; HEADER_BYTES_MAX];
-        let bytes = Header::message(OpCode::Binary, payload.len() as u64).encode(&mut encoded);
-        [&encoded[..bytes], payload].concat()
+    fn message(payload: &[u8]) -> SharedMessage {
+        DataMessage::new(MessageKind::Binary, payload).into_shared()
+    }
+
+    fn budget() -> EncodingBudget {
+        EncodingBudget { compressed_bytes: usize::MAX, joined_bytes: usize::MAX }
+    }
+
+    fn codec(level: u8) -> Codec {
+        Codec::new(Settings { level, threshold_bytes: 100, message_bytes_max: 1 << 20 })
+    }
+
+    /// A run of these messages, each with who does not get it, that has been encoded in plain.
+    fn run<'a>(messages: impl IntoIterator<Item = (&'a [u8], Option<u32>)>) -> Run {
+        let mut messages = messages.into_iter();
+        let (first, skip) = messages.next().expect("one at least");
+        let mut run = Run::new(message(first), skip);
+        for (payload, skip) in messages {
+            assert!(run.takes(&message(payload)));
+            run.join(message(payload), skip);
+        }
+        run.prepare();
+        assert!(run.encode(Encoding::Plain, &mut codec(1), &mut budget()));
+        run
+    }
+
+    fn share_of(run: &Run, member: u32, encoding: Encoding) -> Share<'_> {
+        run.share_of(member, run.encoded(encoding).expect("made before"))
     }
 
     /// Each message, and whether it came compressed.
@@ -325,34 +374,50 @@ mod tests {
         (excerpts.iter().flat_map(Excerpt::bytes).copied().collect(), messages)
     }
 
-    fn others_plain(run: &Run, member: u32) -> Vec<u8> {
-        shared_bytes(run.share_of(member, None)).0
-    }
-
     /// A thousand members that publish to each other in one tick share the run.
     #[test]
     fn members_that_publish_in_the_same_tick_do_not_get_a_copy_each() {
-        let payload = [b'x'; 60];
-        let mut run = Run::new(Arc::new(frame(&payload)), Some(0));
-        assert!((1..1000).all(|member| run.join(&frame(&payload), Some(member))));
-        run.prepare();
+        let run = run((0..1000).map(|member| (&[b'x'; 60][..], Some(member))));
+        let frames = run.encoded(Encoding::Plain).expect("made");
         for member in 0..1000 {
-            let Share::Others(segments) = run.share_of(member, None) else { panic!("its own") };
+            let Share::Others(segments) = run.share_of(member, frames) else { panic!("its own") };
             assert!(segments.len() <= 2);
-            assert!(segments.iter().all(|excerpt| Rc::ptr_eq(&excerpt.frames, run.frames(None))));
+            assert!(segments.iter().all(|excerpt| Rc::ptr_eq(&excerpt.frames, frames)));
             assert_eq!(segments.iter().map(|excerpt| excerpt.messages).sum::<u32>(), 999);
         }
-        assert!(matches!(run.share_of(1000, None), Share::Whole(_)));
+        assert!(matches!(run.share_of(1000, frames), Share::Whole(_)));
+    }
+
+    #[test]
+    fn one_message_is_shared_with_the_other_shards() {
+        let message = message(b"alone");
+        let mut run = Run::new(message.clone(), None);
+        let mut none = EncodingBudget { compressed_bytes: 0, joined_bytes: 0 };
+        assert!(run.encode(Encoding::Plain, &mut codec(1), &mut none));
+        let frames = run.encoded(Encoding::Plain).expect("made");
+        assert_eq!(frames.bytes().as_ptr(), message.frame().as_ptr(), "nothing is copied");
+    }
+
+    #[test]
+    fn what_would_take_too_long_is_joined_later() {
+        let mut run = Run::new(message(&[1; 1000]), None);
+        run.join(message(&[2; 1000]), None);
+        let mut left = EncodingBudget { compressed_bytes: 1, joined_bytes: 0 };
+        assert!(!run.encode(Encoding::Plain, &mut codec(1), &mut left));
+        assert!(run.takes(&message(b"x")));
+        left.joined_bytes = 1;
+        assert!(run.encode(Encoding::Plain, &mut codec(1), &mut left));
+        assert_eq!((left.joined_bytes, left.compressed_bytes), (0, 1));
+        assert!(run.encode(Encoding::Plain, &mut codec(1), &mut left), "it is there");
+        assert!(!run.takes(&message(b"x")), "a run that is encoded is not changed");
     }
 
     #[test]
     fn many_small_gaps_become_a_copy_that_takes_less() {
-        let mut run = Run::new(Arc::new(frame(b"")), Some(7));
-        for message in 1..2000 {
-            assert!(run.join(&frame(b""), (message % 2 == 0).then_some(7)));
-        }
-        run.prepare();
-        let Share::Others(segments) = run.share_of(7, None) else { panic!("half of it") };
+        let run = run((0..2000).map(|place| (&b""[..], (place % 2 == 0).then_some(7))));
+        let Share::Others(segments) = share_of(&run, 7, Encoding::Plain) else {
+            panic!("half of it")
+        };
         assert_eq!(
             (segments.len(), segments[0].messages, segments[0].bytes().len()),
             (1, 1000, 2000)
@@ -361,30 +426,29 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_a_run_that_is_all_its_own() {
-        let mut run = Run::new(Arc::new(frame(b"a")), Some(7));
-        assert!(run.join(&frame(b"b"), Some(7)));
-        run.prepare();
-        let Share::Others(segments) = run.share_of(7, None) else { panic!("its own") };
+        let run = run([(&b"a"[..], Some(7)), (b"b", Some(7))]);
+        let Share::Others(segments) = share_of(&run, 7, Encoding::Plain) else { panic!("its own") };
         assert!(segments.is_empty());
+        assert!(latest(&Share::Others(segments)).is_none());
     }
 
     #[test]
     fn a_large_message_is_compressed_step_by_step() {
-        let settings = Settings { level: 2, threshold_bytes: 100, message_bytes_max: 1 << 20 };
-        let mut codec = Codec::new(settings);
+        let mut codec = codec(2);
         let payload: Vec<u8> = (0..300_000_u32).map(|i| (i / 7) as u8).collect();
-        let mut run = Run::new(Arc::new(frame(&payload)), None);
+        let mut run = Run::new(message(&payload), None);
         let mut steps = 0;
-        for class in [3, 6] {
+        for encoding in [3, 6].map(Encoding::Compressed) {
             loop {
                 steps += 1;
-                let mut bytes_left = 40_000;
-                if run.compress(class, &mut codec, &mut bytes_left) {
+                let mut budget = EncodingBudget { compressed_bytes: 40_000, joined_bytes: 0 };
+                if run.encode(encoding, &mut codec, &mut budget) {
                     break;
                 }
-                assert_eq!(bytes_left, 0);
+                assert_eq!(budget.compressed_bytes, 0);
             }
-            assert_eq!(read(run.frames(Some(class)).bytes()), [(payload.clone(), true)]);
+            let frames = run.encoded(encoding).expect("made");
+            assert_eq!(read(frames.bytes()), [(payload.clone(), true)]);
         }
         assert_eq!(steps, 2 * 300_000_usize.div_ceil(40_000));
         assert_eq!(codec.compressed, 2);
@@ -392,37 +456,34 @@ mod tests {
 
     #[test]
     fn each_class_gets_the_same_messages_and_is_compressed_once() {
-        let settings = Settings { level: 6, threshold_bytes: 100, message_bytes_max: 1 << 20 };
-        let mut codec = Codec::new(settings);
+        let mut codec = codec(6);
         let payloads = [vec![b'a'; 500], b"short".to_vec(), vec![b'b'; 300], vec![b'c'; 900]];
-        let mut run = Run::new(Arc::new(frame(&payloads[0])), Some(MEMBER));
-        assert!(run.join(&frame(&payloads[1]), None));
-        assert!(run.join(&frame(&payloads[2]), Some(MEMBER)));
-        assert!(run.join(&frame(&payloads[3]), Some(MEMBER + 1)));
-        let plain = run.frames(None).clone();
-        run.prepare();
+        let skips = [Some(MEMBER), None, Some(MEMBER), Some(MEMBER + 1)];
+        let mut run = run(payloads.iter().map(Vec::as_slice).zip(skips));
         for bits in [15, 9, 8, 15] {
-            assert!(run.compress(window_class(bits), &mut codec, &mut usize::MAX.clone()));
+            let encoding = Encoding::Compressed(window_class(bits));
+            assert!(run.encode(encoding, &mut codec, &mut budget()));
         }
         assert_eq!(codec.compressed, 2 * 3, "8 and 9 are one class");
-        assert!(Rc::ptr_eq(run.frames(None), &plain));
-        let expected: Vec<_> = payloads.iter().map(|p| (p.clone(), p.len() >= 100)).collect();
-        for class in [8, 9, 15].map(|bits| Some(window_class(bits))) {
-            let frames = run.frames(class);
-            assert_eq!(read(frames.bytes()), expected);
-            assert_eq!(read(&frames.bytes()[frames.last_offset() as usize..]), expected[3..]);
-            assert_eq!(frames.messages(), 4);
-            assert!(matches!(run.share_of(MEMBER + 2, class), Share::Whole(_)));
-            let others = |member| shared_bytes(run.share_of(member, class));
+        let plain: Vec<_> = payloads.iter().map(|payload| (payload.clone(), false)).collect();
+        let packed: Vec<_> = payloads.iter().map(|p| (p.clone(), p.len() >= 100)).collect();
+        let classes = [8, 9, 15].map(|bits| Encoding::Compressed(window_class(bits)));
+        let encodings = classes.map(|class| (class, &packed)).into_iter();
+        for (encoding, expected) in encodings.chain([(Encoding::Plain, &plain)]) {
+            let frames = run.encoded(encoding).expect("made");
+            assert_eq!((read(frames.bytes()), frames.messages()), (expected.clone(), 4));
+            assert!(matches!(run.share_of(MEMBER + 2, frames), Share::Whole(_)));
+            let others = |member| shared_bytes(run.share_of(member, frames));
             let expected_others = [&expected[1..2], &expected[3..]].concat();
             assert_eq!((read(&others(MEMBER).0), others(MEMBER).1), (expected_others, 2));
             assert_eq!(read(&others(MEMBER + 1).0), expected[..3]);
-            let last = |member| latest(run.share_of(member, class)).expect("a message");
-            assert_eq!(read(last(MEMBER).bytes()), expected[3..]);
-            assert_eq!(read(last(MEMBER + 1).bytes()), expected[2..3]);
-            assert_eq!(last(MEMBER + 1).messages, 1);
+            for (member, last) in [(MEMBER, 3), (MEMBER + 1, 2), (MEMBER + 2, 3)] {
+                let latest = latest(&run.share_of(member, frames)).expect("a message");
+                assert_eq!(
+                    (read(latest.bytes()), latest.messages),
+                    (vec![expected[last].clone()], 1)
+                );
+            }
         }
-        assert_eq!(others_plain(&run, MEMBER), [frame(&payloads[1]), frame(&payloads[3])].concat());
-        assert!(!run.join(&frame(b"x"), None), "a run that is held is not changed");
     }
 }

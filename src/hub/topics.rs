@@ -1,8 +1,8 @@
 //! The topics of one shard: who listens, and what has been published since the last delivery.
 //!
 //! A connection may join any number of topics, up to a limit, and publish to any, joined or not.
-//! Everything published to a topic between two deliveries is joined into runs of frames, so that a
-//! subscriber gets one send for a burst. A delivery to many members takes several ticks, a
+//! Everything published to a topic between two deliveries is joined into runs, so that a subscriber
+//! gets one send for a burst. A delivery to many members takes several ticks, a
 //! [`Round`]; what is published meanwhile waits for the next. Joining and leaving take the same
 //! time however many members a topic has: members lie in a dense list and know their place in it.
 
@@ -17,6 +17,7 @@ use thiserror::Error;
 use super::interest::{Fullness, Interest, InterestSlot};
 use super::run::Run;
 use crate::limits::SUBSCRIPTIONS_MOST;
+use crate::wire::message::{DataMessage, SharedMessage};
 use subscriptions::{Number, Subscriptions};
 
 /// One message on its way to the subscribers of a topic.
@@ -24,8 +25,8 @@ use subscriptions::{Number, Subscriptions};
 pub struct Publication {
     /// The topic's name.
     pub topic: Arc<str>,
-    /// The encoded frame.
-    pub frame: Arc<Vec<u8>>,
+    /// What it says.
+    pub message: SharedMessage,
 }
 
 /// Names a topic of this shard for as long as a member that it was asked of has joined it.
@@ -95,7 +96,7 @@ impl Topics {
         }
     }
 
-    /// Bytes published that have not been delivered to all.
+    /// Memory of what was published and has not been delivered to all.
     pub fn pending_bytes(&self) -> usize {
         self.pending_bytes
     }
@@ -234,41 +235,41 @@ impl Topics {
         subscriptions.find(|(_, joined)| *joined == topic).map(|(number, _)| number)
     }
 
-    /// Publishes a frame to a topic, and returns what other shards need of it: nothing where none
+    /// Publishes a message to a topic, and returns what other shards need of it: nothing where none
     /// of them has a member. A `publisher` that has joined it with `exclude_self` is left out.
     pub fn publish(
         &mut self,
         TopicId(topic): TopicId,
         publisher: Option<u32>,
-        frame: Vec<u8>,
+        message: DataMessage,
     ) -> Option<Publication> {
         let skip = publisher.filter(|&publisher| {
             let subscription = self.subscription(publisher, topic);
             subscription.is_some_and(|number| self.subscriptions.excludes_self(number))
         });
-        let frame = Arc::new(frame);
+        let message = message.into_shared();
         let Topic { name, interest, .. } = self.topics.get(topic as usize)?;
         let publication = self
             .interest
             .is_wanted_elsewhere(*interest)
-            .then(|| Publication { topic: name.clone(), frame: frame.clone() });
-        self.append(topic, &frame, skip);
+            .then(|| Publication { topic: name.clone(), message: message.clone() });
+        self.append(topic, message, skip);
         publication
     }
 
     /// The same by the topic's name, which need not have a member here.
-    pub fn publish_by_name(&mut self, name: &str, frame: Vec<u8>) -> Option<Publication> {
+    pub fn publish_by_name(&mut self, name: &str, message: DataMessage) -> Option<Publication> {
         if let Some(&topic) = self.by_name.get(name) {
-            return self.publish(TopicId(topic), None, frame);
+            return self.publish(TopicId(topic), None, message);
         }
         let is_wanted = self.interest.is_wanted_elsewhere(self.interest.slot_of(name));
-        is_wanted.then(|| Publication { topic: name.into(), frame: Arc::new(frame) })
+        is_wanted.then(|| Publication { topic: name.into(), message: message.into_shared() })
     }
 
     /// Takes a publication of another shard.
     pub fn receive(&mut self, publication: &Publication) {
         if let Some(&topic) = self.by_name.get(&publication.topic) {
-            self.append(topic, &publication.frame, None);
+            self.append(topic, publication.message.clone(), None);
         }
     }
 
@@ -316,17 +317,18 @@ impl Topics {
         self.topics.is_empty()
     }
 
-    fn append(&mut self, index: u32, frame: &Arc<Vec<u8>>, skip: Option<u32>) {
+    fn append(&mut self, index: u32, message: SharedMessage, skip: Option<u32>) {
         let topic = &mut self.topics[index as usize];
         if topic.round.is_none() && topic.pending.is_empty() {
             self.dirty.push_back((index, topic.serial));
         }
-        let bytes = frame.len() + skip.map_or(0, |_| Run::SKIP_BYTES);
+        let skip_bytes = skip.map_or(0, |_| Run::SKIP_BYTES);
+        let bytes = message.frame_bytes() + Run::MESSAGE_BYTES + skip_bytes;
         topic.pending_bytes += bytes;
         self.pending_bytes += bytes;
-        let joins = topic.pending.last_mut().is_some_and(|run| run.join(frame, skip));
-        if !joins {
-            topic.pending.push(Run::new(frame.clone(), skip));
+        match topic.pending.last_mut().filter(|run| run.takes(&message)) {
+            Some(run) => run.join(message, skip),
+            None => topic.pending.push(Run::new(message, skip)),
         }
         if topic.pending_bytes >= PENDING_BYTES_LEAST {
             self.tell_fullness(index);
@@ -401,8 +403,8 @@ impl Topic {
     }
 }
 
-/// Bytes published and not yet delivered to all, of all topics together, about. Few in debug
-/// builds, so that tests see publishers wait.
+/// Memory of what is published and not yet delivered to all, of all topics together, about. Little
+/// in debug builds, so that tests see publishers wait.
 const PENDING_BYTES_MAX: usize = if cfg!(debug_assertions) { 8 << 10 } else { 4 << 20 };
 /// Bytes that each topic may have, however many there are, until all together have
 /// [`TOTAL_BYTES_MAX`].

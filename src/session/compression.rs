@@ -11,7 +11,8 @@ use crate::wire::deflate::codec::{Codec, Lease, Unpacked, compressed_frame, wind
 use crate::wire::deflate::negotiation::Agreement;
 use crate::wire::deflate::{Deflater, WINDOW_BITS_LEAST, compressed_bytes_max};
 use crate::wire::error::Violation;
-use crate::wire::header::{HEADER_BYTES_MAX, Header, OpCode, RSV1};
+use crate::wire::header::{Header, OpCode, RSV1};
+use crate::wire::message::{DataMessage, MessageKind};
 use crate::wire::utf8;
 
 /// What the upgrade has settled: what messages are for, and how they are compressed.
@@ -208,7 +209,7 @@ impl Session {
         let window_bits = match (self.upgrade.mode(), self.upgrade.server_window_bits()) {
             (Mode::Broadcast, _) => {
                 rules.budget.spend(PUBLISHED_COST + plain.len());
-                output.published.push(plain_frame(opcode, &plain));
+                output.published.push(DataMessage::new(MessageKind::of(opcode), &plain));
                 codec.recycle(plain);
                 return Ok(());
             }
@@ -255,7 +256,5 @@ fn echo(bytes: Vec<u8>, output: &mut Output) {
 }
 
 fn plain_frame(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
-    let mut encoded = [0; HEADER_BYTES_MAX];
-    let bytes = Header::message(opcode, payload.len() as u64).encode(&mut encoded);
-    [&encoded[..bytes], payload].concat()
+    DataMessage::new(MessageKind::of(opcode), payload).into_frame()
 }

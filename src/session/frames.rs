@@ -11,6 +11,7 @@ use crate::wire::close::{CloseCode, ClosePayload};
 use crate::wire::error::Violation;
 use crate::wire::header::{HEADER_BYTES_MAX, Header, OpCode, Role, close_frame, control_frame};
 use crate::wire::mask::{self, MaskKey};
+use crate::wire::message::{DataMessage, MessageKind};
 use crate::wire::utf8;
 
 /// The next frame of the input.
@@ -199,7 +200,7 @@ impl Session {
             return Ok(end);
         }
         if is_whole && self.upgrade.mode() == Mode::Broadcast && self.phase == Phase::Open {
-            output.published.push(encode_message(header.opcode, &input[*payload..end], key)?);
+            output.published.push(whole_message(header.opcode, &input[*payload..end], key)?);
             rules.budget.spend(PUBLISHED_COST + end - payload);
             output.messages += 1;
             return Ok(end);
@@ -324,10 +325,10 @@ impl Session {
                     self.compressed_message(opcode, Cow::Owned(compressed), rules, output)?;
                 }
                 (Treatment::Assemble, Some(assembly)) if self.phase == Phase::Open => {
-                    let frame = assembly.finish()?;
+                    let message = assembly.finish()?;
                     rules.budget.spend(PUBLISHED_COST);
                     output.messages += 1;
-                    self.deliver(frame, reflection, output);
+                    self.deliver(message, reflection, output);
                 }
                 _ => {}
             }
@@ -343,14 +344,15 @@ impl Session {
         Ok(())
     }
 
-    fn deliver(&mut self, frame: Vec<u8>, reflection: &mut Reflection, output: &mut Output) {
+    fn deliver(&mut self, message: DataMessage, reflection: &mut Reflection, output: &mut Output) {
         match self.upgrade.mode() {
             Mode::Echo => {
                 reflection.flush(true, output);
                 output.reflected_messages += 1;
-                output.pieces.push(Piece::Owned { bytes: frame, ends_frame: true });
+                let bytes = message.into_frame();
+                output.pieces.push(Piece::Owned { bytes, ends_frame: true });
             }
-            Mode::Broadcast => output.published.push(frame),
+            Mode::Broadcast => output.published.push(message),
         }
     }
 
@@ -408,17 +410,13 @@ fn decode_frame(
     }))
 }
 
-/// A whole message as one server frame.
-fn encode_message(opcode: OpCode, payload: &[u8], key: MaskKey) -> Result<Vec<u8>, Violation> {
-    let mut encoded = [0; HEADER_BYTES_MAX];
-    let bytes = Header::message(opcode, payload.len() as u64).encode(&mut encoded);
-    let mut frame = Vec::with_capacity(bytes + payload.len());
-    frame.extend_from_slice(&encoded[..bytes]);
-    mask::append(&mut frame, payload, key);
+/// A whole message.
+fn whole_message(opcode: OpCode, masked: &[u8], key: MaskKey) -> Result<DataMessage, Violation> {
+    let message = DataMessage::unmasked(MessageKind::of(opcode), masked, key);
     if opcode == OpCode::Text {
-        utf8::validate(&frame[bytes..]).map_err(|_| Violation::InvalidUtf8)?;
+        utf8::validate(message.payload()).map_err(|_| Violation::InvalidUtf8)?;
     }
-    Ok(frame)
+    Ok(message)
 }
 
 /// Payload bytes of a control frame, at most (RFC 6455 section 5.5).

@@ -5,6 +5,7 @@ use crate::wire::deflate::compressed_bytes_max;
 use crate::wire::error::Violation;
 use crate::wire::header::{Header, OpCode};
 use crate::wire::mask::{self, MaskKey};
+use crate::wire::message::{DataMessage, MessageKind};
 use crate::wire::utf8::Utf8Stream;
 
 /// What has arrived of a message that is not complete; grows with the bytes received, whatever
@@ -114,21 +115,16 @@ impl Assembly {
         Ok(())
     }
 
-    /// The whole message as one server frame.
-    pub(super) fn finish(mut self) -> Result<Vec<u8>, Violation> {
+    /// The whole message.
+    pub(super) fn finish(mut self) -> Result<DataMessage, Violation> {
         if self.opcode == OpCode::Text {
             self.utf8.finish().map_err(|_| Violation::InvalidUtf8)?;
         }
         if self.bytes.is_empty() {
             self.bytes.resize(self.header_room, 0);
         }
-        let payload_bytes = self.bytes.len() - self.header_room;
-        let header = Header::message(self.opcode, payload_bytes as u64);
-        let mut encoded = [0; 14];
-        let header_bytes = header.encode(&mut encoded);
-        self.bytes.drain(..self.header_room - header_bytes);
-        self.bytes[..header_bytes].copy_from_slice(&encoded[..header_bytes]);
-        Ok(self.bytes)
+        let kind = MessageKind::of(self.opcode);
+        Ok(DataMessage::in_place(kind, self.bytes, self.header_room))
     }
 }
 

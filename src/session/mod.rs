@@ -28,6 +28,7 @@ use crate::wire::deflate::negotiation::Agreement;
 use crate::wire::deflate::{Deflater, Inflater};
 use crate::wire::header::{OpCode, close_frame, control_frame};
 use crate::wire::mask::MaskKey;
+use crate::wire::message::DataMessage;
 pub use budget::Budget;
 use compression::Upgrade;
 use message::Assembly;
@@ -96,8 +97,8 @@ pub enum Piece {
 pub struct Output {
     /// To be sent.
     pub pieces: Vec<Piece>,
-    /// Encoded frames for the connection's topic.
-    pub published: Vec<Vec<u8>>,
+    /// Messages for others.
+    pub published: Vec<DataMessage>,
     /// The close handshake began, or the protocol was violated.
     pub closed: Option<(Initiator, CloseCode)>,
     /// After what is queued: no more to send.

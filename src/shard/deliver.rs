@@ -4,15 +4,16 @@ use super::Shard;
 use super::connections::{Connection, Flags};
 use super::send::LARGE_BYTES;
 use super::timers::Tick;
-use crate::config::{CompressionMode, SlowConsumer};
+use crate::config::SlowConsumer;
 use crate::hub::Message;
-use crate::hub::run::{Run, Share, latest};
+use crate::hub::run::{Encoding, EncodingBudget, Run, Share, latest};
 use crate::hub::topics::{Publication, TopicId};
 use crate::io::{Io, Key, SEND_BYTES_MAX, Segment};
 use crate::session::Session;
 use crate::stats::ShardStats;
 use crate::wire::close::CloseCode;
-use crate::wire::deflate::codec::{Codec, window_class};
+use crate::wire::deflate::codec::window_class;
+use crate::wire::message::DataMessage;
 
 /// Counts time in stretches for telling slow subscribers from bursts.
 ///
@@ -46,20 +47,20 @@ impl<I: Io> Shard<I> {
         self.topics.of(key.index).next()
     }
 
-    /// Publishes a frame of a connection to its topic: to this shard at the end of the tick, to the
-    /// others by the ring.
-    pub(super) fn publish(&mut self, key: Key, frame: Vec<u8>) {
+    /// Publishes a message of a connection to its topic: to this shard at the end of the tick, to
+    /// the others by the ring.
+    pub(super) fn publish(&mut self, key: Key, message: DataMessage) {
         let Some(topic) = self.broadcast_topic(key) else { return };
-        let publication = self.topics.publish(topic, Some(key.index), frame);
+        let publication = self.topics.publish(topic, Some(key.index), message);
         self.pass_on(publication);
     }
 
-    /// Publishes a frame to the topic `name`, which need not have a member anywhere. Whoever wants
-    /// it bounded looks first whether [`Topics::fullness_by_name`] allows it.
+    /// Publishes a message to the topic `name`, which need not have a member anywhere. A caller
+    /// that is to be bounded looks at [`Topics::fullness_by_name`] before.
     ///
     /// [`Topics::fullness_by_name`]: crate::hub::topics::Topics::fullness_by_name
-    pub fn publish_by_name(&mut self, name: &str, frame: Vec<u8>) {
-        let publication = self.topics.publish_by_name(name, frame);
+    pub(super) fn publish_by_name(&mut self, name: &str, message: DataMessage) {
+        let publication = self.topics.publish_by_name(name, message);
         self.pass_on(publication);
     }
 
@@ -86,7 +87,7 @@ impl<I: Io> Shard<I> {
             match message {
                 Message::Publish(publication) => {
                     topics.receive(publication);
-                    taken_bytes += publication.frame.len();
+                    taken_bytes += publication.message.frame_bytes();
                 }
                 Message::Drain => drain = true,
             }
@@ -100,7 +101,7 @@ impl<I: Io> Shard<I> {
     /// Lets what was published enter the broadcast ring as far as that has room.
     pub(super) fn drain_overflow(&mut self) {
         while let Some(publication) = self.overflow.pop_front() {
-            let bytes = publication.frame.len();
+            let bytes = publication.message.frame_bytes();
             if let Err(Message::Publish(publication)) =
                 self.endpoint.publish(Message::Publish(publication), bytes)
             {
@@ -111,8 +112,8 @@ impl<I: Io> Shard<I> {
     }
 
     /// Queues what was published for its subscribers, for as many of each topic as a tick may
-    /// serve; the next goes on with the others. What has to be compressed before, and would take
-    /// too long, holds up its own topic alone, and so does a member that has had no turn to send.
+    /// serve; the next goes on with the others. What has to be encoded before, and would take too
+    /// long, holds up its own topic alone, and so does a member that has had no turn to send.
     pub(super) fn deliver(&mut self) {
         if !self.topics.has_pending() {
             return;
@@ -124,9 +125,11 @@ impl<I: Io> Shard<I> {
         let (served, wanted) = (self.served, &mut self.wanted);
         let codec = codec.get_mut();
         let stats = shared.stats.shard(*number);
-        let may_compress = shared.config.compression.mode != CompressionMode::Off;
         let bounds = Bounds { backlog_bytes, policy: shared.config.slow_consumer, generation };
-        let mut compress_bytes_left = COMPRESSED_BYTES_PER_TICK;
+        let mut budget = EncodingBudget {
+            compressed_bytes: COMPRESSED_BYTES_PER_TICK,
+            joined_bytes: JOINED_BYTES_PER_TICK,
+        };
         let mut delivered = 0;
         let mut too_slow = Vec::new();
         topics.drain(|members, runs| {
@@ -135,25 +138,28 @@ impl<I: Io> Shard<I> {
             }
             let end = delivered.max(DELIVERED_PER_TICK - DELIVERED_LEAST) + DELIVERED_LEAST;
             let bytes: usize = runs.iter().map(Run::bytes).sum();
+            let mut encoded = None;
             for (place, &member) in members.iter().enumerate() {
                 let Some((key, connection)) = connections.at(member) else { continue };
-                let class = connection
-                    .stage
-                    .session()
-                    .and_then(Session::server_window_bits)
-                    .map(window_class);
+                let encoding = encoding_for(connection);
+                let mut is_encoded = |run: &mut Run| run.encode(encoding, codec, &mut budget);
                 if delivered >= end
                     || awaits_its_turn(connection)
-                    || may_compress && !compress(runs, class, codec, &mut compress_bytes_left)
+                    || encoded != Some(encoding) && !runs.iter_mut().all(&mut is_encoded)
                 {
                     return place;
                 }
+                encoded = Some(encoding);
                 delivered += match connection.flags.contains(Flags::SENDING) {
                     true => QUEUED_COST,
                     false => SENT_COST + bytes.min(SEND_BYTES_MAX),
                 };
                 for run in &*runs {
-                    let admitted = bounds.admit(connection, run.share_of(member, class), stats);
+                    let Some(frames) = run.encoded(encoding) else {
+                        debug_assert!(false, "all runs have been encoded");
+                        continue;
+                    };
+                    let admitted = bounds.admit(connection, run.share_of(member, frames), stats);
                     ledger.dropped(key, admitted.dropped);
                     if admitted.is_too_slow {
                         too_slow.push(key);
@@ -166,7 +172,7 @@ impl<I: Io> Shard<I> {
                     dirty.push(member);
                 }
             }
-            *published_bytes += runs.iter().map(|run| run.frames(None).held_bytes()).sum::<usize>();
+            *published_bytes += runs.iter().map(Run::held_bytes).sum::<usize>();
             // Freed when the last subscriber has read it, soon for most.
             trim.note_freed(bytes, *now);
             members.len()
@@ -197,14 +203,10 @@ fn awaits_its_turn(connection: &Connection) -> bool {
         && connection.outbox.bytes() > LARGE_BYTES
 }
 
-/// Compresses all runs for a class of windows; false when there is more to do than a tick may.
-fn compress(
-    runs: &mut [Run],
-    class: Option<usize>,
-    codec: &mut Codec,
-    bytes_left: &mut usize,
-) -> bool {
-    class.is_none_or(|class| runs.iter_mut().all(|run| run.compress(class, codec, bytes_left)))
+/// How a connection gets what is published.
+fn encoding_for(connection: &Connection) -> Encoding {
+    let window_bits = connection.stage.session().and_then(Session::server_window_bits);
+    window_bits.map_or(Encoding::Plain, |bits| Encoding::Compressed(window_class(bits)))
 }
 
 /// How much may wait for one subscriber, and what gives way beyond that.
@@ -250,7 +252,7 @@ impl Bounds {
             }
             SlowConsumer::Latest => {
                 let messages = share.messages();
-                if let Some(excerpt) = latest(share) {
+                if let Some(excerpt) = latest(&share) {
                     dropped = outbox.drop_all() + messages - 1;
                     outbox.push_published(Segment::Excerpt(Box::new(excerpt)), self.generation);
                     count_delivered(1, stats);
@@ -307,6 +309,9 @@ const PENDING_BYTES_MOST: usize = 64 << 20;
 const MESSAGES_PER_TICK: usize = 256;
 /// Bytes compressed for subscribers in one tick, about: a millisecond at the default level.
 const COMPRESSED_BYTES_PER_TICK: usize = 256 << 10;
+/// Bytes of messages copied together in one tick, about: a millisecond. Few in debug builds, so
+/// that tests see some wait.
+const JOINED_BYTES_PER_TICK: usize = if cfg!(debug_assertions) { 4 << 10 } else { 8 << 20 };
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,6 @@ use crate::hub::interest::Fullness;
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
 use crate::session::{self, Budget, Initiator, Piece};
 use crate::wire::close::CloseCode;
-use crate::wire::header::message_frame;
 
 /// Where input lies.
 enum Input {
@@ -198,11 +197,11 @@ impl<I: Io> Shard<I> {
         }
         self.queue_pieces(key, input, &mut session.pieces);
         self.keep_for_next_request(key);
-        for frame in session.published.drain(..) {
-            self.publish(key, frame);
+        for message in session.published.drain(..) {
+            self.publish(key, message);
         }
-        for Publication { topic, opcode, payload } in output.posted.drain(..) {
-            self.publish_by_name(&topic, message_frame(opcode, &payload));
+        for Publication { topic, message } in output.posted.drain(..) {
+            self.publish_by_name(&topic, message);
         }
         if let Some((initiator, code)) = session.closed.take() {
             self.count_close(key, initiator, code);

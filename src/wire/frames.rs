@@ -1,15 +1,12 @@
 //! Encoded frames that many connections send: made once, never changed, shared by reference.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// A run of whole frames for the subscribers of one topic.
 #[derive(Debug)]
-pub struct Frames {
-    bytes: Bytes,
-    messages: u32,
-    last_offset: u32,
-}
+pub struct Frames(Bytes);
 
 /// Neighbouring messages of a run of frames, for a subscriber that does not get all of the run.
 #[derive(Debug)]
@@ -28,6 +25,19 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
+    /// The messages at these places.
+    pub fn of(frames: &Rc<Frames>, places: Range<u32>, is_first: bool) -> Self {
+        let (start, end) = (frames.start_of(places.start), frames.start_of(places.end));
+        let messages = places.end - places.start;
+        Self { frames: frames.clone(), start, end, messages, is_first }
+    }
+
+    /// The last of its messages alone.
+    pub fn latest(&self) -> Self {
+        let last = self.frames.place_at(self.end - 1);
+        Self::of(&self.frames, last..last + 1, true)
+    }
+
     /// The frames of its messages.
     pub fn bytes(&self) -> &[u8] {
         &self.frames.bytes()[self.start as usize..self.end as usize]
@@ -39,81 +49,114 @@ impl Excerpt {
     }
 }
 
+/// The messages of all excerpts, in a run of their own.
+pub fn copied(excerpts: &[Excerpt]) -> Excerpt {
+    let mut bytes = Vec::with_capacity(excerpts.iter().map(|it| it.bytes().len()).sum());
+    let mut ends = Vec::with_capacity(excerpts.iter().map(|it| it.messages as usize).sum());
+    for Excerpt { frames, start, end, messages, .. } in excerpts {
+        let (shift, first) = (bytes.len() as u32, frames.place_at(*start));
+        let places = first + 1..=first + messages;
+        ends.extend(places.map(|place| frames.start_of(place) - start + shift));
+        bytes.extend_from_slice(&frames.bytes()[*start as usize..*end as usize]);
+    }
+    let messages = ends.len() as u32;
+    Excerpt::of(&Rc::new(Frames::joined(bytes, ends)), 0..messages, true)
+}
+
 #[derive(Debug)]
 enum Bytes {
     One(Arc<Vec<u8>>),
-    Joined(Vec<u8>),
+    /// Several, and where each ends.
+    Joined(Vec<u8>, Vec<u32>),
 }
 
 impl Frames {
     /// One message, shared with the other shards.
     pub fn one(frame: Arc<Vec<u8>>) -> Self {
-        Self { bytes: Bytes::One(frame), messages: 1, last_offset: 0 }
+        Self(Bytes::One(frame))
     }
 
-    /// Messages that lie one after the other in `bytes`; `last_offset` is where the last starts.
-    pub fn joined(bytes: Vec<u8>, messages: u32, last_offset: u32) -> Self {
-        Self { bytes: Bytes::Joined(bytes), messages, last_offset }
-    }
-
-    /// Appends a message; the run becomes a copy of its parts, so that one send carries them all.
-    pub fn join(&mut self, frame: &[u8]) {
-        if let Bytes::One(first) = &self.bytes {
-            let mut joined = Vec::with_capacity((first.len() + frame.len()).next_power_of_two());
-            joined.extend_from_slice(first);
-            self.bytes = Bytes::Joined(joined);
-        }
-        if let Bytes::Joined(joined) = &mut self.bytes {
-            self.last_offset = joined.len() as u32;
-            joined.extend_from_slice(frame);
-        }
-        self.messages += 1;
+    /// Messages that lie one after the other in `bytes`; `ends` is where each of them ends.
+    pub fn joined(bytes: Vec<u8>, ends: Vec<u32>) -> Self {
+        debug_assert_eq!(ends.last().copied().unwrap_or(0) as usize, bytes.len());
+        Self(Bytes::Joined(bytes, ends))
     }
 
     /// The encoded frames.
     pub fn bytes(&self) -> &[u8] {
-        match &self.bytes {
+        match &self.0 {
             Bytes::One(frame) => frame,
-            Bytes::Joined(joined) => joined,
+            Bytes::Joined(joined, _) => joined,
         }
     }
 
     /// Bytes of memory that the run takes, with what the allocator adds.
     pub fn held_bytes(&self) -> usize {
         size_of::<Self>()
-            + match &self.bytes {
+            + match &self.0 {
                 Bytes::One(frame) => frame.capacity() + SHARED_FRAME_BYTES,
-                Bytes::Joined(joined) => joined.capacity() + REFERENCES_BYTES,
+                Bytes::Joined(joined, ends) => {
+                    let ends_bytes = size_of_val(&ends[..]);
+                    joined.capacity() + ends_bytes + 2 * REFERENCES_BYTES
+                }
             }
     }
 
     /// Messages in the run.
     pub fn messages(&self) -> u32 {
-        self.messages
+        match &self.0 {
+            Bytes::One(_) => 1,
+            Bytes::Joined(_, ends) => ends.len() as u32,
+        }
     }
 
-    /// Where the last message starts.
-    pub fn last_offset(&self) -> u32 {
-        self.last_offset
+    /// Where the message at `place` starts; the end of the run for the place behind the last.
+    pub fn start_of(&self, place: u32) -> u32 {
+        match (&self.0, place) {
+            (_, 0) => 0,
+            (Bytes::One(frame), _) => frame.len() as u32,
+            (Bytes::Joined(_, ends), _) => ends[place as usize - 1],
+        }
+    }
+
+    /// The place of the message that lies at `offset`.
+    fn place_at(&self, offset: u32) -> u32 {
+        match &self.0 {
+            Bytes::One(_) => 0,
+            Bytes::Joined(_, ends) => ends.partition_point(|&end| end <= offset) as u32,
+        }
     }
 }
 
 /// The counts of references beside what is counted, and what the allocator rounds up.
 const REFERENCES_BYTES: usize = 32;
 /// The same of a frame that shards share, which is a vector of its own.
-const SHARED_FRAME_BYTES: usize = 2 * REFERENCES_BYTES + size_of::<Vec<u8>>();
+pub const SHARED_FRAME_BYTES: usize = 2 * REFERENCES_BYTES + size_of::<Vec<u8>>();
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn joining_keeps_order_and_knows_the_last() {
-        let mut frames = Frames::one(Arc::new(b"one".to_vec()));
-        assert_eq!((frames.bytes(), frames.messages(), frames.last_offset()), (&b"one"[..], 1, 0));
-        frames.join(b"three");
-        frames.join(b"x");
-        assert_eq!(frames.bytes(), b"onethreex");
-        assert_eq!((frames.messages(), frames.last_offset()), (3, 8));
+    fn a_run_knows_its_messages() {
+        let one = Frames::one(Arc::new(b"one".to_vec()));
+        assert_eq!((one.bytes(), one.messages()), (&b"one"[..], 1));
+        assert_eq!([0, 1].map(|place| one.start_of(place)), [0, 3]);
+        let three = Frames::joined(b"onethreex".to_vec(), vec![3, 8, 9]);
+        assert_eq!(three.messages(), 3);
+        assert_eq!([0, 1, 2, 3].map(|place| three.start_of(place)), [0, 3, 8, 9]);
+    }
+
+    #[test]
+    fn neighbours_become_a_run_of_their_own() {
+        let frames = Rc::new(Frames::joined(b"onethreextwo".to_vec(), vec![3, 8, 9, 12]));
+        let excerpt = |from, to| Excerpt::of(&frames, from..to, true);
+        assert_eq!(excerpt(1, 3).bytes(), b"threex");
+        assert_eq!(excerpt(0, 4).latest().bytes(), b"two");
+        assert_eq!(excerpt(1, 3).latest().bytes(), b"x");
+        assert_eq!(excerpt(1, 2).latest().bytes(), b"three");
+        let copy = copied(&[excerpt(0, 1), excerpt(2, 4)]);
+        assert_eq!((copy.bytes(), copy.messages), (&b"onextwo"[..], 3));
+        assert_eq!([0, 1, 2, 3].map(|place| copy.frames.start_of(place)), [0, 3, 4, 7]);
     }
 }

@@ -165,13 +165,6 @@ impl Header {
     }
 }
 
-/// A whole message as one unmasked frame, as a server sends it.
-pub fn message_frame(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
-    let mut encoded = [0; HEADER_BYTES_MAX];
-    let header_bytes = Header::message(opcode, payload.len() as u64).encode(&mut encoded);
-    [&encoded[..header_bytes], payload].concat()
-}
-
 /// A whole unmasked control frame, as a server sends it (RFC 6455 section 5.5).
 ///
 /// # Panics

@@ -7,4 +7,5 @@ pub mod error;
 pub mod frames;
 pub mod header;
 pub mod mask;
+pub mod message;
 pub mod utf8;

@@ -1,13 +1,8 @@
-//! What a server publishes itself, by the name of a topic: it reaches every member on every shard.
+//! What requests publish, by the name of a topic: it reaches every member on every shard.
 
-use crate::decoder::Item;
+use crate::decoder::{Decoder, Item};
 use crate::frames::TEXT;
 use crate::story::Story;
-
-/// A server's frame.
-fn frame(payload: &[u8]) -> Vec<u8> {
-    [&[0x80 | TEXT, payload.len() as u8], payload].concat()
-}
 
 fn message(payload: &[u8]) -> Item {
     Item::Message { opcode: TEXT, payload: payload.to_vec() }
@@ -21,15 +16,25 @@ fn a_name_suffices_to_publish() {
     let (there, mut there_reads) = story.open(1, "/broadcast/there");
     let mut both =
         [0, 1].map(|shard| (shard, story.open(shard, "/broadcast/both?exclude_self=true")));
+    let (publisher, mut answers) = (story.connect(0), Decoder::default());
     for number in [&b"1"[..], b"2", b"3", b"4", b"5"] {
         for topic in ["here", "there", "both", "nowhere"] {
-            story.shards[0].publish_by_name(topic, frame(number));
+            let head =
+                format!("POST /broadcast/{topic} HTTP/1.1\r\nHost: a\r\nContent-Type: text/a\r\n");
+            let request = [head.as_bytes(), b"Content-Length: 1\r\n\r\n", number].concat();
+            story.write(publisher, &request);
         }
     }
+    let mut accepted = 0;
     for _ in 0..10 {
         story.settle(0);
         story.settle(1);
+        let items = story.read(publisher, &mut answers);
+        accepted += items.len();
+        let is_accepted = |item: &Item| matches!(item, Item::Response { status: 202, .. });
+        assert!(items.iter().all(is_accepted), "{items:?}");
     }
+    assert_eq!(accepted, 20);
     let expected = [&b"1"[..], b"2", b"3", b"4", b"5"].map(message);
     assert_eq!(story.read(here, &mut here_reads), expected);
     assert_eq!(story.read(there, &mut there_reads), expected);

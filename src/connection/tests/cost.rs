@@ -53,7 +53,7 @@ impl Bare {
                 }
             };
         }
-        self.out_bytes += self.output.published.drain(..).map(|frame| frame.len()).sum::<usize>();
+        self.out_bytes += self.output.published.drain(..).map(|it| it.frame_bytes()).sum::<usize>();
     }
 }
 

@@ -13,6 +13,7 @@ use ringwire::wire::deflate::Inflater;
 use ringwire::wire::deflate::codec::{Codec, Settings};
 use ringwire::wire::deflate::negotiation::Terms;
 use ringwire::wire::header::{Header, OpCode, RSV1, Role};
+use ringwire::wire::message::DataMessage;
 
 /// When queued bytes leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,7 +269,7 @@ impl Harness {
         self.upgraded = upgraded.or(self.upgraded.take());
         self.refused.extend(refused);
         self.posted.extend(posted);
-        self.published.extend(output.published);
+        self.published.extend(output.published.into_iter().map(DataMessage::into_frame));
         self.messages += output.messages;
         self.reflected_messages += output.reflected_messages;
     }

@@ -1,11 +1,16 @@
 //! Topics by themselves: who gets what, in rounds of one tick and of many.
 
+use std::rc::Rc;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::hub::interest::InterestTable;
-use crate::hub::run::{JOINED_BYTES_MAX, Share};
-use crate::wire::frames::Excerpt;
+use crate::hub::run::{Encoding, EncodingBudget, JOINED_BYTES_MAX, Share};
+use crate::wire::deflate::codec::{Codec, Settings};
+use crate::wire::frames::{Excerpt, Frames};
+use crate::wire::header::{Header, Role};
+use crate::wire::message::MessageKind;
 
 fn alone() -> Topics {
     Topics::new(Interest::new(InterestTable::new(1)))
@@ -16,18 +21,39 @@ fn drained(topics: &mut Topics) -> Vec<(u32, Vec<u8>)> {
     topics.drain(|members, runs| {
         for run in runs {
             for &member in members {
-                let bytes = match run.share_of(member, None) {
-                    Share::Whole(frames) => frames.bytes().to_vec(),
-                    Share::Others(excerpts) => {
-                        excerpts.iter().flat_map(Excerpt::bytes).copied().collect()
-                    }
-                };
-                all.push((member, bytes));
+                all.push((member, payloads(run, member).concat()));
             }
         }
         members.len()
     });
     all
+}
+
+/// What a member is told by a run.
+fn payloads(run: &mut Run, member: u32) -> Vec<Vec<u8>> {
+    let frames = plain(run);
+    let bytes = match run.share_of(member, &frames) {
+        Share::Whole(frames) => frames.bytes().to_vec(),
+        Share::Others(excerpts) => excerpts.iter().flat_map(Excerpt::bytes).copied().collect(),
+    };
+    let (mut payloads, mut rest) = (Vec::new(), &bytes[..]);
+    while let Some((header, start)) = Header::decode(rest, Role::Client, 0).expect("frames") {
+        let (frame, next) = rest.split_at(start + header.payload_bytes as usize);
+        payloads.push(frame[start..].to_vec());
+        rest = next;
+    }
+    payloads
+}
+
+fn plain(run: &mut Run) -> Rc<Frames> {
+    let settings = Settings { level: 1, threshold_bytes: 1 << 20, message_bytes_max: 1 << 20 };
+    let mut budget = EncodingBudget { compressed_bytes: 0, joined_bytes: usize::MAX };
+    assert!(run.encode(Encoding::Plain, &mut Codec::new(settings), &mut budget));
+    run.encoded(Encoding::Plain).expect("made").clone()
+}
+
+fn message(payload: &[u8]) -> DataMessage {
+    DataMessage::new(MessageKind::Binary, payload)
 }
 
 /// Makes `member` a subscriber that gets everything.
@@ -36,9 +62,9 @@ fn join(topics: &mut Topics, member: u32, name: &str) -> TopicId {
 }
 
 /// Publishes to the only topic of `member`.
-fn publish(topics: &mut Topics, member: u32, frame: &[u8]) -> Option<Publication> {
+fn publish(topics: &mut Topics, member: u32, payload: &[u8]) -> Option<Publication> {
     let topic = topic_of(topics, member);
-    topics.publish(topic, Some(member), frame.to_vec())
+    topics.publish(topic, Some(member), message(payload))
 }
 
 fn topic_of(topics: &Topics, member: u32) -> TopicId {
@@ -49,8 +75,8 @@ fn fullness(topics: &Topics, member: u32) -> Fullness {
     topics.fullness(topic_of(topics, member))
 }
 
-fn publication(topic: &str, frame: Vec<u8>) -> Publication {
-    Publication { topic: topic.into(), frame: Arc::new(frame) }
+fn publication(topic: &str, payload: &[u8]) -> Publication {
+    Publication { topic: topic.into(), message: message(payload).into_shared() }
 }
 
 #[test]
@@ -62,7 +88,8 @@ fn a_tick_of_messages_is_one_run() {
     publish(&mut topics, 1, b"x");
     publish(&mut topics, 2, b"yy");
     publish(&mut topics, 2, b"z");
-    assert_eq!(topics.pending_bytes(), 4 + 2 * Run::SKIP_BYTES);
+    let frames_bytes = 3 + 4 + 3;
+    assert_eq!(topics.pending_bytes(), frames_bytes + 3 * Run::MESSAGE_BYTES + 2 * Run::SKIP_BYTES);
     assert_eq!(drained(&mut topics), [(1, b"xyyz".to_vec()), (2, b"x".to_vec())]);
     assert!(drained(&mut topics).is_empty());
     assert_eq!(topics.pending_bytes(), 0);
@@ -77,11 +104,11 @@ fn big_messages_are_not_copied_together() {
     publish(&mut topics, 1, &[3; 10]);
     let mut lengths = Vec::new();
     topics.drain(|_, runs| {
-        let frames = runs.iter().map(|run| run.frames(None));
+        let frames = runs.iter_mut().map(plain);
         lengths.extend(frames.map(|frames| (frames.bytes().len(), frames.messages())));
         1
     });
-    assert_eq!(lengths, [(JOINED_BYTES_MAX, 1), (20, 2)]);
+    assert_eq!(lengths, [(10 + JOINED_BYTES_MAX, 1), (2 * (2 + 10), 2)]);
 }
 
 #[test]
@@ -122,13 +149,13 @@ fn whoever_has_not_joined_publishes_as_well() {
     let [mut topics, mut others] = two_shards();
     let here = join(&mut topics, 1, "a");
     join(&mut others, 2, "b");
-    assert!(topics.publish(here, Some(5), b"x".to_vec()).is_none());
-    assert!(topics.publish_by_name("a", b"y".to_vec()).is_none());
+    assert!(topics.publish(here, Some(5), message(b"x")).is_none());
+    assert!(topics.publish_by_name("a", message(b"y")).is_none());
     assert_eq!(drained(&mut topics), [(1, b"xy".to_vec())]);
-    let publication = topics.publish_by_name("b", b"z".to_vec()).expect("wanted elsewhere");
+    let publication = topics.publish_by_name("b", message(b"z")).expect("wanted elsewhere");
     others.receive(&publication);
     assert_eq!(drained(&mut others), [(2, b"z".to_vec())]);
-    assert!(topics.publish_by_name("nobody's", b"z".to_vec()).is_none());
+    assert!(topics.publish_by_name("nobody's", message(b"z")).is_none());
     assert!(!topics.has_pending() && topics.pending_bytes() == 0);
 }
 
@@ -138,16 +165,16 @@ fn a_member_gets_what_is_published_to_each_of_its_topics() {
     let [a, b] = ["a", "b"].map(|name| topics.join(1, name, name == "b").expect("few"));
     join(&mut topics, 2, "b");
     assert_eq!(topics.of(1).collect::<Vec<_>>(), [b, a]);
-    topics.publish(a, Some(1), b"its own".to_vec());
-    topics.publish(b, Some(1), b"for others".to_vec());
+    topics.publish(a, Some(1), message(b"its own"));
+    topics.publish(b, Some(1), message(b"for others"));
     assert_eq!(
         drained(&mut topics),
         [(1, b"its own".to_vec()), (1, Vec::new()), (2, b"for others".to_vec())]
     );
     topics.leave(1, a);
     assert_eq!((topics.len(), topics.of(1).collect::<Vec<_>>()), (1, vec![b]));
-    topics.publish(a, None, b"to nobody".to_vec());
-    topics.publish(b, None, b"x".to_vec());
+    topics.publish(a, None, message(b"to nobody"));
+    topics.publish(b, None, message(b"x"));
     assert_eq!(drained(&mut topics), [(1, b"x".to_vec()), (2, b"x".to_vec())]);
 }
 
@@ -158,7 +185,7 @@ fn a_member_joins_a_topic_once() {
     let topic = join(&mut topics, 1, "a");
     assert_eq!(topics.join(1, "a", true), Ok(topic));
     publish(&mut topics, 1, b"own");
-    topics.publish(topic, None, b"x".to_vec());
+    topics.publish(topic, None, message(b"x"));
     assert_eq!(drained(&mut topics), [(1, b"x".to_vec())]);
 }
 
@@ -245,11 +272,11 @@ fn serves_everybody_once(actions: Vec<(u8, u8, u8)>) {
                 }
             }
             1 | 2 => {
-                let frame = vec![0x82, 2, topic as u8, published[topic]];
+                let message = message(&[topic as u8, published[topic]]);
                 match number % 3 {
-                    0 => topics.publish(ids[topic], Some(member as u32), frame),
-                    1 => topics.publish(ids[topic], Some(KEEPER), frame),
-                    _ => topics.publish_by_name(NAMES[topic], frame),
+                    0 => topics.publish(ids[topic], Some(member as u32), message),
+                    1 => topics.publish(ids[topic], Some(KEEPER), message),
+                    _ => topics.publish_by_name(NAMES[topic], message),
                 };
                 let publisher = expected[member][topic].as_mut();
                 if let Some(publisher) = publisher.filter(|_| number % 3 == 0 && member < EXCLUDING)
@@ -283,20 +310,12 @@ fn serves_everybody_once(actions: Vec<(u8, u8, u8)>) {
     assert!(topics.is_empty());
 }
 
-fn deliver(members: &[u32], runs: &[Run], expected: &mut [[Option<Expected>; NAMES.len()]]) {
+fn deliver(members: &[u32], runs: &mut [Run], expected: &mut [[Option<Expected>; NAMES.len()]]) {
     for &member in members {
-        for run in runs {
-            let bytes = match run.share_of(member, None) {
-                Share::Whole(frames) => frames.bytes().to_vec(),
-                Share::Others(excerpts) => {
-                    excerpts.iter().flat_map(Excerpt::bytes).copied().collect()
-                }
-            };
-            for message in bytes.chunks(4) {
-                let Some(joined) = expected.get_mut(member as usize) else { continue };
-                let joined = joined[usize::from(message[2])].as_mut();
-                joined.expect("it has joined the topic").got.push(message[3]);
-            }
+        for message in runs.iter_mut().flat_map(|run| payloads(run, member)) {
+            let Some(joined) = expected.get_mut(member as usize) else { continue };
+            let joined = joined[usize::from(message[0])].as_mut();
+            joined.expect("it has joined the topic").got.push(message[1]);
         }
     }
 }
@@ -316,13 +335,13 @@ fn a_topic_that_has_its_share_pending_is_full_on_all_shards() {
     join(&mut topics, 1, "a");
     join(&mut others, 1, "a");
     join(&mut topics, 2, "b");
-    topics.receive(&publication("a", vec![0; PENDING_BYTES_MAX]));
+    topics.receive(&publication("a", &[0; PENDING_BYTES_MAX]));
     assert_eq!((fullness(&topics, 1), fullness(&others, 1)), (Fullness::Full, Fullness::Full));
     let is_held_back = |topics: &Topics| topics.is_full_elsewhere_alone(topic_of(topics, 1));
     assert!(is_held_back(&others) && !is_held_back(&topics));
     assert_eq!(fullness(&topics, 2), Fullness::HasRoom, "another topic");
     for _ in 1..VERY_FULL_SHARES {
-        topics.receive(&publication("a", vec![0; PENDING_BYTES_MAX]));
+        topics.receive(&publication("a", &[0; PENDING_BYTES_MAX]));
     }
     assert_eq!(
         (fullness(&topics, 1), fullness(&others, 1)),
@@ -340,7 +359,7 @@ fn a_topic_that_ends_is_full_no_more() {
     let [mut topics, mut others] = two_shards();
     join(&mut topics, 1, "a");
     join(&mut others, 1, "a");
-    topics.receive(&publication("a", vec![0; PENDING_BYTES_MAX]));
+    topics.receive(&publication("a", &[0; PENDING_BYTES_MAX]));
     topics.leave_all(1);
     assert_eq!(fullness(&others, 1), Fullness::HasRoom);
 }

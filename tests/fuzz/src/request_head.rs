@@ -100,7 +100,9 @@ fn judge(input: &[u8], policy: &Policy, serving: Serving, answer: &Answer) {
         }
         Answer::Blocked { .. } => panic!("everything may be published"),
         Answer::Publish { consumed, publication, response, .. } => {
-            assert!(*consumed <= input.len() && publication.payload.len() <= MESSAGE_BYTES);
+            assert!(
+                *consumed <= input.len() && publication.message.payload().len() <= MESSAGE_BYTES
+            );
             assert!(response.starts_with(b"HTTP/1.1 202 "));
         }
         Answer::Upgrade { consumed, response, .. } => {

@@ -60,9 +60,8 @@ impl Part {
             Kind::Owned => Segment::owned(bytes, self.ends_frame),
             Kind::Control => Segment::control(bytes),
             Kind::Shared { messages } => {
-                let mut frames = Frames::one(Arc::new(bytes));
-                (1..messages).for_each(|_| frames.join(b""));
-                Segment::Shared { frames: Rc::new(frames), offset: 0 }
+                let ends = vec![bytes.len() as u32; messages as usize];
+                Segment::Shared { frames: Rc::new(Frames::joined(bytes, ends)), offset: 0 }
             }
             Kind::Excerpt { messages } => {
                 let (start, end) = (3, 3 + self.len as u32);
