@@ -13,11 +13,13 @@ use thiserror::Error;
 use crate::limits;
 
 mod authority;
+mod broadcast;
 mod host;
 mod origin;
 mod subprotocol;
 
 pub use authority::Authority;
+pub use broadcast::BroadcastAccess;
 pub use host::{HostPattern, HostPatternError};
 pub use origin::{Origin, OriginPattern, OriginPatternError};
 pub use subprotocol::{Subprotocol, SubprotocolError};
@@ -192,6 +194,8 @@ pub struct Config {
     pub listen: Vec<ListenAddress>,
     /// What `/` means to an upgrade.
     pub root: Root,
+    /// What clients may do with the topics of `/broadcast/{topic}`.
+    pub broadcast_access: BroadcastAccess,
     /// Hosts answered for: exact, with or without a port, or `*.example.org`; empty is all.
     pub allow_host: Vec<HostPattern>,
     /// Allowed origins: exact (`https://example.org`) or `*.example.org`; empty allows all.
@@ -273,6 +277,7 @@ impl Default for Config {
         Self {
             listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7071)))],
             root: Root::Echo,
+            broadcast_access: BroadcastAccess::Full,
             allow_host: Vec::new(),
             allow_origin: Vec::new(),
             subprotocols: Vec::new(),

@@ -126,6 +126,7 @@
 //!   the ring, tests plug in a simulated kernel.
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
 //!   frames, compression.
+//! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
 //! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
 //!   are published by POST.
 //! * [`session`]: the state machine of one WebSocket, without socket and clock.
@@ -149,6 +150,7 @@
 #[cfg(test)]
 extern crate self as ringwire;
 
+pub mod authorization;
 pub mod bench;
 pub mod cli;
 pub mod config;

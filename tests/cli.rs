@@ -190,7 +190,7 @@ fn a_hidden_mistake_is_still_a_mistake() {
 
 #[test]
 fn values_that_contradict_each_other_are_refused() {
-    let cases: [(&[&str], &[&str]); 8] = [
+    let cases: [(&[&str], &[&str]); 9] = [
         (&["--subprotocol-required", "true"], &["subprotocol-required", "--subprotocol"]),
         (&["--listen", "[::1]:80", "--listen", "[::1]:80"], &["listen", "[::1]:80", "twice"]),
         (&["--max-backlog", "4KiB"], &["max-backlog", "4KiB", "receive-buffer-size", "64KiB"]),
@@ -201,6 +201,10 @@ fn values_that_contradict_each_other_are_refused() {
         (
             &["--max-memory", "16MiB", "--shards", "5", "--receive-buffers", "32"],
             &["max-memory", "16MiB", "shards", "5", "receive-buffers", "10485760"],
+        ),
+        (
+            &["--root", "broadcast", "--broadcast-access", "none"],
+            &["root", "broadcast", "broadcast-access", "none"],
         ),
         (&["--listen", ""], &["listen", "at least one"]),
         (&["--allow-host", ""], &["allow-host"]),
@@ -352,6 +356,8 @@ const ROWS: &[Row] = &[
         r#"["registered-ring"]"#]),
     row("root", "broadcast", "echo", r#""broadcast""#, [r#""broadcast""#, r#""echo""#,
         r#""broadcast""#]),
+    row("broadcast-access", "read-only", "none", r#""full""#, [r#""read-only""#, r#""none""#,
+        r#""full""#]),
     row("allow-origin", "https://a.org,*.b.org", "http://c.org:81", r#"["HTTPS://D.org"]"#,
         [r#"["https://a.org", "*.b.org"]"#, r#"["http://c.org:81"]"#, r#"["https://d.org"]"#]),
     row("allow-host", "a.org,*.B.org", "c.org:81", r#"["[0::1]"]"#,

@@ -20,7 +20,7 @@ pub(super) fn cases() -> Vec<Case> {
         let text = Burst { opcode: OpCode::Text, ..binary };
         cases.push(receive("echo-binary", Mode::Echo, binary));
         cases.push(receive("echo-text", Mode::Echo, text));
-        cases.push(receive("publish-binary", Mode::Broadcast, binary));
+        cases.push(receive("publish-binary", Mode::Broadcast { may_publish: true }, binary));
     }
     let large = Burst { opcode: OpCode::Binary, payload_bytes: 1 << 20, frames: 1 };
     cases.push(receive("echo-binary", Mode::Echo, large));

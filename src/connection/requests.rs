@@ -52,7 +52,7 @@ pub(super) fn receive(
             Answer::Upgrade { consumed, route, response, compression } => {
                 let mode = match route {
                     Route::Echo => Mode::Echo,
-                    Route::Broadcast { .. } => Mode::Broadcast,
+                    Route::Broadcast { may_publish, .. } => Mode::Broadcast { may_publish },
                 };
                 output.upgraded = Some(route);
                 output.session.pieces.push(Piece::Response(response));

@@ -66,7 +66,7 @@ pub(super) fn decide(
             return Err(Refused::new(Refusal::UpgradeRequired, detail));
         }
     };
-    let route = endpoint.route(query, policy.root)?;
+    let route = endpoint.route(query, policy.root, &policy.permissions)?;
     let (response, compression) = handshake::accept(head, host, policy, &route)?;
     match serving.refused() {
         None => Ok(Decision::Upgrade { route, response, compression }),

@@ -279,7 +279,7 @@ mod tests {
              Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=10\r\n\r\n"
         );
         let (head, _) = Head::parse(text.as_bytes(), 8192, 64).unwrap().unwrap();
-        let topic = Route::Broadcast { topic: "t".into(), exclude_self: false };
+        let topic = Route::Broadcast { topic: "t".into(), may_publish: true, exclude_self: false };
         for (route, server_takeover, expected) in [
             (Route::Echo, true, "permessage-deflate; server_max_window_bits=10\r\n\r\n"),
             (

@@ -165,7 +165,10 @@ mod tests {
             };
             assert_eq!(compression, None);
             assert_eq!(consumed, text.len());
-            assert_eq!(route, Route::Broadcast { topic: "x".into(), exclude_self: true });
+            assert_eq!(
+                route,
+                Route::Broadcast { topic: "x".into(), may_publish: true, exclude_self: true }
+            );
             assert!(response.starts_with(b"HTTP/1.1 101 ") && response.ends_with(b"=\r\n\r\n"));
         }
     }

@@ -1,6 +1,7 @@
 //! What the listener accepts, in the form in which requests are compared with it.
 
 use super::refusal::{Refusal, Refused};
+use crate::authorization::Permissions;
 use crate::config::{
     CompressionMode, Config, HostPattern, MessageTypes, OriginPattern, Root, Subprotocol,
 };
@@ -11,6 +12,8 @@ use crate::wire::deflate::negotiation::Terms;
 pub struct Policy {
     /// What an upgrade of `/` means.
     pub root: Root,
+    /// What clients may do with topics.
+    pub permissions: Permissions,
     /// Hosts that are answered for; empty is all. Health is told whatever the host.
     pub allow_host: Vec<HostPattern>,
     /// Origins that may upgrade; empty allows all. Pages of the server itself and requests without
@@ -37,6 +40,7 @@ impl Policy {
     pub fn new(config: &Config) -> Self {
         Self {
             root: config.root,
+            permissions: Permissions { broadcast: config.broadcast_access },
             allow_host: config.allow_host.clone(),
             allow_origin: config.allow_origin.clone(),
             subprotocols: config.subprotocols.clone(),

@@ -5,14 +5,18 @@ use super::handshake::check_origin;
 use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head};
 use super::response::Response;
+use super::route::authorize;
 use super::{Policy, Serving};
+use crate::authorization::Action;
 use crate::config::{Authority, MessageTypes};
 use crate::wire::message::{DataMessage, MessageKind};
 
 /// A message for the members of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
-    /// 1 to 255 bytes without control characters.
+    /// Its name, which [`Permissions::authorize`] has let pass.
+    ///
+    /// [`Permissions::authorize`]: crate::authorization::Permissions::authorize
     pub topic: Box<str>,
     /// The message; UTF-8 if it is text.
     pub message: DataMessage,
@@ -32,7 +36,7 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Decides about the head of a request to publish to `topic`, in the order in which a person
-    /// looks for a mistake: type, size, origin, and whether the server takes anything at all.
+    /// looks for a mistake: topic, type, size, origin, and whether the server takes anything at all.
     pub(super) fn accept(
         head: &Head<'_>,
         topic: Box<str>,
@@ -40,6 +44,7 @@ impl Upload {
         policy: &Policy,
         serving: Serving,
     ) -> Result<Self, Refused> {
+        authorize(&policy.permissions, &topic, Action::Publish)?;
         let kind = kind(head, policy)?;
         let expects_continue = match head.expect {
             Field::Absent => false,

@@ -14,7 +14,7 @@ pub enum Refusal {
     BadKey,
     /// A subprotocol is required, and none that is spoken here was offered: 400.
     NoSubprotocol,
-    /// The origin is not allowed (RFC 6455 section 10.2): 403.
+    /// The origin is not allowed (RFC 6455 section 10.2), or the topic not open to clients: 403.
     Forbidden,
     /// No such path: 404.
     NotFound,

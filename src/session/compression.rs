@@ -24,7 +24,8 @@ impl Upgrade {
     pub(super) fn new(mode: Mode, compression: Option<Agreement>) -> Self {
         let mut bits = match mode {
             Mode::Echo => 0,
-            Mode::Broadcast => Self::BROADCAST,
+            Mode::Broadcast { may_publish: true } => Self::BROADCAST,
+            Mode::Broadcast { may_publish: false } => Self::BROADCAST | Self::READ_ONLY,
         };
         if let Some(agreement) = compression {
             bits |= Self::COMPRESSED;
@@ -36,7 +37,10 @@ impl Upgrade {
     }
 
     pub(super) fn mode(self) -> Mode {
-        if self.0 & Self::BROADCAST == 0 { Mode::Echo } else { Mode::Broadcast }
+        match self.0 & Self::BROADCAST {
+            0 => Mode::Echo,
+            _ => Mode::Broadcast { may_publish: self.0 & Self::READ_ONLY == 0 },
+        }
     }
 
     /// The RSV bits that a data message may begin with.
@@ -62,6 +66,7 @@ impl Upgrade {
     const COMPRESSED: u8 = 1 << 1;
     const SERVER_TAKEOVER: u8 = 1 << 2;
     const CLIENT_TAKEOVER: u8 = 1 << 3;
+    const READ_ONLY: u8 = 1 << 4;
     /// Three bits hold 8 to 15.
     const WINDOW_SHIFT: u32 = 5;
 }
@@ -207,7 +212,7 @@ impl Session {
         }
         output.messages += 1;
         let window_bits = match (self.upgrade.mode(), self.upgrade.server_window_bits()) {
-            (Mode::Broadcast, _) => {
+            (Mode::Broadcast { .. }, _) => {
                 rules.budget.spend(PUBLISHED_COST + plain.len());
                 output.published.push(DataMessage::new(MessageKind::of(opcode), &plain));
                 codec.recycle(plain);

@@ -199,7 +199,7 @@ impl Session {
             self.compressed_message(header.opcode, compressed, rules, output)?;
             return Ok(end);
         }
-        if is_whole && self.upgrade.mode() == Mode::Broadcast && self.phase == Phase::Open {
+        if is_whole && self.upgrade.mode() != Mode::Echo && self.phase == Phase::Open {
             output.published.push(whole_message(header.opcode, &input[*payload..end], key)?);
             rules.budget.spend(PUBLISHED_COST + end - payload);
             output.messages += 1;
@@ -234,6 +234,9 @@ impl Session {
             (OpCode::Continuation, false) => return Err(Violation::ContinuationWithoutStart),
             (OpCode::Text | OpCode::Binary, true) => return Err(Violation::DataInsideFragmented),
             _ => {}
+        }
+        if self.upgrade.mode() == (Mode::Broadcast { may_publish: false }) {
+            return Err(Violation::PublishingNotAllowed);
         }
         let accepted = match rules.message_types {
             MessageTypes::Any => true,
@@ -352,7 +355,7 @@ impl Session {
                 let bytes = message.into_frame();
                 output.pieces.push(Piece::Owned { bytes, ends_frame: true });
             }
-            Mode::Broadcast => output.published.push(message),
+            Mode::Broadcast { .. } => output.published.push(message),
         }
     }
 

@@ -126,7 +126,10 @@ pub enum Mode {
     /// Every message returns to its sender.
     Echo,
     /// Every message goes to the members of a topic.
-    Broadcast,
+    Broadcast {
+        /// Without this a message is a violation, and the peer only gets those of others.
+        may_publish: bool,
+    },
 }
 
 /// What happens to the payload of the frame in progress.

@@ -121,6 +121,13 @@ fn websocket() -> Vec<Row> {
             one(choice(), |config| &mut config.root),
         ),
         (
+            "broadcast-access",
+            "ACCESS",
+            "What clients may do at /broadcast: subscribe and publish, subscribe (a message closes \
+             with 1008), or nothing (403)",
+            one(choice(), |config| &mut config.broadcast_access),
+        ),
+        (
             "allow-host",
             "HOST",
             "Answer requests for this host alone, exact or *.example.org, others with 421; may be \

@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::error::SettingError;
-use crate::config::{Config, ListenAddress};
+use crate::config::{BroadcastAccess, Config, ListenAddress, Root};
 use crate::limits;
 
 /// Checks every relation between settings.
@@ -14,7 +14,8 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
         .or_else(|| receive_memory(settings, config))
         .or_else(|| backlog_below_one_buffer(settings, config))
         .or_else(|| memory_below_receive_buffers(settings, config))
-        .or_else(|| nothing_to_require(settings, config));
+        .or_else(|| nothing_to_require(settings, config))
+        .or_else(|| root_without_access(settings, config));
     match broken {
         Some(text) => Err(SettingError::Contradiction(text)),
         None => Ok(()),
@@ -83,6 +84,17 @@ fn nothing_to_require(settings: &Settings, config: &Config) -> Option<String> {
         format!(
             "{} without a subprotocol: allowed is at least one --subprotocol with it",
             settings.describe("subprotocol-required"),
+        )
+    })
+}
+
+fn root_without_access(settings: &Settings, config: &Config) -> Option<String> {
+    let is_closed = config.broadcast_access == BroadcastAccess::None;
+    (is_closed && config.root == Root::Broadcast).then(|| {
+        format!(
+            "{} would refuse everybody with {}: allowed is root = \"echo\", or another access",
+            settings.describe("root"),
+            settings.describe("broadcast-access"),
         )
     })
 }

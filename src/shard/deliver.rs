@@ -59,7 +59,7 @@ impl<I: Io> Shard<I> {
     /// that is to be bounded looks at [`Topics::fullness_by_name`] before.
     ///
     /// [`Topics::fullness_by_name`]: crate::hub::topics::Topics::fullness_by_name
-    pub(super) fn publish_by_name(&mut self, name: &str, message: DataMessage) {
+    pub fn publish_by_name(&mut self, name: &str, message: DataMessage) {
         let publication = self.topics.publish_by_name(name, message);
         self.pass_on(publication);
     }

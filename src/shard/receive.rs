@@ -254,7 +254,7 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.insert(Flags::WEBSOCKET);
         connection.last_active = self.served;
-        if let Route::Broadcast { topic, exclude_self } = route {
+        if let Route::Broadcast { topic, exclude_self, .. } = route {
             connection.flags.insert(Flags::SUBSCRIBED);
             let joined = self.topics.join(key.index, &topic, exclude_self);
             debug_assert!(joined.is_ok(), "a connection of /broadcast joins one topic");

@@ -79,6 +79,9 @@ pub enum Violation {
     /// A text or binary message where the configuration takes only the other.
     #[error("message type is not accepted")]
     MessageTypeNotAccepted,
+    /// A message of a client that may only subscribe.
+    #[error("clients may not publish here")]
+    PublishingNotAllowed,
 }
 
 impl Violation {
@@ -99,9 +102,9 @@ impl Violation {
             | Self::InvalidCloseCode { .. } => CloseCode::PROTOCOL_ERROR,
             Self::InvalidUtf8 | Self::CorruptDeflate => CloseCode::INVALID_PAYLOAD,
             Self::MessageTooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
-            Self::TooManyFragments { .. } | Self::TooManyControlFrames { .. } => {
-                CloseCode::POLICY_VIOLATION
-            }
+            Self::TooManyFragments { .. }
+            | Self::TooManyControlFrames { .. }
+            | Self::PublishingNotAllowed => CloseCode::POLICY_VIOLATION,
             Self::MessageTypeNotAccepted => CloseCode::UNSUPPORTED_DATA,
         }
     }
@@ -128,6 +131,7 @@ mod tests {
             (Violation::MessageTooBig { limit: 1 }, CloseCode::MESSAGE_TOO_BIG),
             (Violation::TooManyFragments { limit: 1 }, CloseCode::POLICY_VIOLATION),
             (Violation::TooManyControlFrames { limit_per_second: 1 }, CloseCode::POLICY_VIOLATION),
+            (Violation::PublishingNotAllowed, CloseCode::POLICY_VIOLATION),
             (Violation::MessageTypeNotAccepted, CloseCode::UNSUPPORTED_DATA),
         ];
         for (violation, code) in cases {

@@ -24,7 +24,7 @@ struct Bare {
 
 impl Bare {
     fn open(path: &str) -> Self {
-        let mode = if path == "/echo" { Mode::Echo } else { Mode::Broadcast };
+        let mode = if path == "/echo" { Mode::Echo } else { Mode::Broadcast { may_publish: true } };
         Self {
             session: Session::new(mode, None),
             output: Output::default(),

@@ -58,7 +58,7 @@ fn publications_may_come_with_the_upgrade() {
         let mut harness = Harness::new(Sending::Eager);
         harness.feed(&input[..split]);
         harness.feed(&input[split..]);
-        let route = Route::Broadcast { topic: "t".into(), exclude_self: true };
+        let route = Route::Broadcast { topic: "t".into(), may_publish: true, exclude_self: true };
         assert_eq!(harness.upgraded, Some(route), "{split}");
         assert_eq!(harness.published, [served(true, OpCode::Text, b"at once")], "{split}");
         assert_eq!(harness.sent(), RESPONSE, "{split}");

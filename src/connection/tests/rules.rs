@@ -1,8 +1,9 @@
 //! Every rule of RFC 6455 sections 5 to 8 that a client can break, with the close code it gets.
 
-use super::client::{KEY, close, message, open, served};
+use super::client::{KEY, close, message, open, request, served};
 use super::harness::{Harness, Sending};
-use crate::config::{Limits, MessageTypes};
+use crate::config::{BroadcastAccess, Limits, MessageTypes};
+use crate::http::Refusal;
 use crate::session::Initiator;
 use crate::wire::close::CloseCode;
 use crate::wire::header::OpCode;
@@ -239,4 +240,47 @@ fn control_frames_are_counted_by_the_second() {
     let transcript = harness.transcript();
     assert_eq!(transcript.close_code(), Some(CloseCode::POLICY_VIOLATION));
     assert_eq!(transcript.controls.len(), 12);
+}
+
+#[test]
+fn who_may_only_subscribe_must_not_send_messages() {
+    let scripts = [
+        message(OpCode::Text, b"a"),
+        message(OpCode::Binary, b""),
+        open(OpCode::Text, b"the first part"),
+    ];
+    for script in scripts {
+        for chunk_bytes in [1, script.len()] {
+            let mut harness = Harness::new(Sending::Eager);
+            harness.policy.permissions.broadcast = BroadcastAccess::ReadOnly;
+            harness.feed(&request("/broadcast/t"));
+            assert!(harness.stage.is_open());
+            harness.feed(&message(OpCode::Ping, b"allowed"));
+            script.chunks(chunk_bytes).for_each(|chunk| harness.feed(chunk));
+            let transcript = harness.transcript();
+            assert_eq!(transcript.close_code(), Some(CloseCode::POLICY_VIOLATION));
+            let reason = transcript.close.expect("a close frame").split_off(2);
+            assert_eq!(reason, b"clients may not publish here");
+            assert_eq!(transcript.controls.len(), 1);
+            assert!(harness.finished && harness.published.is_empty() && harness.messages == 0);
+        }
+    }
+}
+
+#[test]
+fn who_may_only_subscribe_is_let_in_and_closes_in_order() {
+    let mut harness = Harness::new(Sending::Eager);
+    harness.policy.permissions.broadcast = BroadcastAccess::ReadOnly;
+    harness.feed(&request("/broadcast/t"));
+    harness.feed(&close(CloseCode(1000), b"bye"));
+    assert_eq!(harness.closed, Some((Initiator::Remote, CloseCode(1000))));
+    let mut echo = Harness::new(Sending::Eager);
+    echo.policy.permissions.broadcast = BroadcastAccess::None;
+    echo.feed(&request("/echo"));
+    echo.feed(&message(OpCode::Text, b"an echo is no topic"));
+    assert_eq!((echo.messages, echo.closed), (1, None));
+    let mut refused = Harness::new(Sending::Eager);
+    refused.policy.permissions.broadcast = BroadcastAccess::None;
+    refused.feed(&request("/broadcast/t"));
+    assert_eq!(refused.refused, [Refusal::Forbidden]);
 }

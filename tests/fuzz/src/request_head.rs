@@ -3,8 +3,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ringwire::config::{Config, Root};
-use ringwire::http::{Answer, Conditions, Exchange, Policy, Serving};
+use ringwire::authorization::Permissions;
+use ringwire::config::{BroadcastAccess, Config, Root};
+use ringwire::http::{Answer, Conditions, Exchange, Policy, Route, Serving};
 use ringwire::wire::deflate::negotiation::Terms;
 use sha1::{Digest, Sha1};
 
@@ -20,6 +21,12 @@ pub fn check(data: &[u8]) {
     let policy = Policy {
         compression: Some(Terms { server_takeover: true, client_takeover: true, window_bits: 15 }),
         root: if choice & 0x10 == 0 { Root::Echo } else { Root::Broadcast },
+        permissions: Permissions {
+            broadcast: match choice & 0x80 {
+                0 => BroadcastAccess::Full,
+                _ => BroadcastAccess::None,
+            },
+        },
         allow_origin: vec![ORIGIN.parse().expect("an origin")],
         subprotocols: vec!["chat".parse().expect("a token")],
         request_head_bytes: if choice & 0x20 == 0 { 512 } else { 64 },
@@ -105,7 +112,11 @@ fn judge(input: &[u8], policy: &Policy, serving: Serving, answer: &Answer) {
             );
             assert!(response.starts_with(b"HTTP/1.1 202 "));
         }
-        Answer::Upgrade { consumed, response, .. } => {
+        Answer::Upgrade { consumed, response, route, .. } => {
+            if let Route::Broadcast { topic, may_publish, .. } = route {
+                assert!(*may_publish && policy.permissions.broadcast == BroadcastAccess::Full);
+                assert!((1..=255).contains(&topic.len()) && !topic.contains(char::is_control));
+            }
             assert!(*consumed <= policy.request_head_bytes && serving == Serving::Open);
             let response = std::str::from_utf8(response).expect("ASCII");
             assert!(response.starts_with("HTTP/1.1 101 ") && response.ends_with("\r\n\r\n"));

@@ -1,0 +1,112 @@
+//! Who may do what: every transport and every service asks here before it joins a topic or
+//! publishes to one, once, and remembers the answer.
+
+use crate::config::BroadcastAccess;
+
+/// Topics with rules of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namespace {
+    /// Those of `/broadcast/{topic}`.
+    Broadcast,
+}
+
+/// What a client wants to do with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Get what is published.
+    Subscribe,
+    /// Say something to all subscribers.
+    Publish,
+}
+
+/// The answer, with a sentence for the client where it is no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes.
+    Allowed,
+    /// No topic can have this name.
+    InvalidTopic(&'static str),
+    /// Not here.
+    Denied(&'static str),
+}
+
+/// What the operator allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permissions {
+    /// What clients may do in [`Namespace::Broadcast`].
+    pub broadcast: BroadcastAccess,
+}
+
+impl Permissions {
+    /// Whether a client may do this with the topic of this name.
+    ///
+    /// A name has 1 to 255 bytes, none of them of a control character.
+    pub fn authorize(&self, namespace: Namespace, topic: &str, action: Action) -> Decision {
+        if topic.is_empty() {
+            return Decision::InvalidTopic("The topic is empty.");
+        }
+        if topic.len() > TOPIC_BYTES_MOST {
+            return Decision::InvalidTopic("The topic is longer than 255 bytes.");
+        }
+        if topic.contains(char::is_control) {
+            return Decision::InvalidTopic("The topic has a control character.");
+        }
+        let Namespace::Broadcast = namespace;
+        match (self.broadcast, action) {
+            (BroadcastAccess::Full, _) | (BroadcastAccess::ReadOnly, Action::Subscribe) => {
+                Decision::Allowed
+            }
+            (BroadcastAccess::ReadOnly, Action::Publish) => {
+                Decision::Denied("Clients may not publish here.")
+            }
+            (BroadcastAccess::None, _) => Decision::Denied("Topics are not open to clients here."),
+        }
+    }
+}
+
+/// Longest name of a topic, in bytes of UTF-8.
+const TOPIC_BYTES_MOST: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(broadcast: BroadcastAccess, topic: &str, action: Action) -> Decision {
+        Permissions { broadcast }.authorize(Namespace::Broadcast, topic, action)
+    }
+
+    #[test]
+    fn names_that_no_topic_can_have() {
+        let long = "x".repeat(256);
+        for topic in ["", &long, "\0", "a\nb", "\u{7f}", "a\u{85}"] {
+            for access in [BroadcastAccess::Full, BroadcastAccess::None] {
+                let decision = decide(access, topic, Action::Subscribe);
+                assert!(matches!(decision, Decision::InvalidTopic(_)), "{topic:?}: {decision:?}");
+            }
+        }
+        for topic in ["a", " ", "/", "caf\u{e9}", &long[1..]] {
+            assert_eq!(
+                decide(BroadcastAccess::Full, topic, Action::Publish),
+                Decision::Allowed,
+                "{topic:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn access_says_who_may_do_what() {
+        use Action::{Publish, Subscribe};
+        use BroadcastAccess::{Full, None, ReadOnly};
+        for (access, action, is_allowed) in [
+            (Full, Subscribe, true),
+            (Full, Publish, true),
+            (ReadOnly, Subscribe, true),
+            (ReadOnly, Publish, false),
+            (None, Subscribe, false),
+            (None, Publish, false),
+        ] {
+            let decision = decide(access, "t", action);
+            assert_eq!(decision == Decision::Allowed, is_allowed, "{access:?} {action:?}");
+        }
+    }
+}
