@@ -8,6 +8,7 @@ use super::request::{Head, Method};
 use super::response::Response;
 use super::route::{self, Endpoint, Resolved, Route, Target};
 use super::{Policy, Serving};
+use crate::authorization::Action;
 use crate::config::Authority;
 use crate::wire::deflate::negotiation::Agreement;
 
@@ -61,7 +62,11 @@ pub(super) fn decide(
         }
         Target::WebSocket(endpoint) if upgrades => endpoint,
         Target::WebSocket(Endpoint::Root) => return Ok(Decision::Serve(page::response())),
-        Target::WebSocket(Endpoint::Echo | Endpoint::Broadcast(_)) => {
+        Target::WebSocket(endpoint) => {
+            // Whoever may not join, or could not, needs no other protocol to be told so.
+            if let Endpoint::Broadcast(topic) = &endpoint {
+                route::authorize(&policy.permissions, topic, Action::Subscribe)?;
+            }
             let detail = "This is a WebSocket route; connect with ws:// over HTTP/1.1.";
             return Err(Refused::new(Refusal::UpgradeRequired, detail));
         }

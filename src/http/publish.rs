@@ -36,7 +36,7 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Decides about the head of a request to publish to `topic`, in the order in which a person
-    /// looks for a mistake: topic, type, size, origin, and whether the server takes anything at all.
+    /// looks for a mistake: topic, type, size, origin, and whether the server takes anything.
     pub(super) fn accept(
         head: &Head<'_>,
         topic: Box<str>,
