@@ -191,8 +191,8 @@ mod tests {
 
     use super::*;
     use crate::config::{
-        BroadcastAccess, Compression, CompressionMode, Engine, Limits, ListenAddress, LogFormat,
-        LogLevel, Logs, MessageTypes, Root, SlowConsumer,
+        Admin, BroadcastAccess, Compression, CompressionMode, Engine, Limits, ListenAddress,
+        LogFormat, LogLevel, Logs, MessageTypes, Root, SlowConsumer,
     };
 
     fn config(line: &str) -> Config {
@@ -214,8 +214,8 @@ mod tests {
     /// The expected value names every field, so a new one does not compile without its flag here.
     #[test]
     fn every_flag_reaches_its_own_field() {
-        let line = "ringwire --listen [::1]:9,unix:/run/a --listen 0.0.0.0:0 --root broadcast \
-            --allow-origin https://a.org --allow-origin *.b.org --subprotocol x,y \
+        let line = "ringwire --listen [::1]:9,unix:/run/a --listen 0.0.0.0:0 --admin [::1]:10 \
+            --root broadcast --allow-origin https://a.org --allow-origin *.b.org --subprotocol x,y \
             --subprotocol-required true --allow-host a.org:81,*.b.org --raise-nofile false \
             --message-types binary --slow-consumer drop-oldest --drain 11s --log-level warn \
             --log-format json --shards 12 --pin false --receive-buffers 64 \
@@ -231,6 +231,7 @@ mod tests {
         let texts = |items: &[&str]| items.iter().map(|&item| item.to_owned()).collect::<Vec<_>>();
         let expected = Config {
             listen: vec![address("[::1]:9"), address("unix:/run/a"), address("0.0.0.0:0")],
+            admin: Admin::At(address("[::1]:10")),
             root: Root::Broadcast,
             broadcast_access: BroadcastAccess::ReadOnly,
             allow_host: ["a.org:81", "*.b.org"].map(|host| host.parse().expect(host)).to_vec(),

@@ -12,12 +12,14 @@ use thiserror::Error;
 
 use crate::limits;
 
+mod admin;
 mod authority;
 mod broadcast;
 mod host;
 mod origin;
 mod subprotocol;
 
+pub use admin::Admin;
 pub use authority::Authority;
 pub use broadcast::BroadcastAccess;
 pub use host::{HostPattern, HostPatternError};
@@ -192,6 +194,8 @@ pub struct Logs {
 pub struct Config {
     /// Listeners, at least one.
     pub listen: Vec<ListenAddress>,
+    /// Where the process tells of itself and is told to stop.
+    pub admin: Admin,
     /// What `/` means to an upgrade.
     pub root: Root,
     /// What clients may do with the topics of `/broadcast/{topic}`.
@@ -276,6 +280,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7071)))],
+            admin: Admin::default(),
             root: Root::Echo,
             broadcast_access: BroadcastAccess::Full,
             allow_host: Vec::new(),

@@ -116,6 +116,14 @@
 //! and a ring set up anew would meet the same lack of memory. A control thread that fails drains
 //! the server as well, because nobody could stop it any more.
 //!
+//! # Administration
+//!
+//! The admin listener is plain HTTP on the control thread (`control/admin`), so that nobody who
+//! asks for counters takes time from a connection. It reads what the shards count and speaks to
+//! them through the mesh. Whether a shard is alive is told by the counter of its ticks; one that
+//! stands still is woken, as sleep looks the same, and only one that does not tick then is missed
+//! (`control/health.rs`).
+//!
 //! # Modules, in the order of the data
 //!
 //! * [`cli`], [`settings`], [`config`], [`limits`], [`logging`]: from flags, environment and file
@@ -135,8 +143,8 @@
 //! * [`shard`]: the event loop: connections, outboxes, timers, backpressure, drain.
 //! * [`stats`]: counters, each written by one shard and read by anyone.
 //! * [`memory`]: how short memory is, measured on the control thread and heeded by the shards.
-//! * [`serve`], [`control`]: starting and pinning shards; signals, on a thread that never touches a
-//!   connection.
+//! * [`serve`], [`control`]: starting and pinning shards; signals and the admin listener, on a
+//!   thread that never touches a connection of a shard.
 //! * [`bench`]: the load generator: the client's role on the same ring and wire format, and no part
 //!   of the server.
 //!

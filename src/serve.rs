@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use core_affinity::CoreId;
 use rlimit::Resource;
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 
 use supervision::Ended;
 pub use supervision::Part;
 
-use crate::config::{Config, ListenAddress};
-use crate::control::Control;
+use crate::config::{Admin, Config, ListenAddress};
+use crate::control::{AdminSocket, Control, End};
 use crate::http::Policy;
 use crate::hub::Message;
 use crate::hub::interest::InterestTable;
@@ -64,12 +64,15 @@ pub enum ServeError {
     /// No descriptor is left for the control plane.
     #[error(
         "no descriptors are left for the control thread ({error}): RLIMIT_NOFILE is {limit}, and \
-         each shard takes one for its ring and one for each listener; raise it (`ulimit -n`, \
-         `LimitNOFILE=` of systemd), or start fewer --shards"
+         each shard takes one for its ring and one for each listener, and the admin listener up to \
+         {admin_connections}; raise it (`ulimit -n`, `LimitNOFILE=` of systemd), start fewer \
+         --shards, or take --admin off"
     )]
     Descriptors {
         /// The soft limit.
         limit: u32,
+        /// Descriptors for connections to the admin listener.
+        admin_connections: usize,
         /// What the kernel said.
         error: std::io::Error,
     },
@@ -103,6 +106,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     for address in &config.listen {
         listeners.push(Listener::bind(address, shards)?);
     }
+    let mut admin = admin_listener(&config.admin)?;
     let meter = Meter::new(config.limits.memory_bytes);
     let (stats, memory) = (Stats::new(shards), Memory::default());
     let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
@@ -113,22 +117,50 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     let rings = gather_rings(shards, &is_ready)?;
     require_memory(&meter)?;
     let mut endpoints = Mesh::new(shards + 1, shared.config.engine.broadcast_ring_slots);
-    let failure = Arc::new(Notify::new());
-    Control::require_descriptors()
-        .map_err(|error| ServeError::Descriptors { limit: descriptors.now, error })?;
+    let admin_connections = admin.as_ref().map_or(0, |_| descriptors.admin_connections());
+    Control::require_descriptors(admin_connections).map_err(|error| ServeError::Descriptors {
+        limit: descriptors.now,
+        admin_connections,
+        error,
+    })?;
+    // Each shard ends once.
+    let (ends, has_ends) = mpsc::channel(shards);
     if let Some(endpoint) = endpoints.pop() {
         let waker = Waker::new(rings.clone()).map_err(ServeError::Control)?;
-        let control = Control::new(endpoint, waker, meter, failure.clone(), shared.clone());
-        start_control(control, &ended, &has_ended)?;
+        let control = Control::new(endpoint, waker, meter, has_ends, shared.clone());
+        let socket = admin.as_mut().and_then(|listener| {
+            let socket = listener.take_socket()?;
+            Some(AdminSocket::new(socket, &listener.address, admin_connections))
+        });
+        start_control(control, socket, &ended, &has_ended)?;
     }
     for (neighbours, endpoint) in threads.into_iter().zip(endpoints) {
         // A thread that has ended meanwhile has told why.
         let _ = neighbours.send(Neighbours { endpoint, rings: rings.clone() });
     }
-    announce(&listeners, &shared, abilities, descriptors);
-    let result = supervision::wait(shards, &has_ended, || failure.notify_one());
+    announce(&listeners, admin.as_ref(), &shared, abilities, descriptors);
+    let result = supervision::wait(shards, &has_ended, |part, has_failed| {
+        if let Part::Shard(shard) = part {
+            let end = if has_failed { End::Failed } else { End::Drained };
+            // A control thread that has failed has drained all by that.
+            let _ = ends.try_send((shard, end));
+        }
+    });
     tracing::info!("stopped");
     result
+}
+
+/// The admin listener. Without one that nobody has asked for the server starts all the same: a
+/// second server on the machine finds the default address taken.
+fn admin_listener(admin: &Admin) -> Result<Option<Listener>, ListenError> {
+    let Some(address) = admin.address() else { return Ok(None) };
+    match (Listener::bind_admin(address), admin) {
+        (Err(error), Admin::IfFree(_)) => {
+            tracing::warn!("{error}: there is no admin listener; --admin off expects none");
+            Ok(None)
+        }
+        (bound, _) => bound.map(Some),
+    }
 }
 
 fn abilities(config: &Config) -> Result<Abilities, Refusal> {
@@ -228,12 +260,13 @@ fn require_memory(meter: &Meter) -> Result<(), ServeError> {
 /// Starts the control thread and waits until it catches signals. It ends with the process.
 fn start_control(
     control: Control,
+    admin: Option<AdminSocket>,
     ended: &Sender<Ended>,
     has_ended: &Receiver<Ended>,
 ) -> Result<(), ServeError> {
     let (ready, is_ready) = channel();
     supervision::spawn(Part::Control, ended, move || {
-        let result = control.run(move || {
+        let result = control.run(admin, move || {
             let _ = ready.send(());
         });
         result.map_err(ServeError::Control)
@@ -245,6 +278,7 @@ fn start_control(
 /// Tells on standard output where the server listens and what it can hold.
 fn announce(
     listeners: &[Listener],
+    admin: Option<&Listener>,
     shared: &Shared,
     abilities: Abilities,
     descriptors: Descriptors,
@@ -258,6 +292,13 @@ fn announce(
             ListenAddress::Unix(path) => format!("ws+unix:{}", path.display()),
         };
         lines.push_str(&format!("listening on {url}\n"));
+    }
+    if let Some(listener) = admin {
+        let url = match &listener.address {
+            ListenAddress::Tcp(address) => format!("http://{address}/"),
+            ListenAddress::Unix(path) => format!("http+unix:{}", path.display()),
+        };
+        lines.push_str(&format!("admin on {url}\n"));
     }
     lines.push_str(&format!(
         "{shards} shards of {} connections each: {capacity} in all ({descriptors})\n",
@@ -298,6 +339,11 @@ impl Descriptors {
         }
     }
 
+    /// Connections that the admin listener may hold: few where descriptors are.
+    fn admin_connections(self) -> usize {
+        (self.now / 8).clamp(1, ADMIN_CONNECTIONS_MAX) as usize
+    }
+
     /// Slots of a ring's table.
     fn slots(self) -> u32 {
         self.now.min(SLOTS_MAX)
@@ -314,6 +360,8 @@ impl fmt::Display for Descriptors {
     }
 }
 
+/// Connections to the admin listener, whatever the limit: more than scrapers and probes need.
+const ADMIN_CONNECTIONS_MAX: u32 = 64;
 /// Slots when the limit cannot be read.
 const SLOTS_DEFAULT: u32 = 1024;
 /// Slots that a ring's table may hold whatever the limit: `IORING_MAX_FIXED_FILES`, kernel 5.13.

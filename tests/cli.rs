@@ -126,7 +126,8 @@ fn unknown_variables_are_told_and_stop_nothing() {
     assert!(effective(&mut command).values().all(|(_, layer)| layer == "default"));
 
     // A start that fails for want of memory has read its settings.
-    let mut command = ringwire(&["--listen", "127.0.0.1:0", "--log-format", "json"]);
+    let mut command = ringwire(&["--listen", "127.0.0.1:0", "--admin", "off"]);
+    command.args(["--log-format", "json"]);
     command.args(["--max-memory", "16MiB", "--shards", "64", "--receive-buffers", "1"]);
     let said = text(&run(command.env("RINGWIRE_MAX_MESAGE", "5")).stderr);
     let line = said.lines().find(|line| line.contains("RINGWIRE_MAX_MESAGE")).expect("a warning");
@@ -190,9 +191,10 @@ fn a_hidden_mistake_is_still_a_mistake() {
 
 #[test]
 fn values_that_contradict_each_other_are_refused() {
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (&["--subprotocol-required", "true"], &["subprotocol-required", "--subprotocol"]),
         (&["--listen", "[::1]:80", "--listen", "[::1]:80"], &["listen", "[::1]:80", "twice"]),
+        (&["--listen", "[::1]:80", "--admin", "[::1]:80"], &["admin", "[::1]:80", "listen"]),
         (&["--max-backlog", "4KiB"], &["max-backlog", "4KiB", "receive-buffer-size", "64KiB"]),
         (
             &["--receive-buffers", "32768", "--receive-buffer-size", "1MiB"],
@@ -215,13 +217,14 @@ fn values_that_contradict_each_other_are_refused() {
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
         assert!(said.contains("allowed"), "{said}");
     }
-    let ports_of_the_kernel = ["config", "--listen", "[::1]:0,[::1]:0"];
+    let ports_of_the_kernel = ["config", "--listen", "[::1]:0,[::1]:0", "--admin", "[::1]:0"];
     assert!(run(&mut ringwire(&ports_of_the_kernel)).status.success());
 }
 
 #[test]
 fn memory_that_is_gone_before_anybody_connects_is_refused() {
-    let arguments = "--listen 127.0.0.1:0 --max-memory 16MiB --shards 64 --receive-buffers 1";
+    let arguments = "--listen 127.0.0.1:0 --admin off --max-memory 16MiB --shards 64 \
+        --receive-buffers 1";
     let arguments: Vec<_> = arguments.split(' ').collect();
     let output = run(&mut ringwire(&arguments));
     let said = String::from_utf8_lossy(&output.stderr);
@@ -342,6 +345,8 @@ const ROWS: &[Row] = &[
     row("listen", "127.0.0.1:1,[::1]:2", "unix:/run/ringwire.sock, 0.0.0.0:3",
         r#"["127.0.0.1:4", "[::]:5"]"#, [r#"["127.0.0.1:1", "[::1]:2"]"#,
         r#"["unix:/run/ringwire.sock", "0.0.0.0:3"]"#, r#"["127.0.0.1:4", "[::]:5"]"#]),
+    row("admin", "127.0.0.1:9", "unix:/run/admin.sock", r#""off""#, [r#""127.0.0.1:9""#,
+        r#""unix:/run/admin.sock""#, r#""off""#]),
     row("shards", "11", "12", "13", ["11", "12", "13"]),
     row("pin", "false", "true", "false", ["false", "true", "false"]),
     row("raise-nofile", "false", "true", "false", ["false", "true", "false"]),

@@ -83,7 +83,8 @@ class Peer:
                 raise Ended
         head, self.received = self.received.split(b"\r\n\r\n", 1)
         fields = head.decode().split("\r\n")
-        lengths = [line.split(":")[1] for line in fields if line.startswith("Content-Length:")]
+        lengths = [line.split(":")[1] for line in fields
+                   if line.lower().startswith("content-length:")]
         return int(fields[0].split()[1]), fields[1:], self.take(int(lengths[0]) if lengths else 0)
 
     def frame(self):
@@ -138,7 +139,8 @@ class Subject:
         return Peer(self.address, receive_buffer)
 
     def stats(self):
-        with self.connect() as peer:
+        """The counters as they are now."""
+        with Peer(self.running.admin_address()) as peer:
             peer.send(plain_request("/stats", "Connection: close"))
             return json.loads(peer.response()[2])
 

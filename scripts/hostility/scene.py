@@ -84,8 +84,8 @@ class Scene:
         return resident
 
     def is_alone(self):
-        """Whether nobody is connected but who asks."""
-        return self.subject.stats()["connections_open"] == 1
+        """Whether nobody is connected."""
+        return self.subject.stats()["connections_open"] == 0
 
     def check_counters(self):
         """Every WebSocket that was opened is open or has been closed, once."""

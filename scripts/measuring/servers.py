@@ -16,6 +16,8 @@ PEERS = ROOT / "benches" / "peers"
 TARGET = ROOT / "target"
 PEERS_TARGET = TARGET / "peers"
 START_SECONDS = 20
+# By the environment, as earlier builds, which are compared with, refuse the flag.
+ADMIN = {"RINGWIRE_ADMIN": "127.0.0.1:0"}
 END_SECONDS = 15
 
 
@@ -43,9 +45,10 @@ class Running:
 
     def __init__(self, command, core_list, environment=None):
         self.command = ["taskset", "--cpu-list", core_list, *command]
+        self.admin = None
         self.process = subprocess.Popen(
             self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**plain_environment(), **(environment or {})}, start_new_session=True)
+            env={**plain_environment(), **ADMIN, **(environment or {})}, start_new_session=True)
         try:
             self.url = self.wait_for_url()
         except BaseException:
@@ -66,6 +69,17 @@ class Running:
         self.end()
         said = self.process.stderr.read().strip()
         raise RuntimeError(f"{' '.join(self.command)} did not start: {said or 'it said nothing'}")
+
+    def admin_address(self):
+        """Host and port of the admin listener, which Ringwire tells together with the others."""
+        while not self.admin:
+            line = self.process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"{' '.join(self.command)} has no admin listener")
+            if line.startswith("admin on http://"):
+                host, port = line.split("//")[1].strip().rstrip("/").rsplit(":", 1)
+                self.admin = (host, int(port))
+        return self.admin
 
     @property
     def pid(self):

@@ -1,6 +1,10 @@
-//! The control plane: a thread of its own on `tokio-uring`, which answers signals and watches
-//! memory. It talks to the shards through the mesh, as they do among themselves, and never touches
-//! a connection.
+//! The control plane: a thread of its own on `tokio-uring`, which answers signals, watches memory
+//! and serves the admin listener. It talks to the shards through the mesh, as they do among
+//! themselves, and never touches a connection of theirs.
+
+mod admin;
+mod health;
+mod standing;
 
 use std::fs::File;
 use std::future::pending;
@@ -8,9 +12,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use admin::AdminSocket;
+pub use health::End;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_uring::Runtime;
+
+use health::LOOK_PERIOD;
+use standing::Standing;
 
 use crate::hub::Message;
 use crate::hub::mesh::Endpoint;
@@ -30,63 +41,62 @@ pub struct Control {
     refusing_since: Option<Instant>,
     /// When shards were last asked to give back what they do not need.
     reminded: Option<Instant>,
-    /// Asks for the end of the server on behalf of a shard that has failed.
-    failure: Arc<Notify>,
-    is_draining: bool,
+    /// The ends of the shards' event loops, with their numbers. One that has failed asks for the
+    /// end of the server.
+    ends: mpsc::Receiver<(usize, End)>,
+    standing: Arc<Standing>,
     shared: Arc<Shared>,
 }
 
 impl Control {
     /// A control plane that speaks through `endpoint`, wakes shards with `waker`, watches `meter`
-    /// and drains when `failure` is notified.
+    /// and drains when `ends` tells of a failure.
     pub fn new(
         mut endpoint: Endpoint<Message>,
         waker: Waker,
         meter: Meter,
-        failure: Arc<Notify>,
+        ends: mpsc::Receiver<(usize, End)>,
         shared: Arc<Shared>,
     ) -> Self {
         endpoint.stop_reading();
-        let (logged, reminded, is_draining) = (None, None, false);
-        let refusing_since = None;
-        Self {
-            endpoint,
-            waker,
-            meter,
-            logged,
-            refusing_since,
-            reminded,
-            failure,
-            is_draining,
-            shared,
-        }
+        let (logged, reminded, refusing_since) = (None, None, None);
+        let standing = Arc::new(Standing::new(shared.clone()));
+        Self { endpoint, waker, meter, logged, refusing_since, reminded, ends, standing, shared }
     }
 
     /// Sees that there are descriptors for what [`run`](Self::run) needs, parts of which panic
-    /// without.
+    /// without, and for so many connections to the admin listener.
     ///
     /// # Errors
     /// When there are not.
-    pub fn require_descriptors() -> io::Result<()> {
+    pub fn require_descriptors(admin_connections: usize) -> io::Result<()> {
         let open = |_| File::open("/dev/null");
-        (0..DESCRIPTORS).map(open).collect::<io::Result<Vec<_>>>().map(drop)
+        let needed = DESCRIPTORS + admin_connections;
+        (0..needed).map(open).collect::<io::Result<Vec<_>>>().map(drop)
     }
 
     /// Answers signals until the process ends: SIGTERM, SIGINT and, unless it was ignored from the
     /// beginning, SIGHUP drain it, and a second one ends it at once; SIGUSR1 prints the counters on
-    /// standard output. Where memory has a limit, measures it again and again.
+    /// standard output. Where memory has a limit, measures it again and again. Where there is an
+    /// admin listener, serves it and watches that every shard ticks.
     ///
     /// # Errors
     /// When the signals cannot be caught, or come no more. The server, which nobody could stop
     /// then, drains as this is dropped.
-    pub fn run(mut self, ready: impl FnOnce()) -> io::Result<()> {
+    pub fn run(mut self, admin: Option<AdminSocket>, ready: impl FnOnce()) -> io::Result<()> {
         let runtime = Runtime::new(&tokio_uring::builder())?;
         runtime.block_on(async move {
             let mut stops = StopSignals::new()?;
             let mut snapshot = signal(SignalKind::user_defined1())?;
             let mut pause = self.watch_memory();
+            let watches_health = admin.is_some();
+            if let Some(admin) = admin {
+                admin.serve(self.standing.clone())?;
+            }
+            let mut look = interval(LOOK_PERIOD);
+            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ready();
-            let failure = self.failure.clone();
+            let standing = self.standing.clone();
             let shared = self.shared.clone();
             let memory = &shared.memory;
             let mut is_asked_to_stop = false;
@@ -96,7 +106,14 @@ impl Control {
                         signal.ok_or_else(no_more_signals)?;
                          STANDARD_OUTPUT.write(format!("{}\n", self.shared.report()).into_bytes());
                     }
-                    () = failure.notified() => self.drain(),
+                    Some((shard, end)) = self.ends.recv() => {
+                        self.standing.ended(shard, end);
+                        if end == End::Failed {
+                            self.drain();
+                        }
+                    }
+                    () = standing.is_asked_to_drain() => self.drain_for("POST /drain"),
+                    _ = look.tick(), if watches_health => self.look_at_shards(),
                     () = memory.is_to_be_given_back() => allocator::give_back(),
                     name = stops.next() => {
                         let name = name?;
@@ -105,10 +122,7 @@ impl Control {
                             output::flush();
                             std::process::exit(ENDED_AT_ONCE);
                         }
-                        let window = self.shared.config.drain;
-                        let open = self.shared.stats.websockets_open();
-                        tracing::info!(signal = name, ?window, open, "draining");
-                        self.drain();
+                        self.drain_for(name);
                     }
                     () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {
                         pause = self.watch_memory();
@@ -118,8 +132,16 @@ impl Control {
         })
     }
 
+    /// Drains, and tells the log who has asked for it.
+    fn drain_for(&mut self, who: &str) {
+        let window = self.shared.config.drain;
+        let open = self.shared.stats.websockets_open();
+        tracing::info!(by = who, ?window, open, "draining");
+        self.drain();
+    }
+
     fn drain(&mut self) {
-        if std::mem::replace(&mut self.is_draining, true) {
+        if self.standing.begin_to_drain() {
             return;
         }
         // The control thread sends nothing else, so its ring has room for this.
@@ -136,6 +158,16 @@ impl Control {
         for shard in 0..self.shared.config.engine.shards {
             if let Err(error) = self.waker.wake(shard) {
                 tracing::warn!(shard, %error, "a shard could not be woken");
+            }
+        }
+    }
+
+    /// Wakes the shards that have not ticked for a while: those that sleep will.
+    fn look_at_shards(&mut self) {
+        for shard in self.standing.look() {
+            match self.waker.try_wake(shard) {
+                Ok(()) => self.standing.woken(shard),
+                Err(error) => tracing::debug!(shard, %error, "a shard could not be woken yet"),
             }
         }
     }

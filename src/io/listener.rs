@@ -55,20 +55,26 @@ impl From<OwnedFd> for ListeningSocket {
 #[error("cannot listen on {address}: {error}{}", self.hint())]
 pub struct ListenError {
     address: ListenAddress,
+    /// The option that chooses another.
+    option: &'static str,
     error: io::Error,
 }
 
 impl ListenError {
-    fn hint(&self) -> &'static str {
-        match self.error.kind() {
-            io::ErrorKind::AddrInUse => " (another process listens there; choose another --listen)",
+    fn hint(&self) -> String {
+        let hint = match self.error.kind() {
+            io::ErrorKind::AddrInUse => {
+                let option = self.option;
+                return format!(" (another process listens there; choose another {option})");
+            }
             io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
             io::ErrorKind::AddrNotAvailable => " (no interface has this address)",
             _ => match self.error.raw_os_error() {
                 Some(libc::EMFILE) => " (raise RLIMIT_NOFILE, or start fewer --shards)",
                 _ => "",
             },
-        }
+        };
+        hint.to_owned()
     }
 }
 
@@ -79,11 +85,28 @@ impl Listener {
     /// # Errors
     /// A [`ListenError`] that names the address, the cause and a likely fix.
     pub fn bind(address: &ListenAddress, shards: usize) -> Result<Self, ListenError> {
+        Self::bind_for("--listen", address, shards)
+    }
+
+    /// The same for the one socket of the admin listener.
+    ///
+    /// # Errors
+    /// As for [`bind`](Self::bind).
+    pub fn bind_admin(address: &ListenAddress) -> Result<Self, ListenError> {
+        Self::bind_for("--admin", address, 1)
+    }
+
+    fn bind_for(
+        option: &'static str,
+        address: &ListenAddress,
+        shards: usize,
+    ) -> Result<Self, ListenError> {
         let bind = || match address {
             ListenAddress::Tcp(socket_address) => Self::bind_tcp(*socket_address, shards),
             ListenAddress::Unix(path) => Self::bind_unix(path, shards),
         };
-        while_in_use(bind).map_err(|error| ListenError { address: address.clone(), error })
+        let address = address.clone();
+        while_in_use(bind).map_err(|error| ListenError { address, option, error })
     }
 
     /// Takes the next shard's socket.

@@ -36,10 +36,25 @@ impl Waker {
     /// The last failure.
     pub fn wake(&mut self, participant: usize) -> io::Result<()> {
         let Some(&descriptor) = self.participants.get(participant) else { return Ok(()) };
-        persist(|| self.try_wake(descriptor))
+        persist(|| self.send(descriptor))
     }
 
-    fn try_wake(&mut self, descriptor: RawFd) -> io::Result<()> {
+    /// The same for those who ask again: it does not wait. A shard that has more completions to
+    /// take than its queue holds is awake, and needs no waking either.
+    ///
+    /// # Errors
+    /// When there is no memory for it now.
+    pub fn try_wake(&mut self, participant: usize) -> io::Result<()> {
+        let Some(&descriptor) = self.participants.get(participant) else { return Ok(()) };
+        match self.send(descriptor) {
+            Err(error) if is_gone(&error) || error.raw_os_error() == Some(libc::EOVERFLOW) => {
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn send(&mut self, descriptor: RawFd) -> io::Result<()> {
         let message = Token::new(Verb::Wake, Key { index: 0, generation: MESSAGE }).to_bits();
         let entry = opcode::MsgRingData::new(Fd(descriptor), 0, message, None).build();
         if self.ring.submission().is_empty() {
@@ -69,13 +84,16 @@ fn persist(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
                 thread::sleep(pause);
                 pause *= 2;
             }
-            // Its ring is closed, and its descriptor may belong to something else by now.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EBADF | libc::EBADFD)) => {
-                return Ok(());
-            }
+            Err(error) if is_gone(&error) => return Ok(()),
             result => return result,
         }
     }
+}
+
+/// Whether a shard has ended: its ring is closed, and its descriptor may belong to something else
+/// by now.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBADF | libc::EBADFD))
 }
 
 /// Whether a wake-up failed for a reason that passes: no memory for the request, or for the
@@ -126,5 +144,6 @@ mod tests {
         assert!(waker.wake(0).is_ok());
         assert!(waker.wake(1).is_ok());
         assert!(waker.wake(2).is_ok());
+        assert!((0..3).all(|participant| waker.try_wake(participant).is_ok()));
     }
 }

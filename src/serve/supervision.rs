@@ -51,26 +51,27 @@ pub(super) fn spawn(
     thread.spawn(supervised).map(drop).map_err(ServeError::Thread)
 }
 
-/// Waits until all `shards` have ended. Any failure on the way is logged at once, and calls `drain`
-/// so that the others end as well.
+/// Waits until all `shards` have ended. Calls `tell` with each part that ends and whether it has
+/// failed, which is logged at once and for which the others must be drained.
 ///
 /// # Errors
 /// The first failure.
 pub(super) fn wait(
     mut shards: usize,
     ended: &Receiver<Ended>,
-    drain: impl Fn(),
+    tell: impl Fn(Part, bool),
 ) -> Result<(), ServeError> {
     let mut outcome = Ok(());
     while shards > 0 {
         // The caller holds a sender, so there is always somebody to wait for.
         let Ok((part, result)) = ended.recv() else { break };
         shards -= usize::from(part != Part::Control);
+        let has_failed = result.is_err();
         if let Err(error) = result {
             tracing::error!(%error, "draining after a failure");
-            drain();
             outcome = outcome.and(Err(error));
         }
+        tell(part, has_failed);
     }
     outcome
 }
@@ -104,8 +105,12 @@ mod tests {
             spawn(failing, &ended, || failure(7)).unwrap();
             // A shard that fails is one of those that are waited for.
             let shards = if failing == Part::Control { 3 } else { 4 };
-            let drain = || stops.iter().for_each(|stop| stop.send(()).unwrap());
-            let error = wait(shards, &has_ended, drain).unwrap_err();
+            let tell = |_, has_failed| {
+                if has_failed {
+                    stops.iter().for_each(|stop| stop.send(()).unwrap());
+                }
+            };
+            let error = wait(shards, &has_ended, tell).unwrap_err();
             assert!(matches!(error, ServeError::Shard { number: 7, .. }), "{error}");
         }
     }
@@ -119,7 +124,7 @@ mod tests {
         ended.send(first).unwrap();
         ended.send((Part::Control, failure(3))).unwrap();
         ended.send((Part::Shard(0), Ok(()))).unwrap();
-        let error = wait(2, &has_ended, || ()).unwrap_err();
+        let error = wait(2, &has_ended, |_, _| ()).unwrap_err();
         assert_eq!(error.to_string(), "shard-1 panicked, which is a fault of this program");
     }
 
@@ -129,6 +134,6 @@ mod tests {
         for number in 0..3 {
             ended.send((Part::Shard(number), Ok(()))).unwrap();
         }
-        wait(3, &has_ended, || panic!("nothing has failed")).unwrap();
+        wait(3, &has_ended, |_, has_failed| assert!(!has_failed)).unwrap();
     }
 }

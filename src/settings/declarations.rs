@@ -3,7 +3,7 @@
 
 use super::form::{boolean, choice, count, duration, parsed, power_of_two, size, word};
 use super::setting::{Setting, Value, list, one};
-use crate::config::{HostPattern, OriginPattern, Subprotocol};
+use crate::config::{Admin, HostPattern, OriginPattern, Subprotocol};
 use crate::limits;
 
 /// All settings in the order in which they are shown.
@@ -35,12 +35,21 @@ type Row = (&'static str, &'static str, &'static str, Value);
 
 fn listeners() -> Vec<Row> {
     let address = parsed("IP:PORT such as 127.0.0.1:7071 or [::1]:7071, or unix:PATH");
-    vec![(
-        "listen",
-        "ADDRESS",
-        "Accept connections on IP:PORT, [IPv6]:PORT or unix:PATH; may be repeated",
-        list(address, |config| &mut config.listen).at_least_one(),
-    )]
+    vec![
+        (
+            "listen",
+            "ADDRESS",
+            "Accept connections on IP:PORT, [IPv6]:PORT or unix:PATH; may be repeated",
+            list(address, |config| &mut config.listen).at_least_one(),
+        ),
+        (
+            "admin",
+            "ADDRESS",
+            "Tell counters, health and readiness, and take requests to drain, on IP:PORT or \
+             unix:PATH; off for nowhere",
+            one(parsed(Admin::GRAMMAR), |config| &mut config.admin),
+        ),
+    ]
 }
 
 fn engine() -> Vec<Row> {
@@ -366,7 +375,12 @@ mod tests {
             let mut config = Config::default();
             let items = setting.value.read(&mut config);
             assert_eq!(setting.value.write(&mut config, &items), Ok(()), "{}", setting.key);
-            assert_eq!(config, Config::default(), "{}", setting.key);
+            let mut expected = Config::default();
+            // Whoever writes the default address wants it, and whoever writes nothing does not.
+            if let ("admin", Admin::IfFree(address)) = (setting.key, &expected.admin) {
+                expected.admin = Admin::At(address.clone());
+            }
+            assert_eq!(config, expected, "{}", setting.key);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::error::SettingError;
-use crate::config::{BroadcastAccess, Config, ListenAddress, Root};
+use crate::config::{Admin, BroadcastAccess, Config, ListenAddress, Root};
 use crate::limits;
 
 /// Checks every relation between settings.
@@ -11,6 +11,7 @@ use crate::limits;
 /// The first relation that does not hold, as a text that names both settings.
 pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingError> {
     let broken = duplicate_listener(config)
+        .or_else(|| admin_among_listeners(settings, config))
         .or_else(|| receive_memory(settings, config))
         .or_else(|| backlog_below_one_buffer(settings, config))
         .or_else(|| memory_below_receive_buffers(settings, config))
@@ -26,13 +27,27 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
 fn duplicate_listener(config: &Config) -> Option<String> {
     let mut rest = config.listen.as_slice();
     while let Some((address, others)) = rest.split_first() {
-        let is_chosen_by_kernel = matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
-        if others.contains(address) && !is_chosen_by_kernel {
+        if others.contains(address) && !is_chosen_by_kernel(address) {
             return Some(format!("listen names {address} twice: allowed is each address once"));
         }
         rest = others;
     }
     None
+}
+
+/// One address cannot be both.
+fn admin_among_listeners(settings: &Settings, config: &Config) -> Option<String> {
+    let Admin::At(address) = &config.admin else { return None };
+    (config.listen.contains(address) && !is_chosen_by_kernel(address)).then(|| {
+        format!(
+            "{} is an address of listen as well: allowed is another one, or off",
+            settings.describe("admin"),
+        )
+    })
+}
+
+fn is_chosen_by_kernel(address: &ListenAddress) -> bool {
+    matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0)
 }
 
 fn receive_memory(settings: &Settings, config: &Config) -> Option<String> {

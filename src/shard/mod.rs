@@ -72,6 +72,17 @@ impl Shared {
         self.slots.saturating_sub(slots_for_refusals(self.slots)) as usize
     }
 
+    /// Whether so many WebSockets are open in the whole process as may be.
+    pub fn has_reached_limit(&self) -> bool {
+        let limit = self.config.limits.connections;
+        limit.is_some_and(|limit| self.stats.websockets_open() >= limit as u64)
+    }
+
+    /// Whether one shard has so many WebSockets open as it can.
+    pub fn is_full(&self, shard: usize) -> bool {
+        self.stats.shard(shard).websockets_open.value() >= self.capacity() as u64
+    }
+
     /// All counters and the state of memory, as JSON.
     pub fn report(&self) -> serde_json::Value {
         let mut report = self.stats.to_json();
@@ -363,12 +374,9 @@ impl<I: Io> Shard<I> {
     }
 
     fn serving(&self) -> Serving {
-        let limit = self.shared.config.limits.connections;
-        let own = self.stats().websockets_open.value();
-        let is_over = |limit: usize| self.shared.stats.websockets_open() >= limit as u64;
         if self.stage != Stage::Serving {
             Serving::Draining
-        } else if own >= self.shared.capacity() as u64 || limit.is_some_and(is_over) {
+        } else if self.shared.is_full(self.number) || self.shared.has_reached_limit() {
             Serving::Full
         } else if self.memory_signal.pressure() >= Pressure::Refuse {
             Serving::ShortOfMemory

@@ -24,7 +24,8 @@ impl Server {
     /// Ringwire itself.
     pub fn ringwire(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--pin", "false"]).args(arguments);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--pin", "false"]);
+        command.args(arguments);
         // The server takes every variable of this prefix for a setting.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RINGWIRE_")) {
             command.env_remove(name);

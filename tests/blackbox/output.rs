@@ -30,7 +30,7 @@ impl Streams {
         let url = line.trim().strip_prefix("listening on ws://").expect("the address");
         let address = url.trim_end_matches('/').parse().expect("an address");
         // Under 64 KiB, so the server has written them already or never waits for the reader.
-        for _ in 0..2 {
+        for _ in 0..3 {
             output.read_line(&mut line).expect("a start line");
         }
         Self { child, address, output: Some(output) }

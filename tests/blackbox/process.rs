@@ -1,6 +1,7 @@
 //! The process around the service: its descriptors, its socket files, restarts, and the failure of
 //! a part of it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -80,12 +81,10 @@ fn a_unix_listener_gives_every_shard_its_share() {
 }
 
 /// A program with these limits of open files, soft and hard.
-fn limited(soft: u32, hard: u32) -> Command {
+pub fn limited(soft: u32, hard: u32) -> Command {
     let mut command = Command::new("prlimit");
     command.arg(format!("--nofile={soft}:{hard}")).arg(Server::command().get_program());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RINGWIRE_")) {
-        command.env_remove(name);
-    }
+    Server::set_environment(&mut command);
     command
 }
 
@@ -134,15 +133,17 @@ fn a_shard_that_fails_is_told_at_once_and_the_others_drain() {
         fail(&server, failing);
         let failed = format!("shard {failing} failed");
         wait_until("the failure is logged", || server.output().contains(&failed));
-        let mut stats = Value::Null;
         wait_until("the other shard answers, and is not healthy", || {
-            let health = server.ask("/healthz").unwrap_or_default();
-            stats = server
-                .ask("/stats")
-                .and_then(|text| serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok())
-                .unwrap_or_default();
-            health.starts_with("HTTP/1.1 503 ") && !stats.is_null()
+            server.ask("/healthz").is_some_and(|health| health.starts_with("HTTP/1.1 503 "))
         });
+        wait_until("the admin listener tells who has failed", || {
+            let health = server.ask_admin("/healthz").expect("it answers");
+            let told = format!("\r\n\r\nshard {failing} has failed\n");
+            health.starts_with("HTTP/1.1 503 ") && health.ends_with(&told)
+        });
+        let stats = server.ask_admin("/stats").expect("it answers");
+        let (_, stats) = stats.split_once("\r\n\r\n").expect("a body");
+        let stats: Value = serde_json::from_str(stats).expect("JSON");
         let dead = &stats["shards"][failing];
         assert_eq!((&dead["connections_open"], &dead["websockets_open"]), (&0.into(), &0.into()));
         assert!(dead["closes"]["local"]["1006"].as_u64() > Some(0), "{dead}");
@@ -153,18 +154,23 @@ fn a_shard_that_fails_is_told_at_once_and_the_others_drain() {
     }
 }
 
-/// Lets the kernel refuse every further system call of one shard's event loop.
-fn fail(server: &Server, shard: usize) {
-    let tasks = fs::read_dir(format!("/proc/{}/task", server.id())).expect("it runs");
+/// The number of a shard's thread.
+pub fn thread_of_shard(server: &Server, shard: usize) -> OsString {
+    let tasks = fs::read_dir(server.process_path("task")).expect("it runs");
     let mut threads = tasks.map(|task| task.expect("a thread").path());
     let name = format!("shard-{shard}\n");
     let thread = threads
         .find(|path| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm == name))
         .expect("the shard has a thread");
+    thread.file_name().expect("a number").to_owned()
+}
+
+/// Lets the kernel refuse every further system call of one shard's event loop.
+fn fail(server: &Server, shard: usize) {
     let mut strace = Command::new("strace")
         .args(["-qq", "-o", "/dev/null", "-e", "trace=io_uring_enter"])
         .args(["-e", "inject=io_uring_enter:error=ENOMEM", "-p"])
-        .arg(thread.file_name().expect("a number"))
+        .arg(thread_of_shard(server, shard))
         .stdin(Stdio::null())
         .spawn()
         .expect("strace runs");

@@ -18,6 +18,7 @@ pub struct Server {
     child: Child,
     output: Arc<Mutex<String>>,
     addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
 }
 
 impl Server {
@@ -26,15 +27,22 @@ impl Server {
         Self::start_on(&["127.0.0.1:0"], shards, flags)
     }
 
-    /// The program alone; the settings of the person who runs the tests do not reach it.
+    /// The program alone, with an admin listener of its own unless a flag says otherwise; the
+    /// settings of the person who runs the tests do not reach it.
     pub fn command() -> Command {
         let binary = env::var("RINGWIRE_TEST_BINARY")
             .unwrap_or_else(|_| env!("CARGO_BIN_EXE_ringwire").to_owned());
         let mut command = Command::new(binary);
+        Self::set_environment(&mut command);
+        command
+    }
+
+    /// The same settings for a command that ends in the program.
+    pub fn set_environment(command: &mut Command) {
         for (name, _) in env::vars().filter(|(name, _)| name.starts_with("RINGWIRE_")) {
             command.env_remove(name);
         }
-        command
+        command.env(ADMIN_VARIABLE, "127.0.0.1:0");
     }
 
     /// Starts with these listeners and waits until all TCP ones are announced.
@@ -66,14 +74,16 @@ impl Server {
         let output = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take().expect("stdout is piped"), &output);
         collect(child.stderr.take().expect("stderr is piped"), &output);
-        let mut server = Self { child, output, addresses: Vec::new() };
+        let mut server = Self { child, output, addresses: Vec::new(), admin: None };
         let tcp = listeners.iter().filter(|listener| !listener.starts_with("unix:")).count();
         wait_until("the listeners are announced", || {
-            server.addresses = announced(&server.output());
+            let output = server.output();
+            server.addresses = announced(&output, "listening on ws://");
+            server.admin = announced(&output, "admin on http://").first().copied();
             if let Ok(Some(status)) = server.child.try_wait() {
                 panic!("the server ended at once with {status}:\n{}", server.output());
             }
-            server.addresses.len() >= tcp
+            server.addresses.len() >= tcp && output.contains("kernel abilities ")
         });
         server
     }
@@ -86,6 +96,16 @@ impl Server {
     /// The addresses of all TCP listeners, in the order announced.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The address of the admin listener.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.expect("an admin listener was announced")
+    }
+
+    /// Whether no admin listener was announced.
+    pub fn finds_no_admin(&self) -> bool {
+        self.admin.is_none()
     }
 
     /// The WebSocket URL of a path that starts with a slash.
@@ -143,23 +163,21 @@ impl Server {
         assert!(status.success(), "the server ended with {status}:\n{}", self.output());
     }
 
-    /// The counters, by GET /stats.
+    /// The counters as they are now, by GET /stats of the admin listener.
     pub fn stats(&self) -> Stats {
-        let response = Peer::connect(self.address()).get("/stats");
+        let response = Peer::connect(self.admin()).get("/stats");
         assert_eq!(response.status, 200, "GET /stats");
         Stats(serde_json::from_slice(&response.body).expect("/stats is JSON"))
     }
 
     /// The answer to a plain GET, unless the connection ends before it.
     pub fn ask(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(self.address()).ok()?;
-        stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        Some(text)
+        ask(self.address(), path)
+    }
+
+    /// The same from the admin listener.
+    pub fn ask_admin(&self, path: &str) -> Option<String> {
+        ask(self.admin(), path)
     }
 
     /// Resident memory of the process.
@@ -195,7 +213,7 @@ impl Drop for Server {
 pub struct Stats(Value);
 
 impl Stats {
-    /// Connections open now, the one that asked included.
+    /// Connections open now.
     pub fn connections_open(&self) -> u64 {
         self.count(&["connections_open"])
     }
@@ -305,6 +323,16 @@ impl Stats {
     }
 }
 
+fn ask(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
 /// Polls a condition until it holds; panics when that hangs.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
@@ -330,10 +358,10 @@ fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) {
     });
 }
 
-/// The addresses in the complete lines of the start text that name a `ws://` URL.
-fn announced(output: &str) -> Vec<SocketAddr> {
-    let urls = output.lines().filter_map(|line| line.split_once("ws://"));
-    urls.filter_map(|(_, rest)| {
+/// The addresses in those lines of the start text that begin so.
+fn announced(output: &str, beginning: &str) -> Vec<SocketAddr> {
+    let urls = output.lines().filter_map(|line| line.strip_prefix(beginning));
+    urls.filter_map(|rest| {
         let end =
             rest.find(|character: char| character.is_whitespace() || "/\",".contains(character));
         rest[..end.unwrap_or(rest.len())].parse().ok()
@@ -341,6 +369,8 @@ fn announced(output: &str) -> Vec<SocketAddr> {
     .collect()
 }
 
+/// Where the admin listener is, by the environment, so that a flag may say otherwise.
+pub const ADMIN_VARIABLE: &str = "RINGWIRE_ADMIN";
 const POLL: std::time::Duration = std::time::Duration::from_millis(10);
 /// The drain window of a server whose test says nothing of one.
 const DRAIN: &str = "1s";

@@ -1,0 +1,122 @@
+//! The routes of the admin listener and what each answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::guard::{check_change, check_host};
+use super::report::Report;
+use crate::control::standing::Standing;
+
+/// What the routes answer from.
+struct Desk {
+    standing: Arc<Standing>,
+    report: Report,
+}
+
+/// All routes. `checks_host` is for listeners that a browser can reach.
+pub(super) fn router(standing: Arc<Standing>, checks_host: bool) -> Router {
+    let router = Router::new()
+        .route("/stats", get(stats))
+        .route("/healthz", get(health))
+        .route("/readyz", get(readiness))
+        .route("/drain", post(drain).route_layer(from_fn(only_changes_of_ours)))
+        .fallback(|| async { refusal(StatusCode::NOT_FOUND, ROUTES) })
+        .method_not_allowed_fallback(|| async {
+            refusal(StatusCode::METHOD_NOT_ALLOWED, "This route takes other methods.")
+        })
+        .with_state(Arc::new(Desk { standing, report: Report::default() }));
+    match checks_host {
+        true => router.layer(from_fn(only_for_this_machine)),
+        false => router,
+    }
+}
+
+async fn only_for_this_machine(request: Request, next: Next) -> Response {
+    match check_host(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err((status, text)) => refusal(status, text),
+    }
+}
+
+async fn only_changes_of_ours(request: Request, next: Next) -> Response {
+    match check_change(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err((status, text)) => refusal(status, text),
+    }
+}
+
+async fn stats(State(desk): State<Arc<Desk>>) -> Response {
+    let text = desk.report.text(|| desk.standing.report()).await;
+    answer(StatusCode::OK, "application/json", text)
+}
+
+async fn health(State(desk): State<Arc<Desk>>) -> Response {
+    verdict(desk.standing.illness(), "ok")
+}
+
+async fn readiness(State(desk): State<Arc<Desk>>) -> Response {
+    verdict(desk.standing.unreadiness(), "ready")
+}
+
+/// What may be said of a drain: nothing so far, but a mistake is told.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drain {}
+
+async fn drain(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+    let body = match timeout(BODY_TIMEOUT, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return refusal(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
+        Err(_) => {
+            return refusal(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time.");
+        }
+    };
+    if !body.is_empty() && serde_json::from_slice::<Drain>(&body).is_err() {
+        return refusal(StatusCode::BAD_REQUEST, "The body is nothing, or {}.");
+    }
+    desk.standing.ask_for_drain();
+    plain(StatusCode::ACCEPTED, "draining")
+}
+
+/// 503 with what is wrong, or 200.
+fn verdict(fault: Option<String>, well: &str) -> Response {
+    match fault {
+        Some(fault) => plain(StatusCode::SERVICE_UNAVAILABLE, &fault),
+        None => plain(StatusCode::OK, well),
+    }
+}
+
+fn refusal(status: StatusCode, text: &str) -> Response {
+    plain(status, text)
+}
+
+fn plain(status: StatusCode, text: &str) -> Response {
+    answer(status, "text/plain; charset=utf-8", format!("{text}\n"))
+}
+
+/// No answer is the same a moment later, and none may be taken for another type than it says.
+fn answer(status: StatusCode, content_type: &'static str, body: impl IntoResponse) -> Response {
+    let fields: [(HeaderName, &str); 3] = [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (status, fields, body).into_response()
+}
+
+const ROUTES: &str = "Not found. The routes are GET /stats, /healthz and /readyz, and POST /drain.";
+/// The largest body of a request.
+const BODY_BYTES_MAX: usize = 4096;
+/// How long the body of a request may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);

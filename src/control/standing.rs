@@ -1,0 +1,149 @@
+//! What the control thread knows of the server and those who ask may hear: whether its shards are
+//! alive, and whether an upgrade would be accepted; and what they may ask for: that it drains.
+
+use std::fmt::{Display, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::health::{Ailment, End, Health, STUCK_SECONDS};
+use crate::memory::{Pressure, Usage};
+use crate::shard::Shared;
+
+/// The state of the server as the control thread sees it.
+pub(super) struct Standing {
+    shared: Arc<Shared>,
+    known: Mutex<Known>,
+    drain: Notify,
+}
+
+struct Known {
+    health: Health,
+    is_draining: bool,
+}
+
+impl Standing {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let health = Health::new(shared.config.engine.shards);
+        let known = Mutex::new(Known { health, is_draining: false });
+        Self { shared, known, drain: Notify::new() }
+    }
+
+    /// All counters and the state of memory, as JSON.
+    pub(super) fn report(&self) -> String {
+        self.shared.report().to_string()
+    }
+
+    /// Asks for a drain, as SIGTERM does. One more request for it changes nothing.
+    pub(super) fn ask_for_drain(&self) {
+        self.drain.notify_one();
+    }
+
+    /// Waits until somebody asks for a drain.
+    pub(super) async fn is_asked_to_drain(&self) {
+        self.drain.notified().await;
+    }
+
+    /// Notes that the server drains; whether it did already.
+    pub(super) fn begin_to_drain(&self) -> bool {
+        std::mem::replace(&mut self.known().is_draining, true)
+    }
+
+    /// Looks at the ticks of every shard; returns those that must be woken to tell whether they
+    /// sleep or hang. Tells the log who has come to hang and who goes on.
+    pub(super) fn look(&self) -> Vec<usize> {
+        let mut known = self.known();
+        let before: Vec<_> = known.health.ailing().collect();
+        let quiet = known.health.look(|shard| self.shared.stats.shard(shard).ticks.value());
+        let after: Vec<_> = known.health.ailing().collect();
+        for &(shard, _) in after.iter().filter(|ailing| !before.contains(ailing)) {
+            tracing::error!(shard, "the shard has not ticked for {STUCK_SECONDS} s");
+        }
+        for &(shard, _) in before.iter().filter(|ailing| !after.contains(ailing)) {
+            tracing::info!(shard, "the shard ticks again");
+        }
+        quiet
+    }
+
+    /// Notes that a shard has been woken, so that it must tick now.
+    pub(super) fn woken(&self, shard: usize) {
+        self.known().health.woken(shard);
+    }
+
+    /// Notes that the event loop of a shard has ended.
+    pub(super) fn ended(&self, shard: usize, end: End) {
+        self.known().health.ended(shard, end);
+    }
+
+    /// What is wrong with the shards, in words; `None` when nothing is.
+    pub(super) fn illness(&self) -> Option<String> {
+        let known = self.known();
+        let with = |ailment| known.health.ailing().filter(move |&(_, other)| other == ailment);
+        let numbers = |ailment| with(ailment).map(|(shard, _)| shard).collect::<Vec<_>>();
+        let stuck = numbers(Ailment::Stuck);
+        let failed = numbers(Ailment::Failed);
+        joined([
+            (!stuck.is_empty())
+                .then(|| format!("{} not ticked for {STUCK_SECONDS} s", have(&stuck))),
+            (!failed.is_empty()).then(|| format!("{} failed", have(&failed))),
+        ])
+    }
+
+    /// Why an upgrade would be refused now, or might be on some shard, in words; `None` when it
+    /// would be accepted.
+    pub(super) fn unreadiness(&self) -> Option<String> {
+        let illness = self.illness();
+        let is_draining = self.known().is_draining.then(|| "draining".to_owned());
+        joined([is_draining, illness, self.fullness(), self.shortage()])
+    }
+
+    fn fullness(&self) -> Option<String> {
+        let shared = &self.shared;
+        if shared.has_reached_limit() {
+            let (open, limit) = (shared.stats.websockets_open(), shared.config.limits.connections);
+            return Some(format!(
+                "full: {open} WebSockets are open, and --max-connections is {}",
+                limit.unwrap_or_default(),
+            ));
+        }
+        let full = (0..shared.config.engine.shards).filter(|&shard| shared.is_full(shard));
+        let full: Vec<_> = full.collect();
+        let capacity = shared.capacity();
+        let places = "WebSockets, all that RLIMIT_NOFILE lets it";
+        (!full.is_empty()).then(|| format!("full: {} {capacity} {places}", have(&full)))
+    }
+
+    fn shortage(&self) -> Option<String> {
+        let memory = &self.shared.memory;
+        let Usage { used_bytes, limit_bytes } = memory.usage();
+        (memory.signal().pressure() >= Pressure::Refuse)
+            .then(|| format!("short of memory: {used_bytes} of {limit_bytes} bytes are in use"))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // No panic leaves it half changed.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// "shard 1 has", "shards 1, 2 have".
+fn have(shards: &[usize]) -> String {
+    match shards {
+        [shard] => format!("shard {shard} has"),
+        shards => format!("shards {} have", list(shards)),
+    }
+}
+
+fn list(items: &[impl Display]) -> String {
+    let mut text = String::new();
+    for (place, item) in items.iter().enumerate() {
+        let separator = if place > 0 { ", " } else { "" };
+        let _ = write!(text, "{separator}{item}");
+    }
+    text
+}
+
+fn joined<const N: usize>(reasons: [Option<String>; N]) -> Option<String> {
+    let reasons: Vec<_> = reasons.into_iter().flatten().collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
