@@ -54,12 +54,8 @@ fn handshake(name: &str, request: &'static str) -> Case {
     Case::new(name, 1, move || {
         let policy = policy();
         Box::new(move || {
-            let conditions = Conditions {
-                policy: &policy,
-                serving: Serving::Open,
-                may_publish: &|_| true,
-                stats: &String::new,
-            };
+            let conditions =
+                Conditions { policy: &policy, serving: Serving::Open, may_publish: &|_| true };
             let mut exchange = Exchange::default();
             black_box(exchange.receive(black_box(request.as_bytes()), &conditions));
         })

@@ -115,12 +115,8 @@ impl Reactor {
         let Some(request) = &mut connection.request else { return };
         request.extend_from_slice(self.ring.bytes(&slice));
         self.ring.release(slice);
-        let conditions = Conditions {
-            policy: &self.policy,
-            serving: Serving::Open,
-            may_publish: &|_| false,
-            stats: &String::new,
-        };
+        let conditions =
+            Conditions { policy: &self.policy, serving: Serving::Open, may_publish: &|_| false };
         let (consumed, response) = match Exchange::default().receive(request, &conditions) {
             Answer::Incomplete => return,
             Answer::Upgrade { consumed, response, .. } => (consumed, response),

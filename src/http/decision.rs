@@ -31,7 +31,6 @@ pub(super) fn decide(
     head: &Head<'_>,
     policy: &Policy,
     serving: Serving,
-    stats: &dyn Fn() -> String,
 ) -> Result<Decision, Refused> {
     let Resolved { target, query, authority } = route::resolve(head.target)?;
     let host = authority.or(head.host);
@@ -57,9 +56,6 @@ pub(super) fn decide(
     let upgrades = head.upgrade_websocket && head.http_11 && head.method == Method::Get;
     let endpoint = match target {
         Target::Health => return Ok(Decision::Serve(health(serving))),
-        Target::Stats => {
-            return Ok(Decision::Serve(Response::new(200, "application/json", stats())));
-        }
         Target::WebSocket(endpoint) if upgrades => endpoint,
         Target::WebSocket(Endpoint::Root) => return Ok(Decision::Serve(page::response())),
         Target::WebSocket(endpoint) => {

@@ -15,8 +15,6 @@ pub struct Conditions<'a> {
     pub serving: Serving,
     /// Whether a message for this topic may be published now, or has to wait for others.
     pub may_publish: &'a dyn Fn(&str) -> bool,
-    /// Renders the counters for `/stats`.
-    pub stats: &'a dyn Fn() -> String,
 }
 
 /// Where a connection is among its requests; owns nothing between two of them.
@@ -191,14 +189,14 @@ enum Heading {
 impl Heading {
     /// Decides about the request at the start of `input`.
     fn decide(input: &[u8], conditions: &Conditions<'_>) -> Self {
-        let Conditions { policy, serving, stats, .. } = *conditions;
+        let Conditions { policy, serving, .. } = *conditions;
         let parsed = Head::parse(input, policy.request_head_bytes, policy.request_headers);
         let (head, consumed) = match parsed {
             Ok(Some(complete)) => complete,
             Ok(None) => return Self::Incomplete,
             Err(refused) => return Self::Answered(refuse(&refused, input.len())),
         };
-        let (response, refusal) = match decision::decide(&head, policy, serving, stats) {
+        let (response, refusal) = match decision::decide(&head, policy, serving) {
             Ok(Decision::Upgrade { route, response, compression }) => {
                 let answer = Answer::Upgrade { consumed, route, response, compression };
                 return Self::Answered(answer);

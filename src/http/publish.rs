@@ -152,7 +152,6 @@ mod tests {
                 assert_eq!(topic, "t", "the topic is the one in the path");
                 may_publish
             },
-            stats: &String::new,
         };
         exchange.receive(input, &conditions)
     }

@@ -25,7 +25,6 @@ pub enum Route {
 pub(super) enum Target {
     WebSocket(Endpoint),
     Health,
-    Stats,
 }
 
 /// A path that a client may upgrade.
@@ -97,7 +96,6 @@ pub(super) fn resolve(target: &str) -> Result<Resolved<'_>, Refused> {
         "/echo" => Target::WebSocket(Endpoint::Echo),
         "/broadcast" => Target::WebSocket(Endpoint::Broadcast(DEFAULT_TOPIC.into())),
         "/healthz" => Target::Health,
-        "/stats" => Target::Stats,
         _ => match path.strip_prefix("/broadcast/") {
             Some(segment) => Target::WebSocket(Endpoint::Broadcast(topic(segment)?)),
             None => return Err(Refused::new(Refusal::NotFound, ROUTES)),
@@ -166,7 +164,7 @@ fn exclude_self(query: &str) -> Result<bool, Refused> {
 /// Where `/broadcast` alone leads.
 const DEFAULT_TOPIC: &str = "default";
 const ROUTES: &str =
-    "Not found. The routes are /, /echo, /broadcast, /broadcast/{topic}, /healthz and /stats.";
+    "Not found. The routes are /, /echo, /broadcast, /broadcast/{topic} and /healthz.";
 
 #[cfg(test)]
 mod tests {
@@ -185,7 +183,6 @@ mod tests {
             ("/echo", (Target::WebSocket(Endpoint::Echo), "")),
             ("/echo?", (Target::WebSocket(Endpoint::Echo), "")),
             ("/healthz?probe", (Target::Health, "probe")),
-            ("/stats", (Target::Stats, "")),
             ("/broadcast", (broadcast("default"), "")),
             ("/broadcast?x", (broadcast("default"), "x")),
             ("/broadcast/room?x?y", (broadcast("room"), "x?y")),
@@ -204,6 +201,7 @@ mod tests {
     fn unknown_and_malformed_targets() {
         for (target, status) in [
             ("/nothing", 404),
+            ("/stats", 404),
             ("/Echo", 404),
             ("/echo/", 404),
             ("//echo", 404),

@@ -128,7 +128,6 @@ impl<I: Io> Shard<I> {
                     self.overflow.is_empty()
                         && self.topics.fullness_by_name(topic) == Fullness::HasRoom
                 },
-                stats: &|| self.shared.report().to_string(),
             },
         };
         let mut output = std::mem::take(&mut self.output);

@@ -175,9 +175,11 @@ fn memory_is_watched_again_after_it_could_not_be_measured() {
     for peer in &mut peers {
         peer.send_unheard(&message[..message.len() - 1]);
     }
-    wait_until("memory is short", || server.stats().memory_pressure() != "calm");
+    let readiness = || server.ask_admin("/readyz").expect("it answers");
+    let told = "\r\n\r\nshort of memory: ";
+    wait_until("memory is short", || readiness().contains(told));
     drop(peers);
-    wait_until("memory is calm", || server.stats().memory_pressure() == "calm");
+    wait_until("memory is calm", || readiness().ends_with("\r\n\r\nready\n"));
     server.stop();
 }
 

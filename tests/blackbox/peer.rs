@@ -100,6 +100,14 @@ impl Peer<TcpStream> {
         self.stream.take_error().expect("an open socket").map(|error| error.kind())
     }
 
+    /// Whether something has arrived that was not read yet.
+    pub fn has_input(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("fcntl");
+        let has_input = self.stream.peek(&mut [0]).is_ok();
+        self.stream.set_nonblocking(false).expect("fcntl");
+        has_input || !self.received.is_empty()
+    }
+
     fn with_stream(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
         stream.set_write_timeout(Some(HANG)).expect("SO_SNDTIMEO");

@@ -229,6 +229,11 @@ impl Stats {
         reasons.values().map(|count| count.as_u64().expect("a count")).sum()
     }
 
+    /// Refused connections and requests of one reason, such as `misdirected`.
+    pub fn refused(&self, reason: &str) -> u64 {
+        self.count(&["connections_refused", reason])
+    }
+
     /// Bytes received.
     pub fn bytes_in(&self) -> u64 {
         self.count(&["bytes_in"])

@@ -155,7 +155,6 @@ impl Harness {
                     policy: &self.policy,
                     serving: Serving::Open,
                     may_publish: &|_| self.may_begin,
-                    stats: &|| "{}".to_owned(),
                 },
             };
             let consumed = self.stage.receive(&mut input, &rules, &mut output);

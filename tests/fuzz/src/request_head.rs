@@ -34,12 +34,7 @@ pub fn check(data: &[u8]) {
         message_bytes: MESSAGE_BYTES,
         ..Policy::new(&Config::default())
     };
-    let conditions = Conditions {
-        policy: &policy,
-        serving,
-        may_publish: &|_| true,
-        stats: &|| STATS.to_owned(),
-    };
+    let conditions = Conditions { policy: &policy, serving, may_publish: &|_| true };
     let ask = |input: &[u8]| Exchange::default().receive(input, &conditions);
     let whole = ask(input);
     judge(input, &policy, serving, &whole);
@@ -231,6 +226,5 @@ const INPUT_BYTES_MOST: usize = 700;
 /// Bytes of a body, at the most.
 const MESSAGE_BYTES: usize = 100;
 const ORIGIN: &str = "https://a.org";
-const STATS: &str = "{\"open\":7}";
 /// RFC 6455 section 1.3.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
