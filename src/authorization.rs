@@ -15,8 +15,10 @@ pub enum Namespace {
 pub enum Action {
     /// Get what is published.
     Subscribe,
-    /// Say something to all subscribers.
+    /// Say something to all subscribers, as one of them.
     Publish,
+    /// The same by a request of its own, as applications do.
+    Post,
 }
 
 /// The answer, with a sentence for the client where it is no.
@@ -33,7 +35,7 @@ pub enum Decision {
 /// What the operator allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions {
-    /// What clients may do in [`Namespace::Broadcast`].
+    /// Who may use [`Namespace::Broadcast`].
     pub broadcast: BroadcastAccess,
 }
 
@@ -53,13 +55,12 @@ impl Permissions {
         }
         let Namespace::Broadcast = namespace;
         match (self.broadcast, action) {
-            (BroadcastAccess::Full, _) | (BroadcastAccess::ReadOnly, Action::Subscribe) => {
-                Decision::Allowed
+            (BroadcastAccess::Full, _)
+            | (BroadcastAccess::Post, Action::Subscribe | Action::Post) => Decision::Allowed,
+            (BroadcastAccess::Post, Action::Publish) => {
+                Decision::Denied("Messages are published here by POST alone.")
             }
-            (BroadcastAccess::ReadOnly, Action::Publish) => {
-                Decision::Denied("Clients may not publish here.")
-            }
-            (BroadcastAccess::None, _) => Decision::Denied("Topics are not open to clients here."),
+            (BroadcastAccess::None, _) => Decision::Denied("There are no open topics here."),
         }
     }
 }
@@ -95,15 +96,18 @@ mod tests {
 
     #[test]
     fn access_says_who_may_do_what() {
-        use Action::{Publish, Subscribe};
-        use BroadcastAccess::{Full, None, ReadOnly};
+        use Action::{Post, Publish, Subscribe};
+        use BroadcastAccess::{Full, None};
         for (access, action, is_allowed) in [
             (Full, Subscribe, true),
             (Full, Publish, true),
-            (ReadOnly, Subscribe, true),
-            (ReadOnly, Publish, false),
+            (Full, Post, true),
+            (BroadcastAccess::Post, Subscribe, true),
+            (BroadcastAccess::Post, Publish, false),
+            (BroadcastAccess::Post, Post, true),
             (None, Subscribe, false),
             (None, Publish, false),
+            (None, Post, false),
         ] {
             let decision = decide(access, "t", action);
             assert_eq!(decision == Decision::Allowed, is_allowed, "{access:?} {action:?}");

@@ -225,7 +225,7 @@ mod tests {
             --max-control-rate 32 --handshake-timeout 1s --idle-timeout 2s --close-timeout 3s \
             --ping-interval 1s --message-idle-timeout 50s --message-timeout 20s \
             --lifetime 1h --max-backlog 2MiB --batch-wait-us 100 --max-memory 1GiB \
-            --compression dedicated --broadcast-access read-only \
+            --compression dedicated --broadcast-access post \
             --compression-level 7 --compression-window 12 --compression-threshold 1KiB";
         let address = |text: &str| text.parse::<ListenAddress>().expect("an address");
         let texts = |items: &[&str]| items.iter().map(|&item| item.to_owned()).collect::<Vec<_>>();
@@ -233,7 +233,7 @@ mod tests {
             listen: vec![address("[::1]:9"), address("unix:/run/a"), address("0.0.0.0:0")],
             admin: Admin::At(address("[::1]:10")),
             root: Root::Broadcast,
-            broadcast_access: BroadcastAccess::ReadOnly,
+            broadcast_access: BroadcastAccess::Post,
             allow_host: ["a.org:81", "*.b.org"].map(|host| host.parse().expect(host)).to_vec(),
             allow_origin: ["https://a.org", "*.b.org"].map(|o| o.parse().expect(o)).to_vec(),
             subprotocols: ["x", "y"].map(|name| name.parse().expect(name)).to_vec(),

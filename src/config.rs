@@ -198,7 +198,7 @@ pub struct Config {
     pub admin: Admin,
     /// What `/` means to an upgrade.
     pub root: Root,
-    /// What clients may do with the topics of `/broadcast/{topic}`.
+    /// Who may use the topics of `/broadcast/{topic}`.
     pub broadcast_access: BroadcastAccess,
     /// Hosts answered for: exact, with or without a port, or `*.example.org`; empty is all.
     pub allow_host: Vec<HostPattern>,

@@ -361,7 +361,7 @@ const ROWS: &[Row] = &[
         r#"["registered-ring"]"#]),
     row("root", "broadcast", "echo", r#""broadcast""#, [r#""broadcast""#, r#""echo""#,
         r#""broadcast""#]),
-    row("broadcast-access", "read-only", "none", r#""full""#, [r#""read-only""#, r#""none""#,
+    row("broadcast-access", "post", "none", r#""full""#, [r#""post""#, r#""none""#,
         r#""full""#]),
     row("allow-origin", "https://a.org,*.b.org", "http://c.org:81", r#"["HTTPS://D.org"]"#,
         [r#"["https://a.org", "*.b.org"]"#, r#"["http://c.org:81"]"#, r#"["https://d.org"]"#]),

@@ -1,14 +1,14 @@
-//! What clients may do with the topics of `/broadcast/{topic}`.
+//! Who may use the topics of `/broadcast/{topic}`.
 
 use clap::ValueEnum;
 
-/// What clients may do with the topics of `/broadcast/{topic}`.
+/// Who may use the topics of `/broadcast/{topic}`, and for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BroadcastAccess {
-    /// Subscribe and publish.
+    /// Everybody subscribes and publishes.
     Full,
-    /// Subscribe; a message closes the connection with 1008.
-    ReadOnly,
-    /// Nothing: the upgrade is answered 403.
+    /// WebSockets subscribe, and a message closes them with 1008; what they get comes by POST.
+    Post,
+    /// Nobody: requests are answered 403.
     None,
 }

@@ -44,7 +44,7 @@ impl Upload {
         policy: &Policy,
         serving: Serving,
     ) -> Result<Self, Refused> {
-        authorize(&policy.permissions, &topic, Action::Publish)?;
+        authorize(&policy.permissions, &topic, Action::Post)?;
         let kind = kind(head, policy)?;
         let expects_continue = match head.expect {
             Field::Absent => false,
@@ -135,7 +135,8 @@ fn media_type_kind(value: &[u8]) -> Option<MessageKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::authorization::Permissions;
+    use crate::config::{BroadcastAccess, Config};
     use crate::http::{Answer, Conditions, Exchange, Refusal};
 
     fn policy() -> Policy {
@@ -181,6 +182,33 @@ mod tests {
             assert!(response.starts_with(b"HTTP/1.1 202 Accepted\r\n"));
             let message = DataMessage::new(kind, payload.as_bytes());
             assert_eq!(publication, Publication { topic: "t".into(), message });
+        }
+    }
+
+    #[test]
+    fn a_topic_that_is_not_open_is_not_published_to() {
+        for (broadcast, path, expected) in [
+            (BroadcastAccess::Post, "t", None),
+            (BroadcastAccess::Post, "%00", Some(Refusal::BadRequest)),
+            (BroadcastAccess::None, "t", Some(Refusal::Forbidden)),
+        ] {
+            let policy = Policy { permissions: Permissions { broadcast }, ..policy() };
+            let conditions = Conditions {
+                policy: &policy,
+                serving: Serving::Open,
+                may_publish: &|_| true,
+                stats: &String::new,
+            };
+            let text = post("Content-Length: 1", "x").replace("/t ", &format!("/{path} "));
+            let answer = Exchange::default().receive(text.as_bytes(), &conditions);
+            let refusal = match answer {
+                Answer::Respond { refusal, .. } => refusal,
+                answer => {
+                    assert!(matches!(answer, Answer::Publish { .. }), "{answer:?}");
+                    None
+                }
+            };
+            assert_eq!(refusal, expected, "{text}");
         }
     }
 

@@ -256,7 +256,7 @@ mod tests {
         };
         for (access, expected) in [
             (BroadcastAccess::Full, route(true)),
-            (BroadcastAccess::ReadOnly, route(false)),
+            (BroadcastAccess::Post, route(false)),
             (BroadcastAccess::None, Err(Refusal::Forbidden)),
         ] {
             assert_eq!(upgrade("/broadcast/t", access), expected);

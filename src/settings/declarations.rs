@@ -132,8 +132,8 @@ fn websocket() -> Vec<Row> {
         (
             "broadcast-access",
             "ACCESS",
-            "What clients may do at /broadcast: subscribe and publish, subscribe (a message closes \
-             with 1008), or nothing (403)",
+            "Who may use /broadcast: all, WebSockets to subscribe (a message closes with 1008) and \
+             POST to publish, or nobody (403)",
             one(choice(), |config| &mut config.broadcast_access),
         ),
         (

@@ -80,7 +80,7 @@ pub enum Violation {
     #[error("message type is not accepted")]
     MessageTypeNotAccepted,
     /// A message of a client that may only subscribe.
-    #[error("clients may not publish here")]
+    #[error("publishing is not allowed here")]
     PublishingNotAllowed,
 }
 

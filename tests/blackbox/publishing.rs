@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::SHARD_COUNTS;
-use crate::peer::{BINARY, Peer, Response, TEXT};
+use crate::peer::{BINARY, Peer, Response, TEXT, upgrade_request};
 use crate::server::Server;
 
 fn post(fields: &str, body: &[u8]) -> Vec<u8> {
@@ -64,6 +64,33 @@ fn members_on_every_shard_get_what_is_posted_in_order() {
         assert_eq!(ask(&mut publisher, nobody).status, 202);
         server.stop();
     }
+}
+
+#[test]
+fn access_decides_who_publishes() {
+    let server = Server::start(2, &["--broadcast-access", "post"]);
+    let mut members: Vec<_> =
+        (0..4).map(|_| Peer::upgrade(server.address(), "/broadcast/news")).collect();
+    let mut publisher = Peer::connect(server.address());
+    assert_eq!(ask(&mut publisher, &post("Content-Length: 1", b"1")).status, 202);
+    members.iter_mut().for_each(|member| member.expect(BINARY, b"1"));
+    members[0].send_frame(TEXT, b"not news");
+    assert_eq!(members[0].read_close(), (1008, "publishing is not allowed here".to_owned()));
+    members[0].expect_end_or_reset();
+    assert_eq!(ask(&mut publisher, &post("Content-Length: 1", b"2")).status, 202);
+    members[1..].iter_mut().for_each(|member| member.expect(BINARY, b"2"));
+    server.stop();
+
+    let server = Server::start(1, &["--broadcast-access", "none"]);
+    let upgrade = upgrade_request("/broadcast/news", "");
+    for request in [upgrade, post("Content-Length: 1", b"1")] {
+        let mut peer = Peer::connect(server.address());
+        assert_eq!(ask(&mut peer, &request).status, 403);
+    }
+    let mut echo = Peer::upgrade(server.address(), "/echo");
+    echo.send_frame(TEXT, b"an echo is no topic");
+    echo.expect(TEXT, b"an echo is no topic");
+    server.stop();
 }
 
 #[test]

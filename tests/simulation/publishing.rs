@@ -4,7 +4,7 @@ use ringwire::config::BroadcastAccess;
 use ringwire::wire::message::{DataMessage, MessageKind};
 
 use crate::decoder::{Decoder, Item};
-use crate::frames::{CLOSE, TEXT};
+use crate::frames::{BINARY, CLOSE, TEXT};
 use crate::story::Story;
 
 fn message(payload: &[u8]) -> Item {
@@ -47,10 +47,10 @@ fn a_name_suffices_to_publish() {
     assert_eq!((story.counter("broadcasts"), story.counter("deliveries")), (20, 20));
 }
 
-/// A server that alone publishes: its messages arrive, and who sends one is closed.
+/// Topics that clients only read: what is posted arrives, and who sends a message is closed.
 #[test]
-fn a_read_only_topic_is_fed_by_the_server() {
-    let mut story = Story::new(1, |config, _| config.broadcast_access = BroadcastAccess::ReadOnly);
+fn topics_that_clients_only_read_are_fed_by_post() {
+    let mut story = Story::new(1, |config, _| config.broadcast_access = BroadcastAccess::Post);
     let (reader, mut reads) = story.open(0, "/broadcast/news");
     let (intruder, mut told) = story.open(0, "/broadcast/news");
     story.shards[0].publish_by_name("news", DataMessage::new(MessageKind::Text, b"1"));
@@ -60,13 +60,14 @@ fn a_read_only_topic_is_fed_by_the_server() {
     let (poster, mut answers) = (story.connect(0), Decoder::default());
     story.write(poster, b"POST /broadcast/news HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
     story.settle(0);
-    let refused = Item::Response { status: 403, closes: true };
-    assert_eq!(story.read(poster, &mut answers), [refused]);
+    let accepted = Item::Response { status: 202, closes: false };
+    assert_eq!(story.read(poster, &mut answers), [accepted]);
     story.shards[0].publish_by_name("news", DataMessage::new(MessageKind::Text, b"2"));
     story.settle(0);
-    assert_eq!(story.read(reader, &mut reads), [&b"1"[..], b"2"].map(message));
-    let payload = [&1008_u16.to_be_bytes()[..], b"clients may not publish here"].concat();
+    let posted = Item::Message { opcode: BINARY, payload: b"x".to_vec() };
+    assert_eq!(story.read(reader, &mut reads), [message(b"1"), posted, message(b"2")]);
+    let payload = [&1008_u16.to_be_bytes()[..], b"publishing is not allowed here"].concat();
     let close = Item::Control { opcode: CLOSE, payload };
     assert_eq!(story.read(intruder, &mut told), [message(b"1"), close]);
-    assert_eq!((story.counter("broadcasts"), story.counter("messages_in")), (2, 0));
+    assert_eq!((story.counter("broadcasts"), story.counter("messages_in")), (3, 1));
 }

@@ -252,7 +252,7 @@ fn who_may_only_subscribe_must_not_send_messages() {
     for script in scripts {
         for chunk_bytes in [1, script.len()] {
             let mut harness = Harness::new(Sending::Eager);
-            harness.policy.permissions.broadcast = BroadcastAccess::ReadOnly;
+            harness.policy.permissions.broadcast = BroadcastAccess::Post;
             harness.feed(&request("/broadcast/t"));
             assert!(harness.stage.is_open());
             harness.feed(&message(OpCode::Ping, b"allowed"));
@@ -260,7 +260,7 @@ fn who_may_only_subscribe_must_not_send_messages() {
             let transcript = harness.transcript();
             assert_eq!(transcript.close_code(), Some(CloseCode::POLICY_VIOLATION));
             let reason = transcript.close.expect("a close frame").split_off(2);
-            assert_eq!(reason, b"clients may not publish here");
+            assert_eq!(reason, b"publishing is not allowed here");
             assert_eq!(transcript.controls.len(), 1);
             assert!(harness.finished && harness.published.is_empty() && harness.messages == 0);
         }
@@ -270,7 +270,7 @@ fn who_may_only_subscribe_must_not_send_messages() {
 #[test]
 fn who_may_only_subscribe_is_let_in_and_closes_in_order() {
     let mut harness = Harness::new(Sending::Eager);
-    harness.policy.permissions.broadcast = BroadcastAccess::ReadOnly;
+    harness.policy.permissions.broadcast = BroadcastAccess::Post;
     harness.feed(&request("/broadcast/t"));
     harness.feed(&close(CloseCode(1000), b"bye"));
     assert_eq!(harness.closed, Some((Initiator::Remote, CloseCode(1000))));
