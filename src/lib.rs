@@ -124,6 +124,70 @@
 //! stands still is woken, as sleep looks the same, and only one that does not tick then is missed
 //! (`control/health.rs`).
 //!
+//! # The life of a message
+//!
+//! A text of 20 bytes, sent by one member of a topic to all others:
+//!
+//! 1. The kernel puts the frame into one of the shard's receive buffers and completes the multishot
+//!    receive (`io/ring.rs`, `io/buffers.rs`). `shard/mod.rs` takes the completion in
+//!    `Shard::turn` and calls `Shard::received` (`shard/receive.rs`).
+//! 2. `Shard::take_in` sees that nothing stands in the way (`shard/pause.rs`), and hands the bytes
+//!    to the connection's stage with a budget (`connection/mod.rs`).
+//! 3. The session finds the frame, checks it, removes the mask and makes a message of it
+//!    (`session/frames.rs`, `wire/header.rs`, `wire/mask`, `wire/message.rs`).
+//! 4. `Shard::publish` appends it to what its topic has pending (`hub/topics.rs`) and, where other
+//!    shards have members, to this shard's broadcast ring (`hub/mesh.rs`, `hub/ring.rs`). The
+//!    buffer goes back to the kernel.
+//! 5. At the end of the tick `Shard::deliver` makes each encoding that members want, once
+//!    (`hub/run.rs`), and queues it in their outboxes (`shard/outbox.rs`).
+//! 6. `Shard::flush` starts one send for every connection that has something and no send under way
+//!    (`shard/send.rs`); `Io::submit` gives all of them to the kernel with the wait for the next
+//!    completion (`io/enter.rs`).
+//! 7. The other shards wake up, find the message in the ring (`Shard::handle_messages`), and do
+//!    steps 5 and 6 for their own members.
+//!
+//! An echo skips 4 and 5: the session turns the frame into the server's where it lies
+//! (`session/reflection.rs`), and that part of the receive buffer is what is sent.
+//!
+//! # Where do I change ...?
+//!
+//! | what | where |
+//! |---|---|
+//! | an option | [`config`], one declaration; how options agree in `settings/relations.rs` |
+//! | a counter | [`stats`] |
+//! | a path of the public listeners | `http/route.rs`, and what it answers in `http/decision.rs` |
+//! | a path of the admin listener | `control/admin` |
+//! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
+//! | who may do what | [`authorization`] |
+//! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `session/frames.rs` |
+//! | what a message does | [`session::Mode`] and where it is asked for: `session/frames.rs` |
+//! | how a subscriber gets a message | `hub/run.rs`: an encoding |
+//! | what happens to slow readers | `Bounds::admit` in `shard/deliver.rs` |
+//! | a deadline | `shard/deadlines.rs`, and what it does in `shard/lifecycle.rs` |
+//! | how much a peer may take of a tick | the ends of `shard/*.rs`, `session/budget.rs` |
+//! | a request to the kernel | `io/mod.rs`, `io/ring.rs`, `tests/simulation/kernel.rs` |
+//! | a workload of the load generator | `bench/workload` |
+//!
+//! # Words
+//!
+//! | word | means |
+//! |---|---|
+//! | shard | a thread with an event loop and all that belongs to it |
+//! | tick | one turn of that loop; as a unit of time, 100 ms |
+//! | slot | the place of a socket in a ring's table of registered files: a direct descriptor |
+//! | key | a connection's place in its shard's table, and which of the place's tenants is meant |
+//! | parked | waiting with a poll instead of a receive, which costs the kernel less |
+//! | starved | its receive found no free buffer |
+//! | paused | its input waits, for exactly one thing (`shard/pause.rs`) |
+//! | doomed | given up: to be closed as soon as no request is under way |
+//! | finishing | nothing more will be sent after what is queued |
+//! | heavy, light | whoever sends much, or little: they stand in lines of their own |
+//! | topic, member | where messages go, and a connection that gets them |
+//! | run, round | messages of a topic that are delivered together; one pass over its members |
+//! | class | members whose compression windows are alike |
+//! | committed | given to the kernel in part: never dropped, never overtaken |
+//! | ability | something that only newer kernels can do |
+//!
 //! # Modules, in the order of the data
 //!
 //! * [`cli`], [`settings`], [`config`], [`limits`], [`logging`]: from flags, environment and file
