@@ -24,7 +24,7 @@ pub enum Action {
 /// The answer, with a sentence for the client where it is no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Yes.
+    /// It is allowed.
     Allowed,
     /// No topic can have this name.
     InvalidTopic(&'static str),

@@ -124,7 +124,7 @@ impl fmt::Display for Phase {
 /// Failures of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureKind {
-    /// How many.
+    /// How many failures there were.
     pub count: u64,
     /// The first connection that it happened to.
     pub first_connection: u32,

@@ -95,7 +95,7 @@ impl Interval {
 /// Connections that were dropped together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Round {
-    /// How many.
+    /// How many were dropped.
     pub dropped: u64,
     /// Of these, who came back.
     pub back: u64,

@@ -255,7 +255,7 @@ fn socket(plan: &Plan, address: usize, id: u32) -> io::Result<OwnedFd> {
         socket.set_linger(Some(Duration::ZERO))?;
     }
     if plan.is_slow(id) {
-        // Otherwise the kernel reads megabytes on behalf of who does not.
+        // With the default buffer the kernel would absorb megabytes, and the peer not look slow.
         socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
     }
     if let Some(source) = plan.sources.of(id).filter(|_| address.is_ipv4()) {

@@ -33,9 +33,9 @@ pub enum RunError {
     /// A thread's event loop failed.
     #[error("thread {lane} failed: {error}")]
     Lane {
-        /// Which.
+        /// The number of the thread, from zero.
         lane: usize,
-        /// Why.
+        /// What the kernel answered.
         error: io::Error,
     },
     /// The server's process cannot be sampled.
@@ -43,7 +43,7 @@ pub enum RunError {
     Server {
         /// The process asked for.
         pid: u32,
-        /// Why.
+        /// What the kernel answered.
         error: io::Error,
     },
     /// A core that this process may not use.

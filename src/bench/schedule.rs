@@ -159,7 +159,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds up.
+    /// The sums over all threads.
     pub fn of(all: &[Progress]) -> Self {
         all.iter().fold(Self::default(), |sum, one| Self {
             messages: sum.messages + one.messages.load(Ordering::Relaxed),

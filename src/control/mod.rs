@@ -317,6 +317,7 @@ const PAUSE_UNLIMITED: Duration = Duration::from_secs(1);
 const FILLED_BYTES_PER_MICROSECOND: u64 = 2000;
 /// Under attack the pressure may rise and fall many times a second.
 const BETWEEN_LOGS: Duration = Duration::from_secs(1);
-/// What one thread has freed and keeps, no other can give back: it must not look used for ever.
+/// Only the thread that freed memory can give its pages back, so every shard is asked to, again and
+/// again: memory that nobody uses must not count as used for ever.
 const BETWEEN_REMINDERS: Duration = Duration::from_secs(1);
 const WORTH_A_REMINDER_PERCENT: u64 = 50;

@@ -80,8 +80,8 @@ fn key<'a>(field: &Field<'a>) -> Result<&'a [u8], Refused> {
     }
 }
 
-/// Only browsers send `Origin`; what has none could have sent any. The server's own page, from the
-/// host that this request was sent to, is no foreign one.
+/// Clients that are no browsers send no `Origin` and could forge one, so its absence is allowed. So
+/// are pages of the host that this request was sent to.
 pub(super) fn check_origin(
     origin: &Field<'_>,
     host: Option<Authority<'_>>,

@@ -67,13 +67,13 @@ fn terms(config: &Config) -> Option<Terms> {
 /// Whether new WebSocket connections are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serving {
-    /// Yes.
+    /// They are taken.
     Open,
-    /// No, the limit of connections is reached.
+    /// The limit of connections is reached.
     Full,
-    /// No, memory is short.
+    /// Memory is short.
     ShortOfMemory,
-    /// No, the server is stopping.
+    /// The server is stopping.
     Draining,
 }
 

@@ -33,9 +33,9 @@ pub fn release() {
 }
 
 /// Gives back to the kernel what this thread has freed and what no thread uses, which the allocator
-/// would keep until it is asked for more. Takes up to a tenth of a second for a gigabyte. What is
-/// free within the process is not free for anybody else, and a measurement that counts it would
-/// shed more than is needed.
+/// would keep until it is asked for more. Takes up to a tenth of a second for a gigabyte. Resident
+/// memory includes free pages that the allocator keeps: measuring without giving them back first
+/// would shed more connections than needed.
 pub fn give_back() {
     // SAFETY: it looks at nothing but free memory of the calling thread and of the process.
     unsafe { libmimalloc_sys::mi_collect(true) };

@@ -22,9 +22,9 @@ pub enum Pressure {
     /// There is enough.
     #[default]
     Calm,
-    /// What is there must do for those who are here: new WebSockets are refused.
+    /// New WebSockets are refused; those that are open are served.
     Refuse,
-    /// The limit is near: those who hold the most must go.
+    /// The limit is near: connections that hold the most memory are closed.
     Shed,
 }
 

@@ -271,9 +271,9 @@ impl Session {
         self.phase == Phase::Ended
     }
 
-    /// Whether the peer has sent part of a message: its end is let in whatever is queued, because a
-    /// peer may send the whole of a message before it reads the first byte of its echo. Only while
-    /// connections are shed the shard does not bring it here.
+    /// Whether the peer has sent part of a message. A message that has begun is accepted to its end
+    /// even if much is queued for the peer, because it may send all of a message before it reads
+    /// the first byte of the echo. Only while connections are shed the shard does not pass it on.
     fn is_mid_message(&self) -> bool {
         self.remaining > 0 || self.cold.as_ref().is_some_and(|cold| cold.assembly.is_some())
     }

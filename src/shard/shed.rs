@@ -1,6 +1,7 @@
-//! Short memory: nobody gets a backlog, who holds the most goes, and for as long as somebody does,
-//! nothing more is taken from anybody, not even the rest of a message: many that grow at once would
-//! take in more between two measurements than goes.
+//! Shedding load when memory is short. From the first threshold on nobody may have a backlog; from
+//! the second on the connections that hold the most memory are closed. Until none is left that
+//! holds much, no input is read from any WebSocket, not even the rest of a message: many messages
+//! that grow at once could take in more between two measurements than closing gives back.
 
 use std::cmp::Reverse;
 

@@ -1,7 +1,6 @@
-//! Freed memory goes back to the kernel, also when nobody comes any more. The allocator keeps what
-//! was freed for who may want it next, and looks at it again only when something is allocated: a
-//! shard that has become quiet would stay as big as it ever was. Giving back takes long when it is
-//! much, so the control thread does it.
+//! Asks for freed memory to be given back to the kernel. The allocator keeps freed pages for later
+//! use and looks at them again only when something is allocated, so a shard that has become quiet
+//! would stay as big as it ever was. Giving back much takes long, so the control thread does it.
 
 use super::Shard;
 use super::timers::Tick;

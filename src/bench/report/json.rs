@@ -10,7 +10,7 @@ use crate::bench::plan::Plan;
 use crate::bench::record::{Interval, Record};
 use crate::bench::run::{Run, ServerSamples, Step};
 
-/// The object.
+/// All results of a run as one object.
 pub fn render(run: &Run, verdict: Verdict, warnings: &[String]) -> Value {
     let record = &run.record;
     let total = record.sum(0..record.intervals.len());

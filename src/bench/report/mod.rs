@@ -26,7 +26,7 @@ pub enum Verdict {
     Failed,
     /// A signal ended the run before that could be said.
     Interrupted {
-        /// Its number.
+        /// The number of the signal (signal(7)).
         signal: u8,
     },
 }
@@ -211,7 +211,7 @@ pub fn generator_warnings(run: &Run) -> Vec<String> {
     }
     for (core, share) in by_core {
         let core = core.map_or("its core".to_owned(), |core| format!("core {core}"));
-        // Who polls is always busy; whether it keeps up, its lateness tells.
+        // A thread that polls always shows 100 % CPU; its send lateness tells whether it keeps up.
         if share.ran > BUSY_SHARE && !run.plan.busy_poll {
             warnings.push(format!(
                 "THE GENERATOR IS THE BOTTLENECK: it used {:.0} % of {core}. The server can do \

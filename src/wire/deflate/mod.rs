@@ -240,7 +240,7 @@ impl Inflater {
             let before = self.stream.total_in();
             let (status, has_room) = self.fill(&input[read..], pause - out.len(), out);
             read += (self.stream.total_in() - before) as usize;
-            // First of all: what is corrupt may have become too big before.
+            // The size comes first: a corrupt stream may have exceeded the limit before its fault.
             if out.len() > end {
                 return Err(InflateError::TooBig);
             }
