@@ -131,6 +131,9 @@ impl Run {
     pub fn join(&mut self, message: SharedMessage, skip: Option<u32>) {
         debug_assert!(self.takes(&message));
         self.bytes += message.frame_bytes();
+        if self.more.is_empty() {
+            self.more.reserve(BURST_LEAST);
+        }
         self.more.push(message);
         self.skip(skip);
     }
@@ -198,10 +201,10 @@ impl Run {
         *bytes_left = bytes_left.saturating_sub(self.bytes);
         let mut bytes = Vec::with_capacity(self.bytes);
         let mut ends = Vec::with_capacity(1 + self.more.len());
-        for message in self.messages() {
+        self.messages().for_each(|message| {
             bytes.extend_from_slice(message.frame());
             ends.push(bytes.len() as u32);
-        }
+        });
         self.plain = Some(Rc::new(Frames::joined(bytes, ends)));
         true
     }
@@ -306,6 +309,8 @@ pub fn latest(share: &Share<'_>) -> Option<Excerpt> {
     }
 }
 
+/// Messages that there is room for as soon as there are two.
+const BURST_LEAST: usize = 15;
 /// What an excerpt takes: many small ones would take more than a copy of what they name.
 const EXCERPT_BYTES: usize = 96;
 /// Messages are joined into runs of at most this: below it, one more send costs more than the copy.

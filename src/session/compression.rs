@@ -36,11 +36,14 @@ impl Upgrade {
         Self(bits)
     }
 
-    pub(super) fn mode(self) -> Mode {
-        match self.0 & Self::BROADCAST {
-            0 => Mode::Echo,
-            _ => Mode::Broadcast { may_publish: self.0 & Self::READ_ONLY == 0 },
-        }
+    /// Whether messages return to their sender.
+    pub(super) fn is_echo(self) -> bool {
+        self.0 & Self::BROADCAST == 0
+    }
+
+    /// Whether the peer may not send messages.
+    pub(super) fn is_read_only(self) -> bool {
+        self.0 & Self::READ_ONLY != 0
     }
 
     /// The RSV bits that a data message may begin with.
@@ -211,15 +214,15 @@ impl Session {
             utf8::validate(&plain)?;
         }
         output.messages += 1;
-        let window_bits = match (self.upgrade.mode(), self.upgrade.server_window_bits()) {
-            (Mode::Broadcast { .. }, _) => {
+        let window_bits = match self.upgrade.server_window_bits() {
+            _ if !self.upgrade.is_echo() => {
                 rules.budget.spend(PUBLISHED_COST + plain.len());
                 output.published.push(DataMessage::new(MessageKind::of(opcode), &plain));
                 codec.recycle(plain);
                 return Ok(());
             }
-            (Mode::Echo, Some(window_bits)) if codec.is_worth(&plain) => window_bits,
-            (Mode::Echo, _) => {
+            Some(window_bits) if codec.is_worth(&plain) => window_bits,
+            _ => {
                 echo(plain_frame(opcode, &plain), output);
                 codec.recycle(plain);
                 return Ok(());

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::budget::{FRAME_COST, PUBLISHED_COST};
 use super::message::Assembly;
 use super::reflection::Reflection;
-use super::{Cold, Initiator, Mode, Output, Pause, Phase, Piece, Rules, Session, Treatment};
+use super::{Cold, Initiator, Output, Pause, Phase, Piece, Rules, Session, Treatment};
 use crate::config::MessageTypes;
 use crate::wire::close::{CloseCode, ClosePayload};
 use crate::wire::error::Violation;
@@ -199,8 +199,13 @@ impl Session {
             self.compressed_message(header.opcode, compressed, rules, output)?;
             return Ok(end);
         }
-        if is_whole && self.upgrade.mode() != Mode::Echo && self.phase == Phase::Open {
-            output.published.push(whole_message(header.opcode, &input[*payload..end], key)?);
+        if is_whole && !self.upgrade.is_echo() && self.phase == Phase::Open {
+            let kind = MessageKind::of(header.opcode);
+            let message = DataMessage::unmasked(kind, &input[*payload..end], key);
+            if kind == MessageKind::Text {
+                utf8::validate(message.payload()).map_err(|_| Violation::InvalidUtf8)?;
+            }
+            output.published.push(message);
             rules.budget.spend(PUBLISHED_COST + end - payload);
             output.messages += 1;
             return Ok(end);
@@ -235,7 +240,7 @@ impl Session {
             (OpCode::Text | OpCode::Binary, true) => return Err(Violation::DataInsideFragmented),
             _ => {}
         }
-        if self.upgrade.mode() == (Mode::Broadcast { may_publish: false }) {
+        if self.upgrade.is_read_only() {
             return Err(Violation::PublishingNotAllowed);
         }
         let accepted = match rules.message_types {
@@ -259,7 +264,7 @@ impl Session {
         rules: &Rules<'_>,
         output: &mut Output,
     ) -> Result<Treatment, Violation> {
-        let is_echo = self.upgrade.mode() == Mode::Echo;
+        let is_echo = self.upgrade.is_echo();
         let reflects = is_echo && header.opcode == OpCode::Binary && header.rsv == 0;
         let is_open = self.phase == Phase::Open;
         if reflects && header.fin && is_open {
@@ -348,14 +353,13 @@ impl Session {
     }
 
     fn deliver(&mut self, message: DataMessage, reflection: &mut Reflection, output: &mut Output) {
-        match self.upgrade.mode() {
-            Mode::Echo => {
-                reflection.flush(true, output);
-                output.reflected_messages += 1;
-                let bytes = message.into_frame();
-                output.pieces.push(Piece::Owned { bytes, ends_frame: true });
-            }
-            Mode::Broadcast { .. } => output.published.push(message),
+        if self.upgrade.is_echo() {
+            reflection.flush(true, output);
+            output.reflected_messages += 1;
+            let bytes = message.into_frame();
+            output.pieces.push(Piece::Owned { bytes, ends_frame: true });
+        } else {
+            output.published.push(message);
         }
     }
 
@@ -380,7 +384,7 @@ impl Session {
     /// Whether a whole message would go back as it is: the echo is open and nothing is in pieces.
     fn reflects_messages(&self) -> bool {
         let in_pieces = |cold: &Cold| !cold.carry.is_empty() || cold.assembly.is_some();
-        let is_echo = self.phase == Phase::Open && self.upgrade.mode() == Mode::Echo;
+        let is_echo = self.phase == Phase::Open && self.upgrade.is_echo();
         is_echo && !self.cold.as_deref().is_some_and(in_pieces)
     }
 
@@ -411,15 +415,6 @@ fn decode_frame(
         payload: ControlPayload::unmask(masked, header.mask),
         next: position(end),
     }))
-}
-
-/// A whole message.
-fn whole_message(opcode: OpCode, masked: &[u8], key: MaskKey) -> Result<DataMessage, Violation> {
-    let message = DataMessage::unmasked(MessageKind::of(opcode), masked, key);
-    if opcode == OpCode::Text {
-        utf8::validate(message.payload()).map_err(|_| Violation::InvalidUtf8)?;
-    }
-    Ok(message)
 }
 
 /// Payload bytes of a control frame, at most (RFC 6455 section 5.5).

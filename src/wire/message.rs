@@ -17,6 +17,7 @@ pub enum MessageKind {
 
 impl MessageKind {
     /// What a message is whose first frame has this opcode.
+    #[inline]
     pub fn of(opcode: OpCode) -> Self {
         debug_assert!(matches!(opcode, OpCode::Text | OpCode::Binary));
         match opcode {
@@ -55,6 +56,7 @@ impl DataMessage {
     }
 
     /// The same of a payload that is masked with `key`.
+    #[inline]
     pub fn unmasked(kind: MessageKind, masked: &[u8], key: MaskKey) -> Self {
         let mut message = Self::with_header(kind, masked.len());
         mask::append(&mut message.frame, masked, key);
