@@ -197,7 +197,6 @@ mod tests {
                 policy: &policy,
                 serving: Serving::Open,
                 may_publish: &|_| true,
-                stats: &String::new,
             };
             let text = post("Content-Length: 1", "x").replace("/t ", &format!("/{path} "));
             let answer = Exchange::default().receive(text.as_bytes(), &conditions);
