@@ -193,11 +193,8 @@ mod tests {
             (BroadcastAccess::None, "t", Some(Refusal::Forbidden)),
         ] {
             let policy = Policy { permissions: Permissions { broadcast }, ..policy() };
-            let conditions = Conditions {
-                policy: &policy,
-                serving: Serving::Open,
-                may_publish: &|_| true,
-            };
+            let conditions =
+                Conditions { policy: &policy, serving: Serving::Open, may_publish: &|_| true };
             let text = post("Content-Length: 1", "x").replace("/t ", &format!("/{path} "));
             let answer = Exchange::default().receive(text.as_bytes(), &conditions);
             let refusal = match answer {
