@@ -153,13 +153,14 @@ pub fn run(config: Config) -> Result<(), ServeError> {
 /// The admin listener. Without one that nobody has asked for the server starts all the same: a
 /// second server on the machine finds the default address taken.
 fn admin_listener(admin: &Admin) -> Result<Option<Listener>, ListenError> {
-    let Some(address) = admin.address() else { return Ok(None) };
-    match (Listener::bind_admin(address), admin) {
-        (Err(error), Admin::IfFree(_)) => {
-            tracing::warn!("{error}: there is no admin listener; --admin off expects none");
-            Ok(None)
-        }
-        (bound, _) => bound.map(Some),
+    match admin {
+        Admin::Off => Ok(None),
+        Admin::At(address) => Listener::bind_admin(address).map(Some),
+        Admin::Auto => Ok(Listener::bind_admin(&Admin::AUTO)
+            .inspect_err(|error| {
+                tracing::warn!("{error}: there is no admin listener; --admin off expects none");
+            })
+            .ok()),
     }
 }
 

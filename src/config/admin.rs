@@ -1,50 +1,41 @@
 //! Where the admin listener is, and whether the server may do without it.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use super::{ListenAddress, ListenAddressError};
 
 /// Where the admin listener is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Admin {
-    /// Nowhere, written `off`.
+    /// At [`Admin::AUTO`], or nowhere where that cannot be: what nobody asked for must not keep a
+    /// second server from starting.
+    #[default]
+    Auto,
+    /// Nowhere.
     Off,
-    /// Here, or nowhere where that cannot be: what nobody asked for must not keep a server from
-    /// starting. Only the default is this.
-    IfFree(ListenAddress),
     /// Here, and the server does not start without it.
     At(ListenAddress),
 }
 
 impl Admin {
     /// What may be written, for the help and for refusals.
-    pub const GRAMMAR: &'static str =
-        "IP:PORT such as 127.0.0.1:7072 or [::1]:7072, unix:PATH, or off";
+    pub const GRAMMAR: &'static str = "auto (127.0.0.1:7072 unless that is taken), an IP:PORT such \
+         as 127.0.0.1:7072 or [::1]:7072, unix:PATH, or off";
 
-    /// The address, unless there is none.
-    pub fn address(&self) -> Option<&ListenAddress> {
-        match self {
-            Self::Off => None,
-            Self::IfFree(address) | Self::At(address) => Some(address),
-        }
-    }
-}
-
-impl Default for Admin {
     /// Loopback only, as whoever reaches it may drain the server.
-    fn default() -> Self {
-        Self::IfFree(ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7072))))
-    }
+    pub const AUTO: ListenAddress =
+        ListenAddress::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7072));
 }
 
 impl FromStr for Admin {
     type Err = ListenAddressError;
 
-    /// Reads `off` or an address; whoever writes one wants it.
+    /// Reads `auto`, `off` or an address.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
+            AUTO => Ok(Self::Auto),
             OFF => Ok(Self::Off),
             address => address.parse().map(Self::At),
         }
@@ -53,13 +44,15 @@ impl FromStr for Admin {
 
 impl fmt::Display for Admin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address() {
-            Some(address) => address.fmt(formatter),
-            None => formatter.write_str(OFF),
+        match self {
+            Self::Auto => formatter.write_str(AUTO),
+            Self::Off => formatter.write_str(OFF),
+            Self::At(address) => address.fmt(formatter),
         }
     }
 }
 
+const AUTO: &str = "auto";
 const OFF: &str = "off";
 
 #[cfg(test)]
@@ -67,14 +60,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_wanted_and_the_default_is_not() {
-        for text in ["127.0.0.1:7072", "[::1]:0", "unix:/run/admin.sock", "off"] {
-            let admin: Admin = text.parse().unwrap();
-            assert_eq!(admin.to_string(), text);
-            assert!(!matches!(admin, Admin::IfFree(_)), "{text}");
+    fn what_is_written_is_what_is_read() {
+        for text in ["auto", "127.0.0.1:7072", "[::1]:0", "unix:/run/admin.sock", "off"] {
+            assert_eq!(text.parse::<Admin>().unwrap().to_string(), text);
         }
-        assert!(matches!(Admin::default(), Admin::IfFree(_)));
-        assert_eq!(Admin::default().to_string(), "127.0.0.1:7072");
+        assert_eq!(Admin::AUTO.to_string(), "127.0.0.1:7072");
+        assert!(Admin::GRAMMAR.contains(&Admin::AUTO.to_string()));
         for text in ["", "OFF", "localhost:7072", "7072", "unix:", "127.0.0.1"] {
             assert_eq!(text.parse::<Admin>(), Err(ListenAddressError), "{text}");
         }
