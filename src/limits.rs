@@ -42,16 +42,6 @@ pub const PARK_AFTER: Bound<Duration, Option<Duration>> =
 pub const BATCH_WAIT_US: Bound<u32, Option<u32>> =
     Bound { default: None, least: 10, most: 100_000 };
 
-/// Names of the optional kernel abilities that `disable` takes.
-pub const DISABLEABLE_ABILITIES: [&str; 6] = [
-    "registered-ring",
-    "no-sqarray",
-    "socket-options",
-    "descriptor-install",
-    "incremental-buffers",
-    "min-wait",
-];
-
 /// Open WebSockets of the whole process.
 pub const CONNECTIONS: Bound<usize, Option<usize>> =
     Bound { default: None, least: 1, most: 100_000_000 };

@@ -166,7 +166,7 @@ fn admin_listener(admin: &Admin) -> Result<Option<Listener>, ListenError> {
 
 fn abilities(config: &Config) -> Result<Abilities, Refusal> {
     let disabled = &config.engine.disabled_abilities;
-    let is_disabled = |ability: &Ability| disabled.iter().any(|name| name == ability.name());
+    let is_disabled = |ability: &Ability| disabled.contains(ability);
     let found = Abilities::probe()?;
     let used = Ability::ALL.into_iter().filter(is_disabled).fold(found, Abilities::without);
     match config.engine.batch_wait_us {

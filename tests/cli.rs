@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use ringwire::settings::{declarations, variable};
+use ringwire::config::declarations;
+use ringwire::settings::variable;
 
 /// A setting with three values that it takes, none of them the default where there are enough.
 struct Row {
@@ -25,6 +26,14 @@ fn the_table_has_every_setting() {
     declared.sort_unstable();
     rows.sort_unstable();
     assert_eq!(rows, declared);
+}
+
+#[test]
+fn the_readme_tells_of_every_option() {
+    let readme = include_str!("../README.md");
+    for setting in declarations() {
+        assert!(readme.contains(&format!("`--{}`", setting.key)), "{}", setting.key);
+    }
 }
 
 #[test]
@@ -281,7 +290,8 @@ fn the_help_fits_a_screen_and_the_version_is_told() {
         let help = text(&run(&mut ringwire(arguments)).stdout);
         for setting in declarations() {
             assert!(help.contains(&format!("--{} <", setting.key)), "{}", setting.key);
-            assert!(help.contains(&format!("\n{}:\n", setting.heading)), "{}", setting.heading);
+            let heading = setting.heading.text();
+            assert!(help.contains(&format!("\n{heading}:\n")), "{heading}");
         }
         assert!(help.lines().all(|line| line.chars().count() <= 100));
     }

@@ -9,60 +9,7 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use super::buffers::ReceiveBuffers;
 use super::enter::Entrance;
-
-/// An optional ability: used when the kernel has it, done without otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ability {
-    /// The ring is entered by its registered index, which saves a look-up each time (kernel 5.18).
-    RegisteredRing,
-    /// No indirection array in the submission queue (kernel 6.6).
-    NoSqArray,
-    /// `setsockopt` through the ring, which resets a peer that does not finish closing (kernel
-    /// 6.7).
-    SocketOptions,
-    /// A descriptor of the process for a direct one, which ends a stream without a worker thread
-    /// (kernel 6.8).
-    DescriptorInstall,
-    /// Receive buffers that are filled piece by piece (kernel 6.12).
-    IncrementalBuffers,
-    /// Waiting for a batch of completions with an upper bound in time (kernel 6.12).
-    MinWait,
-}
-
-impl Ability {
-    /// All of them, oldest first.
-    pub const ALL: [Self; 6] = [
-        Self::RegisteredRing,
-        Self::NoSqArray,
-        Self::SocketOptions,
-        Self::DescriptorInstall,
-        Self::IncrementalBuffers,
-        Self::MinWait,
-    ];
-
-    /// The name that the start line prints and `--disable` takes.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RegisteredRing => "registered-ring",
-            Self::NoSqArray => "no-sqarray",
-            Self::SocketOptions => "socket-options",
-            Self::DescriptorInstall => "descriptor-install",
-            Self::IncrementalBuffers => "incremental-buffers",
-            Self::MinWait => "min-wait",
-        }
-    }
-
-    /// The kernel that brought it.
-    pub fn since(self) -> &'static str {
-        match self {
-            Self::RegisteredRing => "5.18",
-            Self::NoSqArray => "6.6",
-            Self::SocketOptions => "6.7",
-            Self::DescriptorInstall => "6.8",
-            Self::IncrementalBuffers | Self::MinWait => "6.12",
-        }
-    }
-}
+pub use crate::config::Ability;
 
 /// The optional abilities of the running kernel, less those that were disabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,18 +7,13 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-pub use declarations::declarations;
 pub use error::{Origin, SettingError, variable};
-pub use setting::{Setting, Value};
 
-use crate::config::Config;
+use crate::config::{Config, Setting, declarations};
 
-mod declarations;
 mod error;
 mod file;
-mod form;
 mod relations;
-mod setting;
 
 /// A value for each setting, with the layer it came from.
 pub struct Settings {
@@ -97,11 +92,11 @@ impl Settings {
     /// meaning above it and its layer behind it.
     pub fn to_toml(&self) -> String {
         let mut text = format!("# Effective configuration of ringwire {}\n", crate::VERSION);
-        let mut heading = "";
+        let mut heading = None;
         for setting in &self.declared {
-            if heading != setting.heading {
-                heading = setting.heading;
-                let _ = write!(text, "\n# --- {heading} ---\n");
+            if heading != Some(setting.heading) {
+                heading = Some(setting.heading);
+                let _ = write!(text, "\n# --- {} ---\n", setting.heading.text());
             }
             let (key, help) = (setting.key, setting.help);
             let (value, layer) = (self.toml_value(setting), self.origin(key).layer());

@@ -108,18 +108,6 @@ pub(super) fn choice<T: ValueEnum + Copy + 'static>() -> Form<T> {
     }
 }
 
-/// One of these words.
-pub(super) fn word(words: &'static [&'static str]) -> Form<String> {
-    let choices: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-    Form {
-        allowed: one_of(&choices),
-        range: None,
-        choices,
-        parse: Box::new(|text| words.contains(&text).then(|| text.to_owned())),
-        print: Box::new(String::clone),
-    }
-}
-
 /// `true` or `false`.
 pub(super) fn boolean() -> Form<bool> {
     let choices = vec!["true".to_owned(), "false".to_owned()];
