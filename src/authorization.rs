@@ -1,7 +1,7 @@
 //! Who may do what: every transport and every service asks here before it joins a topic or
 //! publishes to one, once, and remembers the answer.
 
-use crate::config::BroadcastAccess;
+use crate::config::{BroadcastAccess, Topic};
 
 /// Topics with rules of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,18 +40,10 @@ pub struct Permissions {
 }
 
 impl Permissions {
-    /// Whether a client may do this with the topic of this name.
-    ///
-    /// A name has 1 to 255 bytes, none of them of a control character.
+    /// Whether a client may do this with the topic of this name, if a [`Topic`] can have it.
     pub fn authorize(&self, namespace: Namespace, topic: &str, action: Action) -> Decision {
-        if topic.is_empty() {
-            return Decision::InvalidTopic("The topic is empty.");
-        }
-        if topic.len() > TOPIC_BYTES_MOST {
-            return Decision::InvalidTopic("The topic is longer than 255 bytes.");
-        }
-        if topic.contains(char::is_control) {
-            return Decision::InvalidTopic("The topic has a control character.");
+        if let Err(error) = Topic::check(topic) {
+            return Decision::InvalidTopic(error.detail());
         }
         let Namespace::Broadcast = namespace;
         match (self.broadcast, action) {
@@ -64,9 +56,6 @@ impl Permissions {
         }
     }
 }
-
-/// Longest name of a topic, in bytes of UTF-8.
-const TOPIC_BYTES_MOST: usize = 255;
 
 #[cfg(test)]
 mod tests {

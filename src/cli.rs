@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint,
 use clap_complete::Shell;
 
 use crate::bench::Arguments;
-use crate::config::{Config, Setting, declarations};
+use crate::config::{Config, Setting, Shape, declarations};
 use crate::settings::{FILE_KEY, Flags, SettingError, Settings};
 
 /// What was asked for.
@@ -127,9 +127,10 @@ fn argument(setting: &Setting, defaults: &mut Config) -> Arg {
         .help_heading(setting.heading.text())
         .help(format!("{} [default: {default}{range}]", setting.help))
         .allow_negative_numbers(true);
-    let argument = match value.is_list {
-        true => argument.action(ArgAction::Append).value_delimiter(','),
-        false => argument.action(ArgAction::Set),
+    let argument = match value.shape {
+        Shape::One => argument.action(ArgAction::Set),
+        Shape::List => argument.action(ArgAction::Append).value_delimiter(','),
+        Shape::Entries => argument.action(ArgAction::Append),
     };
     match value.choices.is_empty() {
         true => argument,
@@ -174,6 +175,15 @@ Every option is also an environment variable (--max-message is RINGWIRE_MAX_MESS
 aside, a key of the file (max-message = \"1MiB\"). A flag wins over the environment, the \
 environment over the file. Lists are repeated or separated by commas; in the file they are arrays. \
 Sizes are bytes or have a unit (64KiB, 1MiB, 1GiB), times always have one (250ms, 10s, 2m, 1h).
+
+Options of a listener or a mount follow it behind commas: --listen \
+unix:/run/a.sock,mode=660,backlog=64 or --mount /chat=broadcast,topic=lobby,exclude_self. What \
+follows a comma and is no NAME or NAME=VALUE is the next listener or mount. A comma within a path \
+or a topic is doubled (unix:/run/a,,b.sock). The environment and the arrays of the file are \
+written in the same way; in the file each may be a table as well, with nothing doubled: \
+[[listen]] with address, backlog and mode, [[mounts]] with path, service, topic and exclude_self. \
+A mount of broadcast with topic=lobby is the topic of /broadcast/lobby; one at /rooms/{topic} \
+takes the topic from the path. exclude_self holds where the query says nothing else.
 
 Exit status: 0 after a stop by signal, 1 when the server fails or a second signal ends it at once, 2
 when a setting is refused.";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use form::{boolean, choice, duration, parsed};
-use setting::{list, one, settings};
+use setting::{entries, list, one, settings};
 
 use crate::limits as bounds;
 
@@ -18,14 +18,18 @@ mod authority;
 mod broadcast;
 mod compression;
 mod engine;
+pub mod entry;
 mod form;
 mod host;
 mod limits;
 mod listen;
 mod logs;
+mod mount;
 mod origin;
 mod setting;
+mod similar;
 mod subprotocol;
+mod topic;
 
 pub use ability::Ability;
 pub use admin::Admin;
@@ -35,11 +39,14 @@ pub use compression::{Compression, CompressionMode};
 pub use engine::Engine;
 pub use host::{HostPattern, HostPatternError};
 pub use limits::Limits;
-pub use listen::{ListenAddress, ListenAddressError};
+pub use listen::{ListenAddress, ListenAddressError, ListenerConfig, SocketMode, SocketModeError};
 pub use logs::{LogFormat, LogLevel, Logs};
+pub use mount::{BUILT_IN_PATHS, Mount, MountPath, MountPathError, Service};
 pub use origin::{Origin, OriginPattern, OriginPatternError};
-pub use setting::{Heading, Setting, Value};
+pub use setting::{Heading, Refusal, Setting, Shape, Value};
+pub use similar::closest;
 pub use subprotocol::{Subprotocol, SubprotocolError};
+pub use topic::{Topic, TopicError};
 
 /// What an upgrade of `/` means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,10 +87,10 @@ settings! {
     pub struct Config at (|config| config) {
         under Listeners {
             /// Listeners, at least one.
-            pub listen: Vec<ListenAddress> =
-                    vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7071)))],
-                as list(parsed(ListenAddress::GRAMMAR)).at_least_one(),
-                named "listen" "ADDRESS",
+            pub listen: Vec<ListenerConfig> =
+                    vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7071))).into()],
+                as entries::<ListenerConfig>().at_least_one(),
+                named "listen" "ADDRESS[,OPTION...]",
                 help "Accept connections on IP:PORT, [IPv6]:PORT or unix:PATH; may be repeated";
 
             /// Where the process tells of itself and is told to stop.
@@ -94,6 +101,13 @@ settings! {
                       or unix:PATH; off is nowhere, auto is 127.0.0.1:7072 unless that is taken";
         }
         under WebSocket {
+            /// Paths with a service, beside those that are built in.
+            pub mounts: Vec<Mount> = Vec::new(),
+                as entries::<Mount>().in_file("mounts").default_in_words("none"),
+                named "mount" "PATH=SERVICE[,OPTION...]",
+                help "Serve `echo` or `broadcast` on a further path; one that ends in {topic} \
+                      takes the topic from there; may be repeated";
+
             /// What `/` means to an upgrade.
             pub root: Root = Root::Echo,
                 as one(choice()),

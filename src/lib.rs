@@ -191,7 +191,9 @@
 //! # Modules, in the order of the data
 //!
 //! * [`cli`], [`settings`], [`config`], [`limits`], [`logging`]: from flags, environment and file
-//!   to one effective configuration, each default and range in one place.
+//!   to one effective configuration. A setting is declared in one place, as a typed field of
+//!   [`config`] with its default, names, notation and help; listeners and mounts have options in
+//!   one grammar ([`config::entry`]).
 //! * [`output`]: the log lines and counters on their way out, on threads of their own with bounded
 //!   queues: an output that nobody reads, or that is broken, loses them and stops nothing.
 //! * [`io`]: the only place that names io_uring. Trait [`io::Io`] is the seam: production plugs in

@@ -116,6 +116,12 @@ pub const MEMORY_BYTES: Bound<u64, Option<u64>> =
 pub const DRAIN: Bound<Duration> =
     Bound { default: seconds(10), least: Duration::ZERO, most: hours(1) };
 
+/// Connections that may wait to be accepted on a listener.
+pub const LISTEN_BACKLOG: Bound<u16> = Bound { default: 65_535, least: 1, most: 65_535 };
+
+/// Bytes of a topic.
+pub const TOPIC_BYTES_MOST: usize = 255;
+
 /// Longest path of a Unix socket: `sun_path` holds 108 bytes with the terminator, see unix(7).
 pub const UNIX_PATH_BYTES_MOST: usize = 107;
 
@@ -150,6 +156,7 @@ macro_rules! assert_ordered {
 
 assert_ordered!(
     SHARDS,
+    LISTEN_BACKLOG,
     RECEIVE_BUFFERS,
     RECEIVE_BUFFER_BYTES,
     BROADCAST_RING_SLOTS,

@@ -155,8 +155,8 @@ pub fn run(config: Config) -> Result<(), ServeError> {
 fn admin_listener(admin: &Admin) -> Result<Option<Listener>, ListenError> {
     match admin {
         Admin::Off => Ok(None),
-        Admin::At(address) => Listener::bind_admin(address).map(Some),
-        Admin::Auto => Ok(Listener::bind_admin(&Admin::AUTO)
+        Admin::At(address) => Listener::bind_admin(&address.clone().into()).map(Some),
+        Admin::Auto => Ok(Listener::bind_admin(&Admin::AUTO.into())
             .inspect_err(|error| {
                 tracing::warn!("{error}: there is no admin listener; --admin off expects none");
             })

@@ -88,7 +88,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         std::process::exit(0);
     });
     let config = Config::default();
-    let mut listener = Listener::bind(&ListenAddress::Tcp(options.listen), 1)?;
+    let mut listener = Listener::bind(&ListenAddress::Tcp(options.listen).into(), 1)?;
     let slots = u32::try_from(rlimit::Resource::NOFILE.get_soft()?)?;
     let mut ring = Ring::new(&RingOptions {
         abilities: Abilities::probe()?,

@@ -110,7 +110,7 @@ pub(super) fn choice<T: ValueEnum + Copy + 'static>() -> Form<T> {
 
 /// `true` or `false`.
 pub(super) fn boolean() -> Form<bool> {
-    let choices = vec!["true".to_owned(), "false".to_owned()];
+    let choices = vec![TRUE.to_owned(), "false".to_owned()];
     Form { choices, ..parsed("true or false") }
 }
 
@@ -181,6 +181,8 @@ fn one_of(choices: &[String]) -> String {
 }
 
 const OFF: &str = "off";
+/// What a boolean says that holds.
+pub(super) const TRUE: &str = "true";
 const COUNT_UNITS: [Unit; 1] = [("", 1)];
 /// A bare number is read as bytes and written with its unit.
 const SIZE_UNITS: [Unit; 5] =

@@ -1,4 +1,4 @@
-//! Where connections are accepted.
+//! Where connections are accepted, and how.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,7 +7,117 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::entry::{Entry, EntryNotation, Fault, field};
+use super::form::{count, parsed};
 use crate::limits;
+
+/// A listener: its address and its options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Where it listens.
+    pub address: ListenAddress,
+    /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+    pub backlog: u16,
+    /// Who may connect to a Unix socket; `None` leaves it to the umask of the process.
+    pub mode: Option<SocketMode>,
+}
+
+impl From<ListenAddress> for ListenerConfig {
+    /// A listener without options.
+    fn from(address: ListenAddress) -> Self {
+        Self { address, backlog: limits::LISTEN_BACKLOG.default, mode: None }
+    }
+}
+
+/// A listener as it is read.
+#[derive(Default)]
+pub(super) struct ListenerDraft {
+    address: Option<ListenAddress>,
+    backlog: Option<u16>,
+    mode: Option<SocketMode>,
+}
+
+impl Entry for ListenerConfig {
+    type Draft = ListenerDraft;
+
+    fn notation() -> EntryNotation<ListenerDraft> {
+        EntryNotation {
+            head: vec![field("address", parsed(ListenAddress::GRAMMAR), |draft| {
+                &mut draft.address
+            })],
+            options: vec![
+                field("backlog", count(&limits::LISTEN_BACKLOG), |draft| &mut draft.backlog),
+                field("mode", parsed(SocketMode::GRAMMAR), |draft| &mut draft.mode),
+            ],
+            allowed: ListenAddress::GRAMMAR,
+        }
+    }
+
+    fn from_draft(draft: ListenerDraft) -> Result<Self, Fault> {
+        let Some(address) = draft.address else {
+            let allowed = ListenAddress::GRAMMAR.to_owned();
+            return Err(Fault::Missing { name: "address", allowed });
+        };
+        if draft.mode.is_some() && matches!(address, ListenAddress::Tcp(_)) {
+            let text = format!("mode with {address}: allowed is mode for unix:PATH alone");
+            return Err(Fault::Contradiction(text));
+        }
+        let backlog = draft.backlog.unwrap_or(limits::LISTEN_BACKLOG.default);
+        Ok(Self { address, backlog, mode: draft.mode })
+    }
+
+    fn to_draft(&self) -> ListenerDraft {
+        ListenerDraft {
+            address: Some(self.address.clone()),
+            backlog: (self.backlog != limits::LISTEN_BACKLOG.default).then_some(self.backlog),
+            mode: self.mode,
+        }
+    }
+}
+
+/// Permissions of the file of a Unix socket: to connect takes the right to write (unix(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketMode(u16);
+
+impl SocketMode {
+    /// What may be written, for the help and for refusals.
+    pub const GRAMMAR: &'static str = "three octal digits such as 660, for unix:PATH";
+
+    /// The permission bits, for owner, group and others.
+    pub fn bits(self) -> u32 {
+        self.0.into()
+    }
+}
+
+/// A text that is no mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not {}", SocketMode::GRAMMAR)]
+pub struct SocketModeError;
+
+impl FromStr for SocketMode {
+    type Err = SocketModeError;
+
+    /// Reads three octal digits, also with the `0` of C or the `0o` of TOML before them.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let prefixes = ["0o", "0"];
+        let digits = prefixes.iter().find_map(|prefix| {
+            text.strip_prefix(prefix).filter(|digits| digits.len() == MODE_DIGITS)
+        });
+        let digits = digits.unwrap_or(text);
+        let is_octal =
+            digits.len() == MODE_DIGITS && digits.bytes().all(|d| matches!(d, b'0'..=b'7'));
+        let bits = is_octal.then(|| u16::from_str_radix(digits, 8).ok()).flatten();
+        bits.map(Self).ok_or(SocketModeError)
+    }
+}
+
+impl fmt::Display for SocketMode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:03o}", self.0)
+    }
+}
+
+const MODE_DIGITS: usize = 3;
 
 /// Where a listener accepts connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +182,18 @@ mod tests {
         let long = format!("unix:/{}", "x".repeat(limits::UNIX_PATH_BYTES_MOST));
         for text in ["localhost:7071", "127.0.0.1", "::1:7071", ":7071", "unix:", "", &long] {
             assert_eq!(text.parse::<ListenAddress>(), Err(ListenAddressError), "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_are_three_octal_digits() {
+        for text in ["660", "0660", "0o660"] {
+            let mode: SocketMode = text.parse().expect(text);
+            assert_eq!((mode.bits(), mode.to_string()), (0o660, "660".to_owned()));
+        }
+        assert_eq!("007".parse::<SocketMode>().map(|mode| mode.to_string()), Ok("007".to_owned()));
+        for text in ["", "66", "6600", "668", "0x1b0", "-66", "+66", "rw-"] {
+            assert_eq!(text.parse::<SocketMode>(), Err(SocketModeError), "{text}");
         }
     }
 }

@@ -2,6 +2,7 @@
 //! written and what it means, all in one place.
 
 use super::Config;
+use super::entry::{Entry, Refused, Written};
 use super::form::Form;
 
 /// One setting: its names and how its texts reach the configuration and come back.
@@ -16,6 +17,14 @@ pub struct Setting {
     pub help: &'static str,
     /// How its value is written and where it belongs.
     pub value: Value,
+}
+
+impl Setting {
+    /// The key in the file: that of the flag, but for lists of tables that have a name of their
+    /// own.
+    pub fn file_key(&self) -> &'static str {
+        self.value.file_key.unwrap_or(self.key)
+    }
 }
 
 /// A group of settings, in the order in which groups are shown.
@@ -63,20 +72,45 @@ pub struct Value {
     pub range: Option<String>,
     /// All texts that may be written, where they can be listed.
     pub choices: Vec<String>,
-    /// Whether it takes any number of texts.
-    pub is_list: bool,
+    /// How many values it takes, and what separates them.
+    pub shape: Shape,
+    /// The key in the file, where it is not that of the flag.
+    pub file_key: Option<&'static str>,
     /// What the help says of the default when its text would not tell.
     pub default_in_words: Option<&'static str>,
     write: Box<Write>,
     read: Box<Read>,
 }
 
-type Write = dyn Fn(&mut Config, &[String]) -> Result<(), String>;
+/// How many values a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One.
+    One,
+    /// Any number, separated by commas in a flag and in the environment.
+    List,
+    /// Any number of entries, which have commas of their own (see [`Which`](super::entry::Which)).
+    Entries,
+}
+
+/// Why a value is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// This is none of the values that are allowed.
+    Value(String),
+    /// Something is wrong within an entry.
+    Entry(Refused),
+}
+
+type Write = dyn Fn(&mut Config, &[Written]) -> Result<(), Refusal>;
 type Read = dyn Fn(&mut Config) -> Vec<String>;
 
 impl Value {
-    /// Puts `items` into `config`; `Err` is the item that is not allowed, and nothing has changed.
-    pub fn write(&self, config: &mut Config, items: &[String]) -> Result<(), String> {
+    /// Puts `items` into `config`.
+    ///
+    /// # Errors
+    /// What is not allowed, and nothing has changed.
+    pub fn write(&self, config: &mut Config, items: &[Written]) -> Result<(), Refusal> {
         (self.write)(config, items)
     }
 
@@ -91,13 +125,14 @@ pub(super) struct Notation<T> {
     allowed: String,
     range: Option<String>,
     choices: Vec<String>,
-    is_list: bool,
+    shape: Shape,
+    file_key: Option<&'static str>,
     default_in_words: Option<&'static str>,
     parse: Box<Parse<T>>,
     print: Box<Print<T>>,
 }
 
-type Parse<T> = dyn Fn(&[String]) -> Result<T, String>;
+type Parse<T> = dyn Fn(&[Written]) -> Result<T, Refusal>;
 type Print<T> = dyn Fn(&T) -> Vec<String>;
 
 impl<T: 'static> Notation<T> {
@@ -106,18 +141,25 @@ impl<T: 'static> Notation<T> {
         Self { default_in_words: Some(words), ..self }
     }
 
+    /// Calls the key in the file otherwise than the flag.
+    pub(super) fn in_file(self, key: &'static str) -> Self {
+        Self { file_key: Some(key), ..self }
+    }
+
     /// The value of a setting that belongs to `field` of `part`.
     pub(super) fn at<P: 'static>(
         self,
         part: fn(&mut Config) -> &mut P,
         field: fn(&mut P) -> &mut T,
     ) -> Value {
-        let Self { allowed, range, choices, is_list, default_in_words, parse, print } = self;
+        let Self { allowed, range, choices, shape, file_key, default_in_words, parse, print } =
+            self;
         Value {
             allowed,
             range,
             choices,
-            is_list,
+            shape,
+            file_key,
             default_in_words,
             write: Box::new(move |config, items| {
                 *field(part(config)) = parse(items)?;
@@ -135,7 +177,7 @@ impl<T: 'static> Notation<Vec<T>> {
         Self {
             allowed: format!("at least one of: {allowed}"),
             parse: Box::new(move |items| match items {
-                [] => Err(String::new()),
+                [] => Err(Refusal::Value(String::new())),
                 items => parse(items),
             }),
             ..self
@@ -150,11 +192,15 @@ pub(super) fn one<T: 'static>(form: Form<T>) -> Notation<T> {
         allowed,
         range,
         choices,
-        is_list: false,
+        shape: Shape::One,
+        file_key: None,
         default_in_words: None,
         parse: Box::new(move |items| match items {
-            [item] => parse(item).ok_or_else(|| item.clone()),
-            items => Err(items.join(",")),
+            [item] => parse_one(item, &*parse),
+            items => {
+                let spellings: Vec<_> = items.iter().map(Written::spelling).collect();
+                Err(Refusal::Value(spellings.join(",")))
+            }
         }),
         print: Box::new(move |value| vec![print(value)]),
     }
@@ -167,14 +213,44 @@ pub(super) fn list<T: 'static>(form: Form<T>) -> Notation<Vec<T>> {
         allowed,
         range,
         choices,
-        is_list: true,
+        shape: Shape::List,
+        file_key: None,
         default_in_words: None,
         parse: Box::new(move |items| {
-            let parse_one = |item: &String| parse(item.trim()).ok_or_else(|| item.clone());
-            items.iter().map(parse_one).collect()
+            let parse = |text: &str| parse(text.trim());
+            items.iter().map(|item| parse_one(item, &parse)).collect()
         }),
         print: Box::new(move |values| values.iter().map(&print).collect()),
     }
+}
+
+/// Any number of entries.
+pub(super) fn entries<T: Entry>() -> Notation<Vec<T>> {
+    let (reading, printing) = (T::notation(), T::notation());
+    Notation {
+        allowed: reading.allowed.to_owned(),
+        range: Some(format!("options: {}", reading.options_in_words())),
+        choices: Vec::new(),
+        shape: Shape::Entries,
+        file_key: None,
+        default_in_words: None,
+        parse: Box::new(move |items| {
+            let mut entries = Vec::new();
+            for (number, item) in (1..).zip(items) {
+                entries.extend(reading.read(item, number).map_err(Refusal::Entry)?);
+            }
+            Ok(entries)
+        }),
+        print: Box::new(move |entries| entries.iter().map(|e| printing.print(e)).collect()),
+    }
+}
+
+fn parse_one<T>(item: &Written, parse: &dyn Fn(&str) -> Option<T>) -> Result<T, Refusal> {
+    let value = match item {
+        Written::Text(text) => parse(text),
+        Written::Table(_) => None,
+    };
+    value.ok_or_else(|| Refusal::Value(item.spelling().to_owned()))
 }
 
 /// Declares a part of the configuration with its settings. A setting reads
@@ -255,7 +331,8 @@ mod tests {
         for (index, setting) in settings.iter().enumerate() {
             assert!(settings.iter().skip(index + 1).all(|other| other.key != setting.key));
             let mut config = Config::default();
-            let items = setting.value.read(&mut config);
+            let items = setting.value.read(&mut config).into_iter().map(Written::Text);
+            let items: Vec<_> = items.collect();
             assert_eq!(setting.value.write(&mut config, &items), Ok(()), "{}", setting.key);
             assert_eq!(config, Config::default(), "{}", setting.key);
         }
@@ -265,8 +342,11 @@ mod tests {
     fn one_value_is_not_a_list() {
         let settings = declarations();
         let shards = settings.iter().find(|setting| setting.key == "shards").expect("declared");
-        let items = ["1".to_owned(), "2".to_owned()];
-        assert_eq!(shards.value.write(&mut Config::default(), &items), Err("1,2".to_owned()));
-        assert_eq!(shards.value.write(&mut Config::default(), &[]), Err(String::new()));
+        let refused = |items: &[&str]| {
+            let items: Vec<_> = items.iter().map(|&item| Written::Text(item.to_owned())).collect();
+            shards.value.write(&mut Config::default(), &items).expect_err("no single value")
+        };
+        assert_eq!(refused(&["1", "2"]), Refusal::Value("1,2".to_owned()));
+        assert_eq!(refused(&[]), Refusal::Value(String::new()));
     }
 }

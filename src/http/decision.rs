@@ -32,7 +32,7 @@ pub(super) fn decide(
     policy: &Policy,
     serving: Serving,
 ) -> Result<Decision, Refused> {
-    let Resolved { target, query, authority } = route::resolve(head.target)?;
+    let Resolved { target, query, authority } = route::resolve(head.target, &policy.mounts)?;
     let host = authority.or(head.host);
     // Who asks for health, such as Kubernetes, may know an address alone.
     if target != Target::Health {
@@ -40,11 +40,11 @@ pub(super) fn decide(
     }
     match (&target, head.method) {
         (_, Method::Get | Method::Head) => {}
-        (Target::WebSocket(Endpoint::Broadcast(topic)), Method::Post) => {
+        (Target::WebSocket(Endpoint::Broadcast { topic, .. }), Method::Post) => {
             let upload = Upload::accept(head, topic.clone(), host, policy, serving)?;
             return Ok(Decision::Receive(upload));
         }
-        (Target::WebSocket(Endpoint::Broadcast(_)), Method::Other) => {
+        (Target::WebSocket(Endpoint::Broadcast { .. }), Method::Other) => {
             let detail = "Only GET, HEAD and POST are allowed here.";
             return Err(Refused::method(detail, "GET, HEAD, POST"));
         }
@@ -60,7 +60,7 @@ pub(super) fn decide(
         Target::WebSocket(Endpoint::Root) => return Ok(Decision::Serve(page::response())),
         Target::WebSocket(endpoint) => {
             // Whoever may not join, or could not, needs no other protocol to be told so.
-            if let Endpoint::Broadcast(topic) = &endpoint {
+            if let Endpoint::Broadcast { topic, .. } = &endpoint {
                 route::authorize(&policy.permissions, topic, Action::Subscribe)?;
             }
             let detail = "This is a WebSocket route; connect with ws:// over HTTP/1.1.";

@@ -3,7 +3,7 @@
 use super::refusal::{Refusal, Refused};
 use crate::authorization::Permissions;
 use crate::config::{
-    CompressionMode, Config, HostPattern, MessageTypes, OriginPattern, Root, Subprotocol,
+    CompressionMode, Config, HostPattern, MessageTypes, Mount, OriginPattern, Root, Subprotocol,
 };
 use crate::wire::deflate::negotiation::Terms;
 
@@ -14,6 +14,8 @@ pub struct Policy {
     pub root: Root,
     /// What clients may do with topics.
     pub permissions: Permissions,
+    /// Paths with a service beside those that are built in, none of them twice.
+    pub mounts: Vec<Mount>,
     /// Hosts that are answered for; empty is all. Health is told whatever the host.
     pub allow_host: Vec<HostPattern>,
     /// Origins that may upgrade; empty allows all. Pages of the server itself and requests without
@@ -41,6 +43,7 @@ impl Policy {
         Self {
             root: config.root,
             permissions: Permissions { broadcast: config.broadcast_access },
+            mounts: config.mounts.clone(),
             allow_host: config.allow_host.clone(),
             allow_origin: config.allow_origin.clone(),
             subprotocols: config.subprotocols.clone(),

@@ -2,7 +2,7 @@
 
 use super::refusal::{Refusal, Refused};
 use crate::authorization::{Action, Decision, Namespace, Permissions};
-use crate::config::{Authority, Root};
+use crate::config::{Authority, Mount, Root, Service};
 
 /// What an upgraded connection is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +32,11 @@ pub(super) enum Target {
 pub(super) enum Endpoint {
     Root,
     Echo,
-    /// With its topic.
-    Broadcast(Box<str>),
+    Broadcast {
+        topic: Box<str>,
+        /// Whether senders do not get their own messages when the query does not say.
+        exclude_self: bool,
+    },
 }
 
 impl Endpoint {
@@ -44,14 +47,39 @@ impl Endpoint {
         root: Root,
         permissions: &Permissions,
     ) -> Result<Route, Refused> {
-        let topic = match (self, root) {
+        let (topic, default) = match (self, root) {
             (Self::Echo, _) | (Self::Root, Root::Echo) => return Ok(Route::Echo),
-            (Self::Root, Root::Broadcast) => DEFAULT_TOPIC.into(),
-            (Self::Broadcast(topic), _) => topic,
+            (Self::Root, Root::Broadcast) => (DEFAULT_TOPIC.into(), false),
+            (Self::Broadcast { topic, exclude_self }, _) => (topic, exclude_self),
         };
         authorize(permissions, &topic, Action::Subscribe)?;
         let may_publish = authorize(permissions, &topic, Action::Publish).is_ok();
-        Ok(Route::Broadcast { topic, may_publish, exclude_self: exclude_self(query)? })
+        let exclude_self = exclude_self(query)?.unwrap_or(default);
+        Ok(Route::Broadcast { topic, may_publish, exclude_self })
+    }
+
+    /// The topic that a path names, with nothing said of the sender.
+    fn broadcast(segment: &str) -> Result<Self, Refused> {
+        Ok(Self::Broadcast { topic: topic(segment)?, exclude_self: false })
+    }
+
+    /// What `path` is among `mounts`: the one of exactly this path, else the one that takes its
+    /// last segment for a topic.
+    fn mounted(path: &str, mounts: &[Mount]) -> Result<Option<Self>, Refused> {
+        let matching =
+            || mounts.iter().filter_map(|mount| Some((mount, mount.path.matches(path)?)));
+        let exact = matching().find(|(mount, _)| !mount.path.takes_topic());
+        let Some((mount, segment)) = exact.or_else(|| matching().next()) else { return Ok(None) };
+        match &mount.service {
+            Service::Echo => Ok(Some(Self::Echo)),
+            Service::Broadcast { topic: fixed, exclude_self } => {
+                let topic = match (fixed, segment) {
+                    (Some(fixed), _) => fixed.name().into(),
+                    (None, segment) => topic(segment.unwrap_or_default())?,
+                };
+                Ok(Some(Self::Broadcast { topic, exclude_self: *exclude_self }))
+            }
+        }
     }
 }
 
@@ -79,9 +107,9 @@ pub(super) struct Resolved<'a> {
     pub(super) authority: Option<Authority<'a>>,
 }
 
-/// Finds what a request target names: a path or, as proxies send it, an absolute URL (RFC 9112
-/// section 3.2).
-pub(super) fn resolve(target: &str) -> Result<Resolved<'_>, Refused> {
+/// Finds what a request target names, built in or mounted: a path or, as proxies send it, an
+/// absolute URL (RFC 9112 section 3.2).
+pub(super) fn resolve<'t>(target: &'t str, mounts: &[Mount]) -> Result<Resolved<'t>, Refused> {
     let bad_request = |detail| Refused::new(Refusal::BadRequest, detail);
     if !target.is_ascii() || target.contains('#') {
         return Err(bad_request(
@@ -94,11 +122,14 @@ pub(super) fn resolve(target: &str) -> Result<Resolved<'_>, Refused> {
     let target = match path {
         "" | "/" => Target::WebSocket(Endpoint::Root),
         "/echo" => Target::WebSocket(Endpoint::Echo),
-        "/broadcast" => Target::WebSocket(Endpoint::Broadcast(DEFAULT_TOPIC.into())),
+        "/broadcast" => Target::WebSocket(Endpoint::broadcast(DEFAULT_TOPIC)?),
         "/healthz" => Target::Health,
         _ => match path.strip_prefix("/broadcast/") {
-            Some(segment) => Target::WebSocket(Endpoint::Broadcast(topic(segment)?)),
-            None => return Err(Refused::new(Refusal::NotFound, ROUTES)),
+            Some(segment) => Target::WebSocket(Endpoint::broadcast(segment)?),
+            None => match Endpoint::mounted(path, mounts)? {
+                Some(endpoint) => Target::WebSocket(endpoint),
+                None => return Err(Refused::new(Refusal::NotFound, ROUTES)),
+            },
         },
     };
     Ok(Resolved { target, query, authority })
@@ -123,7 +154,7 @@ fn topic(segment: &str) -> Result<Box<str>, Refused> {
     if segment.is_empty() || segment.contains('/') {
         return Err(Refused::new(
             Refusal::NotFound,
-            "A topic is one path segment: /broadcast/{topic}.",
+            "A topic is one path segment, as in /broadcast/{topic}.",
         ));
     }
     let decoded = percent_decode(segment)
@@ -148,14 +179,14 @@ fn percent_decode(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The last `exclude_self` counts; other keys belong to others.
-fn exclude_self(query: &str) -> Result<bool, Refused> {
-    let mut exclude_self = false;
+fn exclude_self(query: &str) -> Result<Option<bool>, Refused> {
+    let mut exclude_self = None;
     for pair in query.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if key == "exclude_self" {
-            exclude_self = value.parse().map_err(|_| {
+            exclude_self = Some(value.parse().map_err(|_| {
                 Refused::new(Refusal::BadRequest, "exclude_self is either true or false.")
-            })?;
+            })?);
         }
     }
     Ok(exclude_self)
@@ -164,15 +195,76 @@ fn exclude_self(query: &str) -> Result<bool, Refused> {
 /// Where `/broadcast` alone leads.
 const DEFAULT_TOPIC: &str = "default";
 const ROUTES: &str =
-    "Not found. The routes are /, /echo, /broadcast, /broadcast/{topic} and /healthz.";
+    "Not found. Built in are /, /echo, /broadcast, /broadcast/{topic} and /healthz.";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::BroadcastAccess;
+    use crate::config::entry::Written;
+    use crate::config::{BUILT_IN_PATHS, BroadcastAccess, Config, declarations};
 
     fn broadcast(topic: &str) -> Target {
-        Target::WebSocket(Endpoint::Broadcast(topic.into()))
+        Target::WebSocket(Endpoint::Broadcast { topic: topic.into(), exclude_self: false })
+    }
+
+    fn resolve(target: &str) -> Result<Resolved<'_>, Refused> {
+        super::resolve(target, &[])
+    }
+
+    fn mounts(texts: &[&str]) -> Vec<Mount> {
+        let texts: Vec<_> = texts.iter().map(|&text| Written::Text(text.to_owned())).collect();
+        let settings = declarations();
+        let mount = settings.iter().find(|setting| setting.key == "mount").unwrap();
+        let mut config = Config::default();
+        mount.value.write(&mut config, &texts).unwrap();
+        config.mounts
+    }
+
+    #[test]
+    fn built_in_paths_are_those_that_exist() {
+        for path in BUILT_IN_PATHS {
+            assert!(resolve(&path.replace("{topic}", "a")).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn mounts_are_found_by_their_path() {
+        let mounts = mounts(&[
+            "/rooms/{topic}=broadcast,exclude_self",
+            "/rooms/lobby=broadcast,topic=caf\u{e9} /",
+            "/a=b=echo",
+            "/ws/=echo",
+        ]);
+        let route = |target: &str| match super::resolve(target, &mounts) {
+            Ok(Resolved { target: Target::WebSocket(endpoint), query, .. }) => {
+                endpoint.route(query, Root::Echo, &FULL).map_err(|refused| refused.refusal.status())
+            }
+            Ok(other) => panic!("{target}: {other:?}"),
+            Err(refused) => Err(refused.refusal.status()),
+        };
+        let broadcast = |topic: &str, exclude_self| {
+            Ok(Route::Broadcast { topic: topic.into(), may_publish: true, exclude_self })
+        };
+        for (target, expected) in [
+            ("/rooms/a", broadcast("a", true)),
+            ("/rooms/%61?x", broadcast("a", true)),
+            ("/rooms/a?exclude_self=false", broadcast("a", false)),
+            ("/rooms/lobby", broadcast("caf\u{e9} /", false)),
+            ("/rooms/lobby?exclude_self=true", broadcast("caf\u{e9} /", true)),
+            ("/rooms/lobb%79", broadcast("lobby", true)),
+            ("http://a/a=b", Ok(Route::Echo)),
+            ("/ws/", Ok(Route::Echo)),
+            ("/echo", Ok(Route::Echo)),
+            ("/rooms/a?exclude_self=1", Err(400)),
+            ("/rooms/%00", Err(400)),
+            ("/rooms/", Err(404)),
+            ("/rooms", Err(404)),
+            ("/rooms/a/b", Err(404)),
+            ("/ws", Err(404)),
+            ("/a", Err(404)),
+        ] {
+            assert_eq!(route(target), expected, "{target}");
+        }
     }
 
     #[test]
@@ -266,7 +358,7 @@ mod tests {
 
     #[test]
     fn exclude_self_is_true_or_false() {
-        let route = |query| Endpoint::Broadcast("t".into()).route(query, Root::Echo, &FULL);
+        let route = |query| Endpoint::broadcast("t").unwrap().route(query, Root::Echo, &FULL);
         let topic: Box<str> = "t".into();
         let expected = |exclude_self| {
             Ok(Route::Broadcast { topic: topic.clone(), may_publish: true, exclude_self })

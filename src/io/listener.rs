@@ -1,11 +1,11 @@
 //! Listening sockets: one per shard and TCP address, so that the kernel spreads connections over
 //! the shards (`SO_REUSEPORT`); a Unix socket is one queue that all shards accept from in turn.
 
-use std::fs::Metadata;
+use std::fs::{Metadata, Permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::socket_option;
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, ListenerConfig, SocketMode};
 
 /// A listening address with a socket for each shard.
 #[derive(Debug)]
@@ -79,31 +79,34 @@ impl ListenError {
 }
 
 impl Listener {
-    /// Binds `address` for `shards` shards. What a server that was killed leaves behind is the
-    /// kernel's for some milliseconds, so an address in use is tried again for a second.
+    /// Binds the listener's address for `shards` shards. What a server that was killed leaves
+    /// behind is the kernel's for some milliseconds, so an address in use is tried again for a
+    /// second.
     ///
     /// # Errors
     /// A [`ListenError`] that names the address, the cause and a likely fix.
-    pub fn bind(address: &ListenAddress, shards: usize) -> Result<Self, ListenError> {
-        Self::bind_for("--listen", address, shards)
+    pub fn bind(listener: &ListenerConfig, shards: usize) -> Result<Self, ListenError> {
+        Self::bind_for("--listen", listener, shards)
     }
 
     /// The same for the one socket of the admin listener.
     ///
     /// # Errors
     /// As for [`bind`](Self::bind).
-    pub fn bind_admin(address: &ListenAddress) -> Result<Self, ListenError> {
-        Self::bind_for("--admin", address, 1)
+    pub fn bind_admin(listener: &ListenerConfig) -> Result<Self, ListenError> {
+        Self::bind_for("--admin", listener, 1)
     }
 
     fn bind_for(
         option: &'static str,
-        address: &ListenAddress,
+        listener: &ListenerConfig,
         shards: usize,
     ) -> Result<Self, ListenError> {
+        let ListenerConfig { address, backlog, mode } = listener;
+        let backlog = i32::from(*backlog);
         let bind = || match address {
-            ListenAddress::Tcp(socket_address) => Self::bind_tcp(*socket_address, shards),
-            ListenAddress::Unix(path) => Self::bind_unix(path, shards),
+            ListenAddress::Tcp(socket_address) => Self::bind_tcp(*socket_address, shards, backlog),
+            ListenAddress::Unix(path) => Self::bind_unix(path, shards, backlog, *mode),
         };
         let address = address.clone();
         while_in_use(bind).map_err(|error| ListenError { address, option, error })
@@ -114,7 +117,7 @@ impl Listener {
         self.sockets.pop()
     }
 
-    fn bind_tcp(mut address: SocketAddr, shards: usize) -> io::Result<Self> {
+    fn bind_tcp(mut address: SocketAddr, shards: usize, backlog: i32) -> io::Result<Self> {
         let mut sockets = Vec::with_capacity(shards);
         for shard in 0..shards {
             let socket = tcp_socket(address)?;
@@ -132,28 +135,36 @@ impl Listener {
         }
         for socket in &sockets {
             accept_with_request(socket)?;
-            socket.listen(BACKLOG)?;
+            socket.listen(backlog)?;
         }
         let sockets = sockets.into_iter().map(OwnedFd::from).collect();
         Ok(Self { address: ListenAddress::Tcp(address), sockets, _file: None })
     }
 
-    fn bind_unix(path: &Path, shards: usize) -> io::Result<Self> {
+    fn bind_unix(
+        path: &Path,
+        shards: usize,
+        backlog: i32,
+        mode: Option<SocketMode>,
+    ) -> io::Result<Self> {
         remove_stale_socket(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
         socket.bind(&SockAddr::unix(path)?)?;
         let identity = identity(&std::fs::symlink_metadata(path)?);
         let path = path.to_owned();
         let address = ListenAddress::Unix(path.clone());
-        let file =
-            Some(SocketFile { path, identity, _socket: socket.as_fd().try_clone_to_owned()? });
-        socket.listen(BACKLOG)?;
+        let file = SocketFile { path, identity, _socket: socket.as_fd().try_clone_to_owned()? };
+        if let Some(mode) = mode {
+            // Nobody can connect before it listens, so nobody gets in by what the umask gave.
+            std::fs::set_permissions(&file.path, Permissions::from_mode(mode.bits()))?;
+        }
+        socket.listen(backlog)?;
         let mut sockets = Vec::with_capacity(shards);
         for _ in 1..shards {
             sockets.push(OwnedFd::from(socket.try_clone()?));
         }
         sockets.push(OwnedFd::from(socket));
-        Ok(Self { address, sockets, _file: file })
+        Ok(Self { address, sockets, _file: Some(file) })
     }
 }
 
@@ -230,9 +241,6 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
 const BIND_REPETITIONS: u32 = 100;
 const BIND_PAUSE: Duration = Duration::from_millis(10);
 
-/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 65_535;
-
 /// How long a client may say nothing before it is accepted all the same, so that a deadline awaits
 /// it. The kernel counts it in retransmissions of the SYN-ACK, the first of them after 1 s.
 const SILENCE_SECONDS: i32 = 1;
@@ -248,11 +256,11 @@ mod tests {
 
     #[test]
     fn every_shard_shares_the_port_the_kernel_chose() {
-        let any = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap());
+        let any = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()).into();
         let mut listener = Listener::bind(&any, 3).unwrap();
         let ListenAddress::Tcp(address) = listener.address.clone() else { panic!("TCP") };
         assert_ne!(address.port(), 0);
-        let taken = Listener::bind(&ListenAddress::Tcp(address), 1).unwrap_err().to_string();
+        let taken = Listener::bind(&ListenAddress::Tcp(address).into(), 1).unwrap_err().to_string();
         assert!(taken.contains("another process listens"), "{taken}");
         assert!((0..3).all(|_| listener.take_socket().is_some()));
         assert!(listener.take_socket().is_none());
@@ -260,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_accepted_when_its_request_begins() {
-        let any = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap());
+        let any = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()).into();
         let mut listener = Listener::bind(&any, 1).unwrap();
         let ListenAddress::Tcp(address) = listener.address.clone() else { panic!("TCP") };
         let socket = Socket::from(listener.take_socket().unwrap());
@@ -303,10 +311,10 @@ mod tests {
             // A backlog of 0 holds one connection.
             let waiting = Socket::new(Domain::UNIX, kind.nonblocking(), None).unwrap();
             let _ = waiting.connect(&address);
-            let error = Listener::bind(&ListenAddress::Unix(path.clone()), 1).unwrap_err();
+            let error = Listener::bind(&ListenAddress::Unix(path.clone()).into(), 1).unwrap_err();
             assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse, "{name}");
             drop((socket, waiting));
-            assert!(Listener::bind(&ListenAddress::Unix(path), 1).is_ok(), "{name}");
+            assert!(Listener::bind(&ListenAddress::Unix(path).into(), 1).is_ok(), "{name}");
         }
         std::fs::remove_dir_all(&directory).unwrap();
     }
@@ -314,7 +322,7 @@ mod tests {
     #[test]
     fn the_file_of_a_successor_stays() {
         let directory = directory("successor");
-        let address = ListenAddress::Unix(directory.join("socket"));
+        let address = ListenAddress::Unix(directory.join("socket")).into();
         let mut first = Listener::bind(&address, 1).unwrap();
         // Its shards have ended and closed their sockets.
         drop(first.take_socket());
@@ -328,6 +336,37 @@ mod tests {
     }
 
     #[test]
+    fn the_file_has_the_mode_asked_for() {
+        let directory = directory("mode");
+        let address = ListenAddress::Unix(directory.join("socket"));
+        for text in ["600", "666", "606"] {
+            let mode: SocketMode = text.parse().unwrap();
+            let listener = ListenerConfig { mode: Some(mode), ..address.clone().into() };
+            let _listener = Listener::bind(&listener, 2).unwrap();
+            let metadata = std::fs::metadata(directory.join("socket")).unwrap();
+            assert_eq!(metadata.permissions().mode() & 0o777, mode.bits());
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn as_many_wait_to_be_accepted_as_the_backlog_says() {
+        let directory = directory("backlog");
+        let path = directory.join("socket");
+        let listener = ListenerConfig { backlog: 3, ..ListenAddress::Unix(path.clone()).into() };
+        let _listener = Listener::bind(&listener, 2).unwrap();
+        let connect = || {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+            socket.connect(&SockAddr::unix(&path)?).map(|()| socket)
+        };
+        // The kernel lets in one more than it is told (unix_recvq_full).
+        let waiting: Vec<_> =
+            std::iter::repeat_with(connect).map_while(Result::ok).take(9).collect();
+        assert_eq!(waiting.len(), 4);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
     fn an_address_in_use_is_waited_for() {
         let mut holder = Some(TcpListener::bind("127.0.0.1:0").unwrap());
         let address = holder.as_ref().unwrap().local_addr().unwrap();
@@ -337,7 +376,7 @@ mod tests {
             if tries == 3 {
                 holder = None;
             }
-            Listener::bind_tcp(address, 2)
+            Listener::bind_tcp(address, 2, 1)
         });
         assert!(bound.is_ok());
         assert_eq!(tries, 3);
@@ -347,7 +386,7 @@ mod tests {
     fn a_socket_file_is_replaced_only_when_stale() {
         let directory = directory("stale");
         let path = directory.join("socket");
-        let address = ListenAddress::Unix(path.clone());
+        let address = ListenAddress::Unix(path.clone()).into();
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let listener = Listener::bind(&address, 2).unwrap();
         assert!(Listener::bind(&address, 1).is_err());

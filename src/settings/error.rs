@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::config::entry::{Refused, Which};
+
 /// The layer a value came from, from the weakest to the strongest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -71,6 +73,16 @@ pub enum SettingError {
         /// What may stand there.
         allowed: String,
     },
+    /// Something within an entry, such as an option of a listener.
+    #[error("{} ({}): {}", entry(key, refused), origin.place(key), refused.fault)]
+    Entry {
+        /// The setting, by its name in the layer that is wrong.
+        key: &'static str,
+        /// Which entry, and what is wrong with it.
+        refused: Box<Refused>,
+        /// Where it stands.
+        origin: Origin,
+    },
     /// Two values that are fine alone and not together.
     #[error("{0}")]
     Contradiction(String),
@@ -82,6 +94,13 @@ pub enum SettingError {
         /// What the system or the TOML parser said.
         reason: String,
     },
+}
+
+fn entry(key: &str, refused: &Refused) -> String {
+    match &refused.entry {
+        Which::Text(text) => format!("{key} = {text:?}"),
+        Which::Table { number, .. } => format!("[[{key}]] entry {number}"),
+    }
 }
 
 /// Says an unknown name in the notation of the layer it was found in.

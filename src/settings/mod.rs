@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 
 pub use error::{Origin, SettingError, variable};
 
-use crate::config::{Config, Setting, declarations};
+use crate::config::entry::{Which, Written};
+use crate::config::{Config, Refusal, Setting, Shape, closest, declarations};
 
 mod error;
 mod file;
 mod relations;
+#[cfg(test)]
+mod tests;
 
 /// A value for each setting, with the layer it came from.
 pub struct Settings {
@@ -64,6 +67,7 @@ impl Settings {
         }
         settings.apply_environment(&variables)?;
         for (key, items) in flags.values {
+            let items: Vec<_> = items.into_iter().map(Written::Text).collect();
             settings.set(key, &items, Origin::Flag)?;
         }
         Ok(settings)
@@ -98,8 +102,8 @@ impl Settings {
                 heading = Some(setting.heading);
                 let _ = write!(text, "\n# --- {} ---\n", setting.heading.text());
             }
-            let (key, help) = (setting.key, setting.help);
-            let (value, layer) = (self.toml_value(setting), self.origin(key).layer());
+            let (key, help) = (setting.file_key(), setting.help);
+            let (value, layer) = (self.toml_value(setting), self.origin(setting.key).layer());
             let _ = write!(text, "\n# {help}.\n{key} = {value} # {layer}\n");
         }
         text
@@ -116,8 +120,8 @@ impl Settings {
         let items = setting.value.read(&mut self.config.clone());
         let quoted = |item: &String| toml::Value::String(item.clone()).to_string();
         match items.as_slice() {
-            [item] if !setting.value.is_list && is_bare(item) => item.clone(),
-            [item] if !setting.value.is_list => quoted(item),
+            [item] if setting.value.shape == Shape::One && is_bare(item) => item.clone(),
+            [item] if setting.value.shape == Shape::One => quoted(item),
             items => format!("[{}]", items.iter().map(quoted).collect::<Vec<_>>().join(", ")),
         }
     }
@@ -157,10 +161,10 @@ impl Settings {
     pub fn apply_file(&mut self, path: &Path, source: &str) -> Result<(), SettingError> {
         for entry in file::parse(path, source)? {
             let origin = Origin::File { path: path.to_owned(), line: entry.line };
-            let known = self.declared.iter().find(|setting| setting.key == entry.key);
+            let known = self.declared.iter().find(|setting| setting.file_key() == entry.key);
             let Some(setting) = known else {
-                let keys = self.declared.iter().map(|setting| setting.key.to_owned());
-                let closest = closest(&entry.key, keys);
+                let keys = self.declared.iter().map(Setting::file_key);
+                let closest = closest(&entry.key, keys).map(str::to_owned);
                 return Err(SettingError::Unknown { name: entry.key, origin, closest });
             };
             match entry.items {
@@ -184,11 +188,12 @@ impl Settings {
                 let spelling = value.to_string_lossy().into_owned();
                 return Err(impossible(setting, spelling, Origin::Environment));
             };
-            let items: Vec<String> = match setting.value.is_list {
-                true => value.split(',').map(str::to_owned).collect(),
-                false => vec![value.to_owned()],
+            let items: Vec<_> = match setting.value.shape {
+                Shape::List => value.split(',').collect(),
+                Shape::One | Shape::Entries => vec![value],
             };
-            given.push((setting.key, items));
+            let written = |item: &str| Written::Text(item.to_owned());
+            given.push((setting.key, items.into_iter().map(written).collect::<Vec<_>>()));
         }
         given.iter().try_for_each(|(key, items)| self.set(key, items, Origin::Environment))
     }
@@ -196,7 +201,7 @@ impl Settings {
     fn set(
         &mut self,
         key: &'static str,
-        items: &[String],
+        items: &[Written],
         origin: Origin,
     ) -> Result<(), SettingError> {
         let Some(setting) = self.declared.iter().find(|setting| setting.key == key) else {
@@ -207,23 +212,32 @@ impl Settings {
                 self.origins.insert(key, origin);
                 Ok(())
             }
-            Err(refused) => Err(impossible(setting, refused, origin)),
+            Err(Refusal::Value(value)) => Err(impossible(setting, value, origin)),
+            Err(Refusal::Entry(refused)) => {
+                let origin = match (&refused.entry, origin) {
+                    (Which::Table { line, .. }, Origin::File { path, .. }) => {
+                        Origin::File { path, line: *line }
+                    }
+                    (_, origin) => origin,
+                };
+                let key = key_in(setting, &origin);
+                Err(SettingError::Entry { key, refused: Box::new(refused), origin })
+            }
         }
     }
 }
 
 fn impossible(setting: &Setting, value: String, origin: Origin) -> SettingError {
     let allowed = setting.value.allowed.clone();
-    SettingError::Impossible { key: setting.key, value, origin, allowed }
+    SettingError::Impossible { key: key_in(setting, &origin), value, origin, allowed }
 }
 
-/// The name most like `name`, when any is like it at all.
-fn closest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
-    names
-        .map(|other| (strsim::jaro_winkler(name, &other), other))
-        .filter(|(similarity, _)| *similarity > SIMILARITY_LEAST)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other))
-        .map(|(_, other)| other)
+/// What a setting is called in the layer of `origin`.
+fn key_in(setting: &Setting, origin: &Origin) -> &'static str {
+    match origin {
+        Origin::File { .. } => setting.file_key(),
+        Origin::Default | Origin::Environment | Origin::Flag => setting.key,
+    }
 }
 
 /// Whether a variable with our prefix is one that Kubernetes gives to all containers beside a
@@ -251,6 +265,3 @@ fn is_bare(item: &str) -> bool {
 
 /// The key of `--config` and `RINGWIRE_CONFIG`, which is no setting as a file cannot name itself.
 pub const FILE_KEY: &str = "config";
-
-/// Below this Jaro-Winkler similarity a suggestion confuses more than it helps.
-const SIMILARITY_LEAST: f64 = 0.8;

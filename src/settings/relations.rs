@@ -2,7 +2,9 @@
 
 use super::Settings;
 use super::error::SettingError;
-use crate::config::{Admin, BroadcastAccess, Config, ListenAddress, Root};
+use crate::config::{
+    Admin, BUILT_IN_PATHS, BroadcastAccess, Config, ListenAddress, MountPath, Root, Service,
+};
 use crate::limits;
 
 /// Checks every relation between settings.
@@ -12,11 +14,12 @@ use crate::limits;
 pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingError> {
     let broken = duplicate_listener(config)
         .or_else(|| admin_among_listeners(settings, config))
+        .or_else(|| duplicate_mount(settings, config))
         .or_else(|| receive_memory(settings, config))
         .or_else(|| backlog_below_one_buffer(settings, config))
         .or_else(|| memory_below_receive_buffers(settings, config))
         .or_else(|| nothing_to_require(settings, config))
-        .or_else(|| root_without_access(settings, config));
+        .or_else(|| broadcast_without_access(settings, config));
     match broken {
         Some(text) => Err(SettingError::Contradiction(text)),
         None => Ok(()),
@@ -26,8 +29,10 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
 /// Two listeners on one TCP address would both succeed, as shards share a port by `SO_REUSEPORT`.
 fn duplicate_listener(config: &Config) -> Option<String> {
     let mut rest = config.listen.as_slice();
-    while let Some((address, others)) = rest.split_first() {
-        if others.contains(address) && !is_chosen_by_kernel(address) {
+    while let Some((listener, others)) = rest.split_first() {
+        let address = &listener.address;
+        let is_again = others.iter().any(|other| other.address == *address);
+        if is_again && !is_chosen_by_kernel(address) {
             return Some(format!("listen names {address} twice: allowed is each address once"));
         }
         rest = others;
@@ -38,7 +43,9 @@ fn duplicate_listener(config: &Config) -> Option<String> {
 /// One address cannot be both.
 fn admin_among_listeners(settings: &Settings, config: &Config) -> Option<String> {
     let Admin::At(address) = &config.admin else { return None };
-    (config.listen.contains(address) && !is_chosen_by_kernel(address)).then(|| {
+    (config.listen.iter().any(|listener| listener.address == *address)
+        && !is_chosen_by_kernel(address))
+    .then(|| {
         format!(
             "{} is an address of listen as well: allowed is another one, or off",
             settings.describe("admin"),
@@ -48,6 +55,35 @@ fn admin_among_listeners(settings: &Settings, config: &Config) -> Option<String>
 
 fn is_chosen_by_kernel(address: &ListenAddress) -> bool {
     matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0)
+}
+
+/// A mount within `/rooms/{topic}` is a more precise one; two for the same requests are a mistake.
+fn duplicate_mount(settings: &Settings, config: &Config) -> Option<String> {
+    let place = settings.origin("mount").place("mount");
+    let mut rest = config.mounts.as_slice();
+    while let Some((mount, others)) = rest.split_first() {
+        let path = &mount.path;
+        let built_in = BUILT_IN_PATHS.iter().find(|built_in| {
+            built_in.parse().is_ok_and(|built_in: MountPath| built_in.overlaps(path))
+        });
+        if let Some(built_in) = built_in {
+            return Some(format!(
+                "mount {path} ({place}) is taken by the route {built_in} of the server itself: \
+                 allowed is any path but {}",
+                BUILT_IN_PATHS.join(", "),
+            ));
+        }
+        if let Some(other) = others.iter().find(|other| other.path == *path) {
+            let services = (mount.service.name(), other.service.name());
+            return Some(format!(
+                "mount {path} is there twice ({place}), with {} and with {}: allowed is each path \
+                 once",
+                services.0, services.1,
+            ));
+        }
+        rest = others;
+    }
+    None
 }
 
 fn receive_memory(settings: &Settings, config: &Config) -> Option<String> {
@@ -103,13 +139,23 @@ fn nothing_to_require(settings: &Settings, config: &Config) -> Option<String> {
     })
 }
 
-fn root_without_access(settings: &Settings, config: &Config) -> Option<String> {
-    let is_closed = config.broadcast_access == BroadcastAccess::None;
-    (is_closed && config.root == Root::Broadcast).then(|| {
-        format!(
-            "{} would refuse everybody with {}: allowed is root = \"echo\", or another access",
+/// Every upgrade of the root, or of a mount, would be refused.
+fn broadcast_without_access(settings: &Settings, config: &Config) -> Option<String> {
+    let access = settings.describe("broadcast-access");
+    let is_broadcast = |service: &Service| matches!(service, Service::Broadcast { .. });
+    match config.mounts.iter().find(|mount| is_broadcast(&mount.service)) {
+        _ if config.broadcast_access != BroadcastAccess::None => None,
+        _ if config.root == Root::Broadcast => Some(format!(
+            "{} would refuse everybody with {access}: allowed is root = \"echo\", or another \
+             access",
             settings.describe("root"),
-            settings.describe("broadcast-access"),
-        )
-    })
+        )),
+        Some(mount) => Some(format!(
+            "mount {} ({}) would refuse everybody with {access}: allowed is echo, or another \
+             access",
+            mount.path,
+            settings.origin("mount").place("mount"),
+        )),
+        None => None,
+    }
 }

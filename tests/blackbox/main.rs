@@ -17,6 +17,7 @@ mod framing;
 mod handshake;
 mod hostile;
 mod mass_disconnect;
+mod mounts;
 mod output;
 mod peer;
 mod process;

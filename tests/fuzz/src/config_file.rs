@@ -26,7 +26,9 @@ fn names_its_place(error: &SettingError, source: &str) {
     let text = error.to_string();
     assert!(text.contains(NAME), "{text}");
     let line = match error {
-        SettingError::Unknown { origin, .. } | SettingError::Impossible { origin, .. } => {
+        SettingError::Unknown { origin, .. }
+        | SettingError::Impossible { origin, .. }
+        | SettingError::Entry { origin, .. } => {
             let place = origin.place("");
             let (_, line) = place.rsplit_once("line ").expect("a place in the file");
             line.parse().expect("a number")

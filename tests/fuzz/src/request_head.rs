@@ -4,7 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ringwire::authorization::Permissions;
-use ringwire::config::{BroadcastAccess, Config, Root};
+use ringwire::config::{BroadcastAccess, Config, Mount, Root, Service};
 use ringwire::http::{Answer, Conditions, Exchange, Policy, Route, Serving};
 use ringwire::wire::deflate::negotiation::Terms;
 use sha1::{Digest, Sha1};
@@ -27,6 +27,7 @@ pub fn check(data: &[u8]) {
                 _ => BroadcastAccess::None,
             },
         },
+        mounts: mounts(),
         allow_origin: vec![ORIGIN.parse().expect("an origin")],
         subprotocols: vec!["chat".parse().expect("a token")],
         request_head_bytes: if choice & 0x20 == 0 { 512 } else { 64 },
@@ -81,6 +82,14 @@ fn answers<'i>(pieces: impl Iterator<Item = &'i [u8]>, conditions: &Conditions<'
         }
     }
     answers
+}
+
+/// One path, and one that takes its topic from the request.
+fn mounts() -> Vec<Mount> {
+    let rooms = Service::Broadcast { topic: None, exclude_self: true };
+    [("/a", Service::Echo), ("/rooms/{topic}", rooms)]
+        .map(|(path, service)| Mount { path: path.parse().expect("a path"), service })
+        .to_vec()
 }
 
 fn is_decided(answer: &Answer) -> bool {
