@@ -211,8 +211,8 @@
 //! * [`memory`]: how short memory is, measured on the control thread and heeded by the shards.
 //! * [`serve`], [`control`]: starting and pinning shards; signals and the admin listener, on a
 //!   thread that never touches a connection of a shard.
-//! * [`bench`]: the load generator: the client's role on the same ring and wire format, and no part
-//!   of the server.
+//! * [`mod@bench`]: the load generator: the client's role on the same ring and wire format, and no
+//!   part of the server.
 //!
 //! # Deliberately absent
 //!
