@@ -32,7 +32,8 @@
 //! One `io_uring_enter` a tick submits every request and waits for the next completion, so the
 //! more there is to do, the less each message pays for the crossing. A fan-out to a thousand
 //! subscribers is one enter. The wait ends with the first completion, or with `--batch-wait-us`
-//! gathers them for that long.
+//! gathers them for that long. With `--busy-poll` there is no wait, and an enter only where there
+//! is something to submit or the kernel says that it has deferred work.
 //!
 //! # A fair share of a tick
 //!

@@ -205,7 +205,11 @@ fn a_hidden_mistake_is_still_a_mistake() {
 
 #[test]
 fn values_that_contradict_each_other_are_refused() {
-    let cases: [(&[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str]); 12] = [
+        (
+            &["--busy-poll", "true", "--batch-wait-us", "200"],
+            &["busy-poll = true", "batch-wait-us = 200"],
+        ),
         (&["--subprotocol-required", "true"], &["subprotocol-required", "--subprotocol"]),
         (&["--listen", "[::1]:80", "--listen", "[::1]:80"], &["listen", "[::1]:80", "twice"]),
         (&["--listen", "[::1]:80", "--admin", "[::1]:80"], &["admin", "[::1]:80", "listen"]),
@@ -384,6 +388,7 @@ const ROWS: &[Row] = &[
     row("broadcast-ring", "2", "4", "8", ["2", "4", "8"]),
     row("park-after", "off", "1500ms", r#""1m""#, [r#""off""#, r#""1500ms""#, r#""1m""#]),
     row("batch-wait-us", "off", "200", "1000", [r#""off""#, "200", "1000"]),
+    row("busy-poll", "true", "false", "true", ["true", "false", "true"]),
     row("disable", "no-sqarray", "incremental-buffers,registered-ring", r#""registered-ring""#,
         [r#"["no-sqarray"]"#, r#"["incremental-buffers", "registered-ring"]"#,
         r#"["registered-ring"]"#]),

@@ -66,6 +66,14 @@ settings! {
                 help "Microseconds to gather messages before waking for them: less CPU, more \
                       latency";
 
+            /// Whether a shard with nothing to do looks for completions again and again instead of
+            /// sleeping, which saves the time of waking at the price of a whole core.
+            pub busy_poll: bool = false,
+                as one(boolean()),
+                named "busy-poll" "BOOLEAN",
+                help "Spin instead of sleeping: less latency, for a whole core per shard at all \
+                      times, also while nothing happens";
+
             /// Optional kernel abilities not to use even when present.
             pub disabled_abilities: Vec<Ability> = Vec::new(),
                 as list(choice::<Ability>()).default_in_words("none"),

@@ -1,6 +1,7 @@
 //! The two queues of an io_uring: requests go in, completions come out.
 #![allow(unsafe_code)]
 
+use std::hint;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::thread;
@@ -101,6 +102,12 @@ impl Queues {
         self.next = 0;
         let wait = wait.filter(|_| self.reaped.is_empty());
         let queued = self.queued();
+        if wait.is_none() && queued == 0 && !self.has_deferred_work() {
+            // Nothing to tell the kernel, and nothing that it would do if it were entered.
+            hint::spin_loop();
+            self.reap();
+            return Ok(());
+        }
         let mut result = self.entrance.enter(queued, wait);
         for _ in 0..FURTHER_ROUNDS {
             // A kernel from 6.13 on runs twenty or forty items of deferred work in one call, and
@@ -139,6 +146,13 @@ impl Queues {
             },
             Ok(()) => Ok(()),
         }
+    }
+
+    /// Whether the kernel has completions that it posts only when it is entered: work deferred
+    /// until then (`IORING_SQ_TASKRUN`), or what found no room (`IORING_SQ_CQ_OVERFLOW`).
+    fn has_deferred_work(&mut self) -> bool {
+        let submission = self.ring.submission();
+        submission.taskrun() || submission.cq_overflow()
     }
 
     fn reap(&mut self) {

@@ -19,7 +19,8 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
         .or_else(|| backlog_below_one_buffer(settings, config))
         .or_else(|| memory_below_receive_buffers(settings, config))
         .or_else(|| nothing_to_require(settings, config))
-        .or_else(|| broadcast_without_access(settings, config));
+        .or_else(|| broadcast_without_access(settings, config))
+        .or_else(|| batches_without_sleep(settings, config));
     match broken {
         Some(text) => Err(SettingError::Contradiction(text)),
         None => Ok(()),
@@ -158,4 +159,15 @@ fn broadcast_without_access(settings: &Settings, config: &Config) -> Option<Stri
         )),
         None => None,
     }
+}
+
+/// A batch is gathered while the shard sleeps.
+fn batches_without_sleep(settings: &Settings, config: &Config) -> Option<String> {
+    (config.engine.busy_poll && config.engine.batch_wait_us.is_some()).then(|| {
+        format!(
+            "{} with {}: allowed is one of them, as a shard that spins gathers nothing",
+            settings.describe("busy-poll"),
+            settings.describe("batch-wait-us"),
+        )
+    })
 }

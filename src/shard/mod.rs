@@ -330,6 +330,12 @@ impl<I: Io> Shard<I> {
 
     /// How long the next submit may wait for a completion.
     fn wait(&mut self, now: Duration) -> Option<Duration> {
+        if self.shared.config.engine.busy_poll {
+            // Nobody has to wake a shard that does not announce its sleep: each tick looks for
+            // messages, room and deadlines. What else `prepare_sleep` does is done here.
+            self.endpoint.reclaim();
+            return Some(Duration::ZERO);
+        }
         let must_look_again = !self.starved.is_empty() || self.has_work_left();
         if must_look_again || !self.endpoint.prepare_sleep() {
             return Some(Duration::ZERO);

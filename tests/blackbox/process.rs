@@ -27,6 +27,36 @@ fn a_server_that_was_killed_is_replaced_at_once() {
 }
 
 #[test]
+fn shards_spin_when_they_are_told_to_and_sleep_otherwise() {
+    for shards in [1, 2] {
+        let spinning = Server::start(shards, &["--busy-poll", "true"]);
+        let sleeping = Server::start(shards, &[]);
+        for server in [&spinning, &sleeping] {
+            let mut members: Vec<_> =
+                (0..6).map(|_| Peer::upgrade(server.address(), "/broadcast/a")).collect();
+            members[0].send_frame(TEXT, b"to all");
+            members.iter_mut().for_each(|member| member.expect(TEXT, b"to all"));
+        }
+        // While one of them uses half a second of CPU time with nothing to do, however long that
+        // takes here, the other uses next to nothing.
+        let before = [cpu_time_ms(&spinning), cpu_time_ms(&sleeping)];
+        wait_until("the spinning one has spun", || cpu_time_ms(&spinning) >= before[0] + 500);
+        let used_ms = cpu_time_ms(&sleeping) - before[1];
+        assert!(used_ms < 250, "{used_ms} ms");
+        sleeping.stop();
+        spinning.stop();
+    }
+}
+
+/// User and system time of a server so far, from `stat` (proc_pid_stat(5)), in ticks of 10 ms.
+fn cpu_time_ms(server: &Server) -> u64 {
+    let stat = fs::read_to_string(server.process_path("stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+    let times = fields.split_whitespace().skip(11).take(2);
+    times.map(|ticks| ticks.parse::<u64>().expect("a number") * 10).sum()
+}
+
+#[test]
 fn an_address_that_stays_in_use_is_refused() {
     let server = Server::start(1, &[]);
     let output = Server::command()

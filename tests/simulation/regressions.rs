@@ -340,6 +340,36 @@ fn a_drain_leaves_a_finishing_peer_its_time() {
     assert_eq!(story.read(socket, &mut decoder), [message(TEXT, b"last words")]);
 }
 
+/// A shard that spins announces no sleep, so nobody wakes it; it must come by itself upon messages of
+/// others, room in its ring, and deadlines.
+#[test]
+fn a_shard_that_spins_never_sleeps_and_misses_nothing() {
+    let mut story = Story::new(2, |config, _| {
+        config.engine.busy_poll = true;
+        config.limits.idle_timeout = Some(Duration::from_secs(5));
+    });
+    let (publisher, _) = story.open(0, "/broadcast/a?exclude_self=true");
+    let (member, mut decoder) = story.open(1, "/broadcast/a");
+    // More than the two slots of the ring, so that the publisher has to wait for room.
+    for _ in 0..6 {
+        story.send(publisher, TEXT, b"across");
+        story.settle(0);
+    }
+    for _ in 0..20 {
+        for shard in 0..2 {
+            story.tick(shard);
+            assert_eq!(story.shards[shard].io().wait(), Some(Duration::ZERO));
+        }
+    }
+    assert_eq!(story.read(member, &mut decoder), [(); 6].map(|()| message(TEXT, b"across")));
+    assert!(story.counter("ring_full") > 0, "it had to wait for the ring");
+    assert_eq!(story.counter("wakes"), 0);
+
+    story.pass(Duration::from_secs(20));
+    assert!(story.shards.iter().all(|shard| shard.connections().keys().is_empty()));
+    assert_eq!(story.counter("wakes"), 0);
+}
+
 /// A peer that does not read kept its shard waking with every tick of the timers.
 #[test]
 fn a_paused_peer_lets_its_shard_sleep() {

@@ -111,3 +111,34 @@ fn rings_wake_each_other_and_a_waker_wakes_them() {
         rig.expect_nothing();
     }
 }
+
+/// Whoever never waits is told of everything all the same: by completions, and by wake-ups.
+#[test]
+fn whoever_never_waits_misses_nothing() {
+    for abilities in kernels() {
+        let mut rig = Rig::new(abilities, 4, 4);
+        let mut connection = rig.connect();
+        rig.receive(&connection);
+        let mut waker = Waker::new(vec![rig.ring.descriptor()]).unwrap();
+        let spin = |rig: &mut Rig| {
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_secs(60) {
+                rig.ring.submit(Some(Duration::ZERO)).unwrap();
+                if let Some(event) = rig.ring.next_event() {
+                    return event;
+                }
+            }
+            panic!("no event came");
+        };
+        rig.expect_nothing();
+        for _ in 0..100 {
+            connection.peer.write_all(b"x").unwrap();
+            match spin(&mut rig) {
+                Event::Received { result: Ok(Some(slice)), .. } => rig.ring.release(slice),
+                event => panic!("unexpected {event:?}"),
+            }
+            waker.wake(0).unwrap();
+            assert!(matches!(spin(&mut rig), Event::Woken));
+        }
+    }
+}
