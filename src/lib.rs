@@ -5,11 +5,11 @@
 //!
 //! A process runs as many *shards* as it has cores, each a thread pinned to its core with an
 //! io_uring, a table of registered files, receive buffers, connections, timers and topics of its
-//! own. The kernel spreads connections over the shards (`SO_REUSEPORT`), and from then on a
-//! connection never leaves its shard. On the path of a message shards share broadcast rings, and a
-//! table of counters that tells which topics have members elsewhere and whether those are behind
-//! ([`hub::interest`]); beside it the counters that anyone may read ([`stats`]) and the state of
-//! memory ([`memory`]).
+//! own. The kernel spreads connections over the shards (`SO_REUSEPORT`), and there they stay
+//! unless they [move](shard::moves). On the path of a message shards share broadcast rings, and a table of counters that tells which topics have
+//! members elsewhere and whether those are behind ([`hub::interest`]); beside it letters to one
+//! shard ([`hub::inbox`]), the counters that anyone may read ([`stats`]) and the state of memory
+//! ([`memory`]).
 //!
 //! ```text
 //!            kernel-chosen buffer        in place              pieces, publications
@@ -100,6 +100,22 @@
 //! it. What a subscriber does not read queues in its outbox (`shard/outbox.rs`). It counts as slow
 //! for what has waited since before the last 100 ms, never for what has just arrived; then the
 //! policy for slow consumers decides.
+//!
+//! # Mail
+//!
+//! What concerns one shard goes to its inbox ([`hub::inbox`]), bounded in letters and in bytes.
+//! Nobody waits for mail within a tick: a sender that finds no place keeps what it has, and a
+//! receiver takes so many letters a tick. A request takes the place of its answer before it is
+//! sent, in the inbox of its sender, so that no answer is ever refused and no two full inboxes wait
+//! for each other. What waits for an answer has a deadline and a key that makes a late one harmless
+//! ([`shard::pending`]). The inbox of a shard takes 4 KiB, and its letters hold 256 KiB at the most.
+//!
+//! # Connections that move
+//!
+//! A WebSocket can go on with another shard: the socket goes by `MSG_RING` from one table of
+//! registered files to another, and everything else by mail, with what was received until the
+//! receive ended (`shard/moves.rs`). Members of topics stay: each shard is elsewhere in the broadcast rings, and
+//! they would miss messages or get some twice.
 //!
 //! # Compression
 //!
@@ -206,8 +222,8 @@
 //!   are published by POST.
 //! * [`session`]: the state machine of one WebSocket, without socket and clock.
 //! * [`connection`]: what one connection speaks at the moment: requests, then a WebSocket.
-//! * [`hub`]: topics of a shard, rings between shards.
-//! * [`shard`]: the event loop: connections, outboxes, timers, backpressure, drain.
+//! * [`hub`]: topics of a shard, rings and mail between shards.
+//! * [`shard`]: the event loop: connections, outboxes, timers, backpressure, moves, drain.
 //! * [`stats`]: counters, each written by one shard and read by anyone.
 //! * [`memory`]: how short memory is, measured on the control thread and heeded by the shards.
 //! * [`serve`], [`control`]: starting and pinning shards; signals and the admin listener, on a
@@ -219,7 +235,7 @@
 //!
 //! No lock and no shared map on the path of a message; no allocation for an idle connection; no
 //! timer in the kernel; no unsafe outside the files that talk to the kernel or the allocator, the
-//! mask kernels and the broadcast ring; no clock below the loop.
+//! mask kernels, the broadcast ring and the inbox; no clock below the loop.
 
 // Files of tests that `tests/fuzz` runs as well call the crate by its name.
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::io::waker::Waker;
 use crate::io::{Ring, RingOptions};
 use crate::memory::{Memory, Meter, Usage};
 use crate::output::STANDARD_OUTPUT;
+use crate::shard::moves::Letter;
 use crate::shard::{Shard, Shared};
 use crate::stats::Stats;
 
@@ -86,7 +87,7 @@ pub enum ServeError {
 
 /// What a shard needs that other shards make.
 struct Neighbours {
-    endpoint: Endpoint<Message>,
+    endpoint: Endpoint<Message, Letter>,
     rings: Vec<RawFd>,
 }
 

@@ -65,6 +65,8 @@ shard_stats! {
     plain_kept_alive,
     /// Connections accepted.
     connections_accepted,
+    /// Connections taken over from other shards.
+    connections_moved,
     /// Handshakes completed.
     upgrades,
     /// Accepts that failed because the table of registered files was full or memory short.

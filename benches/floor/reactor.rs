@@ -80,6 +80,8 @@ impl Reactor {
             | Event::ResetArmed { .. }
             | Event::Looked { .. }
             | Event::Measured { .. }
+            | Event::HandedOver { .. }
+            | Event::Adopted { .. }
             | Event::Woken => {}
         }
     }

@@ -183,6 +183,8 @@ impl<W: Workload> Lane<W> {
             | Event::ResetArmed { .. }
             | Event::Looked { .. }
             | Event::Measured { .. }
+            | Event::HandedOver { .. }
+            | Event::Adopted { .. }
             | Event::Woken => {}
         }
     }

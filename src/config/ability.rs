@@ -8,6 +8,9 @@ use clap::builder::PossibleValue;
 pub enum Ability {
     /// The ring is entered by its registered index, which saves a look-up each time (kernel 5.18).
     RegisteredRing,
+    /// A socket in the table of one ring is put into that of another, so that a connection can move
+    /// to another shard (kernel 6.0).
+    HandOver,
     /// No indirection array in the submission queue (kernel 6.6).
     NoSqArray,
     /// `setsockopt` through the ring, which resets a peer that does not finish closing (kernel
@@ -24,8 +27,9 @@ pub enum Ability {
 
 impl Ability {
     /// All of them, oldest first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RegisteredRing,
+        Self::HandOver,
         Self::NoSqArray,
         Self::SocketOptions,
         Self::DescriptorInstall,
@@ -37,6 +41,7 @@ impl Ability {
     pub fn name(self) -> &'static str {
         match self {
             Self::RegisteredRing => "registered-ring",
+            Self::HandOver => "hand-over",
             Self::NoSqArray => "no-sqarray",
             Self::SocketOptions => "socket-options",
             Self::DescriptorInstall => "descriptor-install",
@@ -49,6 +54,7 @@ impl Ability {
     pub fn since(self) -> &'static str {
         match self {
             Self::RegisteredRing => "5.18",
+            Self::HandOver => "6.0",
             Self::NoSqArray => "6.6",
             Self::SocketOptions => "6.7",
             Self::DescriptorInstall => "6.8",

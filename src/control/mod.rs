@@ -29,10 +29,11 @@ use crate::io::waker::Waker;
 use crate::memory::{Meter, Pressure, Usage, allocator};
 use crate::output::{self, STANDARD_OUTPUT};
 use crate::shard::Shared;
+use crate::shard::moves::Letter;
 
 /// The control thread's own part of the mesh.
 pub struct Control {
-    endpoint: Endpoint<Message>,
+    endpoint: Endpoint<Message, Letter>,
     waker: Waker,
     meter: Meter,
     /// When the last line about memory was logged.
@@ -52,7 +53,7 @@ impl Control {
     /// A control plane that speaks through `endpoint`, wakes shards with `waker`, watches `meter`
     /// and drains when `ends` tells of a failure.
     pub fn new(
-        mut endpoint: Endpoint<Message>,
+        mut endpoint: Endpoint<Message, Letter>,
         waker: Waker,
         meter: Meter,
         ends: mpsc::Receiver<(usize, End)>,

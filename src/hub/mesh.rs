@@ -1,4 +1,5 @@
-//! Connects every participant (shards, the control thread) to every other by broadcast rings.
+//! Connects every participant (shards, the control thread) to every other by broadcast rings, and
+//! by mail to one of them (`mesh/mail.rs`).
 //!
 //! Nothing here blocks or wakes anybody: an endpoint says when its owner may block and whom the
 //! owner has to wake, once a tick, so that the price of not losing a wake-up is one fence a tick
@@ -12,6 +13,7 @@
 //!    `sleeping`. The reader stores `sleeping`, fences in `prepare_sleep`, reads `tail`. If the
 //!    publisher's fence is first, the reader sees the message and stays awake; otherwise the
 //!    publisher sees `sleeping` and wakes it.
+//!    A letter is the same with `ready` of its slot in place of `tail`.
 //! 2. Room. The reader stores its cursor, fences in `take_wakeups`, reads `waiting_for_room`,
 //!    `sleeping` and the other readers' cursors. The publisher stores both flags, fences in
 //!    `prepare_sleep`, reads all cursors. Of the readers that make room together, the one whose
@@ -37,22 +39,28 @@ use std::sync;
 use sync::Arc;
 use sync::atomic::{AtomicBool, Ordering, fence};
 
+use super::inbox::{Address, Inbox};
 use super::ring::{CachePadded, Producer, Reader, ring};
 
-/// Makes the endpoints of a full mesh that carries messages of type `T`.
-pub struct Mesh<T>(PhantomData<T>);
+mod mail;
 
-impl<T: Send + Sync> Mesh<T> {
+/// Makes the endpoints of a full mesh that carries messages of type `T` to all, and letters of
+/// type `L` to one.
+pub struct Mesh<T, L>(PhantomData<(T, L)>);
+
+impl<T: Send + Sync, L: Send> Mesh<T, L> {
     /// Connects `participants` endpoints, each with a ring of `slots` messages (rounded up to a
-    /// power of two) that all the others read. An endpoint's number is its place in the vector.
+    /// power of two) that all the others read, and an inbox. An endpoint's number is its place in
+    /// the vector.
     ///
     /// # Panics
     /// When memory for the slots cannot be allocated.
     #[expect(clippy::new_ret_no_self, reason = "the mesh is nothing but its endpoints")]
-    pub fn new(participants: usize, slots: usize) -> Vec<Endpoint<T>> {
-        let mut endpoints: Vec<Endpoint<T>> = Vec::with_capacity(participants);
+    pub fn new(participants: usize, slots: usize) -> Vec<Endpoint<T, L>> {
+        let (inboxes, addresses) = mail::inboxes(participants);
+        let mut endpoints: Vec<Endpoint<T, L>> = Vec::with_capacity(participants);
         let mut rings: Vec<Vec<Reader<T>>> = Vec::with_capacity(participants);
-        for _ in 0..participants {
+        for inbox in inboxes {
             let (producer, readers) = ring(slots, participants - 1);
             rings.push(readers);
             endpoints.push(Endpoint {
@@ -62,7 +70,10 @@ impl<T: Send + Sync> Mesh<T> {
                 flags: Arc::new(CachePadded(Flags::new())),
                 published: false,
                 drained: false,
+                posted: false,
                 wakeups: Vec::with_capacity(participants - 1),
+                inbox,
+                addresses: addresses.clone(),
             });
         }
         let flags: Vec<_> = endpoints.iter().map(|endpoint| endpoint.flags.clone()).collect();
@@ -74,6 +85,7 @@ impl<T: Send + Sync> Mesh<T> {
                     reader: Some(reader),
                     flags: flags.clone(),
                     drained: false,
+                    posted: false,
                 });
             }
         }
@@ -87,7 +99,7 @@ impl<T: Send + Sync> Mesh<T> {
 /// [`take_wakeups`](Self::take_wakeups), then, if the thread would block,
 /// [`prepare_sleep`](Self::prepare_sleep), and [`awake`](Self::awake) when it has blocked. An
 /// endpoint that is no longer drained holds all others back: it must [`leave`](Self::leave).
-pub struct Endpoint<T> {
+pub struct Endpoint<T, L> {
     producer: Producer<T>,
     /// What the messages in it hold.
     outstanding: Outstanding,
@@ -98,11 +110,16 @@ pub struct Endpoint<T> {
     published: bool,
     /// Whether something was drained since the last `take_wakeups`.
     drained: bool,
+    /// Whether a letter was sent since then.
+    posted: bool,
     /// Endpoints whose `sleeping` this one has cleared and that its owner has not yet been told of.
     wakeups: Vec<usize>,
+    inbox: Inbox<L>,
+    /// The inboxes of all, by number.
+    addresses: Vec<Address<L>>,
 }
 
-impl<T: Send + Sync> Endpoint<T> {
+impl<T: Send + Sync, L: Send> Endpoint<T, L> {
     /// Sends `message` to all other endpoints; the owner delivers to its own side itself.
     ///
     /// Those asleep see it after the next [`take_wakeups`](Self::take_wakeups).
@@ -159,8 +176,8 @@ impl<T: Send + Sync> Endpoint<T> {
         total
     }
 
-    /// The endpoints to wake: those asleep that have been sent something, or whose full ring has
-    /// room again.
+    /// The endpoints to wake: those asleep that have been sent something, be it a letter, or whose
+    /// full ring has room again.
     ///
     /// Call it once a tick, after draining and publishing. Each number is a debt: this endpoint
     /// alone has taken on to wake that one, so the owner retries until the wake-up is sent (or
@@ -168,14 +185,15 @@ impl<T: Send + Sync> Endpoint<T> {
     /// the next call.
     pub fn take_wakeups(&mut self) -> impl Iterator<Item = usize> {
         let published = mem::take(&mut self.published);
-        if mem::take(&mut self.drained) || published {
+        if mem::take(&mut self.drained) | mem::take(&mut self.posted) | published {
             // Pairs with the fence in `prepare_sleep`, and with this one of other readers of a
             // full ring.
             fence(Ordering::SeqCst);
             for peer in &mut self.peers {
                 let drained = mem::take(&mut peer.drained);
+                let sent_to = mem::take(&mut peer.posted) || published;
                 if peer.flags.sleeping.load(Ordering::Relaxed)
-                    && (published || (drained && peer.has_found_room()))
+                    && (sent_to || (drained && peer.has_found_room()))
                     && peer.flags.sleeping.swap(false, Ordering::Relaxed)
                 {
                     self.wakeups.push(peer.number);
@@ -188,12 +206,12 @@ impl<T: Send + Sync> Endpoint<T> {
     /// Announces that the owner is about to block; true when it may, because whoever has
     /// something for it will wake it.
     ///
-    /// False when there is something to do first: messages to drain, room for a message that did
+    /// False when there is something to do first: messages to drain, letters to read, room for a message that did
     /// not fit, or wake-ups not yet taken. Also drops this endpoint's messages that all others
     /// have read.
     pub fn prepare_sleep(&mut self) -> bool {
         self.reclaim();
-        if self.published || self.drained || !self.wakeups.is_empty() {
+        if self.published || self.drained || self.posted || !self.wakeups.is_empty() {
             return false;
         }
         self.flags.sleeping.swap(true, Ordering::Relaxed);
@@ -203,7 +221,8 @@ impl<T: Send + Sync> Endpoint<T> {
         if found_room {
             self.flags.waiting_for_room.store(false, Ordering::Relaxed);
         }
-        let busy = found_room || self.peers.iter().any(Peer::has_values);
+        let has_mail = self.inbox.has_letter();
+        let busy = found_room || has_mail || self.peers.iter().any(Peer::has_values);
         if busy {
             self.awake();
         }
@@ -216,8 +235,10 @@ impl<T: Send + Sync> Endpoint<T> {
         self.flags.sleeping.swap(false, Ordering::Relaxed);
     }
 
-    /// Stops reading, so that this endpoint holds no ring back: it only publishes from now on.
+    /// Stops reading, so that this endpoint holds no ring back and gets no letters: it only sends
+    /// from now on.
     pub fn stop_reading(&mut self) {
+        self.inbox.close();
         for peer in &mut self.peers {
             peer.reader = None;
         }
@@ -239,15 +260,16 @@ impl<T: Send + Sync> Endpoint<T> {
     /// What it has published is still delivered; what it has not drained is not. Dropping an
     /// endpoint does the same, but wakes nobody who waits for the room.
     pub fn leave(mut self) -> Vec<usize> {
-        let left = self.peers.drain(..).map(|peer| (peer.number, peer.flags)).collect::<Vec<_>>();
+        let left: Vec<_> =
+            self.peers.drain(..).map(|peer| (peer.number, peer.posted, peer.flags)).collect();
         // Pairs with the fence in `prepare_sleep`: the readers' cursors are gone before.
         fence(Ordering::SeqCst);
-        let woken = left.into_iter().filter(|(_, flags)| {
-            (self.published || flags.waiting_for_room.load(Ordering::Relaxed))
+        let woken = left.into_iter().filter(|(_, posted, flags)| {
+            (self.published || *posted || flags.waiting_for_room.load(Ordering::Relaxed))
                 && flags.sleeping.swap(false, Ordering::Relaxed)
         });
         let mut wakeups = mem::take(&mut self.wakeups);
-        wakeups.extend(woken.map(|(number, _)| number));
+        wakeups.extend(woken.map(|(number, ..)| number));
         wakeups
     }
 }
@@ -299,6 +321,8 @@ struct Peer<T> {
     flags: Arc<CachePadded<Flags>>,
     /// Whether its ring was drained since the last `take_wakeups`.
     drained: bool,
+    /// Whether a letter was sent to it since then.
+    posted: bool,
 }
 
 impl<T: Send + Sync> Peer<T> {
@@ -330,11 +354,11 @@ impl Flags {
 mod tests {
     use super::*;
 
-    fn wakeups(endpoint: &mut Endpoint<u32>) -> Vec<usize> {
+    fn wakeups(endpoint: &mut Endpoint<u32, ()>) -> Vec<usize> {
         endpoint.take_wakeups().collect()
     }
 
-    fn drain(endpoint: &mut Endpoint<u32>) -> Vec<(usize, u32)> {
+    fn drain(endpoint: &mut Endpoint<u32, ()>) -> Vec<(usize, u32)> {
         let mut seen = Vec::new();
         endpoint.drain(9, |from, message| {
             seen.push((from, *message));
@@ -345,7 +369,7 @@ mod tests {
 
     #[test]
     fn everybody_hears_all_others() {
-        let mut endpoints = Mesh::<u32>::new(3, 4);
+        let mut endpoints = Mesh::<u32, ()>::new(3, 4);
         for (number, endpoint) in (10..).zip(&mut endpoints) {
             assert_eq!(endpoint.publish(number, 1), Ok(Published { room: 3 }));
         }
@@ -356,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_lone_endpoint_always_has_room() {
-        let [mut alone] = Mesh::<u32>::new(1, 1).try_into().ok().unwrap();
+        let [mut alone] = Mesh::<u32, ()>::new(1, 1).try_into().ok().unwrap();
         assert_eq!(alone.publish(1, 1), Ok(Published { room: 1 }));
         assert_eq!(alone.publish(2, 1), Ok(Published { room: 1 }));
         assert!(wakeups(&mut alone).is_empty());
@@ -365,7 +389,8 @@ mod tests {
 
     #[test]
     fn a_sleeper_is_woken_once_until_it_sleeps_again() {
-        let [mut left, mut right, mut sleeper] = Mesh::<u32>::new(3, 4).try_into().ok().unwrap();
+        let [mut left, mut right, mut sleeper] =
+            Mesh::<u32, ()>::new(3, 4).try_into().ok().unwrap();
         assert!(sleeper.prepare_sleep());
         left.publish(1, 1).unwrap();
         left.publish(2, 1).unwrap();
@@ -384,7 +409,8 @@ mod tests {
 
     #[test]
     fn the_last_reader_of_a_full_ring_wakes_its_publisher() {
-        let [mut publisher, mut fast, mut slow] = Mesh::<u32>::new(3, 1).try_into().ok().unwrap();
+        let [mut publisher, mut fast, mut slow] =
+            Mesh::<u32, ()>::new(3, 1).try_into().ok().unwrap();
         publisher.publish(1, 1).unwrap();
         assert_eq!(publisher.publish(2, 1), Err(2));
         assert!(wakeups(&mut publisher).is_empty());
@@ -406,93 +432,5 @@ mod tests {
     }
 }
 
-/// Run by `RUSTFLAGS="--cfg ringwire_loom" cargo test --release --lib ring`. A lost wake-up is a
-/// deadlock.
 #[cfg(all(test, ringwire_loom))]
-mod loom_tests {
-    use super::*;
-    use loom::{sync::Notify, thread};
-
-    fn check(scenario: impl Fn() + Send + Sync + 'static) {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(scenario);
-    }
-
-    fn wake(endpoint: &mut Endpoint<u32>, doorbell: &Notify) {
-        endpoint.take_wakeups().for_each(|_| doorbell.notify());
-    }
-
-    fn sleep(endpoint: &mut Endpoint<u32>, doorbell: &Notify) {
-        if endpoint.prepare_sleep() {
-            doorbell.wait();
-            endpoint.awake();
-        }
-    }
-
-    #[test]
-    fn a_message_in_a_ring_wakes_its_reader() {
-        check(|| {
-            let [mut publisher, mut reader] = Mesh::<u32>::new(2, 2).try_into().ok().unwrap();
-            let doorbell = Arc::new(Notify::new());
-            let bell = doorbell.clone();
-            let reading = thread::spawn(move || {
-                let mut count = 0;
-                loop {
-                    count += reader.drain(2, |_, _| true);
-                    wake(&mut reader, &bell);
-                    if count == 2 {
-                        break;
-                    }
-                    sleep(&mut reader, &bell);
-                }
-            });
-            for message in 0..2 {
-                publisher.publish(message, 1).unwrap();
-                wake(&mut publisher, &doorbell);
-            }
-            reading.join().unwrap();
-        });
-    }
-
-    fn full_ring(last_reader_leaves: bool) {
-        check(move || {
-            let [mut publisher, mut first, mut last] =
-                Mesh::<u32>::new(3, 1).try_into().ok().unwrap();
-            let doorbell = Arc::new(Notify::new());
-            let bells = [doorbell.clone(), doorbell.clone()];
-            publisher.publish(0, 1).unwrap();
-            wake(&mut publisher, &doorbell);
-            let [first_bell, last_bell] = bells;
-            let draining = thread::spawn(move || {
-                first.drain(1, |_, _| true);
-                wake(&mut first, &first_bell);
-                first
-            });
-            let leaving = thread::spawn(move || {
-                if last_reader_leaves {
-                    last.leave().into_iter().for_each(|_| last_bell.notify());
-                    return None;
-                }
-                last.drain(1, |_, _| true);
-                wake(&mut last, &last_bell);
-                Some(last)
-            });
-            while publisher.publish(1, 1).is_err() {
-                sleep(&mut publisher, &doorbell);
-            }
-            draining.join().unwrap();
-            leaving.join().unwrap();
-        });
-    }
-
-    #[test]
-    fn room_in_a_full_ring_wakes_its_publisher() {
-        full_ring(false);
-    }
-
-    #[test]
-    fn a_reader_leaving_a_full_ring_wakes_its_publisher() {
-        full_ring(true);
-    }
-}
+mod loom_tests;

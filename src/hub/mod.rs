@@ -1,5 +1,6 @@
 //! Topics and deliveries across shards; sees no socket and no clock, so it can be tested alone.
 
+pub mod inbox;
 pub mod interest;
 pub mod mesh;
 pub mod ring;
@@ -8,7 +9,7 @@ pub mod topics;
 
 use topics::Publication;
 
-/// What the participants of the mesh tell each other.
+/// What the participants of the mesh tell all others.
 #[derive(Clone, Debug)]
 pub enum Message {
     /// A message for the subscribers of a topic.

@@ -20,7 +20,9 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 #[cfg(ringwire_loom)]
-use loom::{cell::UnsafeCell, sync};
+pub(super) use loom::cell::UnsafeCell;
+#[cfg(ringwire_loom)]
+use loom::sync;
 #[cfg(not(ringwire_loom))]
 use std::sync;
 
@@ -241,19 +243,19 @@ impl<T> Shared<T> {
 
 /// The standard cell with the access-by-closure interface of loom's, which checks the accesses.
 #[cfg(not(ringwire_loom))]
-struct UnsafeCell<V>(std::cell::UnsafeCell<V>);
+pub(super) struct UnsafeCell<V>(std::cell::UnsafeCell<V>);
 
 #[cfg(not(ringwire_loom))]
 impl<V> UnsafeCell<V> {
-    fn new(value: V) -> Self {
+    pub(super) fn new(value: V) -> Self {
         Self(std::cell::UnsafeCell::new(value))
     }
 
-    fn with<R>(&self, access: impl FnOnce(*const V) -> R) -> R {
+    pub(super) fn with<R>(&self, access: impl FnOnce(*const V) -> R) -> R {
         access(self.0.get())
     }
 
-    fn with_mut<R>(&self, access: impl FnOnce(*mut V) -> R) -> R {
+    pub(super) fn with_mut<R>(&self, access: impl FnOnce(*mut V) -> R) -> R {
         access(self.0.get())
     }
 }

@@ -10,6 +10,7 @@ mod connect;
 mod enter;
 mod half_close;
 pub mod listener;
+mod message;
 pub mod probe;
 mod queues;
 mod ring;
@@ -25,7 +26,7 @@ pub use buffers::BufferSlice;
 pub use connect::bind_source;
 pub use ring::{Ring, RingOptions};
 pub use send::{Outgoing, SEND_BYTES_MAX, Segment};
-pub use token::Key;
+pub use token::{Key, Ticket};
 
 /// A connection's place in the ring's table of registered files (a direct descriptor): not a file
 /// descriptor of the process, so `RLIMIT_NOFILE` bounds the table of a ring, not their sum.
@@ -98,6 +99,21 @@ pub enum Event {
         /// Bytes; `None` when the kernel does not tell.
         unread_bytes: Option<u32>,
     },
+    /// The socket has been handed over to another ring, or could not be and is where it was.
+    HandedOver {
+        /// Whose.
+        key: Key,
+        /// `ENFILE` when no slot is free there, `EBADFD` when the ring is gone; `EOVERFLOW` when it
+        /// was handed over and the other ring could not be told.
+        result: Result<(), Errno>,
+    },
+    /// Another ring has handed over a socket; it is in a slot of this one.
+    Adopted {
+        /// By which the other ring names it as well.
+        ticket: Ticket,
+        /// Its slot here.
+        slot: Slot,
+    },
     /// The slot is free again.
     Closed {
         /// Whose it was.
@@ -144,7 +160,13 @@ pub trait Io {
     fn shutdown(&mut self, key: Key, slot: Slot);
     /// Makes the coming close reset the peer; false when the kernel cannot.
     fn arm_reset(&mut self, key: Key, slot: Slot) -> bool;
-    /// Closes the socket and frees the slot.
+    /// Hands the socket over to the ring of another participant of the mesh, in whose events it is
+    /// [`Event::Adopted`] with this `ticket` (kernel 6.0). Nothing else may be under way for the
+    /// connection. The slot keeps the socket as well until it is closed.
+    fn hand_over(&mut self, key: Key, slot: Slot, participant: usize, ticket: Ticket);
+    /// Whether the kernel can do that.
+    fn can_hand_over(&self) -> bool;
+    /// Closes the socket, unless another ring has it as well, and frees the slot.
     fn close(&mut self, key: Key, slot: Slot);
     /// Wakes the event loop of another participant of the mesh.
     fn wake(&mut self, participant: usize);

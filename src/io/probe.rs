@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
@@ -9,6 +10,8 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use super::buffers::ReceiveBuffers;
 use super::enter::Entrance;
+use super::message;
+use super::token::Ticket;
 pub use crate::config::Ability;
 
 /// The optional abilities of the running kernel, less those that were disabled.
@@ -67,6 +70,9 @@ impl Abilities {
             found = found.with(Ability::RegisteredRing);
         }
         drop(ring);
+        if can_hand_over(&builder).unwrap_or(false) {
+            found = found.with(Ability::HandOver);
+        }
         if builder.setup_no_sqarray().build(PROBE_ENTRIES).is_ok() {
             found = found.with(Ability::NoSqArray);
         }
@@ -143,6 +149,25 @@ impl Refusal {
             _ => Self::Other(error),
         }
     }
+}
+
+/// Whether a ring made by `builder` can hand over a file to another.
+fn can_hand_over(builder: &io_uring::Builder) -> io::Result<bool> {
+    let mut from: IoUring = builder.build(PROBE_ENTRIES)?;
+    let mut to: IoUring = builder.build(PROBE_ENTRIES)?;
+    let file = File::open("/dev/null")?;
+    from.submitter().register_files(&[file.as_raw_fd()])?;
+    to.submitter().register_files_sparse(1)?;
+    let ticket = Ticket { from: 0, serial: 0 };
+    // SAFETY: the request points to no memory.
+    unsafe { from.submission().push(&message::hand_over(0, to.as_raw_fd(), ticket)) }
+        .map_err(io::Error::other)?;
+    from.submit_and_wait(1)?;
+    let was_sent = from.completion().next().is_some_and(|entry| entry.result() >= 0);
+    if was_sent {
+        to.submit_and_wait(1)?;
+    }
+    Ok(was_sent && to.completion().next().is_some_and(|entry| entry.result() == 0))
 }
 
 /// Whether the running kernel is `major.minor` or newer; for abilities that no probe shows.

@@ -13,14 +13,15 @@ use io_uring::{IoUring, Submitter, cqueue, opcode, squeue};
 
 use super::buffers::{BufferSlice, ReceiveBuffers};
 use super::connect::Connects;
-use super::enter::Wait;
+use super::enter::{Wait, keep_time_exactly};
 use super::half_close::{HalfCloses, Installed};
 use super::listener::ListeningSocket;
+use super::message::{self, MESSAGE};
 use super::probe::{Abilities, Ability, Refusal};
 use super::queues::Queues;
-use super::send::{InFlight, Outgoing, SEND_BYTES_MAX, Segment, Sending, Vectors};
+use super::send::{InFlight, Outgoing, SEND_BYTES_MAX, Segment, Sending, Vectors, address};
 use super::token::{Key, Token, Verb};
-use super::{Errno, Event, Io, Slot, socket_option};
+use super::{Errno, Event, Io, Slot, Ticket, socket_option};
 
 /// What a ring is made with.
 #[derive(Clone, Debug)]
@@ -51,6 +52,7 @@ pub struct Ring {
     /// The rings of the mesh's participants, for wake-ups.
     participants: Vec<RawFd>,
     socket_options: bool,
+    can_hand_over: bool,
     batch_wait_us: Option<u32>,
     receive_buffer_bytes: u32,
     /// Where looking for input puts the byte that it finds and leaves.
@@ -95,6 +97,7 @@ impl Ring {
             listeners: Vec::new(),
             participants: Vec::new(),
             socket_options: options.abilities.has(Ability::SocketOptions),
+            can_hand_over: options.abilities.has(Ability::HandOver),
             batch_wait_us: options.batch_wait_us,
             receive_buffer_bytes: options.receive_buffer_bytes,
             peeked: Box::new([0]),
@@ -237,6 +240,11 @@ impl Ring {
                 let unread_bytes = check(result).ok().and_then(|bytes| u32::try_from(bytes).ok());
                 Event::Measured { key, unread_bytes }
             }
+            Verb::HandOver => Event::HandedOver { key, result: check(result).map(drop) },
+            Verb::Adopt => {
+                let slot = check(result).ok()? as Slot;
+                Event::Adopted { ticket: message::ticket(key), slot }
+            }
             Verb::Look => Event::Looked { key, has_input: check(result) != Err(libc::EAGAIN) },
         })
     }
@@ -301,14 +309,6 @@ impl Drop for Ring {
             }
         }
     }
-}
-
-/// Lets the waits of the calling thread end when they are due: the kernel may end them 50 us later
-/// to join them with others (`PR_SET_TIMERSLACK`), which is much for a wait of 200 us.
-fn keep_time_exactly() {
-    const SLACK_NS: libc::c_ulong = 1;
-    // SAFETY: this operation of prctl takes a number and touches no memory.
-    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, SLACK_NS) };
 }
 
 /// The vectors of a send and the request that points to them.
@@ -426,15 +426,23 @@ impl Io for Ring {
         true
     }
 
+    fn hand_over(&mut self, key: Key, slot: Slot, participant: usize, ticket: Ticket) {
+        debug_assert!(self.can_hand_over);
+        let entry = message::hand_over(slot, self.participants[participant], ticket);
+        self.push(entry.user_data(Token::new(Verb::HandOver, key).to_bits()));
+    }
+
+    fn can_hand_over(&self) -> bool {
+        self.can_hand_over
+    }
+
     fn close(&mut self, key: Key, slot: Slot) {
         let entry = opcode::Close::new(Fixed(slot)).build();
         self.push(entry.user_data(Token::new(Verb::Close, key).to_bits()));
     }
 
     fn wake(&mut self, participant: usize) {
-        let descriptor = Fd(self.participants[participant]);
-        let message = Token::new(Verb::Wake, Key { index: 0, generation: MESSAGE }).to_bits();
-        let entry = opcode::MsgRingData::new(descriptor, 0, message, None).build();
+        let entry = message::wake(self.participants[participant]);
         let own = Token::indexed(Verb::Wake, participant as u32).to_bits();
         self.push(entry.user_data(own).flags(squeue::Flags::SKIP_SUCCESS));
     }
@@ -467,18 +475,6 @@ impl Io for Ring {
     }
 }
 
-/// Where the unsent bytes of `segment` are.
-fn address(buffers: &ReceiveBuffers, segment: &Segment) -> (*const u8, usize) {
-    match segment {
-        Segment::Buffer { slice, .. } => (buffers.pointer(slice).cast_const(), segment.len()),
-        Segment::Shared { frames, offset } => {
-            (frames.bytes()[*offset as usize..].as_ptr(), segment.len())
-        }
-        Segment::Excerpt(excerpt) => (excerpt.bytes().as_ptr(), segment.len()),
-        Segment::Owned { bytes, offset, .. } => (bytes[*offset as usize..].as_ptr(), segment.len()),
-    }
-}
-
 /// The result of a completion.
 pub(super) fn check(result: i32) -> Result<usize, Errno> {
     usize::try_from(result).map_err(|_| -result)
@@ -490,8 +486,6 @@ const SUBMISSION_ENTRIES: u32 = 2048;
 const COMPLETION_ENTRIES: u32 = 8192;
 /// Completions that end a wait however short it was: as many as make a crossing cheap.
 const BATCH_COMPLETIONS: u32 = 64;
-/// Tells a wake-up that arrives from the completion of one that was sent.
-pub(super) const MESSAGE: u32 = 1;
 /// How long the end of a ring waits for its requests, and how long it waits each time it looks.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 const END_PAUSE: Duration = Duration::from_millis(10);

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use super::buffers::BufferSlice;
+use super::buffers::{BufferSlice, ReceiveBuffers};
 use super::token::Key;
 use crate::wire::frames::{Excerpt, Frames};
 
@@ -174,6 +174,18 @@ pub const SEND_BYTES_MAX: usize = 512 << 10;
 const SEGMENT_BYTES: usize = 2 * size_of::<Segment>();
 /// What a vector takes beside its content: itself, and what the allocator rounds up.
 const OWNED_BYTES: usize = 48;
+
+/// Where the unsent bytes of `segment` are.
+pub(super) fn address(buffers: &ReceiveBuffers, segment: &Segment) -> (*const u8, usize) {
+    match segment {
+        Segment::Buffer { slice, .. } => (buffers.pointer(slice).cast_const(), segment.len()),
+        Segment::Shared { frames, offset } => {
+            (frames.bytes()[*offset as usize..].as_ptr(), segment.len())
+        }
+        Segment::Excerpt(excerpt) => (excerpt.bytes().as_ptr(), segment.len()),
+        Segment::Owned { bytes, offset, .. } => (bytes[*offset as usize..].as_ptr(), segment.len()),
+    }
+}
 
 /// One send that the kernel has not completed.
 pub(super) struct Sending {

@@ -24,6 +24,15 @@ impl Key {
     pub const GENERATIONS: u32 = 1 << 24;
 }
 
+/// A socket on its way from one ring to another: both know it by this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    /// The participant of the mesh that hands it over, below [`Key::GENERATIONS`].
+    pub from: u32,
+    /// Tells it from the others of that participant.
+    pub serial: u32,
+}
+
 /// What a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -42,11 +51,13 @@ pub(super) enum Verb {
     Connect,
     Look,
     Measure,
+    HandOver,
+    Adopt,
 }
 
 impl Verb {
     fn from_bits(bits: u8) -> Option<Self> {
-        const ALL: [Verb; 14] = [
+        const ALL: [Verb; 16] = [
             Verb::Accept,
             Verb::Receive,
             Verb::Poll,
@@ -61,6 +72,8 @@ impl Verb {
             Verb::Connect,
             Verb::Look,
             Verb::Measure,
+            Verb::HandOver,
+            Verb::Adopt,
         ];
         ALL.get(usize::from(bits.wrapping_sub(1))).copied()
     }

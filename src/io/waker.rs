@@ -6,11 +6,10 @@ use std::os::fd::RawFd;
 use std::thread;
 use std::time::Duration;
 
-use io_uring::types::Fd;
-use io_uring::{IoUring, opcode};
+use io_uring::IoUring;
 
-use super::ring::{MESSAGE, check};
-use super::token::{Key, Token, Verb};
+use super::message;
+use super::ring::check;
 
 /// A small ring for `MSG_RING` (kernel 5.18).
 pub struct Waker {
@@ -55,8 +54,7 @@ impl Waker {
     }
 
     fn send(&mut self, descriptor: RawFd) -> io::Result<()> {
-        let message = Token::new(Verb::Wake, Key { index: 0, generation: MESSAGE }).to_bits();
-        let entry = opcode::MsgRingData::new(Fd(descriptor), 0, message, None).build();
+        let entry = message::wake(descriptor);
         if self.ring.submission().is_empty() {
             // SAFETY: the request points to no memory.
             unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;

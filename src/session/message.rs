@@ -62,6 +62,11 @@ impl Assembly {
         self.began_s
     }
 
+    /// Sets the time at which the message began forward by so many seconds, which may wrap.
+    pub(super) fn set_clock_forward(&mut self, seconds: u16) {
+        self.began_s = self.began_s.wrapping_add(seconds);
+    }
+
     /// Bytes that the message takes; room that was only reserved costs nothing.
     pub(super) fn held_bytes(&self) -> usize {
         if self.bytes.len() > GROWING_BYTES_MAX { self.bytes.len() } else { self.bytes.capacity() }

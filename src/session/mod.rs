@@ -301,6 +301,20 @@ impl Session {
         Some(now_s.wrapping_sub(since_s))
     }
 
+    /// Sets what was counted by the clock of [`Rules::now_s`] forward by so many seconds, which may
+    /// wrap: the clock of the shard that this connection has moved to is ahead by that.
+    pub fn set_clock_forward(&mut self, seconds: u16) {
+        self.control_window_s = self.control_window_s.wrapping_add(seconds);
+        if let Some(cold) = &mut self.cold {
+            if let Some(assembly) = &mut cold.assembly {
+                assembly.set_clock_forward(seconds);
+            }
+            if let Some(since_s) = &mut cold.reflecting_since_s {
+                *since_s = since_s.wrapping_add(seconds);
+            }
+        }
+    }
+
     fn cold(&mut self) -> &mut Cold {
         self.cold.get_or_insert_default()
     }

@@ -35,7 +35,7 @@ bitflags! {
         /// What the peer has not taken yet is being asked for.
         const MEASURING = 1 << 31;
         /// Any request that must end before the slot may be closed.
-        const UNDER_WAY = 0b1111_1101 | 1 << 30 | 1 << 31;
+        const UNDER_WAY = 0b1111_1101 | 1 << 14 | 1 << 30 | 1 << 31;
 
         /// Waits for its turn to send at the end of the tick.
         const DIRTY = 1 << 8;
@@ -47,10 +47,11 @@ bitflags! {
         const FINISHED = 1 << 11;
         /// The peer's FIN is in.
         const PEER_FINISHED = 1 << 12;
-        /// To be closed as soon as nothing is under way.
+        /// To be closed here as soon as nothing is under way: given up, or on its way to another
+        /// shard (`shard/moves.rs`).
         const DOOMED = 1 << 13;
-        /// No input is taken: it waits for exactly one of [`Flags::AWAITS`].
-        const PAUSED = 1 << 14;
+        /// The socket is on its way to another shard.
+        const HANDING_OVER = 1 << 14;
         /// Waits for room in the broadcast ring.
         const AWAITS_RING = 1 << 15;
         /// Waits, or is about to wait, on a poll instead of a receive.
@@ -75,8 +76,10 @@ bitflags! {
         const AWAITS_TURN = 1 << 25;
         /// Waits for its peer to read.
         const AWAITS_PEER = 1 << 26;
-        /// What a paused connection waits for.
+        /// No input is taken of a connection that waits for one of these, and never for two.
         const AWAITS = 1 << 15 | 1 << 17 | 1 << 25 | 1 << 26;
+        /// What goes along when it moves to another shard.
+        const TRAVEL = 1 << 9 | 1 << 12 | 1 << 16 | 1 << 18 | 1 << 20 | 1 << 27;
         /// The last receive brought much: it waits in the lines of those who send much.
         const HEAVY = 1 << 27;
         /// Listed among plain HTTP connections that were kept for further requests.
@@ -110,7 +113,7 @@ impl Connection {
     pub fn may_receive(&self) -> bool {
         let obstacles = Flags::RECEIVING
             | Flags::POLLING
-            | Flags::PAUSED
+            | Flags::AWAITS
             | Flags::PEER_FINISHED
             | Flags::STARVED
             | Flags::DOOMED;

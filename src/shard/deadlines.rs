@@ -90,6 +90,12 @@ impl Wanted {
         }
     }
 
+    /// For how long no message has gone from or to the WebSocket at `index`; nothing where that is
+    /// not limited.
+    pub(super) fn silence(&self, index: u32, served: Tick) -> Tick {
+        self.since.get(index as usize).map_or(0, |since| served.saturating_sub(*since))
+    }
+
     /// Ticks until the WebSocket at `index` is wanted no more.
     pub(super) fn left(&self, index: u32, served: Tick) -> Option<Tick> {
         let since = self.since.get(index as usize)?;

@@ -11,6 +11,8 @@ impl<I: Io> Shard<I> {
         if self.stage != Stage::Serving {
             return;
         }
+        // Those that are on their way here still come.
+        self.endpoint.close_inbox();
         let window = ticks_in(self.shared.config.drain).max(WINDOW_LEAST);
         self.stage = Stage::Draining { deadline: self.now + window };
         let keys = self.connections.keys();
@@ -41,11 +43,13 @@ impl<I: Io> Shard<I> {
                 is_owed && !is_doomed
             })
         };
-        let must_wait = self.stats().websockets_open.value() > 0 || owes_answers();
+        let has_web_sockets = self.stats().websockets_open.value() > 0 || self.is_moving();
+        let must_wait = has_web_sockets || owes_answers();
         if must_wait && self.now < deadline {
             return;
         }
         self.stage = Stage::Ending;
+        self.moves.end_by(self.now);
         self.listeners_waiting.clear();
         for listener in 0..self.listeners {
             self.io.cancel_accept(listener);
@@ -61,7 +65,7 @@ impl<I: Io> Shard<I> {
             let reset = connection.flags.contains(Flags::WEBSOCKET);
             self.doom(key, reset);
         }
-        if self.connections.is_empty() && self.overflow.is_empty() {
+        if self.connections.is_empty() && self.overflow.is_empty() && !self.is_moving() {
             self.stage = Stage::Stopped;
         }
     }

@@ -69,6 +69,9 @@ impl<I: Io> Shard<I> {
 
     /// Ends the requests that wait for the peer, then closes the slot.
     fn settle_doomed(&mut self, key: Key) {
+        if self.settle_leaving(key) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (slot, flags) = (connection.slot, connection.flags);
         let waits_for_peer = flags.intersects(Flags::RECEIVING | Flags::POLLING | Flags::SENDING);
@@ -85,7 +88,7 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (slot, flags) = (connection.slot, connection.flags);
         if flags.contains(Flags::RECEIVING) {
-            let is_unwanted = flags.intersects(Flags::PAUSED | Flags::PARKED);
+            let is_unwanted = flags.intersects(Flags::AWAITS | Flags::PARKED);
             if is_unwanted && !flags.contains(Flags::RECEIVE_CANCELLED) {
                 connection.flags.insert(Flags::RECEIVE_CANCELLED);
                 self.io.cancel_receive(key);
@@ -119,7 +122,7 @@ impl<I: Io> Shard<I> {
         self.keep_no_longer(key);
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.flags.contains(Flags::DOOMED) {
-            return;
+            return self.give_up_leaving(key, reset);
         }
         // Nothing more is compressed for it; what else it holds goes with its slot.
         let freed_bytes = held_bytes(connection) + connection.release_deflater();
@@ -252,7 +255,7 @@ impl<I: Io> Shard<I> {
         let flags = connection.flags;
         let silence = served.saturating_sub(connection.last_active);
         // Whoever waits is not parked; whether it still does is seen later.
-        let idle = if flags.intersects(Flags::PAUSED | Flags::STARVED) { 0 } else { silence };
+        let idle = if flags.intersects(Flags::AWAITS | Flags::STARVED) { 0 } else { silence };
         let park_after = self.times.park_after.filter(|_| !flags.contains(Flags::PARKED));
         let message_age = connection.message_age(now);
         let left = [
@@ -289,6 +292,7 @@ impl<I: Io> Shard<I> {
             Stage::Ending => self.end_connections(),
             Stage::Serving | Stage::Stopped => {}
         }
+        self.expire_moves();
         self.wheel.advance(self.now, |index| self.expired.push_back(index));
         for _ in 0..EXPIRED_PER_TICK {
             let Some(index) = self.expired.pop_front() else {
@@ -351,7 +355,7 @@ impl<I: Io> Shard<I> {
             return self.look_before_idle_close(key);
         }
         if has_passed(times.park_after)
-            && !connection.flags.intersects(Flags::PARKED | Flags::PAUSED | Flags::STARVED)
+            && !connection.flags.intersects(Flags::PARKED | Flags::AWAITS | Flags::STARVED)
         {
             connection.flags.insert(Flags::PARKED);
             connection.release_deflater();

@@ -12,8 +12,10 @@ mod drain;
 mod ledger;
 mod lifecycle;
 mod line;
+pub mod moves;
 pub mod outbox;
 mod pause;
+pub mod pending;
 mod pending_input;
 mod plain;
 mod receive;
@@ -32,6 +34,7 @@ use deadlines::{Lifetimes, Times, Wanted};
 use deliver::Generation;
 use ledger::Ledger;
 use line::Line;
+use moves::{Letter, Moves};
 use pending_input::PendingInput;
 use timers::{TICK_MS, Tick, Wheel};
 use trim::Trim;
@@ -114,7 +117,7 @@ pub struct Shard<I: Io> {
     number: usize,
     listeners: u32,
     shared: Arc<Shared>,
-    endpoint: Endpoint<Message>,
+    endpoint: Endpoint<Message, Letter>,
     connections: Connections,
     wheel: Wheel,
     /// Connections whose deadlines have passed and that have not been looked at yet.
@@ -164,6 +167,7 @@ pub struct Shard<I: Io> {
     memory_signal: Signal,
     /// Whether nothing is taken from WebSockets: memory is short, and some hold much of it.
     is_short_of_memory: bool,
+    moves: Moves,
     trim: Trim,
     ledger: Ledger,
     /// Scratch, kept for its capacity.
@@ -176,7 +180,7 @@ impl<I: Io> Shard<I> {
         mut io: I,
         number: usize,
         listeners: u32,
-        endpoint: Endpoint<Message>,
+        endpoint: Endpoint<Message, Letter>,
         shared: Arc<Shared>,
     ) -> Self {
         for listener in 0..listeners {
@@ -216,6 +220,7 @@ impl<I: Io> Shard<I> {
             accept_again_at: 0,
             memory_signal: Signal::default(),
             is_short_of_memory: false,
+            moves: Moves::new(),
             trim: Trim::new(number),
             ledger: Ledger::default(),
             output: Output::default(),
@@ -268,6 +273,7 @@ impl<I: Io> Shard<I> {
         self.resume_whose_turn_it_is();
         self.resume_for_ring();
         self.handle_messages();
+        self.handle_mail();
         self.keep_within_limit();
         self.advance_timers();
         self.deliver();
@@ -349,7 +355,10 @@ impl<I: Io> Shard<I> {
             || self.limit_to_keep().is_some();
         let next = match looks_each_tick {
             true => Some(self.now + 1),
-            false => [self.wheel.next_tick(), self.trim.due()].into_iter().flatten().min(),
+            false => {
+                let nexts = [self.wheel.next_tick(), self.trim.due(), self.moves.next_tick()];
+                nexts.into_iter().flatten().min()
+            }
         };
         let until = Duration::from_millis(u64::from(next?) * TICK_MS);
         // Never zero: the deadline is a tick ahead, and a wait of nothing would spin until then.
@@ -367,6 +376,8 @@ impl<I: Io> Shard<I> {
             Event::ResetArmed { key } => self.request_ended(key, Flags::ARMING_RESET),
             Event::Looked { key, has_input } => self.looked(key, has_input),
             Event::Measured { key, unread_bytes } => self.measured(key, unread_bytes),
+            Event::HandedOver { key, result } => self.handed_over(key, result),
+            Event::Adopted { ticket, slot } => self.adopted(ticket, slot),
             Event::Closed { key } => self.slot_closed(key),
             Event::Woken => {}
         }

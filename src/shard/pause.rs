@@ -63,8 +63,8 @@ impl<I: Io> Shard<I> {
     /// Stops taking input of a connection, for one `reason`.
     pub(super) fn pause(&mut self, key: Key, reason: Flags) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        debug_assert!(!connection.flags.intersects(Flags::PAUSED | Flags::AWAITS), "waits once");
-        connection.flags.insert(Flags::PAUSED | reason);
+        debug_assert!(!connection.flags.intersects(Flags::AWAITS), "waits once");
+        connection.flags.insert(reason);
         let is_heavy = connection.flags.contains(Flags::HEAVY);
         let stats = self.shared.stats.shard(self.number);
         match reason {
@@ -140,7 +140,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn resume_what_is_closing(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.flags.contains(Flags::AWAITS_MEMORY) && !connection.stage.is_open() {
-            connection.flags.remove(Flags::PAUSED | Flags::AWAITS);
+            connection.flags.remove(Flags::AWAITS);
             self.pause(key, Flags::AWAITS_TURN);
         }
     }

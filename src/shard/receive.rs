@@ -47,7 +47,7 @@ impl<I: Io> Shard<I> {
                 let doomed = connection.flags.contains(Flags::DOOMED);
                 self.stats().bytes_in.add(u64::from(slice.len()));
                 match doomed {
-                    true => self.io.release(slice),
+                    true => self.keep_for_move(key, slice),
                     false => self.feed(key, Input::Buffer(slice), SHARE_MOST),
                 }
             }
@@ -73,7 +73,7 @@ impl<I: Io> Shard<I> {
     /// Lets a session that paused go on, for no more than a `share` of the tick.
     pub(super) fn resume(&mut self, key: Key, share: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.flags.remove(Flags::PAUSED | Flags::AWAITS);
+        connection.flags.remove(Flags::AWAITS);
         if connection.flags.contains(Flags::DOOMED) {
             return self.settle(key);
         }
@@ -96,7 +96,7 @@ impl<I: Io> Shard<I> {
     fn take_in(&mut self, key: Key, input: &mut Input, share: usize) {
         let serving = self.serving_if_asked(key);
         let Some(connection) = self.connections.get(key) else { return };
-        if connection.flags.contains(Flags::PAUSED) {
+        if connection.flags.intersects(Flags::AWAITS) {
             // What arrives meanwhile goes behind what has not been used.
             return self.keep_input(key, input, 0);
         }
@@ -277,7 +277,8 @@ impl<I: Io> Shard<I> {
     fn end_of_input(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
             && connection.flags.contains(Flags::PEER_FINISHED)
-            && !connection.flags.contains(Flags::PAUSED)
+            && !connection.flags.contains(Flags::DOOMED)
+            && !connection.flags.intersects(Flags::AWAITS)
         {
             self.count_close(key, Initiator::Remote, CloseCode::ABNORMAL);
             self.finish(key);

@@ -45,7 +45,7 @@ impl<I: Io> Shard<I> {
                         connection.outbox.detach(|segment| detached(&mut self.io, segment));
                     }
                     connection.send(&mut self.io, key, outgoing);
-                    if connection.flags.contains(Flags::PAUSED) {
+                    if connection.flags.intersects(Flags::AWAITS) {
                         self.settle(key);
                     }
                 }

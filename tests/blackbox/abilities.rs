@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use crate::peer::{BINARY, Peer, TEXT};
 use crate::server::{Server, wait_until};
 
-const ABILITIES: [&str; 6] = [
+const ABILITIES: [&str; 7] = [
     "registered-ring",
+    "hand-over",
     "no-sqarray",
     "socket-options",
     "descriptor-install",

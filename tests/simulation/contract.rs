@@ -16,11 +16,12 @@ pub enum Kind {
     Reset,
     Look,
     Measure,
+    HandOver,
     Close,
 }
 
 impl Kind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Receive,
         Self::Poll,
         Self::Send,
@@ -29,6 +30,7 @@ impl Kind {
         Self::Reset,
         Self::Look,
         Self::Measure,
+        Self::HandOver,
         Self::Close,
     ];
 
@@ -43,6 +45,7 @@ impl Kind {
             Self::Reset => Flags::ARMING_RESET,
             Self::Look => Flags::LOOKING,
             Self::Measure => Flags::MEASURING,
+            Self::HandOver => Flags::HANDING_OVER,
             Self::Close => Flags::CLOSING_SLOT,
         }
     }

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use ringwire::io::{BufferSlice, Event, Io, Key, Outgoing, Segment, Slot};
+use ringwire::io::{BufferSlice, Event, Io, Key, Outgoing, Segment, Slot, Ticket};
+use ringwire::shard::connections::Flags;
 
 use crate::buffers::Buffers;
 use crate::contract::{Contract, Kind};
-use crate::network::{Network, SocketId};
+use crate::network::{HandOver, Network, SocketId};
 use crate::trace::trace;
 
 /// How badly a kernel behaves; all likelihoods in percent.
@@ -107,6 +108,25 @@ pub struct Tenant {
     pub close: bool,
 }
 
+impl Tenant {
+    /// A socket for which nothing has been asked yet.
+    pub fn new(socket: SocketId) -> Self {
+        Self {
+            socket,
+            key: None,
+            receive: None,
+            poll: None,
+            send: None,
+            finish: None,
+            shutdown: false,
+            reset: false,
+            look: false,
+            measure: false,
+            close: false,
+        }
+    }
+}
+
 enum Request {
     Accept,
     CancelAccept,
@@ -116,6 +136,7 @@ enum Request {
     SendLast(Key, Slot, Outgoing),
     Other(Kind, Key, Slot),
     ReceiveOnce(Key, Slot),
+    HandOver(Key, Slot, usize, Ticket),
     Wake(usize),
 }
 
@@ -203,6 +224,11 @@ impl Kernel {
                     self.tenant(key, slot).receive = Some(receive);
                     self.fresh.push(slot as usize);
                 }
+                Request::HandOver(key, slot, participant, ticket) => {
+                    let (from, socket) = (self.number, self.tenant(key, slot).socket);
+                    let handed_over = HandOver { from, key, ticket, socket };
+                    self.network.borrow_mut().handed_over[participant].push_back(handed_over);
+                }
                 Request::Wake(participant) => self.network.borrow_mut().wakes[participant] += 1,
             }
         }
@@ -265,7 +291,7 @@ impl Tenant {
             Kind::Look => self.look = true,
             Kind::Measure => self.measure = true,
             Kind::Close => self.close = true,
-            Kind::Send => unreachable!("a request of its own"),
+            Kind::Send | Kind::HandOver => unreachable!("a request of its own"),
         }
     }
 }
@@ -350,6 +376,17 @@ impl Io for Kernel {
         self.chaos.socket_options
     }
 
+    fn hand_over(&mut self, key: Key, slot: Slot, participant: usize, ticket: Ticket) {
+        self.contract.begin(key, Kind::HandOver);
+        let kinds = self.contract.flags(key);
+        assert_eq!(kinds, Flags::HANDING_OVER, "nothing else is under way");
+        self.queue(Request::HandOver(key, slot, participant, ticket));
+    }
+
+    fn can_hand_over(&self) -> bool {
+        true
+    }
+
     fn close(&mut self, key: Key, slot: Slot) {
         self.contract.begin(key, Kind::Close);
         self.queue(Request::Other(Kind::Close, key, slot));
@@ -391,8 +428,12 @@ impl Io for Kernel {
             Event::ResetArmed { key } => self.contract.end(*key, Kind::Reset),
             Event::Looked { key, .. } => self.contract.end(*key, Kind::Look),
             Event::Measured { key, .. } => self.contract.end(*key, Kind::Measure),
+            Event::HandedOver { key, .. } => self.contract.end(*key, Kind::HandOver),
             Event::Closed { key } => self.contract.end(*key, Kind::Close),
-            Event::Received { .. } | Event::Accepted { .. } | Event::Woken => {}
+            Event::Received { .. }
+            | Event::Accepted { .. }
+            | Event::Adopted { .. }
+            | Event::Woken => {}
         }
         Some(event)
     }

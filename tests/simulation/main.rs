@@ -14,6 +14,7 @@ mod frames;
 mod invariants;
 mod kernel;
 mod memory;
+mod moves;
 mod network;
 mod plan;
 mod progress;

@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use ringwire::io::{Key, Ticket};
+
 /// A connection, by its place in the network.
 pub type SocketId = usize;
 
@@ -14,8 +16,20 @@ pub struct Network {
     pub backlogs: Vec<VecDeque<SocketId>>,
     /// Wake-ups on their way to each shard.
     pub wakes: Vec<u32>,
+    /// Sockets on their way to each shard.
+    pub handed_over: Vec<VecDeque<HandOver>>,
+    /// What became of those that each shard has handed over.
+    pub handed_over_results: Vec<Vec<(Key, Result<(), i32>)>>,
     /// Milliseconds since the start.
     pub now_ms: u64,
+}
+
+/// A socket on its way from one shard to another.
+pub struct HandOver {
+    pub from: usize,
+    pub key: Key,
+    pub ticket: Ticket,
+    pub socket: SocketId,
 }
 
 /// How one end of a connection ends its sending.
@@ -47,7 +61,9 @@ pub struct Socket {
     server_end: Option<End>,
     /// Whether the server asked not to receive any more.
     server_reads_no_more: bool,
-    /// Whether the server's descriptor is closed.
+    /// Slots of the server that hold it.
+    holders: u32,
+    /// Whether the last of them is closed.
     server_closed: bool,
     /// Whether the reset was reported: errors of a socket are told once.
     reset_reported: bool,
@@ -62,7 +78,13 @@ pub struct Socket {
 impl Network {
     /// A network of `shards` servers that listen at one address.
     pub fn new(shards: usize) -> Self {
-        Self { backlogs: vec![VecDeque::new(); shards], wakes: vec![0; shards], ..Self::default() }
+        Self {
+            backlogs: vec![VecDeque::new(); shards],
+            wakes: vec![0; shards],
+            handed_over: (0..shards).map(|_| VecDeque::new()).collect(),
+            handed_over_results: vec![Vec::new(); shards],
+            ..Self::default()
+        }
     }
 
     /// Connects a client to a shard.
@@ -75,6 +97,7 @@ impl Network {
             client_end: None,
             server_end: None,
             server_reads_no_more: false,
+            holders: 1,
             server_closed: false,
             reset_reported: false,
             lingers_not: false,
@@ -211,8 +234,18 @@ impl Socket {
         self.server_reads_no_more = true;
     }
 
-    /// Closes the descriptor; with `overtakes`, an RST loses what is on its way to the client.
+    /// Another slot holds it as well.
+    pub fn share(&mut self) {
+        self.holders += 1;
+    }
+
+    /// Closes a slot. With the last one the connection ends; with `overtakes`, an RST loses what is
+    /// on its way to the client.
     pub fn server_close(&mut self, overtakes: bool) {
+        self.holders -= 1;
+        if self.holders > 0 {
+            return;
+        }
         self.server_closed = true;
         if !self.lingers_not && self.to_server.is_empty() {
             self.server_end.get_or_insert(End::Finished);

@@ -6,7 +6,7 @@ use ringwire::io::{Event, Key, Outgoing, Segment};
 use crate::buffers::Buffers;
 use crate::contract::Kind;
 use crate::kernel::{Accept, Armed, Finish, Kernel, Tenant};
-use crate::network::End;
+use crate::network::{End, HandOver};
 
 impl Kernel {
     /// Completes some of the requests that can complete.
@@ -36,6 +36,9 @@ impl Kernel {
         if self.can_accept() && self.likely(self.chaos.ready) {
             self.complete_accept();
         }
+        if self.is_given_socket() && self.likely(self.chaos.ready) {
+            self.adopt();
+        }
         if self.is_woken() && self.likely(self.chaos.ready) {
             self.network.borrow_mut().wakes[self.number] -= 1;
             self.completions.push_back(Event::Woken);
@@ -53,6 +56,7 @@ impl Kernel {
         !self.has_event()
             && self.late.is_empty()
             && !self.is_woken()
+            && !self.is_given_socket()
             && !self.can_accept()
             && !(0..self.slots.len()).any(can_complete)
     }
@@ -70,6 +74,41 @@ impl Kernel {
 
     fn is_woken(&self) -> bool {
         self.network.borrow().wakes[self.number] > 0
+    }
+
+    fn is_given_socket(&self) -> bool {
+        !self.network.borrow().handed_over[self.number].is_empty()
+    }
+
+    /// Puts a socket that another shard hands over into a slot, if there is one.
+    fn adopt(&mut self) {
+        let network = self.network.clone();
+        let mut network = network.borrow_mut();
+        let Some(handed_over) = network.handed_over[self.number].pop_front() else { return };
+        let HandOver { from, key, ticket, socket } = handed_over;
+        let free = self.slots.iter().position(Option::is_none);
+        let result = match free {
+            None => Err(libc::ENFILE),
+            Some(_) if self.likely(self.chaos.no_memory) => Err(libc::ENOMEM),
+            Some(slot) => {
+                network.sockets[socket].share();
+                self.slots[slot] = Some(Tenant::new(socket));
+                let event = Event::Adopted { ticket, slot: slot as u32 };
+                // The letter may be there before it.
+                match self.likely(self.chaos.late) {
+                    true => self.late.push(event),
+                    false => self.completions.push_back(event),
+                }
+                Ok(())
+            }
+        };
+        network.handed_over_results[from].push((key, result));
+    }
+
+    /// What became of a socket that was handed over, as soon as it is known.
+    fn handed_over_result(&self, key: Key) -> Option<usize> {
+        let results = &self.network.borrow().handed_over_results[self.number];
+        results.iter().position(|(handed_over, _)| *handed_over == key)
     }
 
     fn can_accept(&self) -> bool {
@@ -98,6 +137,7 @@ impl Kernel {
             Kind::Reset => tenant.reset,
             Kind::Look => tenant.look,
             Kind::Measure => tenant.measure,
+            Kind::HandOver => tenant.key.is_some_and(|key| self.handed_over_result(key).is_some()),
             Kind::Close => tenant.close,
         }
     }
@@ -150,6 +190,12 @@ impl Kernel {
                 let knows = self.chaos.socket_options;
                 let unread = self.network.borrow().sockets[tenant.socket].unread();
                 Event::Measured { key, unread_bytes: knows.then_some(unread as u32) }
+            }
+            Kind::HandOver => {
+                let Some(place) = self.handed_over_result(key) else { unreachable!("it is known") };
+                let results = &mut self.network.borrow_mut().handed_over_results[self.number];
+                let (_, result) = results.swap_remove(place);
+                Event::HandedOver { key, result }
             }
             Kind::Close => {
                 let overtakes = self.rng.bool();
@@ -244,19 +290,7 @@ impl Kernel {
         let Some(socket) = self.network.borrow_mut().backlogs[self.number].pop_front() else {
             return;
         };
-        self.slots[slot] = Some(Tenant {
-            socket,
-            key: None,
-            receive: None,
-            poll: None,
-            send: None,
-            finish: None,
-            shutdown: false,
-            reset: false,
-            look: false,
-            measure: false,
-            close: false,
-        });
+        self.slots[slot] = Some(Tenant::new(socket));
         self.accepted += 1;
         let more = !self.likely(self.chaos.end);
         if !more {

@@ -27,6 +27,8 @@ pub struct Settings {
     pub jump_ms: u64,
     /// Likelihood that memory is measured in a round, in percent.
     pub measurements: u8,
+    /// Likelihood that a connection is to move to another shard after a turn, in percent.
+    pub moves: u8,
     /// Deadlines that pass in silence before the next bursts.
     pub rests: u8,
 }
@@ -45,6 +47,7 @@ impl Settings {
             jump_in_round: if rng.u8(..8) == 0 { rng.u32(1..300) } else { 0 },
             jump_ms: rng.u64(..300_000),
             measurements: 0,
+            moves: 0,
             rests: rng.u8(..6),
         }
     }

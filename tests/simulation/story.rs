@@ -12,6 +12,7 @@ use ringwire::hub::Message;
 use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::{Endpoint, Mesh};
 use ringwire::memory::Memory;
+use ringwire::shard::moves::Letter;
 use ringwire::shard::{Shard, Shared};
 use ringwire::stats::Stats;
 
@@ -26,7 +27,7 @@ pub struct Story {
     pub network: Rc<RefCell<Network>>,
     pub shared: Arc<Shared>,
     pub shards: Vec<Shard<Kernel>>,
-    control: Endpoint<Message>,
+    control: Endpoint<Message, Letter>,
     pub rng: Rng,
 }
 

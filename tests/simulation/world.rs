@@ -13,6 +13,7 @@ use ringwire::hub::Message;
 use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::{Endpoint, Mesh};
 use ringwire::memory::{Memory, Pressure, Usage};
+use ringwire::shard::moves::Letter;
 use ringwire::shard::{Shard, Shared};
 use ringwire::stats::Stats;
 
@@ -29,9 +30,11 @@ pub struct World {
     rng: Rng,
     /// What decides about memory.
     memory_rng: Rng,
+    /// What decides about moves to other shards.
+    moves_rng: Rng,
     network: Rc<RefCell<Network>>,
     nodes: Vec<Node>,
-    control: Endpoint<Message>,
+    control: Endpoint<Message, Letter>,
     clients: Vec<Client>,
     context: Context,
     settings: Settings,
@@ -65,6 +68,10 @@ impl World {
         let mut memory_rng = Rng::with_seed(!seed);
         if memory_rng.u8(..6) == 0 {
             settings.measurements = memory_rng.u8(1..40);
+        }
+        let mut moves_rng = Rng::with_seed(seed.rotate_left(32));
+        if moves_rng.bool() {
+            settings.moves = moves_rng.u8(1..100);
         }
         let shards = settings.config.engine.shards;
         let network = Rc::new(RefCell::new(Network::new(shards)));
@@ -111,6 +118,7 @@ impl World {
         Self {
             rng,
             memory_rng,
+            moves_rng,
             network,
             nodes,
             control,
@@ -205,11 +213,13 @@ impl World {
             node.state = State::Asleep(wait.map(|wait| (now + wait).as_millis() as u64));
             return true;
         }
+        // It may find out something that only another shard's kernel has to tell.
+        let was_idle = shard.io().is_idle();
         shard.io().progress();
         let State::Asleep(until) = node.state else { return true };
         let is_due = until.is_some_and(|until| until <= self.context.now_ms);
         if !is_due && !shard.io().has_event() {
-            return !shard.io().is_idle();
+            return !was_idle || !shard.io().is_idle();
         }
         if surely || self.rng.bool() {
             trace!("{now:?}: shard {number} wakes");
@@ -217,11 +227,24 @@ impl World {
             node.state = State::Awake;
             let asks = self.clients.iter().any(|client| client.plan.requests > 0);
             invariants::check(shard, &self.settings.config, asks);
-            if !goes_on {
-                self.stop(number);
+            match goes_on {
+                true => self.move_one(number),
+                false => self.stop(number),
             }
         }
         true
+    }
+
+    /// Wants a connection of a shard to go on with another, at any point of its life.
+    fn move_one(&mut self, number: usize) {
+        let to = self.moves_rng.usize(..self.nodes.len());
+        let is_due = self.moves_rng.u8(..100) < self.settings.moves;
+        let Some(shard) = self.nodes[number].shard.as_mut().filter(|_| is_due) else { return };
+        let keys = shard.connections().keys();
+        let Some(&key) = self.moves_rng.choice(&keys) else { return };
+        if shard.move_to(key, to) {
+            trace!("shard {number}: {key:?} is to go on with shard {to}");
+        }
     }
 
     fn stop(&mut self, number: usize) {

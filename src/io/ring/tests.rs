@@ -3,6 +3,7 @@
 
 mod abilities;
 mod failure;
+mod hand_over;
 mod lifecycle;
 mod receive;
 mod send;

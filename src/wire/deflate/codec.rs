@@ -3,8 +3,8 @@
 //! A connection without context takeover needs one only while a message is at hand, so it lends
 //! nothing and owns nothing. Compressors are made at first use, one for each window size.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
     Deflater, InflateError, Inflater, Inflating, WINDOW_BITS_LEAST_OF_ZLIB, WINDOW_BITS_MOST,
@@ -33,7 +33,7 @@ pub struct Codec {
     plain: Vec<u8>,
     packed: Vec<u8>,
     /// Messages that are at hand for several ticks.
-    leases: Rc<Cell<usize>>,
+    leases: Arc<AtomicUsize>,
     /// Messages compressed since the owner last counted.
     pub compressed: u64,
     /// Messages inflated since the owner last counted.
@@ -49,7 +49,7 @@ impl Codec {
             deflaters: Default::default(),
             plain: Vec::new(),
             packed: Vec::new(),
-            leases: Rc::default(),
+            leases: Arc::default(),
             compressed: 0,
             inflated: 0,
         }
@@ -113,9 +113,10 @@ impl Codec {
     /// A place among the messages that are inflated or compressed over several ticks, if one is
     /// free.
     pub fn lease(&self) -> Option<Lease> {
-        let lent = self.leases.get();
-        (lent < LEASES_MAX).then(|| {
-            self.leases.set(lent + 1);
+        // Relaxed, as in `drop`: a connection may take its lease to another thread, and nothing is
+        // published along with the count.
+        (self.leases.load(Ordering::Relaxed) < LEASES_MAX).then(|| {
+            self.leases.fetch_add(1, Ordering::Relaxed);
             Lease(self.leases.clone())
         })
     }
@@ -197,11 +198,12 @@ pub enum Unpacked {
 
 /// A place among the messages that take several ticks; given back when dropped.
 #[derive(Debug)]
-pub struct Lease(Rc<Cell<usize>>);
+pub struct Lease(Arc<AtomicUsize>);
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        // Relaxed: see `Codec::lease`.
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
