@@ -5,8 +5,9 @@
 //!
 //! A process runs as many *shards* as it has cores, each a thread pinned to its core with an
 //! io_uring, a table of registered files, receive buffers, connections, timers and topics of its
-//! own. The kernel spreads connections over the shards (`SO_REUSEPORT`), and there they stay
-//! unless they [move](shard::moves). On the path of a message shards share broadcast rings, and a table of counters that tells which topics have
+//! own. The kernel spreads connections over the shards (`SO_REUSEPORT`), and there they stay, but
+//! for idle ones that [move](shard::moves) when a shard has many more than its share. On the path
+//! of a message shards share broadcast rings, and a table of counters that tells which topics have
 //! members elsewhere and whether those are behind ([`hub::interest`]); beside it letters to one
 //! shard ([`hub::inbox`]), the counters that anyone may read ([`stats`]) and the state of memory
 //! ([`memory`]).
@@ -112,9 +113,11 @@
 //!
 //! # Connections that move
 //!
-//! A WebSocket can go on with another shard: the socket goes by `MSG_RING` from one table of
-//! registered files to another, and everything else by mail, with what was received until the
-//! receive ended (`shard/moves.rs`). Members of topics stay: each shard is elsewhere in the broadcast rings, and
+//! `SO_REUSEPORT` spreads connections as they come, and they go as they like: a shard may be left
+//! with nearly all. One that has many more than its share moves idle WebSockets to the one that has
+//! the fewest (`shard/balance.rs`). The socket goes by `MSG_RING` from one table of registered files
+//! to another, and everything else by mail, with what was received until the receive ended
+//! (`shard/moves.rs`). Members of topics stay: each shard is elsewhere in the broadcast rings, and
 //! they would miss messages or get some twice.
 //!
 //! # Compression

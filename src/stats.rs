@@ -65,7 +65,7 @@ shard_stats! {
     plain_kept_alive,
     /// Connections accepted.
     connections_accepted,
-    /// Connections taken over from other shards.
+    /// Connections taken over from other shards, which had more than their share.
     connections_moved,
     /// Handshakes completed.
     upgrades,

@@ -136,12 +136,13 @@ impl Connection {
 pub struct Connections {
     slab: Slab<Connection>,
     next_generation: u32,
+    places: usize,
 }
 
 impl Connections {
     /// Room for `capacity` connections: address space, of which only used entries cost memory.
     pub fn new(capacity: usize) -> Self {
-        Self { slab: Slab::with_capacity(capacity), next_generation: 0 }
+        Self { slab: Slab::with_capacity(capacity), next_generation: 0, places: 0 }
     }
 
     /// Adds a fresh connection.
@@ -156,6 +157,7 @@ impl Connections {
             stage: Stage::default(),
             outbox: Outbox::default(),
         });
+        self.places = self.places.max(index + 1);
         Key { index: index as u32, generation }
     }
 
@@ -198,6 +200,11 @@ impl Connections {
     /// All connections, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.slab.iter_mut().map(|(_, connection)| connection)
+    }
+
+    /// Places that are or were in use: all indices lie below.
+    pub fn places(&self) -> usize {
+        self.places
     }
 
     /// Connections that hold a slot.

@@ -5,6 +5,7 @@
 //!
 //! The loop knows no socket and reads no clock, so tests run it unchanged on a simulated kernel.
 
+mod balance;
 pub mod connections;
 mod deadlines;
 mod deliver;
@@ -29,6 +30,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use balance::Balance;
 use connections::{Connections, Flags};
 use deadlines::{Lifetimes, Times, Wanted};
 use deliver::Generation;
@@ -168,6 +170,7 @@ pub struct Shard<I: Io> {
     /// Whether nothing is taken from WebSockets: memory is short, and some hold much of it.
     is_short_of_memory: bool,
     moves: Moves,
+    balance: Balance,
     trim: Trim,
     ledger: Ledger,
     /// Scratch, kept for its capacity.
@@ -221,6 +224,7 @@ impl<I: Io> Shard<I> {
             memory_signal: Signal::default(),
             is_short_of_memory: false,
             moves: Moves::new(),
+            balance: Balance::default(),
             trim: Trim::new(number),
             ledger: Ledger::default(),
             output: Output::default(),
@@ -282,6 +286,7 @@ impl<I: Io> Shard<I> {
             self.shared.stats.shard(self.number).wakes.add(1);
             self.io.wake(participant);
         }
+        self.balance();
         self.trim_when_due();
         self.count_compression();
         self.stats().ticks.add(1);

@@ -383,7 +383,7 @@ impl<I: Io> Shard<I> {
 impl Connection {
     /// Whether it can move as it is: a WebSocket that is open, between two sends, and waits for
     /// its peer alone.
-    fn may_move(&self) -> bool {
+    pub(super) fn may_move(&self) -> bool {
         let obstacles = Flags::AWAITS
             | Flags::STARVED
             | Flags::SENDING

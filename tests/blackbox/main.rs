@@ -18,6 +18,7 @@ mod handshake;
 mod hostile;
 mod mass_disconnect;
 mod mounts;
+mod moves;
 mod output;
 mod peer;
 mod process;

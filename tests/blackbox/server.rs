@@ -223,6 +223,11 @@ impl Stats {
         self.count(&["connections_accepted"])
     }
 
+    /// Connections taken over by one shard from another.
+    pub fn connections_moved(&self) -> u64 {
+        self.count(&["connections_moved"])
+    }
+
     /// Refused connections and requests of all reasons.
     pub fn connections_refused(&self) -> u64 {
         let reasons = self.0["connections_refused"].as_object().expect("an object by reason");
