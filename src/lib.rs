@@ -109,14 +109,15 @@
 //! receiver takes so many letters a tick. A request takes the place of its answer before it is
 //! sent, in the inbox of its sender, so that no answer is ever refused and no two full inboxes wait
 //! for each other. What waits for an answer has a deadline and a key that makes a late one harmless
-//! ([`shard::pending`]). The inbox of a shard takes 4 KiB, and its letters hold 256 KiB at the most.
+//! ([`shard::pending`]). The inbox of a shard takes 4 KiB, and its letters hold 256 KiB at the
+//! most.
 //!
 //! # Connections that move
 //!
 //! `SO_REUSEPORT` spreads connections as they come, and they go as they like: a shard may be left
 //! with nearly all. One that has many more than its share moves idle WebSockets to the one that has
-//! the fewest (`shard/balance.rs`). The socket goes by `MSG_RING` from one table of registered files
-//! to another, and everything else by mail, with what was received until the receive ended
+//! the fewest (`shard/balance.rs`). The socket goes by `MSG_RING` from one table of registered
+//! files to another, and everything else by mail, with what was received until the receive ended
 //! (`shard/moves.rs`). Members of topics stay: each shard is elsewhere in the broadcast rings, and
 //! they would miss messages or get some twice.
 //!

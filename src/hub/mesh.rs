@@ -206,9 +206,9 @@ impl<T: Send + Sync, L: Send> Endpoint<T, L> {
     /// Announces that the owner is about to block; true when it may, because whoever has
     /// something for it will wake it.
     ///
-    /// False when there is something to do first: messages to drain, letters to read, room for a message that did
-    /// not fit, or wake-ups not yet taken. Also drops this endpoint's messages that all others
-    /// have read.
+    /// False when there is something to do first: messages to drain, letters to read, room for a
+    /// message that did not fit, or wake-ups not yet taken. Also drops this endpoint's messages
+    /// that all others have read.
     pub fn prepare_sleep(&mut self) -> bool {
         self.reclaim();
         if self.published || self.drained || self.posted || !self.wakeups.is_empty() {

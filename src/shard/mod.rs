@@ -361,7 +361,8 @@ impl<I: Io> Shard<I> {
         let next = match looks_each_tick {
             true => Some(self.now + 1),
             false => {
-                let nexts = [self.wheel.next_tick(), self.trim.due(), self.moves.next_tick()];
+                let nexts =
+                    [self.wheel.next_tick(), self.trim.due(), self.moves.next_tick(self.now)];
                 nexts.into_iter().flatten().min()
             }
         };

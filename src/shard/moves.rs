@@ -121,10 +121,10 @@ impl Moves {
         self.end_by = Some(now + ticks_in(ARRIVAL_TIMEOUT));
     }
 
-    /// When to look at the deadlines at the latest.
-    pub(super) fn next_tick(&self) -> Option<Tick> {
-        let arriving = self.arriving.iter().map(|arriving| arriving.deadline);
-        arriving.chain(self.pending.next_tick()).min()
+    /// When to look at the deadlines at the latest: each tick while one half waits for the other.
+    pub(super) fn next_tick(&self, now: Tick) -> Option<Tick> {
+        let arriving = (!self.arriving.is_empty()).then_some(now + 1);
+        arriving.into_iter().chain(self.pending.next_tick()).min()
     }
 
     fn leaving(&mut self, key: Key) -> Option<&mut Leaving> {
@@ -320,7 +320,8 @@ impl<I: Io> Shard<I> {
     }
 
     fn await_half(&mut self, ticket: Ticket, half: Half) {
-        let deadline = self.now + ticks_in(ARRIVAL_TIMEOUT);
+        // In time that this shard was there: a machine that stops must not part the two halves.
+        let deadline = self.served + ticks_in(ARRIVAL_TIMEOUT);
         self.moves.arriving.push(Arriving { ticket, deadline, half });
     }
 
@@ -365,10 +366,10 @@ impl<I: Io> Shard<I> {
             tracing::warn!(from = self.number, to, "a connection was moved and did not arrive");
             self.stats().websockets_open.subtract(1);
         }
-        let now = self.now;
+        let served = self.served;
         let (overdue, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.moves.arriving)
             .into_iter()
-            .partition(|arriving| arriving.deadline <= now);
+            .partition(|arriving| arriving.deadline <= served);
         self.moves.arriving = left;
         for Arriving { half, .. } in overdue {
             // A state without its socket can only be forgotten.

@@ -147,7 +147,8 @@ mod tests {
                     }
                 }
                 let next = model.iter().filter(|entry| entry.2).map(|entry| entry.1).min();
-                prop_assert!(pending.next_tick().is_none_or(|tick| next.is_some_and(|next| tick <= next)));
+                let is_early = |tick| next.is_some_and(|next| tick <= next);
+                prop_assert!(pending.next_tick().is_none_or(is_early));
             }
         }
     }
