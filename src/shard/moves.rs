@@ -30,7 +30,8 @@ use super::{Shard, Stage, seconds, ticks_in};
 use crate::connection;
 use crate::hub::inbox::Place;
 use crate::io::{BufferSlice, Errno, Io, Key, Slot, Ticket};
-use crate::session::Session;
+use crate::session::{Initiator, Session};
+use crate::wire::close::CloseCode;
 
 /// What one shard tells another.
 pub enum Letter {
@@ -372,11 +373,15 @@ impl<I: Io> Shard<I> {
             .partition(|arriving| arriving.deadline <= served);
         self.moves.arriving = left;
         for Arriving { half, .. } in overdue {
-            // A state without its socket can only be forgotten.
-            let Half::Socket(slot) = half else { continue };
-            let key = self.connections.insert(slot, self.served);
-            self.stats().connections_open.add(1);
-            self.doom(key, true);
+            match half {
+                // A state without its socket can only be forgotten: that is the connection's end.
+                Half::State(_) => self.stats().close(Initiator::Local, CloseCode::ABNORMAL),
+                Half::Socket(slot) => {
+                    let key = self.connections.insert(slot, self.served);
+                    self.stats().connections_open.add(1);
+                    self.doom(key, true);
+                }
+            }
         }
     }
 }
