@@ -23,12 +23,18 @@
 //!
 //! Data moves one way: `io -> connection -> hub -> io`, driven by [`shard`]; HTTP and WebSocket are
 //! functions over bytes. No stage calls its predecessor, and a test holds the direction of every
-//! `use`.
+//! `use` (`MAY_USE` in `tests/tidy.rs`, where a new module needs a line). How to add an option, a
+//! counter or a route, step by step, is in `CONTRIBUTING.md`.
+//!
+//! The bytes of a connection come in by `Shard::take_in` (`shard/receive.rs`) and all leave by
+//! `Connection::send` (`shard/send.rs`), its own and those that it shares with others. Which
+//! listener it came by is known in `Shard::accepted` (`shard/lifecycle.rs`) and then forgotten.
 //!
 //! # The loop
 //!
-//! > A tick takes all completions, acts on every one, delivers what was published, sends what was
-//! > queued, moves the clock, and submits once. Nothing calls back from a completion.
+//! > A tick takes all completions, acts on every one and on the deadlines that have passed,
+//! > delivers what was published, sends what was queued, and submits once. Nothing calls back from
+//! > a completion.
 //!
 //! One `io_uring_enter` a tick submits every request and waits for the next completion, so the
 //! more there is to do, the less each message pays for the crossing. A fan-out to a thousand
@@ -65,6 +71,9 @@
 //! allocation. In the kernel an idle connection is *parked*: its multishot receive (about 1,150
 //! bytes) is replaced by a one-shot poll (256 bytes); the first byte un-parks it.
 //!
+//! All 32 flags of a connection are taken, and its 64 bytes are full: what only some need lies
+//! beside the table, by the index of the connection (`shard/pending_input.rs`, `Lifetimes`).
+//!
 //! A registered file is no file descriptor of the process: `RLIMIT_NOFILE` bounds the table of a
 //! ring, so more shards hold more connections, without privilege.
 //!
@@ -86,10 +95,27 @@
 //! (cut-through), and its payload costs no memory; a text message is held until all of it is known
 //! to be UTF-8, because nothing may follow half a frame but its other half.
 //!
+//! # Requests
+//!
+//! A request is decided on at once, in `Exchange::receive` (`http/exchange.rs`), with what the
+//! shard knows before (`Conditions`, made in `Shard::take_in`). A topic is joined only after
+//! that, when the 101 is on its way (`Shard::upgraded`): what refuses an upgrade belongs before.
+//! What waits keeps its request in `Exchange`; only a whole body that may not be published yet does
+//! so far (`Answer::Blocked`). Whether a connection is open means whether it is an open WebSocket
+//! (`Stage::is_open`): a further protocol has to look at each place in `shard` that asks.
+//!
 //! # Broadcast
 //!
-//! A connection may join any number of topics, and publish to any: subscriptions are lists of
-//! twelve bytes an entry beside the connections, so that one without costs nothing (`hub/topics`).
+//! A connection joins a topic when it is upgraded, and publishes to that one; by POST anybody
+//! publishes to any. `hub/topics` lets one join as many as [`limits::SUBSCRIPTIONS_MOST`]:
+//! subscriptions are lists of twelve bytes an entry beside the connections, so that one without
+//! costs nothing.
+//!
+//! A topic exists on each shard on which it has members, and ends there with the last of them. No
+//! shard knows how many there are in all: what the shards share are counts by hash, not names.
+//! Nothing is numbered or kept: a message that has been queued for all members is forgotten. What
+//! one shard publishes reaches each other shard in its order; what two publish may come in another
+//! order on each.
 //!
 //! What is published is a [message](wire::message): its kind and its payload, which lies within the
 //! frame that most subscribers get. It waits with whatever else was published to the topic since
@@ -112,6 +138,11 @@
 //! ([`shard::pending`]). The inbox of a shard takes 4 KiB, and its letters hold 256 KiB at the
 //! most.
 //!
+//! Letters go from shard to shard: all that they say is `Letter` in `shard/moves.rs`. The control
+//! thread has an inbox as every participant has, but closes it at its start, and no shard can wake
+//! it: it has no place among the rings that `serve.rs` hands out. So nobody can ask it anything
+//! yet; it only sends.
+//!
 //! # Connections that move
 //!
 //! `SO_REUSEPORT` spreads connections as they come, and they go as they like: a shard may be left
@@ -120,6 +151,10 @@
 //! files to another, and everything else by mail, with what was received until the receive ended
 //! (`shard/moves.rs`). Members of topics stay: each shard is elsewhere in the broadcast rings, and
 //! they would miss messages or get some twice.
+//!
+//! Which connections may is `Connection::may_move`, what goes along is `Traveller`, both in
+//! `shard/moves.rs`. A topic that moved would have to count in [`hub::interest`] there before it
+//! counts no more here.
 //!
 //! # Compression
 //!
@@ -174,15 +209,25 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | an option | [`config`], one declaration; how options agree in `settings/relations.rs` |
+//! | an option | [`config`], range in [`limits`]; how options agree: `settings/relations.rs` |
+//! | an option of a listener, of a mount | a `field` in `config/listen.rs`, `config/mount.rs` |
+//! | a limit of the whole server | `Shared` and `Shard::serving` in `shard/mod.rs` |
 //! | a counter | [`stats`] |
-//! | a path of the public listeners | `http/route.rs`, and what it answers in `http/decision.rs` |
+//! | a path of the public listeners | `http/route.rs`, `http/decision.rs`, `BUILT_IN_PATHS` |
+//! | a field of a request's head that counts | `Head` in `http/request.rs` |
+//! | what a request may wait for | `http/exchange.rs`, [`session::Pause`], `shard/pause.rs` |
+//! | a protocol that a connection speaks | `Stage` in `connection/mod.rs`, and whoever asks it |
+//! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
 //! | a path of the admin listener | `control/admin` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
 //! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `session/frames.rs` |
 //! | what a message does | [`session::Mode`] and where it is asked for: `session/frames.rs` |
-//! | how a subscriber gets a message | `hub/run.rs`: an encoding |
+//! | how a subscriber gets a message | `hub/run.rs`; who gets it so: `shard/deliver.rs` |
+//! | what is known of a message on its way | `Publication` in `hub/topics.rs` |
+//! | a letter between shards | `Letter` and `handle_mail` in `shard/moves.rs` |
+//! | which connections move, and what goes along | `may_move`, `Traveller` in `shard/moves.rs` |
+//! | what the control thread waits for | `Control::run` in `control/mod.rs` |
 //! | what happens to slow readers | `Bounds::admit` in `shard/deliver.rs` |
 //! | a deadline | `shard/deadlines.rs`, and what it does in `shard/lifecycle.rs` |
 //! | how much a peer may take of a tick | the ends of `shard/*.rs`, `session/budget.rs` |

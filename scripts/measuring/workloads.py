@@ -83,6 +83,10 @@ def economy_tail(p99_us_most):
                  for metric in ("p99_us", "p99_part_us"))
 
 
+# A shard that spins against one that sleeps.
+BUSY_POLL = Target("ringwire-busy-poll", "ringwire", 0.7, "p50_us")
+
+
 ALL = (
     Workload("echo-1000x1", "echo, 1,000 connections, 20 B, 1 in flight", "echo",
              targets=(at_most("floor", 1.04), BUN), plots=True),
@@ -107,7 +111,7 @@ ALL = (
     # server's peer rest: CPU is compared with the one, latency with the other.
     Workload("latency-20000", "the same at 20,000, with a generator that polls", "rate",
              ("--rate", "20000", "--busy-poll"), plots=True,
-             targets=(*economy_tail(300), *BUN_TAIL)),
+             targets=(*economy_tail(300), *BUN_TAIL, BUSY_POLL)),
     Workload("latency-60000", "the same at 60,000, with a generator that polls", "rate",
              ("--rate", "60000", "--busy-poll"), plots=True,
              targets=(*economy_tail(420), *BUN_TAIL)),

@@ -11,7 +11,7 @@
 
 mod requests;
 
-use crate::http::{Conditions, Exchange, Publication, Refusal, Route, timeout_response};
+use crate::http::{Conditions, Exchange, Publication, Refusal, Route};
 use crate::session::{self, Piece, Session};
 use crate::wire::close::CloseCode;
 
@@ -85,14 +85,14 @@ impl Stage {
         }
     }
 
-    /// Refuses a peer that did not send its request in time.
+    /// Refuses a request that could not be answered in time.
     pub fn time_out_request(&mut self, output: &mut Output) {
         if let Self::Http(exchange) = self
             && !exchange.is_ended()
         {
-            exchange.end();
-            output.refused = Some(Refusal::Timeout);
-            output.session.pieces.push(Piece::Response(timeout_response()));
+            let (refusal, response) = exchange.time_out();
+            output.refused = Some(refusal);
+            output.session.pieces.push(Piece::Response(response));
             output.session.finish = true;
         }
     }

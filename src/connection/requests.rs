@@ -24,11 +24,14 @@ pub(super) fn receive(
             output.session.paused = Some(Pause::Turn);
             return (at, None);
         }
-        let part = part(exchange, &input[at..]);
-        let was_upload = exchange.has_upload();
-        budget.spend(if was_upload { part.len() } else { REQUEST_COST });
+        let part = part(exchange, &input[at..], rules);
+        let (was_upload, was_chunked) = (exchange.has_upload(), exchange.is_chunked());
         is_blocked = false;
-        match exchange.receive(part, &rules.http) {
+        let answer = exchange.receive(part, &rules.http);
+        let is_chunked = was_chunked || exchange.is_chunked();
+        budget.spend(part.len() * if is_chunked { CHUNKED_BYTE_COST } else { 1 });
+        budget.spend(if was_upload { 0 } else { REQUEST_COST });
+        match answer {
             Answer::Incomplete => {
                 output.session.message_began |= exchange.has_upload() && !was_upload;
                 at += part.len();
@@ -47,7 +50,7 @@ pub(super) fn receive(
                 budget.spend(REQUEST_COST);
                 output.session.messages += 1;
                 output.posted.push(publication);
-                answer(exchange, response, keep_alive, output);
+                respond(exchange, response, keep_alive, output);
             }
             Answer::Upgrade { consumed, route, response, compression } => {
                 let mode = match route {
@@ -61,7 +64,7 @@ pub(super) fn receive(
             Answer::Respond { consumed, response, keep_alive, refusal } => {
                 at += consumed;
                 output.refused = refusal.or(output.refused);
-                answer(exchange, response, keep_alive, output);
+                respond(exchange, response, keep_alive, output);
             }
         }
     }
@@ -69,7 +72,7 @@ pub(super) fn receive(
     (input.len(), None)
 }
 
-fn answer(exchange: &mut Exchange, response: Vec<u8>, keep_alive: bool, output: &mut Output) {
+fn respond(exchange: &mut Exchange, response: Vec<u8>, keep_alive: bool, output: &mut Output) {
     output.session.pieces.push(Piece::Response(response));
     if !keep_alive {
         exchange.end();
@@ -77,13 +80,15 @@ fn answer(exchange: &mut Exchange, response: Vec<u8>, keep_alive: bool, output: 
     }
 }
 
-/// What is taken at once of the input: little of a body in chunks, of which each costs time
-/// however short it is.
-fn part<'i>(exchange: &Exchange, input: &'i [u8]) -> &'i [u8] {
-    match exchange.is_chunked() {
-        true => &input[..input.len().min(CHUNKED_BYTES)],
-        false => input,
-    }
+/// What is taken at once of the input: no more than a head may have where one is expected, because
+/// a body in chunks may follow, and little of such a body.
+fn part<'i>(exchange: &Exchange, input: &'i [u8], rules: &Rules<'_>) -> &'i [u8] {
+    let most = match (exchange.is_chunked(), exchange.has_upload()) {
+        (true, _) => CHUNKED_BYTES,
+        (false, true) => input.len(),
+        (false, false) => rules.http.policy.request_head_bytes,
+    };
+    &input[..input.len().min(most)]
 }
 
 /// Pipelined requests answered before the peer has to read some of the answers.
@@ -91,4 +96,6 @@ const ANSWERS_MAX: usize = 16;
 /// Units of a budget that a request and its answer take.
 const REQUEST_COST: usize = 16 << 10;
 /// Bytes of a chunked body that are taken at once: some hundred chunks at the most.
-const CHUNKED_BYTES: usize = 4096;
+const CHUNKED_BYTES: usize = 2048;
+/// Units of a budget that a byte of such a body takes: a chunk of one byte has six, and two lines.
+const CHUNKED_BYTE_COST: usize = 32;

@@ -1,6 +1,7 @@
 //! The body of a request, however its bytes arrive (RFC 9112 sections 6 and 7).
 
 use super::refusal::{Refusal, Refused};
+use crate::wire::message::{GROWING_BYTES_MAX, reserve};
 
 /// How the end of a body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +18,9 @@ pub(super) enum Framing {
 #[derive(Debug)]
 pub(super) struct Body {
     expected: Expected,
-    content: Vec<u8>,
+    /// Bytes that whoever wants the content needs in front of it, then the content.
+    bytes: Vec<u8>,
+    room: usize,
     content_bytes_max: usize,
     /// What there is of a line between chunks.
     line: Vec<u8>,
@@ -41,18 +44,24 @@ enum Expected {
 }
 
 impl Body {
-    /// A body of which nothing has arrived.
+    /// A body of which nothing has arrived; its content will lie behind `room` bytes of zeros.
     ///
     /// # Errors
     /// When it says that it has more than `content_bytes_max` bytes.
-    pub(super) fn new(framing: Framing, content_bytes_max: usize) -> Result<Self, Refused> {
-        let expected = match framing {
-            Framing::Absent => Expected::Nothing,
-            Framing::Length(bytes) if bytes > content_bytes_max as u64 => return Err(too_large()),
-            Framing::Length(bytes) => Expected::Content(bytes),
-            Framing::Chunked => Expected::ChunkSize,
+    pub(super) fn new(
+        framing: Framing,
+        room: usize,
+        content_bytes_max: usize,
+    ) -> Result<Self, Refused> {
+        let (expected, content_bytes_max) = match framing {
+            Framing::Absent => (Expected::Nothing, 0),
+            Framing::Length(bytes) => match usize::try_from(bytes) {
+                Ok(length) if length <= content_bytes_max => (Expected::Content(bytes), length),
+                _ => return Err(too_large()),
+            },
+            Framing::Chunked => (Expected::ChunkSize, content_bytes_max),
         };
-        Ok(Self { expected, content: Vec::new(), content_bytes_max, line: Vec::new() })
+        Ok(Self { expected, bytes: vec![0; room], room, content_bytes_max, line: Vec::new() })
     }
 
     /// Takes what belongs to the body from the start of `input`, and returns how much that was.
@@ -96,20 +105,30 @@ impl Body {
         !matches!(self.expected, Expected::Content(_) | Expected::Nothing)
     }
 
-    /// All of it.
-    pub(super) fn into_content(self) -> Vec<u8> {
-        debug_assert!(self.is_complete(), "there is more to come");
-        self.content
+    /// What is here of the content.
+    pub(super) fn content(&self) -> &[u8] {
+        &self.bytes[self.room..]
     }
 
-    /// Bytes of memory that it takes.
+    /// All of it, behind so many bytes of room.
+    pub(super) fn into_bytes(self) -> (Vec<u8>, usize) {
+        debug_assert!(self.is_complete(), "there is more to come");
+        (self.bytes, self.room)
+    }
+
+    /// Bytes of memory that it takes; room that was only reserved costs nothing.
     pub(super) fn held_bytes(&self) -> usize {
-        self.content.capacity() + self.line.capacity()
+        let is_reserved = self.bytes.len() > GROWING_BYTES_MAX;
+        let bytes = if is_reserved { self.bytes.len() } else { self.bytes.capacity() };
+        bytes + self.line.capacity()
     }
 
     fn append(&mut self, input: &[u8], left: u64) -> usize {
+        if self.bytes.len() > GROWING_BYTES_MAX {
+            reserve(&mut self.bytes, self.room + self.content_bytes_max);
+        }
         let bytes = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
-        self.content.extend_from_slice(&input[..bytes]);
+        self.bytes.extend_from_slice(&input[..bytes]);
         bytes
     }
 
@@ -120,24 +139,32 @@ impl Body {
         if self.line.len() + bytes > LINE_BYTES_MAX {
             return Err(malformed("A line between chunks is too long."));
         }
-        self.line.extend_from_slice(&input[..bytes]);
+        if end.is_none() || !self.line.is_empty() {
+            self.line.extend_from_slice(&input[..bytes]);
+        }
         if end.is_some() {
-            let line = std::mem::take(&mut self.line);
-            self.end_line(&line)?;
+            let mut line = std::mem::take(&mut self.line);
+            self.end_line(if line.is_empty() { &input[..bytes] } else { &line })?;
+            line.clear();
+            self.line = line;
         }
         Ok(bytes)
     }
 
     fn end_line(&mut self, line: &[u8]) -> Result<(), Refused> {
-        if !line.ends_with(b"\r\n") {
+        let Some(text) = line.strip_suffix(b"\r\n") else {
             return Err(malformed("A line between chunks does not end with CR LF."));
+        };
+        // What another reader takes for the end of a line hides a request (RFC 9112 section 2.2).
+        if text.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+            return Err(malformed("A line between chunks has a control character."));
         }
         self.expected = match self.expected {
             Expected::ChunkEnd if line == b"\r\n" => Expected::ChunkSize,
             Expected::ChunkSize => match chunk_bytes(line)? {
                 0 => Expected::Trailers(0),
                 bytes => {
-                    let room = self.content_bytes_max - self.content.len();
+                    let room = self.content_bytes_max - self.content().len();
                     if bytes > room as u64 {
                         return Err(too_large());
                     }
@@ -164,7 +191,9 @@ impl Body {
 fn chunk_bytes(line: &[u8]) -> Result<u64, Refused> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, rest) = line.split_at(digits);
-    let is_followed_well = rest == b"\r\n" || rest.trim_ascii_start().starts_with(b";");
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let blanks = rest.iter().take_while(|byte| is_blank(byte)).count();
+    let is_followed_well = rest == b"\r\n" || rest[blanks..].starts_with(b";");
     let bytes = str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
     bytes
         .filter(|_| is_followed_well)
@@ -198,14 +227,18 @@ mod tests {
         input: &[u8],
         cuts: &[usize],
     ) -> Result<(Option<Vec<u8>>, usize), Refusal> {
-        let mut body = Body::new(framing, 1000).map_err(|refused| refused.refusal)?;
+        let mut body = Body::new(framing, 3, 1000).map_err(|refused| refused.refusal)?;
         let mut used = 0;
         for end in cuts.iter().copied().chain([input.len()]) {
             if used < end {
                 used += body.receive(&input[used..end]).map_err(|refused| refused.refusal)?;
             }
         }
-        Ok((body.is_complete().then(|| body.into_content()), used))
+        let content = body.is_complete().then(|| {
+            let (bytes, room) = body.into_bytes();
+            bytes[room..].to_vec()
+        });
+        Ok((content, used))
     }
 
     fn chunked(chunks: &[&[u8]]) -> Vec<u8> {
@@ -242,6 +275,9 @@ mod tests {
             ("-1\r\n", Refusal::BadRequest),
             ("0x1\r\na\r\n", Refusal::BadRequest),
             (";x\r\n", Refusal::BadRequest),
+            ("1\r;x\r\na\r\n", Refusal::BadRequest),
+            ("1;\x0b\r\na\r\n", Refusal::BadRequest),
+            ("0\r\na: \rb\r\n\r\n", Refusal::BadRequest),
             ("1 \r\na\r\n", Refusal::BadRequest),
             ("ffffffffffffffffff\r\n", Refusal::BadRequest),
             ("2\r\nabc\r\n", Refusal::BadRequest),

@@ -45,6 +45,17 @@ impl Exchange {
         }
     }
 
+    /// Refuses a request that is not answered in time, and ends: 408 if the peer has not sent all
+    /// of it (RFC 9110 section 15.5.9), 503 if it waits for a topic that takes no more.
+    pub fn time_out(&mut self) -> (Refusal, Vec<u8>) {
+        let refused = match self.blocked_topic() {
+            None => Refused::new(Refusal::Timeout, "The request did not arrive in time."),
+            Some(_) => Refused::new(Refusal::Congested, "The topic takes no more for now."),
+        };
+        self.end();
+        (refused.refusal, refused.response().encode(false, false))
+    }
+
     /// Ends it: whatever the peer sends from now on is of no interest.
     pub fn end(&mut self) {
         *self = Self { partial: None, is_ended: true };
@@ -67,12 +78,12 @@ impl Exchange {
 
     /// The topic of a message of which all is here, and which waits to be published.
     pub fn blocked_topic(&self) -> Option<&str> {
-        self.upload().filter(|upload| upload.body.is_complete()).map(Upload::topic)
+        self.upload().filter(|upload| upload.is_complete()).map(Upload::topic)
     }
 
     /// Whether what comes next are chunks of a body.
     pub fn is_chunked(&self) -> bool {
-        self.upload().is_some_and(|upload| upload.body.is_chunked())
+        self.upload().is_some_and(|upload| upload.is_chunked())
     }
 
     /// Bytes of memory that an incomplete request takes.
@@ -80,7 +91,7 @@ impl Exchange {
         match self.partial.as_deref() {
             None => 0,
             Some(Partial::Head(head)) => head.capacity(),
-            Some(Partial::Body(upload)) => upload.body.held_bytes(),
+            Some(Partial::Body(upload)) => upload.held_bytes(),
         }
     }
 
@@ -140,7 +151,7 @@ impl Exchange {
     ) -> Answer {
         // Who has begun to send does not wait for a word.
         let waits = std::mem::take(&mut upload.expects_continue) && at == input.len();
-        if waits && !upload.body.is_complete() {
+        if waits && !upload.is_complete() {
             self.partial = Some(Box::new(Partial::Body(upload)));
             return Answer::Continue { consumed: at, response: CONTINUE.to_vec() };
         }
@@ -155,11 +166,11 @@ impl Exchange {
         at: usize,
         conditions: &Conditions<'_>,
     ) -> Answer {
-        let consumed = match upload.body.receive(&input[at..]) {
+        let consumed = match upload.receive(&input[at..]) {
             Ok(bytes) => at + bytes,
             Err(refused) => return refuse(&refused, input.len()),
         };
-        if !upload.body.is_complete() {
+        if !upload.is_complete() {
             self.partial = Some(Box::new(Partial::Body(upload)));
             return Answer::Incomplete;
         }
@@ -168,13 +179,8 @@ impl Exchange {
             return Answer::Blocked { consumed };
         }
         let keep_alive = upload.keep_alive && conditions.serving == Serving::Open;
-        match upload.finish() {
-            Ok(publication) => {
-                let response = publish::accepted().encode(keep_alive, false);
-                Answer::Publish { consumed, publication, response, keep_alive }
-            }
-            Err(refused) => refuse(&refused, input.len()),
-        }
+        let response = publish::accepted().encode(keep_alive, false);
+        Answer::Publish { consumed, publication: upload.finish(), response, keep_alive }
     }
 }
 

@@ -21,8 +21,6 @@ pub use publish::Publication;
 pub use refusal::Refusal;
 pub use route::Route;
 
-use refusal::Refused;
-
 use crate::wire::deflate::negotiation::Agreement;
 
 /// What to do with the bytes received so far.
@@ -90,13 +88,6 @@ impl Answer {
         }
         self
     }
-}
-
-/// The response to a client whose request did not arrive in time: 408, and the connection closes
-/// (RFC 9110 section 15.5.9).
-pub fn timeout_response() -> Vec<u8> {
-    let detail = "The request did not arrive in time.";
-    Refused::new(Refusal::Timeout, detail).response().encode(false, false)
 }
 
 #[cfg(test)]
@@ -309,7 +300,9 @@ mod tests {
 
     #[test]
     fn the_timeout_response_closes() {
-        let text = String::from_utf8(timeout_response()).unwrap();
+        let (refusal, response) = Exchange::default().time_out();
+        let text = String::from_utf8(response).unwrap();
+        assert_eq!(refusal, Refusal::Timeout);
         assert!(text.starts_with("HTTP/1.1 408 Request Timeout\r\n"));
         assert!(text.contains("Connection: close\r\n"));
     }

@@ -1,6 +1,6 @@
 //! A message that is published by POST: what its head must say, and what its body becomes.
 
-use super::body::Body;
+use super::body::{Body, Framing};
 use super::handshake::check_origin;
 use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head};
@@ -9,7 +9,9 @@ use super::route::authorize;
 use super::{Policy, Serving};
 use crate::authorization::Action;
 use crate::config::{Authority, MessageTypes};
+use crate::wire::header::Header;
 use crate::wire::message::{DataMessage, MessageKind};
+use crate::wire::utf8::Utf8Stream;
 
 /// A message for the members of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +29,9 @@ pub struct Publication {
 pub(super) struct Upload {
     topic: Box<str>,
     kind: MessageKind,
-    pub(super) body: Body,
+    body: Body,
+    /// The text so far.
+    utf8: Utf8Stream,
     /// Whether the client waits for a word before it sends the body (RFC 9110 section 10.1.1).
     pub(super) expects_continue: bool,
     /// Whether another request may follow.
@@ -54,14 +58,21 @@ impl Upload {
                 return Err(Refused::new(Refusal::ExpectationFailed, detail));
             }
         };
-        let body = Body::new(head.body, policy.message_bytes)?;
+        // The header of the message's frame will lie in front of the payload.
+        let room = match head.body {
+            Framing::Absent => Header::encoded_bytes(0, false),
+            Framing::Length(bytes) => Header::encoded_bytes(bytes, false),
+            Framing::Chunked => Header::encoded_bytes(u64::MAX, false),
+        };
+        let body = Body::new(head.body, room, policy.message_bytes)?;
         check_origin(&head.origin, host, policy)?;
         // A full server has no room for another WebSocket, which this does not become.
         if let Some(refused) = serving.refused().filter(|_| serving != Serving::Full) {
             return Err(refused);
         }
         let keep_alive = head.keep_alive && serving == Serving::Open;
-        Ok(Self { topic, kind, body, expects_continue, keep_alive })
+        let utf8 = Utf8Stream::default();
+        Ok(Self { topic, kind, body, utf8, expects_continue, keep_alive })
     }
 
     /// The topic that the message is for.
@@ -69,13 +80,40 @@ impl Upload {
         &self.topic
     }
 
-    /// The message, once all of its body is here.
-    pub(super) fn finish(self) -> Result<Publication, Refused> {
-        let payload = self.body.into_content();
-        if self.kind == MessageKind::Text && crate::wire::utf8::validate(&payload).is_err() {
-            return Err(Refused::new(Refusal::BadRequest, "The text is not valid UTF-8."));
+    /// Takes what belongs to the body from the start of `input`, and returns how much that was.
+    /// Text fails at its first bad byte.
+    pub(super) fn receive(&mut self, input: &[u8]) -> Result<usize, Refused> {
+        let not_text = |_| Refused::new(Refusal::BadRequest, "The text is not valid UTF-8.");
+        let before = self.body.content().len();
+        let bytes = self.body.receive(input)?;
+        if self.kind == MessageKind::Text {
+            self.utf8.push(&self.body.content()[before..]).map_err(not_text)?;
+            if self.body.is_complete() {
+                std::mem::take(&mut self.utf8).finish().map_err(not_text)?;
+            }
         }
-        Ok(Publication { topic: self.topic, message: DataMessage::new(self.kind, &payload) })
+        Ok(bytes)
+    }
+
+    /// Whether all of the body is here.
+    pub(super) fn is_complete(&self) -> bool {
+        self.body.is_complete()
+    }
+
+    /// Whether what comes next are chunks.
+    pub(super) fn is_chunked(&self) -> bool {
+        self.body.is_chunked()
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.body.held_bytes()
+    }
+
+    /// The message, once all of its body is here.
+    pub(super) fn finish(self) -> Publication {
+        let (bytes, room) = self.body.into_bytes();
+        Publication { topic: self.topic, message: DataMessage::in_place(self.kind, bytes, room) }
     }
 }
 
@@ -276,6 +314,10 @@ mod tests {
         assert_eq!(ask(&mut exchange, b"", Serving::Open, false), Answer::Blocked { consumed: 0 });
         let answer = ask(&mut exchange, b"next", Serving::Open, true);
         assert!(matches!(answer, Answer::Publish { consumed: 0, .. }), "{answer:?}");
+        ask(&mut exchange, text.as_bytes(), Serving::Open, false);
+        let (refusal, response) = exchange.time_out();
+        assert_eq!(refusal, Refusal::Congested);
+        assert!(response.starts_with(b"HTTP/1.1 503 ") && exchange.is_ended());
     }
 
     #[test]

@@ -45,13 +45,15 @@ pub enum Refusal {
     Full,
     /// Memory is short: 503 with `Retry-After`.
     ShortOfMemory,
+    /// A message waited too long for a topic that takes no more: 503 with `Retry-After`.
+    Congested,
     /// The server is stopping: 503 with `Retry-After`.
     Draining,
 }
 
 impl Refusal {
     /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::MissingHost,
         Self::BadKey,
@@ -71,6 +73,7 @@ impl Refusal {
         Self::UnknownTransferCoding,
         Self::Full,
         Self::ShortOfMemory,
+        Self::Congested,
         Self::Draining,
     ];
 
@@ -96,6 +99,7 @@ impl Refusal {
             Self::UnknownTransferCoding => "unknown_transfer_coding",
             Self::Full => "full",
             Self::ShortOfMemory => "short_of_memory",
+            Self::Congested => "congested",
             Self::Draining => "draining",
         }
     }
@@ -116,7 +120,7 @@ impl Refusal {
             Self::UpgradeRequired | Self::VersionUnsupported => 426,
             Self::HeadTooLarge => 431,
             Self::UnknownTransferCoding => 501,
-            Self::Full | Self::ShortOfMemory | Self::Draining => 503,
+            Self::Full | Self::ShortOfMemory | Self::Congested | Self::Draining => 503,
         }
     }
 
@@ -153,7 +157,9 @@ impl Refused {
             Refusal::MethodNotAllowed => response.header("Allow", self.allow),
             Refusal::UpgradeRequired => response.upgrade(),
             Refusal::VersionUnsupported => response.upgrade().header("Sec-WebSocket-Version", "13"),
-            Refusal::Full | Refusal::ShortOfMemory | Refusal::Draining => response.retry_later(),
+            Refusal::Full | Refusal::ShortOfMemory | Refusal::Congested | Refusal::Draining => {
+                response.retry_later()
+            }
             _ => response,
         }
     }

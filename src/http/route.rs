@@ -124,7 +124,8 @@ pub(super) fn resolve<'t>(target: &'t str, mounts: &[Mount]) -> Result<Resolved<
         "/echo" => Target::WebSocket(Endpoint::Echo),
         "/broadcast" => Target::WebSocket(Endpoint::broadcast(DEFAULT_TOPIC)?),
         "/healthz" => Target::Health,
-        _ => match path.strip_prefix("/broadcast/") {
+        // What lies deeper is no topic, and may be mounted.
+        _ => match path.strip_prefix("/broadcast/").filter(|rest| !rest.contains('/')) {
             Some(segment) => Target::WebSocket(Endpoint::broadcast(segment)?),
             None => match Endpoint::mounted(path, mounts)? {
                 Some(endpoint) => Target::WebSocket(endpoint),
@@ -234,6 +235,7 @@ mod tests {
             "/rooms/lobby=broadcast,topic=caf\u{e9} /",
             "/a=b=echo",
             "/ws/=echo",
+            "/broadcast/deeper/{topic}=broadcast",
         ]);
         let route = |target: &str| match super::resolve(target, &mounts) {
             Ok(Resolved { target: Target::WebSocket(endpoint), query, .. }) => {
@@ -254,6 +256,9 @@ mod tests {
             ("/rooms/lobb%79", broadcast("lobby", true)),
             ("http://a/a=b", Ok(Route::Echo)),
             ("/ws/", Ok(Route::Echo)),
+            ("/broadcast/deeper/a", broadcast("a", false)),
+            ("/broadcast/deeper", broadcast("deeper", false)),
+            ("/broadcast/other/a", Err(404)),
             ("/echo", Ok(Route::Echo)),
             ("/rooms/a?exclude_self=1", Err(400)),
             ("/rooms/%00", Err(400)),

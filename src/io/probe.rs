@@ -151,23 +151,30 @@ impl Refusal {
     }
 }
 
-/// Whether a ring made by `builder` can hand over a file to another.
+/// Whether a ring made by `builder` can hand over a file to another, which is told where it has put
+/// it. Kernels before 6.1.21, and 6.2 before 6.2.8, tell zero wherever that is, so two files are
+/// handed over.
 fn can_hand_over(builder: &io_uring::Builder) -> io::Result<bool> {
     let mut from: IoUring = builder.build(PROBE_ENTRIES)?;
     let mut to: IoUring = builder.build(PROBE_ENTRIES)?;
     let file = File::open("/dev/null")?;
     from.submitter().register_files(&[file.as_raw_fd()])?;
-    to.submitter().register_files_sparse(1)?;
+    to.submitter().register_files_sparse(2)?;
     let ticket = Ticket { from: 0, serial: 0 };
-    // SAFETY: the request points to no memory.
-    unsafe { from.submission().push(&message::hand_over(0, to.as_raw_fd(), ticket)) }
-        .map_err(io::Error::other)?;
-    from.submit_and_wait(1)?;
-    let was_sent = from.completion().next().is_some_and(|entry| entry.result() >= 0);
-    if was_sent {
+    for place in 0..2 {
+        // SAFETY: the request points to no memory.
+        unsafe { from.submission().push(&message::hand_over(0, to.as_raw_fd(), ticket)) }
+            .map_err(io::Error::other)?;
+        from.submit_and_wait(1)?;
+        if from.completion().next().is_none_or(|entry| entry.result() < 0) {
+            return Ok(false);
+        }
         to.submit_and_wait(1)?;
+        if to.completion().next().is_none_or(|entry| entry.result() != place) {
+            return Ok(false);
+        }
     }
-    Ok(was_sent && to.completion().next().is_some_and(|entry| entry.result() == 0))
+    Ok(true)
 }
 
 /// Whether the running kernel is `major.minor` or newer; for abilities that no probe shows.

@@ -5,7 +5,7 @@ use crate::wire::deflate::compressed_bytes_max;
 use crate::wire::error::Violation;
 use crate::wire::header::{Header, OpCode};
 use crate::wire::mask::{self, MaskKey};
-use crate::wire::message::{DataMessage, MessageKind};
+use crate::wire::message::{DataMessage, GROWING_BYTES_MAX, MessageKind, reserve};
 use crate::wire::utf8::Utf8Stream;
 
 /// What has arrived of a message that is not complete; grows with the bytes received, whatever
@@ -132,18 +132,3 @@ impl Assembly {
         Ok(DataMessage::in_place(kind, self.bytes, self.header_room))
     }
 }
-
-/// Takes room for all of a large message at once: address space, of which only what is used costs
-/// memory, where growing would copy megabytes within one tick. Where that much is not to be had,
-/// the message grows as it comes.
-pub(super) fn reserve(bytes: &mut Vec<u8>, most: usize) {
-    if most <= RESERVED_BYTES_MAX && bytes.capacity() < most {
-        let _ = bytes.try_reserve_exact(most - bytes.len());
-    }
-}
-
-/// Messages grow by doubling until they are larger: a peer has to send this much before it takes
-/// address space that it does not use.
-pub(super) const GROWING_BYTES_MAX: usize = 256 << 10;
-/// No more address space than this is reserved for one message.
-const RESERVED_BYTES_MAX: usize = 64 << 20;

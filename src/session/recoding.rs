@@ -2,11 +2,11 @@
 //! by step, so that it does not hold up the others.
 
 use super::budget::{Budget, DEFLATED_BYTE_COST, INFLATED_BYTE_COST};
-use super::message::{GROWING_BYTES_MAX, reserve};
 use crate::wire::deflate::codec::{Codec, Lease};
 use crate::wire::deflate::{Deflater, Inflater, Inflating};
 use crate::wire::error::Violation;
 use crate::wire::header::OpCode;
+use crate::wire::message::{GROWING_BYTES_MAX, reserve};
 
 /// A message on its way.
 #[derive(Debug)]

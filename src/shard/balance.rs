@@ -20,6 +20,9 @@ pub(super) struct Balance {
     next_index: u32,
     /// Places looked at since one was found that can move.
     vain: usize,
+    /// Whether one of those that were moved has arrived: the others are moved one at a time until
+    /// then, as a shard that hangs takes none in and has ever fewer itself.
+    has_arrived: bool,
 }
 
 /// Where connections are to go.
@@ -45,9 +48,16 @@ impl<I: Io> Shard<I> {
         let surplus = surplus(counts, self.number, self.balance.is_above);
         self.balance.is_above = surplus.is_some();
         self.balance.due = self.now + LOOK_EVERY;
-        let Some(Surplus { to, count }) = surplus else { return };
+        let Some(Surplus { to, count }) = surplus else {
+            self.balance.has_arrived = false;
+            return;
+        };
         let under_way = self.moves.under_way() as u64;
-        let most = count.saturating_sub(under_way).min(MOVED_PER_TICK);
+        let at_once = match self.balance.has_arrived {
+            true => MOVED_PER_TICK,
+            false => 1_u64.saturating_sub(under_way),
+        };
+        let most = count.saturating_sub(under_way).min(at_once);
         let mut moved = 0;
         for _ in 0..LOOKED_AT_PER_TICK {
             if moved == most {
@@ -64,6 +74,11 @@ impl<I: Io> Shard<I> {
             // All are busy: another time.
             (self.balance.is_above, self.balance.vain) = (false, 0);
         }
+    }
+
+    /// Notes that a connection which was moved goes on elsewhere, or that one has been lost.
+    pub(super) fn note_arrival(&mut self, has_arrived: bool) {
+        self.balance.has_arrived = has_arrived;
     }
 
     /// The connection in the next place, if there is one whose peer has been silent for a while.

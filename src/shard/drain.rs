@@ -28,6 +28,8 @@ impl<I: Io> Shard<I> {
                 self.wheel.schedule(key.index, self.now + delay);
             }
         }
+        // What a shard that has failed was sent is never answered.
+        self.moves.end_by(self.now);
         self.check_drained(self.now + window);
     }
 

@@ -1,7 +1,8 @@
 //! One event loop: a thread's connections, timers and topics over one [`Io`].
 //!
-//! > Each tick takes all completions, acts on every one, delivers what was published, sends what
-//! > was queued, moves the clock, and submits once. Nothing here calls back from a completion.
+//! > Each tick takes all completions, acts on every one and on the deadlines that have passed,
+//! > delivers what was published, sends what was queued, and submits once. Nothing here calls back
+//! > from a completion.
 //!
 //! The loop knows no socket and reads no clock, so tests run it unchanged on a simulated kernel.
 
@@ -312,7 +313,9 @@ impl<I: Io> Shard<I> {
         for key in self.connections.keys() {
             self.count_close(key, Initiator::Local, CloseCode::ABNORMAL);
         }
+        let arriving = self.forget_arriving();
         let stats = self.stats();
+        (0..arriving).for_each(|_| stats.close(Initiator::Local, CloseCode::ABNORMAL));
         for gauge in [&stats.connections_open, &stats.websockets_open, &stats.plain_kept_alive] {
             gauge.subtract(gauge.value());
         }

@@ -119,7 +119,7 @@ impl Moves {
 
     /// Sees to it that a shard that ends does not wait for ever for what others have begun.
     pub(super) fn end_by(&mut self, now: Tick) {
-        self.end_by = Some(now + ticks_in(ARRIVAL_TIMEOUT));
+        self.end_by.get_or_insert(now + ticks_in(ARRIVAL_TIMEOUT));
     }
 
     /// When to look at the deadlines at the latest: each tick while one half waits for the other.
@@ -190,7 +190,8 @@ impl<I: Io> Shard<I> {
             self.io.cancel_poll(key);
         } else if flags.intersects(Flags::UNDER_WAY) {
             // It goes on when that has ended.
-        } else if leaving.given_up.is_some() {
+        } else if leaving.given_up.is_some() || leaving.stash.len() > STASH_BYTES_MOST {
+            // Whoever has sent so much meanwhile is not idle after all.
             self.stay(key);
         } else {
             let (ticket, to) = (leaving.ticket, leaving.place.receiver());
@@ -225,9 +226,13 @@ impl<I: Io> Shard<I> {
             Err(errno) => {
                 tracing::debug!(shard = self.number, errno, "a connection stays: not handed over");
                 if errno == libc::EOVERFLOW {
-                    // The other ring has the socket and was not told, for want of memory. It must
-                    // not keep it open.
+                    // The other ring has the socket and was not told, for want of memory. Shut
+                    // down, the stream ends for whoever else holds it.
                     self.give_up_leaving(key, false);
+                    if let Some(connection) = self.connections.get_mut(key) {
+                        connection.flags.insert(Flags::SHUTTING_DOWN | Flags::SHUT_DOWN);
+                        self.io.shutdown(key, connection.slot);
+                    }
                 }
                 self.stay(key);
             }
@@ -270,11 +275,7 @@ impl<I: Io> Shard<I> {
         connection.flags.remove(Flags::DOOMED);
         self.pending_input.append(key.index, &leaving.stash);
         match leaving.given_up {
-            Some(reset) => {
-                // Armed again, it is shut down, which ends the stream for whoever else holds it.
-                self.settle(key);
-                self.doom(key, reset);
-            }
+            Some(reset) => self.doom(key, reset),
             None => self.go_on(key),
         }
     }
@@ -313,6 +314,7 @@ impl<I: Io> Shard<I> {
                 Some(Letter::Arrived(move_key)) => {
                     if self.moves.pending.end(move_key).is_some() {
                         self.stats().websockets_open.subtract(1);
+                        self.note_arrival(true);
                     }
                 }
                 None => return,
@@ -352,6 +354,14 @@ impl<I: Io> Shard<I> {
         self.keep_slots_free();
     }
 
+    /// Forgets the connections that were to go on here, and tells how many those are.
+    pub(super) fn forget_arriving(&mut self) -> usize {
+        let is_state = |arriving: &Arriving| matches!(arriving.half, Half::State(_));
+        let states = self.moves.arriving.drain(..).filter(is_state).count();
+        let letters = std::iter::from_fn(|| self.endpoint.next_letter());
+        states + letters.filter(|letter| matches!(letter, Letter::Traveller(_))).count()
+    }
+
     /// Whether a connection is on its way from here, or may be on its way to here.
     pub(super) fn is_moving(&self) -> bool {
         let is_overdue = self.moves.end_by.is_some_and(|end_by| self.now >= end_by);
@@ -366,6 +376,7 @@ impl<I: Io> Shard<I> {
         for to in self.moves.pending.expire(self.now) {
             tracing::warn!(from = self.number, to, "a connection was moved and did not arrive");
             self.stats().websockets_open.subtract(1);
+            self.note_arrival(false);
         }
         let served = self.served;
         let (overdue, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.moves.arriving)
@@ -413,6 +424,9 @@ impl Connection {
 /// Connections on their way from one shard at a time. Few in debug builds, so that tests see all
 /// places taken.
 const MOVES_MOST: usize = if cfg!(debug_assertions) { 4 } else { 32 };
+/// Bytes that may arrive for a connection while its receive is ended: what goes along in the letter
+/// beyond what its place was taken for.
+const STASH_BYTES_MOST: usize = 4096;
 /// Letters taken in one tick: each may bring the input of a few receive buffers.
 const LETTERS_PER_TICK: usize = 32;
 /// How long a connection may be on its way.

@@ -33,11 +33,9 @@ impl<I: Io> Shard<I> {
         if !self.overflow.is_empty() {
             Some(Flags::AWAITS_RING)
         } else {
-            // Whoever sends little adds little, and is held up later than those who send much.
-            let is_heavy = connection.flags.contains(Flags::HEAVY);
-            let too_full = if is_heavy { Fullness::Full } else { Fullness::VeryFull };
             let topic = self.broadcast_topic(key)?;
-            (self.topics.fullness(topic) >= too_full).then_some(Flags::AWAITS_TURN)
+            let is_too_full = self.topics.fullness(topic) >= connection.too_full();
+            is_too_full.then_some(Flags::AWAITS_TURN)
         }
     }
 
@@ -193,6 +191,17 @@ impl<I: Io> Shard<I> {
             self.resume(key, share);
         }
         waits
+    }
+}
+
+impl Connection {
+    /// How full a topic must be for this publisher to wait. Whoever sends little adds little, and
+    /// is held up later than those who send much.
+    pub(super) fn too_full(&self) -> Fullness {
+        match self.flags.contains(Flags::HEAVY) {
+            true => Fullness::Full,
+            false => Fullness::VeryFull,
+        }
     }
 }
 

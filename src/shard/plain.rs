@@ -12,10 +12,10 @@ impl<I: Io> Shard<I> {
     /// the first.
     pub(super) fn keep_for_next_request(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let is_between_requests = connection.stage.is_request() && !connection.stage.has_upload();
-        if !is_between_requests || !connection.flags.contains(Flags::DIRTY) {
+        if !connection.stage.is_request() || !connection.flags.contains(Flags::DIRTY) {
             return;
         }
+        let has_upload = connection.stage.has_upload();
         let is_first = !connection.flags.contains(Flags::ANSWERED);
         connection.flags.insert(Flags::ANSWERED);
         if !connection.flags.contains(Flags::KEPT_ALIVE) {
@@ -25,6 +25,10 @@ impl<I: Io> Shard<I> {
         if is_first {
             self.lifetimes.set(key.index, Some(self.now + ticks_in(PLAIN_LIFETIME)));
         }
+        if has_upload {
+            // The next request has begun, and its body has a deadline of its own.
+            return;
+        }
         let timeout = self.now + ticks_in(self.shared.config.limits.handshake_timeout);
         let end = self.lifetimes.end_of(key.index).map_or(timeout, |end| end.min(timeout));
         self.wheel.schedule(key.index, end);
@@ -33,7 +37,9 @@ impl<I: Io> Shard<I> {
     /// A body has as long to arrive as a message in pieces.
     pub(super) fn expect_end_of_upload(&mut self, key: Key) {
         let timeout = self.times.message_timeout.unwrap_or(ticks_in(PLAIN_LIFETIME));
-        self.wheel.schedule(key.index, self.now + timeout);
+        let timeout = self.now + timeout;
+        let end = self.lifetimes.end_of(key.index).map_or(timeout, |end| end.min(timeout));
+        self.wheel.schedule(key.index, end);
     }
 
     /// Closes plain connections that wait for a request, those first that were kept first, until

@@ -4,7 +4,6 @@ use super::connections::{Connection, Flags};
 use super::{Shard, seconds, ticks_in};
 use crate::connection::{Output, Rules};
 use crate::http::{Conditions, Publication, Route, Serving};
-use crate::hub::interest::Fullness;
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
 use crate::session::{self, Budget, Initiator, Piece};
 use crate::wire::close::CloseCode;
@@ -105,6 +104,7 @@ impl<I: Io> Shard<I> {
             self.keep_input(key, input, 0);
             return self.pause(key, Flags::AWAITS_MEMORY);
         }
+        let too_full = connection.too_full();
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = match input {
             Input::Buffer(slice) => self.io.bytes(slice),
@@ -125,8 +125,7 @@ impl<I: Io> Shard<I> {
                 policy: &self.shared.policy,
                 serving,
                 may_publish: &|topic| {
-                    self.overflow.is_empty()
-                        && self.topics.fullness_by_name(topic) == Fullness::HasRoom
+                    self.overflow.is_empty() && self.topics.fullness_by_name(topic) < too_full
                 },
             },
         };

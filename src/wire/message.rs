@@ -120,6 +120,21 @@ impl<F: Borrow<Vec<u8>>> DataMessage<F> {
 
 const _: () = assert!(size_of::<SharedMessage>() == 16);
 
+/// Takes room for all of a large message at once: address space, of which only what is used costs
+/// memory, where growing would copy megabytes within one tick. Where that much is not to be had,
+/// the message grows as it comes.
+pub fn reserve(bytes: &mut Vec<u8>, most: usize) {
+    if most <= RESERVED_BYTES_MAX && bytes.capacity() < most {
+        let _ = bytes.try_reserve_exact(most - bytes.len());
+    }
+}
+
+/// Messages grow by doubling until they are larger: a peer has to send this much before it takes
+/// address space that it does not use.
+pub const GROWING_BYTES_MAX: usize = 256 << 10;
+/// No more address space than this is reserved for one message.
+const RESERVED_BYTES_MAX: usize = 64 << 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,12 @@ use crate::server::{Server, wait_until};
 #[test]
 fn every_connection_gets_1001_and_the_process_ends_with_0() {
     for (shards, signal) in SHARD_COUNTS.into_iter().zip(["TERM", "INT", "HUP"]) {
-        let mut server = Server::start(shards, &["--drain", "1s", "--close-timeout", "60s"]);
+        // These tests may run where the terminal's end is ignored, as below nohup.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP").arg(Server::command().get_program());
+        Server::set_environment(&mut command);
+        let flags = ["--drain", "1s", "--close-timeout", "60s"];
+        let mut server = Server::start_as(command, &["127.0.0.1:0"], shards, &flags);
         let mut peers: Vec<_> = (0..50)
             .map(|number| {
                 let path = if number % 2 == 0 { "/echo" } else { "/broadcast/drain" };

@@ -233,3 +233,18 @@ fn a_body_that_has_begun_is_waited_for_when_the_server_drains() {
     assert_eq!((response.status, response.header("connection")), (202, Some("close")));
     assert!(server.wait().success());
 }
+
+/// A body that has begun when the request before is answered must not hide the connection.
+#[test]
+fn a_publisher_that_pipelines_is_kept_alive_like_others() {
+    let server = Server::start(1, &["--max-connections", "1"]);
+    let mut publisher = Peer::connect(server.address());
+    let (whole, begun) = (post("Content-Length: 2", b"hi"), post("Content-Length: 2", b"h"));
+    assert_eq!(ask(&mut publisher, &[whole, begun].concat()).status, 202);
+    assert_eq!(server.stats().plain_kept_alive(), 1);
+    assert_eq!(ask(&mut publisher, b"i").status, 202);
+    // It gives way to a WebSocket, for which there would be no room beside it.
+    let _member = Peer::upgrade(server.address(), "/broadcast/news");
+    publisher.expect_end_or_reset();
+    server.stop();
+}

@@ -296,6 +296,11 @@ impl Stats {
         self.count(&["upgrades"])
     }
 
+    /// Plain connections that are kept for further requests.
+    pub fn plain_kept_alive(&self) -> u64 {
+        self.count(&["plain_kept_alive"])
+    }
+
     /// WebSockets open now.
     pub fn websockets_open(&self) -> u64 {
         self.count(&["websockets_open"])
