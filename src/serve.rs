@@ -289,18 +289,10 @@ fn announce(
     let capacity = shared.capacity() * shards;
     let mut lines = String::new();
     for listener in listeners {
-        let url = match &listener.address {
-            ListenAddress::Tcp(address) => format!("ws://{address}/"),
-            ListenAddress::Unix(path) => format!("ws+unix:{}", path.display()),
-        };
-        lines.push_str(&format!("listening on {url}\n"));
+        lines.push_str(&format!("listening on {}\n", url("ws", &listener.address)));
     }
     if let Some(listener) = admin {
-        let url = match &listener.address {
-            ListenAddress::Tcp(address) => format!("http://{address}/"),
-            ListenAddress::Unix(path) => format!("http+unix:{}", path.display()),
-        };
-        lines.push_str(&format!("admin on {url}\n"));
+        lines.push_str(&format!("admin on {}\n", url("http", &listener.address)));
     }
     lines.push_str(&format!(
         "{shards} shards of {} connections each: {capacity} in all ({descriptors})\n",
@@ -309,6 +301,14 @@ fn announce(
     lines.push_str(&format!("kernel abilities {abilities}\n"));
     STANDARD_OUTPUT.write(lines.into_bytes());
     tracing::info!(shards, capacity, "serving");
+}
+
+/// The URL of what listens on `address`.
+fn url(scheme: &str, address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(address) => format!("{scheme}://{address}/"),
+        ListenAddress::Unix(path) => format!("{scheme}+unix:{}", path.display()),
+    }
 }
 
 /// The soft limit of open files, which is also the most a ring's table of registered files may

@@ -57,17 +57,17 @@ impl Stage {
     /// Takes bytes from the peer and returns how many of them were used: all, unless the output
     /// says that the connection pauses.
     pub fn receive(&mut self, input: &mut [u8], rules: &Rules<'_>, output: &mut Output) -> usize {
-        let mut from = 0;
-        if let Self::Http(exchange) = self {
-            let (consumed, session) = requests::receive(exchange, input, rules, output);
-            let Some(session) = session else { return consumed };
-            *self = Self::WebSocket(session);
-            from = consumed;
-        }
         match self {
-            Self::Http(_) => from,
+            Self::Http(exchange) => {
+                let (consumed, upgraded) = requests::receive(exchange, input, rules, output);
+                let Some(mut session) = upgraded else { return consumed };
+                let consumed =
+                    session.receive(input, consumed, &rules.session, &mut output.session);
+                *self = Self::WebSocket(session);
+                consumed
+            }
             Self::WebSocket(session) => {
-                session.receive(input, from, &rules.session, &mut output.session)
+                session.receive(input, 0, &rules.session, &mut output.session)
             }
         }
     }

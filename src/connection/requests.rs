@@ -13,8 +13,7 @@ pub(super) fn receive(
     output: &mut Output,
 ) -> (usize, Option<Session>) {
     let mut at = 0;
-    let mut is_blocked = exchange.blocked_topic().is_some();
-    while (at < input.len() || is_blocked) && !exchange.is_ended() {
+    while (at < input.len() || exchange.blocked_topic().is_some()) && !exchange.is_ended() {
         if output.session.pieces.len() >= ANSWERS_MAX || !rules.session.may_begin {
             output.session.paused = Some(Pause::Room);
             return (at, None);
@@ -26,7 +25,6 @@ pub(super) fn receive(
         }
         let part = part(exchange, &input[at..], rules);
         let (was_upload, was_chunked) = (exchange.has_upload(), exchange.is_chunked());
-        is_blocked = false;
         let answer = exchange.receive(part, &rules.http);
         let is_chunked = was_chunked || exchange.is_chunked();
         budget.spend(part.len() * if is_chunked { CHUNKED_BYTE_COST } else { 1 });

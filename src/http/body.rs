@@ -43,6 +43,19 @@ enum Expected {
     Nothing,
 }
 
+impl Expected {
+    /// What comes after so many bytes of content or of a chunk.
+    fn after(self, bytes: u64) -> Self {
+        match self {
+            Self::Content(left) if left == bytes => Self::Nothing,
+            Self::Content(left) => Self::Content(left - bytes),
+            Self::Chunk(left) if left == bytes => Self::ChunkEnd,
+            Self::Chunk(left) => Self::Chunk(left - bytes),
+            other => other,
+        }
+    }
+}
+
 impl Body {
     /// A body of which nothing has arrived; its content will lie behind `room` bytes of zeros.
     ///
@@ -73,20 +86,9 @@ impl Body {
         while at < input.len() && !self.is_complete() {
             let rest = &input[at..];
             at += match self.expected {
-                Expected::Content(left) => {
+                Expected::Content(left) | Expected::Chunk(left) => {
                     let bytes = self.append(rest, left);
-                    self.expected = match left - bytes as u64 {
-                        0 => Expected::Nothing,
-                        left => Expected::Content(left),
-                    };
-                    bytes
-                }
-                Expected::Chunk(left) => {
-                    let bytes = self.append(rest, left);
-                    self.expected = match left - bytes as u64 {
-                        0 => Expected::ChunkEnd,
-                        left => Expected::Chunk(left),
-                    };
+                    self.expected = self.expected.after(bytes as u64);
                     bytes
                 }
                 _ => self.receive_line(rest)?,

@@ -34,8 +34,8 @@ enum Partial {
 
 impl Exchange {
     /// Takes bytes from the start of `input`: all of them when the answer is
-    /// [`Answer::Incomplete`], none when it is [`Answer::Blocked`], else those that it says. Every
-    /// input gets an answer, and how the bytes were split on their way does not change it.
+    /// [`Answer::Incomplete`], else those that it says. Every input gets an answer, and how the
+    /// bytes were split on their way does not change it.
     pub fn receive(&mut self, input: &[u8], conditions: &Conditions<'_>) -> Answer {
         debug_assert!(!self.is_ended, "nobody asks any more");
         match self.partial.take().map(|partial| *partial) {
@@ -109,26 +109,23 @@ impl Exchange {
         input: &[u8],
         conditions: &Conditions<'_>,
     ) -> Answer {
-        if head.is_empty() {
-            let heading = Heading::decide(input, conditions);
-            return match heading {
-                Heading::Incomplete => self.keep_head(input.to_vec()),
-                Heading::Answered(answer) => answer,
-                Heading::Upload(upload, head_bytes) => {
-                    self.begin_body(*upload, input, head_bytes, conditions)
-                }
-            };
-        }
         let carried = head.len();
-        let limit = conditions.policy.request_head_bytes;
-        let fresh = &input[..limit.saturating_sub(carried).min(input.len())];
-        head.extend_from_slice(fresh);
-        // A head ends with a line, so only a line's end, or the limit, makes it worth another look.
-        if !fresh.contains(&b'\n') && head.len() < limit {
-            return self.keep_head(head);
+        if carried > 0 {
+            let limit = conditions.policy.request_head_bytes;
+            let fresh = &input[..limit.saturating_sub(carried).min(input.len())];
+            head.extend_from_slice(fresh);
+            // A head ends with a line, so only a line's end, or the limit, makes it worth another
+            // look.
+            if !fresh.contains(&b'\n') && head.len() < limit {
+                return self.keep(Partial::Head(head), Answer::Incomplete);
+            }
         }
-        match Heading::decide(&head, conditions) {
-            Heading::Incomplete => self.keep_head(head),
+        // What comes in one piece is looked at where it lies.
+        match Heading::decide(if carried == 0 { input } else { &head }, conditions) {
+            Heading::Incomplete => {
+                let head = if carried == 0 { input.to_vec() } else { head };
+                self.keep(Partial::Head(head), Answer::Incomplete)
+            }
             Heading::Answered(answer) => answer.without(carried),
             Heading::Upload(upload, head_bytes) => {
                 self.begin_body(*upload, input, head_bytes - carried, conditions)
@@ -136,9 +133,10 @@ impl Exchange {
         }
     }
 
-    fn keep_head(&mut self, head: Vec<u8>) -> Answer {
-        self.partial = Some(Box::new(Partial::Head(head)));
-        Answer::Incomplete
+    /// Keeps what there is of a request, until there is more to say than `answer`.
+    fn keep(&mut self, partial: Partial, answer: Answer) -> Answer {
+        self.partial = Some(Box::new(partial));
+        answer
     }
 
     /// Goes on behind the head of an upload, which ends at `at`.
@@ -152,8 +150,8 @@ impl Exchange {
         // Who has begun to send does not wait for a word.
         let waits = std::mem::take(&mut upload.expects_continue) && at == input.len();
         if waits && !upload.is_complete() {
-            self.partial = Some(Box::new(Partial::Body(upload)));
-            return Answer::Continue { consumed: at, response: CONTINUE.to_vec() };
+            let answer = Answer::Continue { consumed: at, response: CONTINUE.to_vec() };
+            return self.keep(Partial::Body(upload), answer);
         }
         self.receive_body(upload, input, at, conditions)
     }
@@ -171,12 +169,10 @@ impl Exchange {
             Err(refused) => return refuse(&refused, input.len()),
         };
         if !upload.is_complete() {
-            self.partial = Some(Box::new(Partial::Body(upload)));
-            return Answer::Incomplete;
+            return self.keep(Partial::Body(upload), Answer::Incomplete);
         }
         if !(conditions.may_publish)(upload.topic()) {
-            self.partial = Some(Box::new(Partial::Body(upload)));
-            return Answer::Blocked { consumed };
+            return self.keep(Partial::Body(upload), Answer::Blocked { consumed });
         }
         let keep_alive = upload.keep_alive && conditions.serving == Serving::Open;
         let response = publish::accepted().encode(keep_alive, false);

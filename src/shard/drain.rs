@@ -51,7 +51,6 @@ impl<I: Io> Shard<I> {
             return;
         }
         self.stage = Stage::Ending;
-        self.moves.end_by(self.now);
         self.listeners_waiting.clear();
         for listener in 0..self.listeners {
             self.io.cancel_accept(listener);

@@ -119,7 +119,7 @@ impl Moves {
 
     /// Sees to it that a shard that ends does not wait for ever for what others have begun.
     pub(super) fn end_by(&mut self, now: Tick) {
-        self.end_by.get_or_insert(now + ticks_in(ARRIVAL_TIMEOUT));
+        self.end_by = Some(now + ticks_in(ARRIVAL_TIMEOUT));
     }
 
     /// When to look at the deadlines at the latest: each tick while one half waits for the other.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::connections::Flags;
+use super::timers::Tick;
 use super::{Shard, ticks_in};
 use crate::io::{Io, Key};
 
@@ -29,16 +30,20 @@ impl<I: Io> Shard<I> {
             // The next request has begun, and its body has a deadline of its own.
             return;
         }
-        let timeout = self.now + ticks_in(self.shared.config.limits.handshake_timeout);
-        let end = self.lifetimes.end_of(key.index).map_or(timeout, |end| end.min(timeout));
-        self.wheel.schedule(key.index, end);
+        let timeout = ticks_in(self.shared.config.limits.handshake_timeout);
+        self.schedule_request(key, timeout);
     }
 
     /// A body has as long to arrive as a message in pieces.
     pub(super) fn expect_end_of_upload(&mut self, key: Key) {
         let timeout = self.times.message_timeout.unwrap_or(ticks_in(PLAIN_LIFETIME));
-        let timeout = self.now + timeout;
-        let end = self.lifetimes.end_of(key.index).map_or(timeout, |end| end.min(timeout));
+        self.schedule_request(key, timeout);
+    }
+
+    /// The end of a request has to be here in time, and within the lifetime of the connection.
+    fn schedule_request(&mut self, key: Key, timeout: Tick) {
+        let deadline = self.now + timeout;
+        let end = self.lifetimes.end_of(key.index).map_or(deadline, |end| end.min(deadline));
         self.wheel.schedule(key.index, end);
     }
 

@@ -6,17 +6,20 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::guard::{check_change, check_host};
+use super::guard::{Refused, check_change, check_host};
 use super::report::Report;
 use crate::control::standing::Standing;
+
+/// A check of the guard.
+type Check = fn(&Uri, &HeaderMap) -> Result<(), Refused>;
 
 /// What the routes answer from.
 struct Desk {
@@ -30,29 +33,26 @@ pub(super) fn router(standing: Arc<Standing>, checks_host: bool) -> Router {
         .route("/stats", get(stats))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
-        .route("/drain", post(drain).route_layer(from_fn(only_changes_of_ours)))
-        .fallback(|| async { refusal(StatusCode::NOT_FOUND, ROUTES) })
+        .route(
+            "/drain",
+            post(drain).route_layer(from_fn(|request, next| guarded(check_change, request, next))),
+        )
+        .fallback(|| async { plain(StatusCode::NOT_FOUND, ROUTES) })
         .method_not_allowed_fallback(|| async {
-            refusal(StatusCode::METHOD_NOT_ALLOWED, "This route takes other methods.")
+            plain(StatusCode::METHOD_NOT_ALLOWED, "This route takes other methods.")
         })
         .with_state(Arc::new(Desk { standing, report: Report::default() }));
     match checks_host {
-        true => router.layer(from_fn(only_for_this_machine)),
+        true => router.layer(from_fn(|request, next| guarded(check_host, request, next))),
         false => router,
     }
 }
 
-async fn only_for_this_machine(request: Request, next: Next) -> Response {
-    match check_host(request.uri(), request.headers()) {
+/// Lets pass what a check of the guard lets pass.
+async fn guarded(check: Check, request: Request, next: Next) -> Response {
+    match check(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err((status, text)) => refusal(status, text),
-    }
-}
-
-async fn only_changes_of_ours(request: Request, next: Next) -> Response {
-    match check_change(request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err((status, text)) => refusal(status, text),
+        Err((status, text)) => plain(status, text),
     }
 }
 
@@ -77,13 +77,13 @@ struct Drain {}
 async fn drain(State(desk): State<Arc<Desk>>, request: Request) -> Response {
     let body = match timeout(BODY_TIMEOUT, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
         Ok(Ok(body)) => body,
-        Ok(Err(_)) => return refusal(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
+        Ok(Err(_)) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
         Err(_) => {
-            return refusal(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time.");
+            return plain(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time.");
         }
     };
     if !body.is_empty() && serde_json::from_slice::<Drain>(&body).is_err() {
-        return refusal(StatusCode::BAD_REQUEST, "The body is nothing, or {}.");
+        return plain(StatusCode::BAD_REQUEST, "The body is nothing, or {}.");
     }
     desk.standing.ask_for_drain();
     plain(StatusCode::ACCEPTED, "draining")
@@ -95,10 +95,6 @@ fn verdict(fault: Option<String>, well: &str) -> Response {
         Some(fault) => plain(StatusCode::SERVICE_UNAVAILABLE, &fault),
         None => plain(StatusCode::OK, well),
     }
-}
-
-fn refusal(status: StatusCode, text: &str) -> Response {
-    plain(status, text)
 }
 
 fn plain(status: StatusCode, text: &str) -> Response {
