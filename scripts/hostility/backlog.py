@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import statistics
 import threading
 import time
 
@@ -218,35 +219,41 @@ def resident(subject):
 def drops_from_long_queues(stage):
     """A queue of many small messages, each of which gives way to a new one: a message that is
     dropped costs no more the longer the queue is."""
-    backlog = (64 << 10) if stage.is_quick else (512 << 10)
+    backlog = (4 << 20) if stage.is_quick else (32 << 20)
     with stage.server("--shards", "1", "--max-backlog", str(backlog), "--slow-consumer",
                       "drop-oldest") as subject:
         peers = slow_readers(subject, 1)
 
-        def costs(count):
-            """Microseconds of processor time for a message, in each of so many parts."""
-            for _ in range(PARTS):
-                with Usage(subject.running.pid) as usage:
-                    publish_one_by_one(peers[0], count // PARTS)
-                yield usage.spent / (count // PARTS) * 1e6
+        def publish():
+            """Microseconds of processor time for a message, and how many gave way to so many."""
+            before = subject.stats()["dropped"]["drop_oldest"]
+            with Usage(subject.running.pid) as usage:
+                publish_one_by_one(peers[0], PART)
+            return usage.spent / PART * 1e6, subject.stats()["dropped"]["drop_oldest"] - before
 
-        # What fills the queue first gives way after some hundreds, and then nothing does for long.
-        short, growing, long = map(list, map(costs, (4000, backlog // 2 + 2000, 8000)))
-        dropped = subject.stats()["dropped"]["drop_oldest"]
+        # What fills the queue first is large, so that hardly anything gives way to small messages
+        # until they fill it.
+        growing, dropped = [], 0
+        while dropped < PART // 2:
+            cost, dropped = publish()
+            growing.append(cost)
+        long = [publish() for _ in range(8)]
         close_all(peers)
+    queued = (len(growing) - 1) * PART
     # A message at a time wakes a core that rests in between, which costs twice as much at one moment
-    # as at another: so the queue is short in two measurements, and the cheapest part counts when it
-    # is long.
-    before, after = max(min(short), growing[0]), min(long)
+    # as at another: the dearest of several measurements counts while the queue is short, and the
+    # median when it is long.
+    before, after = max(growing[:4]), statistics.median(cost for cost, _ in long)
     words = (f"{before:.1f} us of processor time for a message while the queue is short, "
-             f"{after:.1f} us when {backlog // 2:,} are queued and the oldest gives way")
-    expect(dropped >= 5000, f"only {dropped} dropped")
+             f"{after:.1f} us when {queued:,} are queued and the oldest gives way")
+    expect(sum(dropped for _, dropped in long) >= len(long) * PART // 2, f"dropped {long}")
+    expect(queued > 8 * PART, f"only {queued} are queued")
     expect(after < 1.7 * before, words)
     return words
 
 
-# Parts that a cost is measured in.
-PARTS = 8
+# Messages that a cost is measured with.
+PART = 1000
 # A text in two fragments returns as a frame of its own of two bytes.
 EMPTY_TEXT = frame(TEXT, b"") + frame(FIN, b"")
 
