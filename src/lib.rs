@@ -46,8 +46,8 @@
 //!
 //! No peer may hold up the others, whatever it sends:
 //!
-//! * A session has a budget for each tick ([`session::Budget`]); what it has not done goes on in a
-//!   later tick, in turn. Whoever sends little is served at once.
+//! * A WebSocket has a budget for each tick ([`websocket::Budget`]); what it has not done goes on
+//!   in a later tick, in turn. Whoever sends little is served at once.
 //! * A connection whose input waits does so for exactly one thing: memory, room in the broadcast
 //!   ring, its peer to read, or its turn; and stands on the one list that lets it go on
 //!   (`shard/pause.rs`).
@@ -162,7 +162,7 @@
 //! codec inflates and compresses for each in turn. Where both ends have agreed on a context, a
 //! connection owns it from its first compressed message on. Broadcasts are compressed once on each
 //! shard for all subscribers of a class of windows ([`hub::run`]). What takes long to inflate or to
-//! compress goes on in later ticks (`session/recoding.rs`), a few messages at a time.
+//! compress goes on in later ticks (`websocket/recoding.rs`), a few messages at a time.
 //!
 //! # When a part fails
 //!
@@ -189,8 +189,8 @@
 //!    `Shard::turn` and calls `Shard::received` (`shard/receive.rs`).
 //! 2. `Shard::take_in` sees that nothing stands in the way (`shard/pause.rs`), and hands the bytes
 //!    to the connection's stage with a budget (`connection/mod.rs`).
-//! 3. The session finds the frame, checks it, removes the mask and makes a message of it
-//!    (`session/frames.rs`, `wire/header.rs`, `wire/mask`, `wire/message.rs`).
+//! 3. The WebSocket finds the frame, checks it, removes the mask and makes a message of it
+//!    (`websocket/frames.rs`, `wire/header.rs`, `wire/mask`, `wire/message.rs`).
 //! 4. `Shard::publish` appends it to what its topic has pending (`hub/topics.rs`) and, where other
 //!    shards have members, to this shard's broadcast ring (`hub/mesh.rs`, `hub/ring.rs`). The
 //!    buffer goes back to the kernel.
@@ -202,8 +202,8 @@
 //! 7. The other shards wake up, find the message in the ring (`Shard::handle_messages`), and do
 //!    steps 5 and 6 for their own members.
 //!
-//! An echo skips 4 and 5: the session turns the frame into the server's where it lies
-//! (`session/reflection.rs`), and that part of the receive buffer is what is sent.
+//! An echo skips 4 and 5: the WebSocket turns the frame into the server's where it lies
+//! (`websocket/reflection.rs`), and that part of the receive buffer is what is sent.
 //!
 //! # Where do I change ...?
 //!
@@ -215,14 +215,14 @@
 //! | a counter | [`stats`] |
 //! | a path of the public listeners | `http/route.rs`, `http/decision.rs`, `BUILT_IN_PATHS` |
 //! | a field of a request's head that counts | `Head` in `http/request.rs` |
-//! | what a request may wait for | `http/exchange.rs`, [`session::Pause`], `shard/pause.rs` |
+//! | what a request may wait for | `http/exchange.rs`, [`websocket::Pause`], `shard/pause.rs` |
 //! | a protocol that a connection speaks | `Stage` in `connection/mod.rs`, and whoever asks it |
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
 //! | a path of the admin listener | `control/admin` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
-//! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `session/frames.rs` |
-//! | what a message does | [`session::Mode`] and where it is asked for: `session/frames.rs` |
+//! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `websocket/frames.rs` |
+//! | what a message does | [`websocket::Mode`] and where it is asked for: `websocket/frames.rs` |
 //! | how a subscriber gets a message | `hub/run.rs`; who gets it so: `shard/deliver.rs` |
 //! | what is known of a message on its way | `Publication` in `hub/topics.rs` |
 //! | a letter between shards | `Letter` and `handle_mail` in `shard/moves.rs` |
@@ -230,7 +230,7 @@
 //! | what the control thread waits for | `Control::run` in `control/mod.rs` |
 //! | what happens to slow readers | `Bounds::admit` in `shard/deliver.rs` |
 //! | a deadline | `shard/deadlines.rs`, and what it does in `shard/lifecycle.rs` |
-//! | how much a peer may take of a tick | the ends of `shard/*.rs`, `session/budget.rs` |
+//! | how much a peer may take of a tick | the ends of `shard/*.rs`, `websocket/budget.rs` |
 //! | a request to the kernel | `io/mod.rs`, `io/ring.rs`, `tests/simulation/kernel.rs` |
 //! | a workload of the load generator | `bench/workload` |
 //!
@@ -269,7 +269,7 @@
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
 //! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
 //!   are published by POST.
-//! * [`session`]: the state machine of one WebSocket, without socket and clock.
+//! * [`websocket`]: the state machine of one WebSocket, without socket and clock.
 //! * [`connection`]: what one connection speaks at the moment: requests, then a WebSocket.
 //! * [`hub`]: topics of a shard, rings and mail between shards.
 //! * [`shard`]: the event loop: connections, outboxes, timers, backpressure, moves, drain.
@@ -304,10 +304,10 @@ pub mod logging;
 pub mod memory;
 pub mod output;
 pub mod serve;
-pub mod session;
 pub mod settings;
 pub mod shard;
 pub mod stats;
+pub mod websocket;
 pub mod wire;
 
 /// The version of this build, as `--version` prints it.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::SlowConsumer;
 use crate::http::Refusal;
-use crate::session::Initiator;
+use crate::websocket::Initiator;
 use crate::wire::close::CloseCode;
 
 /// A number that one thread counts and any thread reads.

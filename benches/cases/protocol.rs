@@ -1,11 +1,11 @@
-//! The opening handshake, and a session that echoes or publishes what it receives.
+//! The opening handshake, and a WebSocket that echoes or publishes what it receives.
 
 use std::cell::RefCell;
 use std::hint::black_box;
 
 use ringwire::config::Config;
 use ringwire::http::{Conditions, Exchange, Policy, Serving};
-use ringwire::session::{Budget, Mode, Output, Rules, Session};
+use ringwire::websocket::{Budget, Mode, Output, Rules, WebSocket};
 use ringwire::wire::deflate::codec::{Codec, Settings};
 use ringwire::wire::header::{HEADER_BYTES_MAX, Header, OpCode};
 use ringwire::wire::mask::{self, MaskKey};
@@ -62,28 +62,28 @@ fn handshake(name: &str, request: &'static str) -> Case {
     })
 }
 
-/// A burst through an open session, in pieces of a receive buffer's size.
+/// A burst through an open WebSocket, in pieces of a receive buffer's size.
 fn receive(kind: &str, mode: Mode, burst: Burst) -> Case {
     let name = format!("{kind}/{}-x{}", size_name(burst.payload_bytes), burst.frames);
     let input = burst.encode();
     let bytes = input.len();
     let prepare = move || -> Prepared {
         let (config, codec) = (Config::default(), codec());
-        let (mut session, mut output) = (Session::new(mode, None), Output::default());
+        let (mut websocket, mut output) = (WebSocket::new(mode, None), Output::default());
         let mut input = input.clone();
         // A shard hands the same output to every receive, so there is room in it.
         output.pieces.reserve(1);
         Box::new(move || {
             with_rules(&config, &codec, |rules| {
                 for received in black_box(&mut input).chunks_mut(RECEIVE_BUFFER_BYTES) {
-                    let consumed = session.receive(received, 0, rules, &mut output);
+                    let consumed = websocket.receive(received, 0, rules, &mut output);
                     assert_eq!(consumed, received.len());
                     black_box(&output);
                     output.pieces.clear();
                     output.published.clear();
                 }
             });
-            assert!(session.is_open());
+            assert!(websocket.is_open());
         })
     };
     Case::new(name, burst.frames, prepare).through(bytes)

@@ -20,7 +20,7 @@ KERNEL_STAGES = (
 USER_STAGES = (
     ("user: unmasking", r"wire::mask"),
     ("user: UTF-8", r"wire::utf8|simdutf8"),
-    ("user: frames", r"ringwire::(wire|session)"),
+    ("user: frames", r"ringwire::(wire|websocket)"),
     ("user: HTTP", r"ringwire::http|httparse"),
     ("user: hub and delivery", r"ringwire::hub|shard::deliver"),
     ("user: ring", r"ringwire::io|io_uring"),

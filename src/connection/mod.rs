@@ -12,13 +12,13 @@
 mod requests;
 
 use crate::http::{Conditions, Exchange, Publication, Refusal, Route};
-use crate::session::{self, Piece, Session};
+use crate::websocket::{self, Piece, WebSocket};
 use crate::wire::close::CloseCode;
 
 /// What decides about a connection besides its own bytes.
 pub struct Rules<'a> {
     /// What decides about frames.
-    pub session: session::Rules<'a>,
+    pub websocket: websocket::Rules<'a>,
     /// What decides about requests.
     pub http: Conditions<'a>,
 }
@@ -27,7 +27,7 @@ pub struct Rules<'a> {
 #[derive(Debug, Default)]
 pub struct Output {
     /// What is to be sent and published, and how the connection goes on.
-    pub session: session::Output,
+    pub websocket: websocket::Output,
     /// The connection was upgraded to this route.
     pub upgraded: Option<Route>,
     /// A request was refused.
@@ -42,7 +42,7 @@ pub enum Stage {
     /// Requests, each with its answer.
     Http(Exchange),
     /// Frames, after an upgrade.
-    WebSocket(Session),
+    WebSocket(WebSocket),
 }
 
 const _: () = assert!(size_of::<Stage>() <= 24);
@@ -60,14 +60,14 @@ impl Stage {
         match self {
             Self::Http(exchange) => {
                 let (consumed, upgraded) = requests::receive(exchange, input, rules, output);
-                let Some(mut session) = upgraded else { return consumed };
+                let Some(mut websocket) = upgraded else { return consumed };
                 let consumed =
-                    session.receive(input, consumed, &rules.session, &mut output.session);
-                *self = Self::WebSocket(session);
+                    websocket.receive(input, consumed, &rules.websocket, &mut output.websocket);
+                *self = Self::WebSocket(websocket);
                 consumed
             }
-            Self::WebSocket(session) => {
-                session.receive(input, 0, &rules.session, &mut output.session)
+            Self::WebSocket(websocket) => {
+                websocket.receive(input, 0, &rules.websocket, &mut output.websocket)
             }
         }
     }
@@ -79,9 +79,9 @@ impl Stage {
             Self::Http(exchange) if exchange.is_ended() => {}
             Self::Http(exchange) => {
                 exchange.end();
-                output.session.finish = true;
+                output.websocket.finish = true;
             }
-            Self::WebSocket(session) => session.close(code, reason, &mut output.session),
+            Self::WebSocket(websocket) => websocket.close(code, reason, &mut output.websocket),
         }
     }
 
@@ -92,24 +92,24 @@ impl Stage {
         {
             let (refusal, response) = exchange.time_out();
             output.refused = Some(refusal);
-            output.session.pieces.push(Piece::Response(response));
-            output.session.finish = true;
+            output.websocket.pieces.push(Piece::Response(response));
+            output.websocket.finish = true;
         }
     }
 
     /// The WebSocket, once the connection is one.
-    pub fn session(&self) -> Option<&Session> {
+    pub fn websocket(&self) -> Option<&WebSocket> {
         match self {
             Self::Http(_) => None,
-            Self::WebSocket(session) => Some(session),
+            Self::WebSocket(websocket) => Some(websocket),
         }
     }
 
     /// The same, to be changed.
-    pub fn session_mut(&mut self) -> Option<&mut Session> {
+    pub fn websocket_mut(&mut self) -> Option<&mut WebSocket> {
         match self {
             Self::Http(_) => None,
-            Self::WebSocket(session) => Some(session),
+            Self::WebSocket(websocket) => Some(websocket),
         }
     }
 
@@ -141,35 +141,35 @@ impl Stage {
     pub fn can_go_on(&self) -> bool {
         match self {
             Self::Http(exchange) => exchange.blocked_topic().is_some(),
-            Self::WebSocket(session) => session.is_recoding(),
+            Self::WebSocket(websocket) => websocket.is_recoding(),
         }
     }
 
     /// Whether messages flow, and no close has been asked for.
     pub fn is_open(&self) -> bool {
-        self.session().is_some_and(Session::is_open)
+        self.websocket().is_some_and(WebSocket::is_open)
     }
 
     /// Whether we wait for the peer's close frame, or for the end of a frame of its own that ours
     /// must not interrupt: either may never come.
     pub fn is_closing(&self) -> bool {
-        self.session().is_some_and(Session::is_closing)
+        self.websocket().is_some_and(WebSocket::is_closing)
     }
 
     /// Whether nothing the peer sends matters any more.
     pub fn is_ended(&self) -> bool {
         match self {
             Self::Http(exchange) => exchange.is_ended(),
-            Self::WebSocket(session) => session.is_ended(),
+            Self::WebSocket(websocket) => websocket.is_ended(),
         }
     }
 
     /// Bytes of requests and messages in pieces and of what inflates compressed ones; see
-    /// [`Session::held_bytes`].
+    /// [`WebSocket::held_bytes`].
     pub fn held_bytes(&self) -> usize {
         match self {
             Self::Http(exchange) => exchange.held_bytes(),
-            Self::WebSocket(session) => session.held_bytes(),
+            Self::WebSocket(websocket) => websocket.held_bytes(),
         }
     }
 }

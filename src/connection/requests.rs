@@ -2,25 +2,25 @@
 
 use super::{Output, Rules};
 use crate::http::{Answer, Exchange, Route};
-use crate::session::{Mode, Pause, Piece, Session};
+use crate::websocket::{Mode, Pause, Piece, WebSocket};
 
-/// Answers the requests in `input`; returns how much of it was used, and the session that an
+/// Answers the requests in `input`; returns how much of it was used, and the WebSocket that an
 /// upgrade begins.
 pub(super) fn receive(
     exchange: &mut Exchange,
     input: &[u8],
     rules: &Rules<'_>,
     output: &mut Output,
-) -> (usize, Option<Session>) {
+) -> (usize, Option<WebSocket>) {
     let mut at = 0;
     while (at < input.len() || exchange.blocked_topic().is_some()) && !exchange.is_ended() {
-        if output.session.pieces.len() >= ANSWERS_MAX || !rules.session.may_begin {
-            output.session.paused = Some(Pause::Room);
+        if output.websocket.pieces.len() >= ANSWERS_MAX || !rules.websocket.may_begin {
+            output.websocket.paused = Some(Pause::Room);
             return (at, None);
         }
-        let budget = rules.session.budget;
+        let budget = rules.websocket.budget;
         if budget.is_spent() {
-            output.session.paused = Some(Pause::Turn);
+            output.websocket.paused = Some(Pause::Turn);
             return (at, None);
         }
         let part = part(exchange, &input[at..], rules);
@@ -31,22 +31,22 @@ pub(super) fn receive(
         budget.spend(if was_upload { 0 } else { REQUEST_COST });
         match answer {
             Answer::Incomplete => {
-                output.session.message_began |= exchange.has_upload() && !was_upload;
+                output.websocket.message_began |= exchange.has_upload() && !was_upload;
                 at += part.len();
             }
             Answer::Blocked { consumed } => {
-                output.session.paused = Some(Pause::Room);
+                output.websocket.paused = Some(Pause::Room);
                 return (at + consumed, None);
             }
             Answer::Continue { consumed, response } => {
                 at += consumed;
-                output.session.message_began = true;
-                output.session.pieces.push(Piece::Response(response));
+                output.websocket.message_began = true;
+                output.websocket.pieces.push(Piece::Response(response));
             }
             Answer::Publish { consumed, publication, response, keep_alive } => {
                 at += consumed;
                 budget.spend(REQUEST_COST);
-                output.session.messages += 1;
+                output.websocket.messages += 1;
                 output.posted.push(publication);
                 respond(exchange, response, keep_alive, output);
             }
@@ -56,8 +56,8 @@ pub(super) fn receive(
                     Route::Broadcast { may_publish, .. } => Mode::Broadcast { may_publish },
                 };
                 output.upgraded = Some(route);
-                output.session.pieces.push(Piece::Response(response));
-                return (at + consumed, Some(Session::new(mode, compression)));
+                output.websocket.pieces.push(Piece::Response(response));
+                return (at + consumed, Some(WebSocket::new(mode, compression)));
             }
             Answer::Respond { consumed, response, keep_alive, refusal } => {
                 at += consumed;
@@ -71,10 +71,10 @@ pub(super) fn receive(
 }
 
 fn respond(exchange: &mut Exchange, response: Vec<u8>, keep_alive: bool, output: &mut Output) {
-    output.session.pieces.push(Piece::Response(response));
+    output.websocket.pieces.push(Piece::Response(response));
     if !keep_alive {
         exchange.end();
-        output.session.finish = true;
+        output.websocket.finish = true;
     }
 }
 

@@ -8,7 +8,7 @@ use super::timers::Tick;
 use super::{seconds, ticks_of_seconds};
 use crate::connection::Stage;
 use crate::io::{Key, Slot};
-use crate::session::Session;
+use crate::websocket::WebSocket;
 
 bitflags! {
     /// Which requests are under way, and what is to become of the connection.
@@ -122,13 +122,13 @@ impl Connection {
 
     /// How long ago the message began that has not ended.
     pub fn message_age(&self, now: Tick) -> Option<Tick> {
-        let age_s = self.stage.session()?.message_age_s(seconds(now))?;
+        let age_s = self.stage.websocket()?.message_age_s(seconds(now))?;
         Some(ticks_of_seconds(age_s))
     }
 
     /// Gives back what compresses its messages, and tells how many bytes that was.
     pub fn release_deflater(&mut self) -> usize {
-        self.stage.session_mut().map_or(0, Session::release_deflater)
+        self.stage.websocket_mut().map_or(0, WebSocket::release_deflater)
     }
 }
 

@@ -9,8 +9,8 @@ use crate::hub::Message;
 use crate::hub::run::{Encoding, EncodingBudget, Run, Share, latest};
 use crate::hub::topics::{Publication, TopicId};
 use crate::io::{Io, Key, SEND_BYTES_MAX, Segment};
-use crate::session::Session;
 use crate::stats::ShardStats;
+use crate::websocket::WebSocket;
 use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::window_class;
 use crate::wire::message::DataMessage;
@@ -205,7 +205,7 @@ fn awaits_its_turn(connection: &Connection) -> bool {
 
 /// How a connection gets what is published.
 fn encoding_for(connection: &Connection) -> Encoding {
-    let window_bits = connection.stage.session().and_then(Session::server_window_bits);
+    let window_bits = connection.stage.websocket().and_then(WebSocket::server_window_bits);
     window_bits.map_or(Encoding::Plain, |bits| Encoding::Compressed(window_class(bits)))
 }
 

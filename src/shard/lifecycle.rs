@@ -5,7 +5,7 @@ use super::shed::held_bytes;
 use super::timers::Tick;
 use super::{Shard, Stage, ticks_in};
 use crate::io::{Errno, Io, Key, Slot};
-use crate::session::{Initiator, Session};
+use crate::websocket::{Initiator, WebSocket};
 use crate::wire::close::CloseCode;
 
 impl<I: Io> Shard<I> {
@@ -225,7 +225,7 @@ impl<I: Io> Shard<I> {
             return self.settle(key);
         }
         let is_ending = connection.flags.contains(Flags::FINISHING);
-        if is_ending || connection.stage.session().is_some_and(Session::has_pending_close) {
+        if is_ending || connection.stage.websocket().is_some_and(WebSocket::has_pending_close) {
             // The peer neither reads what is left for it nor ends its frame or its side.
             self.doom(key, true);
         } else {
@@ -384,8 +384,8 @@ impl<I: Io> Shard<I> {
         let is_silent = silence / check.period % 2 == 1;
         if (!has_sent || is_silent) && !is_stuck {
             self.command(key, |connection, output| {
-                if let Some(session) = connection.stage.session_mut() {
-                    session.ping(&mut output.session);
+                if let Some(websocket) = connection.stage.websocket_mut() {
+                    websocket.ping(&mut output.websocket);
                 }
             });
         }

@@ -51,8 +51,8 @@ use crate::hub::mesh::Endpoint;
 use crate::hub::topics::{Publication, Topics};
 use crate::io::{Event, Io, Key};
 use crate::memory::{Memory, Pressure, Signal};
-use crate::session::{Budget, Initiator};
 use crate::stats::{ShardStats, Stats};
+use crate::websocket::{Budget, Initiator};
 use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::{self, Codec};
 
@@ -137,7 +137,7 @@ pub struct Shard<I: Io> {
     /// The same without the time in which this shard did not come round to its peers.
     served: Tick,
     attendance: Attendance,
-    /// What is left of this tick for sessions.
+    /// What is left of this tick for WebSockets.
     turn: Budget,
     /// What was received from connections that pause.
     pending_input: PendingInput,
@@ -461,7 +461,7 @@ fn ticks_in(duration: Duration) -> Tick {
     ticks.min(u128::from(Tick::MAX / 2)) as Tick
 }
 
-/// Seconds of a clock that wraps, for what a session counts by the second.
+/// Seconds of a clock that wraps, for what a WebSocket counts by the second.
 fn seconds(now: Tick) -> u16 {
     (u64::from(now) * TICK_MS / 1000) as u16
 }
@@ -472,8 +472,8 @@ fn ticks_of_seconds(seconds: u16) -> Tick {
 
 /// How often those who are held back for the sake of another shard try again.
 const HELD_BACK_LOOK: Duration = Duration::from_millis(1);
-/// What sessions may do in a tick beyond the least share of each, in units of a [`Budget`]: about a
-/// millisecond.
+/// What WebSockets may do in a tick beyond the least share of each, in units of a [`Budget`]: about
+/// a millisecond.
 const TURN: u32 = 4 << 20;
 /// Being away for less is no absence.
 const ATTENDED: Duration = Duration::from_millis(TICK_MS);

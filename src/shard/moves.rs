@@ -30,7 +30,7 @@ use super::{Shard, Stage, seconds, ticks_in};
 use crate::connection;
 use crate::hub::inbox::Place;
 use crate::io::{BufferSlice, Errno, Io, Key, Slot, Ticket};
-use crate::session::{Initiator, Session};
+use crate::websocket::{Initiator, WebSocket};
 use crate::wire::close::CloseCode;
 
 /// What one shard tells another.
@@ -53,7 +53,7 @@ pub struct Traveller {
     message_silence: Tick,
     /// Ticks until the connection reaches its maximum lifetime.
     lifetime_left: Option<Tick>,
-    /// The clock that the session has counted by.
+    /// The clock that the WebSocket has counted by.
     now_s: u16,
     move_key: PendingKey,
     answer: Place<Letter>,
@@ -332,8 +332,8 @@ impl<I: Io> Shard<I> {
     fn arrive(&mut self, slot: Slot, traveller: Traveller) {
         let Traveller { mut protocol, stash, flags, lifetime_left, answer, .. } = traveller;
         let (now, served) = (self.now, self.served);
-        if let Some(session) = protocol.session_mut() {
-            session.set_clock_forward(seconds(now).wrapping_sub(traveller.now_s));
+        if let Some(websocket) = protocol.websocket_mut() {
+            websocket.set_clock_forward(seconds(now).wrapping_sub(traveller.now_s));
         }
         let key = self.connections.insert(slot, served.saturating_sub(traveller.silence));
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -415,7 +415,7 @@ impl Connection {
         self.flags.contains(Flags::WEBSOCKET)
             && !self.flags.intersects(obstacles)
             && self.stage.is_open()
-            && !self.stage.session().is_some_and(Session::is_recoding)
+            && !self.stage.websocket().is_some_and(WebSocket::is_recoding)
             && self.outbox.is_empty()
             && !self.outbox.is_mid_frame()
     }

@@ -15,7 +15,7 @@ use super::connections::{Connection, Flags};
 use super::receive::SHARE_MOST;
 use crate::hub::interest::Fullness;
 use crate::io::{Io, Key};
-use crate::session::Pause;
+use crate::websocket::Pause;
 
 impl<I: Io> Shard<I> {
     /// What the messages of a connection have to wait for; nothing if they may begin.
@@ -39,7 +39,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Why a session that paused has to wait, having found this `obstacle` before.
+    /// Why a WebSocket that paused has to wait, having found this `obstacle` before.
     pub(super) fn reason_to_wait(
         &mut self,
         key: Key,

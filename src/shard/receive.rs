@@ -1,11 +1,11 @@
-//! Bytes from a peer: to its session, and what the session makes of them to outbox and hub.
+//! Bytes from a peer: to its WebSocket, and what the WebSocket makes of them to outbox and hub.
 
 use super::connections::{Connection, Flags};
 use super::{Shard, seconds, ticks_in};
 use crate::connection::{Output, Rules};
 use crate::http::{Conditions, Publication, Route, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
-use crate::session::{self, Budget, Initiator, Piece};
+use crate::websocket::{self, Budget, Initiator, Piece};
 use crate::wire::close::CloseCode;
 
 /// Where input lies.
@@ -69,7 +69,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Lets a session that paused go on, for no more than a `share` of the tick.
+    /// Lets a WebSocket that paused go on, for no more than a `share` of the tick.
     pub(super) fn resume(&mut self, key: Key, share: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.remove(Flags::AWAITS);
@@ -113,7 +113,7 @@ impl<I: Io> Shard<I> {
         let budget = Budget::new(self.turn.left().clamp(SHARE_LEAST, share) as u32);
         let before = budget.left();
         let rules = Rules {
-            session: session::Rules {
+            websocket: websocket::Rules {
                 limits: &self.shared.config.limits,
                 message_types: self.shared.config.message_types,
                 now_s: seconds(self.now),
@@ -132,7 +132,7 @@ impl<I: Io> Shard<I> {
         let mut output = std::mem::take(&mut self.output);
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
         self.turn.spend(before - budget.left());
-        let pause = output.session.paused.take();
+        let pause = output.websocket.paused.take();
         self.apply(key, input, &mut output);
         self.output = output;
         if let Some(pause) = pause {
@@ -183,32 +183,32 @@ impl<I: Io> Shard<I> {
         if let Some(reason) = output.refused.take() {
             stats.refuse(reason);
         }
-        let session = &mut output.session;
-        let messages = std::mem::take(&mut session.messages);
+        let websocket = &mut output.websocket;
+        let messages = std::mem::take(&mut websocket.messages);
         if messages > 0 {
             self.wanted.note(key.index, self.served);
         }
         stats.messages_in.add(messages.into());
-        stats.messages_out.add(u64::from(std::mem::take(&mut session.reflected_messages)));
+        stats.messages_out.add(u64::from(std::mem::take(&mut websocket.reflected_messages)));
         if let Some(route) = output.upgraded.take() {
             self.upgraded(key, route);
         }
-        self.queue_pieces(key, input, &mut session.pieces);
+        self.queue_pieces(key, input, &mut websocket.pieces);
         self.keep_for_next_request(key);
-        for message in session.published.drain(..) {
+        for message in websocket.published.drain(..) {
             self.publish(key, message);
         }
         for Publication { topic, message } in output.posted.drain(..) {
             self.publish_by_name(&topic, message);
         }
-        if let Some((initiator, code)) = session.closed.take() {
+        if let Some((initiator, code)) = websocket.closed.take() {
             self.count_close(key, initiator, code);
             self.schedule_close(key);
         }
-        if std::mem::take(&mut session.finish) {
+        if std::mem::take(&mut websocket.finish) {
             self.finish(key);
         }
-        if std::mem::take(&mut session.message_began) {
+        if std::mem::take(&mut websocket.message_began) {
             self.expect_end_of_message(key);
         }
     }
@@ -272,7 +272,7 @@ impl<I: Io> Shard<I> {
         self.end_of_input(key);
     }
 
-    /// Ends our side as well, once the session has taken everything that came before the FIN.
+    /// Ends our side as well, once the WebSocket has taken everything that came before the FIN.
     fn end_of_input(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
             && connection.flags.contains(Flags::PEER_FINISHED)

@@ -10,7 +10,7 @@ use super::connections::{Connection, Flags};
 use crate::config::SlowConsumer;
 use crate::io::{Io, Key};
 use crate::memory::{Pressure, allocator};
-use crate::session::Session;
+use crate::websocket::WebSocket;
 use crate::wire::close::CloseCode;
 
 impl<I: Io> Shard<I> {
@@ -69,8 +69,8 @@ impl<I: Io> Shard<I> {
         let Some(connection) = connections.get_mut(key) else { return };
         let stats = shared.stats.shard(*number);
         stats.connections_shed.add(1);
-        let session = connection.stage.session().filter(|session| session.is_open());
-        if session.is_none_or(Session::is_mid_reflection) {
+        let websocket = connection.stage.websocket().filter(|websocket| websocket.is_open());
+        if websocket.is_none_or(WebSocket::is_mid_reflection) {
             return self.doom(key, true);
         }
         let dropped = connection.outbox.drop_unsent(|slice| io.release(slice));
@@ -80,8 +80,8 @@ impl<I: Io> Shard<I> {
         pending_input.forget(key.index);
         self.command(key, |connection, output| {
             let reason = "server is short of memory";
-            if let Some(session) = connection.stage.session_mut() {
-                session.abandon(CloseCode::TRY_AGAIN_LATER, reason, &mut output.session);
+            if let Some(websocket) = connection.stage.websocket_mut() {
+                websocket.abandon(CloseCode::TRY_AGAIN_LATER, reason, &mut output.websocket);
             }
         });
         self.settle(key);

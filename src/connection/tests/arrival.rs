@@ -7,7 +7,7 @@ use super::reference::Expected;
 use ringwire::config::{Limits, MessageTypes};
 use ringwire::wire::header::OpCode;
 
-/// How a script reaches a session: whatever is said here must make no difference.
+/// How a script reaches a WebSocket: whatever is said here must make no difference.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival<'a> {
     /// The route: `/echo` returns messages, others publish them.

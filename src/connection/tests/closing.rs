@@ -2,7 +2,7 @@
 
 use super::client::{close, message, open, served};
 use super::harness::{Harness, Sending};
-use crate::session::Initiator;
+use crate::websocket::Initiator;
 use crate::wire::close::CloseCode;
 use crate::wire::header::{OpCode, close_frame};
 
@@ -47,7 +47,7 @@ fn what_the_peer_sent_before_it_saw_our_close_is_skipped() {
             harness.feed(&script[split..]);
             assert_eq!(harness.sent(), close_frame(CloseCode::GOING_AWAY, "stop"), "{split}");
             assert!(harness.published.is_empty() && harness.messages == 0, "{split}");
-            assert!(harness.stage.is_ended() && harness.session().owns_nothing(), "{split}");
+            assert!(harness.stage.is_ended() && harness.websocket().owns_nothing(), "{split}");
         }
     }
 }
@@ -108,7 +108,7 @@ fn a_close_within_an_assembled_message_drops_it() {
         shut(&mut harness);
         harness.feed(&frame[9..]);
         assert_eq!(harness.sent(), close_frame(CloseCode::GOING_AWAY, "stop"));
-        assert!(harness.published.is_empty() && harness.session().owns_nothing());
+        assert!(harness.published.is_empty() && harness.websocket().owns_nothing());
         harness.feed(&message(OpCode::Close, b""));
         assert!(harness.stage.is_ended() && harness.finished);
     }
@@ -120,7 +120,7 @@ fn a_peer_that_closes_within_a_message_leaves_nothing_behind() {
         let mut harness = Harness::open(path, Sending::Eager);
         harness.feed(&open(OpCode::Text, &[b'x'; 1000]));
         harness.feed(&close(CloseCode::NORMAL, b""));
-        assert!(harness.stage.is_ended() && harness.session().owns_nothing());
+        assert!(harness.stage.is_ended() && harness.websocket().owns_nothing());
     }
 }
 

@@ -1,4 +1,4 @@
-//! RFC 7692 through a session: RSV1, fragments, empty messages, limits, and answers in kind.
+//! RFC 7692 through a WebSocket: RSV1, fragments, empty messages, limits, and answers in kind.
 
 use proptest::prelude::*;
 
@@ -92,8 +92,8 @@ fn what_is_published_is_plain_and_checked() {
         read(&published, false),
         [(OpCode::Text, LONG.to_vec(), false), (OpCode::Binary, b"x".to_vec(), false)]
     );
-    assert!(!harness.session().owns_nothing());
-    assert_eq!(harness.session_mut().release_deflater(), 0);
+    assert!(!harness.websocket().owns_nothing());
+    assert_eq!(harness.websocket_mut().release_deflater(), 0);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn the_context_is_kept_where_agreed_and_nothing_without() {
         ("; server_no_context_takeover; client_no_context_takeover", true, false, false),
     ] {
         let mut harness = connect("/echo", takeover, parameters);
-        assert!(harness.session().owns_nothing());
+        assert!(harness.websocket().owns_nothing());
         let mut deflater = Deflater::new(6, 15);
         let mut sizes = Vec::new();
         for _ in 0..3 {
@@ -123,12 +123,12 @@ fn the_context_is_kept_where_agreed_and_nothing_without() {
         let echoes = read(&sent, keeps_deflater);
         assert_eq!(echoes, vec![(OpCode::Text, LONG.to_vec(), true); 3], "{parameters}");
         assert_eq!(harness.stage.held_bytes() > 0, keeps_inflater);
-        assert_eq!(harness.session_mut().release_deflater() > 0, keeps_deflater);
-        assert_eq!(harness.session().owns_nothing(), !keeps_inflater);
+        assert_eq!(harness.websocket_mut().release_deflater() > 0, keeps_deflater);
+        assert_eq!(harness.websocket().owns_nothing(), !keeps_inflater);
         harness.feed(&compressed(OpCode::Text, LONG));
         assert_eq!(read(&harness.sent(), keeps_deflater).len(), 4);
         harness.feed(&close(CloseCode::NORMAL, b""));
-        assert!(harness.session().owns_nothing());
+        assert!(harness.websocket().owns_nothing());
     }
 }
 
@@ -174,7 +174,7 @@ fn what_cannot_be_inflated_or_is_no_text_closes_with_1007() {
                 harness.feed(&bad);
                 let code = close_code(&mut harness);
                 assert_eq!(code, Some(CloseCode::INVALID_PAYLOAD), "{bad:x?}");
-                assert!(harness.session().owns_nothing());
+                assert!(harness.websocket().owns_nothing());
             }
         }
         let mut harness = connect(path, false, "");

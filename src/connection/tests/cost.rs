@@ -8,13 +8,13 @@ use allocation_counter::measure;
 use super::client::{KEY, frame_with, message, open};
 use super::harness::{Harness, Sending, codec};
 use crate::config::{Limits, MessageTypes};
-use crate::session::{Budget, Mode, Output, Piece, Rules, Session};
+use crate::websocket::{Budget, Mode, Output, Piece, Rules, WebSocket};
 use crate::wire::deflate::codec::Codec;
 use crate::wire::header::OpCode;
 
-/// A session whose output is thrown away, so that only its own memory counts.
+/// A WebSocket whose output is thrown away, so that only its own memory counts.
 struct Bare {
-    session: Session,
+    websocket: WebSocket,
     output: Output,
     limits: Limits,
     codec: RefCell<Codec>,
@@ -26,7 +26,7 @@ impl Bare {
     fn open(path: &str) -> Self {
         let mode = if path == "/echo" { Mode::Echo } else { Mode::Broadcast { may_publish: true } };
         Self {
-            session: Session::new(mode, None),
+            websocket: WebSocket::new(mode, None),
             output: Output::default(),
             limits: Limits::default(),
             codec: codec(&Limits::default()),
@@ -43,7 +43,7 @@ impl Bare {
             may_begin: true,
             budget: &Budget::unlimited(),
         };
-        let consumed = self.session.receive(input, 0, &rules, &mut self.output);
+        let consumed = self.websocket.receive(input, 0, &rules, &mut self.output);
         assert_eq!(consumed, input.len());
         for piece in self.output.pieces.drain(..) {
             self.out_bytes += match piece {
@@ -85,7 +85,7 @@ fn one_byte_fragments_are_linear() {
                 script.chunks_mut(7 * frames_per_input).for_each(|input| bare.feed(input));
             });
             let case = (path, opcode, frames_per_input, bytes);
-            assert!(bare.session.is_open() && bare.session.owns_nothing(), "{case:?}");
+            assert!(bare.websocket.is_open() && bare.websocket.owns_nothing(), "{case:?}");
             assert!(bare.out_bytes >= COUNT, "{case:?}");
             // A doubling vector moves less than four times what it ends with.
             assert!(bytes < 6 * COUNT as u64, "{case:?}");
@@ -108,7 +108,7 @@ fn a_large_message_is_linear_in_any_pieces() {
             let mut bare = Bare::open(path);
             let cost = measure(|| script.chunks_mut(64 << 10).for_each(|input| bare.feed(input)));
             let case = (path, opcode, cost);
-            assert!(bare.out_bytes >= BYTES && bare.session.owns_nothing(), "{case:?}");
+            assert!(bare.out_bytes >= BYTES && bare.websocket.owns_nothing(), "{case:?}");
             if (path, opcode) == ("/echo", OpCode::Binary) {
                 assert!(case.2.bytes_total < 64 << 10, "{case:?}");
             } else {
@@ -132,22 +132,22 @@ fn a_claimed_length_reserves_nothing() {
 }
 
 #[test]
-fn a_quiet_session_owns_nothing() {
+fn a_quiet_websocket_owns_nothing() {
     let text = message(OpCode::Text, b"whole");
     for path in ["/echo", "/broadcast/t"] {
         let mut harness = Harness::open(path, Sending::Eager);
-        assert!(harness.session().owns_nothing());
+        assert!(harness.websocket().owns_nothing());
         for split in 0..text.len() {
             harness.feed(&text[..split]);
             harness.feed(&text[split..]);
-            assert!(harness.session().owns_nothing(), "{path} {split}");
+            assert!(harness.websocket().owns_nothing(), "{path} {split}");
         }
         harness.feed(&open(OpCode::Binary, b"part"));
-        assert!(!harness.session().owns_nothing());
+        assert!(!harness.websocket().owns_nothing());
         harness.feed(&message(OpCode::Continuation, b"part"));
-        assert!(harness.session().owns_nothing());
+        assert!(harness.websocket().owns_nothing());
         harness.feed(&[message(OpCode::Ping, b"?"), text.clone()].concat());
-        assert!(harness.session().owns_nothing());
+        assert!(harness.websocket().owns_nothing());
     }
 }
 
@@ -158,9 +158,9 @@ fn an_unfragmented_binary_echo_holds_nothing_of_its_payload() {
     for split in 8..frame.len() {
         harness.feed(&frame[..split]);
         assert_eq!(harness.stage.held_bytes(), 0, "{split}");
-        assert_eq!(harness.session().message_age_s(9), Some(2), "its time is known");
+        assert_eq!(harness.websocket().message_age_s(9), Some(2), "its time is known");
         harness.feed(&frame[split..]);
-        assert!(harness.session().owns_nothing(), "{split}");
+        assert!(harness.websocket().owns_nothing(), "{split}");
     }
     assert_eq!(harness.transcript().messages.len(), frame.len() - 8);
 }

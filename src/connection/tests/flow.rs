@@ -54,7 +54,7 @@ fn a_control_frame_is_carried_over_inputs() {
         let pong = served(true, OpCode::Pong, &payload);
         let echo = served(true, OpCode::Text, b"behind");
         assert_eq!(harness.sent(), [&pong[..], &pong, &echo].concat(), "{chunk_bytes}");
-        assert!(harness.session().owns_nothing());
+        assert!(harness.websocket().owns_nothing());
     }
 }
 
@@ -66,17 +66,17 @@ fn a_burst_goes_back_as_one_piece() {
     let mut harness = Harness::open("/echo", Sending::Eager);
     let mut pieces = 0;
     harness.command(|stage, output| {
-        let rules = crate::session::Rules {
+        let rules = crate::websocket::Rules {
             limits: &crate::config::Limits::default(),
             message_types: crate::config::MessageTypes::Any,
             now_s: 0,
             codec: &super::harness::codec(&crate::config::Limits::default()),
             may_begin: true,
-            budget: &crate::session::Budget::unlimited(),
+            budget: &crate::websocket::Budget::unlimited(),
         };
-        let session = stage.session_mut().expect("an upgraded connection");
-        session.receive(&mut burst.clone(), 0, &rules, &mut output.session);
-        pieces = std::mem::take(&mut output.session.pieces).len();
+        let websocket = stage.websocket_mut().expect("an upgraded connection");
+        websocket.receive(&mut burst.clone(), 0, &rules, &mut output.websocket);
+        pieces = std::mem::take(&mut output.websocket.pieces).len();
     });
     assert_eq!((pieces, harness.reflected_messages), (1, 100));
 }
@@ -97,7 +97,7 @@ fn a_publisher_pauses_between_frames_alone() {
     harness.resume();
     harness.feed(&frame[7..]);
     assert_eq!(harness.published, vec![served(true, OpCode::Text, b"one frame"); 3]);
-    assert!(harness.session().owns_nothing());
+    assert!(harness.websocket().owns_nothing());
 }
 
 proptest! {
@@ -138,6 +138,6 @@ proptest! {
         let expected: Vec<_> =
             payloads.iter().map(|payload| served(true, OpCode::Binary, payload)).collect();
         prop_assert_eq!(&harness.published, &expected);
-        prop_assert!(harness.session().owns_nothing() && !harness.paused);
+        prop_assert!(harness.websocket().owns_nothing() && !harness.paused);
     }
 }

@@ -34,7 +34,7 @@ fn a_request_split_at_every_byte_loses_nothing() {
         harness.feed(&input[split..]);
         assert_eq!(harness.sent(), expected, "{split}");
         assert_eq!(harness.upgraded, Some(Route::Echo), "{split}");
-        assert!(harness.session().owns_nothing(), "{split}");
+        assert!(harness.websocket().owns_nothing(), "{split}");
     }
 }
 
@@ -159,7 +159,7 @@ fn a_request_that_never_ends_is_refused_at_its_limit() {
 }
 
 #[test]
-fn a_late_request_is_refused_and_a_late_session_is_not() {
+fn a_late_request_is_refused_and_a_late_websocket_is_not() {
     let mut harness = Harness::new(Sending::Eager);
     harness.feed(b"GET /echo HTTP/1.1\r\n");
     harness.command(|stage, output| stage.time_out_request(output));

@@ -1,4 +1,4 @@
-//! A session with what an event loop does around it: input in pieces, a queue that control frames
+//! A WebSocket with what an event loop does around it: input in pieces, a queue that control frames
 //! jump, a stash while there is no room to publish.
 
 use std::cell::RefCell;
@@ -7,7 +7,7 @@ use super::client::{RESPONSE, request};
 use ringwire::config::{Config, Limits, MessageTypes};
 use ringwire::connection::{Output, Rules, Stage};
 use ringwire::http::{Conditions, Policy, Publication, Refusal, Route, Serving};
-use ringwire::session::{self, Budget, Initiator, Pause, Piece, Session};
+use ringwire::websocket::{self, Budget, Initiator, Pause, Piece, WebSocket};
 use ringwire::wire::close::CloseCode;
 use ringwire::wire::deflate::Inflater;
 use ringwire::wire::deflate::codec::{Codec, Settings};
@@ -24,7 +24,7 @@ pub(super) enum Sending {
     Lazy,
 }
 
-/// What an event loop lends to its sessions.
+/// What an event loop lends to its WebSockets.
 pub(super) fn codec(limits: &Limits) -> RefCell<Codec> {
     RefCell::new(Codec::new(Settings {
         level: 1,
@@ -143,7 +143,7 @@ impl Harness {
             let mut output = Output::default();
             let budget = Budget::new(self.budget);
             let rules = Rules {
-                session: session::Rules {
+                websocket: websocket::Rules {
                     limits: &self.limits,
                     message_types: self.message_types,
                     now_s: self.now_s,
@@ -159,7 +159,7 @@ impl Harness {
             };
             let consumed = self.stage.receive(&mut input, &rules, &mut output);
             assert!(consumed <= input.len());
-            let pause = output.session.paused.take();
+            let pause = output.websocket.paused.take();
             assert!(consumed == input.len() || pause.is_some());
             self.stash.extend_from_slice(&input[consumed..]);
             self.apply(&input, output);
@@ -183,19 +183,19 @@ impl Harness {
     }
 
     /// The WebSocket that the connection has become.
-    pub(super) fn session(&self) -> &Session {
-        self.stage.session().expect("an upgraded connection")
+    pub(super) fn websocket(&self) -> &WebSocket {
+        self.stage.websocket().expect("an upgraded connection")
     }
 
     /// The same, to be changed.
-    pub(super) fn session_mut(&mut self) -> &mut Session {
-        self.stage.session_mut().expect("an upgraded connection")
+    pub(super) fn websocket_mut(&mut self) -> &mut WebSocket {
+        self.stage.websocket_mut().expect("an upgraded connection")
     }
 
     /// Sends a ping.
     pub(super) fn ping(&mut self) {
         let ping = |stage: &mut Stage, output: &mut Output| {
-            stage.session_mut().expect("an upgraded connection").ping(&mut output.session);
+            stage.websocket_mut().expect("an upgraded connection").ping(&mut output.websocket);
         };
         self.command(ping);
     }
@@ -234,13 +234,13 @@ impl Harness {
     pub(super) fn transcript(&mut self) -> Transcript {
         let sent = self.sent();
         let extension_bits =
-            self.stage.session().and_then(Session::server_window_bits).map_or(0, |_| RSV1);
+            self.stage.websocket().and_then(WebSocket::server_window_bits).map_or(0, |_| RSV1);
         Transcript::read(sent.strip_prefix(RESPONSE).unwrap_or(&sent), extension_bits)
     }
 
     fn apply(&mut self, input: &[u8], output: Output) {
         let mut end = 0;
-        let Output { session: output, upgraded, refused, posted } = output;
+        let Output { websocket: output, upgraded, refused, posted } = output;
         for piece in output.pieces {
             match piece {
                 Piece::Reflected { range, ends_frame } => {

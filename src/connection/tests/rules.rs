@@ -4,7 +4,7 @@ use super::client::{KEY, close, message, open, request, served};
 use super::harness::{Harness, Sending};
 use crate::config::{BroadcastAccess, Limits, MessageTypes};
 use crate::http::Refusal;
-use crate::session::Initiator;
+use crate::websocket::Initiator;
 use crate::wire::close::CloseCode;
 use crate::wire::header::OpCode;
 

@@ -8,7 +8,7 @@ pub mod deflate;
 pub mod frame_decoder;
 pub mod message_assembler;
 pub mod request_head;
-pub mod session;
+pub mod websocket;
 
 // References and harnesses that unit tests use as well; they use more of them.
 #[allow(dead_code)]
@@ -39,7 +39,7 @@ pub const TARGETS: [Target; 8] = [
     ("frame_decoder", frame_decoder::check),
     ("message_assembler", message_assembler::check),
     ("request_head", request_head::check),
-    ("session", session::check),
+    ("websocket", websocket::check),
 ];
 
 /// Puts numbers that mean places in ascending order within `0..=bytes`.

@@ -1,4 +1,4 @@
-//! A whole session: any bytes after a request, in any pieces, have the outcome that a slow
+//! A whole WebSocket: any bytes after a request, in any pieces, have the outcome that a slow
 //! reference derives from the bytes alone. With compression agreed on, which the reference does not
 //! know, it is the outcome of the whole bytes that must not change.
 

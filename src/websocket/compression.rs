@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::budget::{DEFLATED_BYTE_COST, FRAME_COST, INFLATED_BYTE_COST, PUBLISHED_COST};
 use super::message::Assembly;
 use super::recoding::{Recoding, Stage, Step, step_bytes};
-use super::{Cold, Mode, Output, Pause, Phase, Piece, Rules, Session};
+use super::{Cold, Mode, Output, Pause, Phase, Piece, Rules, WebSocket};
 use crate::config::Limits;
 use crate::wire::deflate::codec::{Codec, Lease, Unpacked, compressed_frame, window_class};
 use crate::wire::deflate::negotiation::Agreement;
@@ -74,7 +74,7 @@ impl Upgrade {
     const WINDOW_SHIFT: u32 = 5;
 }
 
-impl Session {
+impl WebSocket {
     /// How far back the server's messages may refer, in bits; `None` without compression.
     pub fn server_window_bits(&self) -> Option<u8> {
         self.upgrade.server_window_bits()

@@ -56,7 +56,7 @@ impl Reflection {
     /// Appends the whole messages that lie in `input` from `at` on, one behind the other; returns
     /// where it stopped, and counts them in `output`.
     ///
-    /// Nearly every message of an echo passes through this loop and nothing else of the session:
+    /// Nearly every message of an echo passes through this loop and nothing else of the WebSocket:
     /// whatever is not whole, plain and within the rules stops it, and is looked at by those who
     /// know all of them.
     ///

@@ -1,8 +1,8 @@
-//! What a session may do before others have their turn.
+//! What a WebSocket may do before others have their turn.
 
 use std::cell::Cell;
 
-/// Work that a session may still do in this tick. A unit is about the time that a byte of a large
+/// Work that a WebSocket may still do in this tick. A unit is about the time that a byte of a large
 /// message takes, a quarter of a nanosecond; costs are rounded so that they need no calibration.
 #[derive(Debug)]
 pub struct Budget(Cell<u64>);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::budget::{FRAME_COST, PUBLISHED_COST};
 use super::message::Assembly;
 use super::reflection::Reflection;
-use super::{Cold, Initiator, Output, Pause, Phase, Piece, Rules, Session, Treatment};
+use super::{Cold, Initiator, Output, Pause, Phase, Piece, Rules, Treatment, WebSocket};
 use crate::config::MessageTypes;
 use crate::wire::close::{CloseCode, ClosePayload};
 use crate::wire::error::Violation;
@@ -50,7 +50,7 @@ impl ControlPayload {
     }
 }
 
-impl Session {
+impl WebSocket {
     /// Takes frames from `input[from..]`; returns how far it got.
     pub(super) fn receive_frames(
         &mut self,

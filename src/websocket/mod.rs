@@ -34,7 +34,7 @@ use compression::Upgrade;
 use message::Assembly;
 use recoding::Recoding;
 
-/// What decides about a session besides its own bytes.
+/// What decides about a WebSocket besides its own bytes.
 pub struct Rules<'a> {
     /// Bounds on the peer.
     pub limits: &'a Limits,
@@ -44,14 +44,14 @@ pub struct Rules<'a> {
     pub now_s: u16,
     /// What compresses and inflates for connections that keep nothing between messages.
     pub codec: &'a RefCell<Codec>,
-    /// Whether a frame may begin a message, or the session must pause: nothing more can be
+    /// Whether a frame may begin a message, or the WebSocket must pause: nothing more can be
     /// published, or the peer does not read what is queued for it.
     pub may_begin: bool,
-    /// What the session may do before others have their turn.
+    /// What the WebSocket may do before others have their turn.
     pub budget: &'a Budget,
 }
 
-/// Why a session takes no more of its input for now.
+/// Why a WebSocket takes no more of its input for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pause {
     /// Nothing may begin ([`Rules::may_begin`]), or many answers wait to be read.
@@ -92,7 +92,7 @@ pub enum Piece {
     Response(Vec<u8>),
 }
 
-/// What a session wants done. Reused from call to call: drained by the caller after each.
+/// What a WebSocket wants done. Reused from call to call: drained by the caller after each.
 #[derive(Debug, Default)]
 pub struct Output {
     /// To be sent.
@@ -142,7 +142,7 @@ enum Treatment {
 
 /// The state of one connection's protocol; 24 bytes while nothing is in pieces.
 #[derive(Debug)]
-pub struct Session {
+pub struct WebSocket {
     /// Payload bytes of the frame in progress that are still to come.
     remaining: u32,
     /// The key for the next of them.
@@ -158,7 +158,7 @@ pub struct Session {
     cold: Option<Box<Cold>>,
 }
 
-const _: () = assert!(size_of::<Session>() <= 24);
+const _: () = assert!(size_of::<WebSocket>() <= 24);
 
 /// What only a connection in the middle of something needs.
 #[derive(Debug, Default)]
@@ -179,8 +179,8 @@ struct Cold {
     deflater: Option<Box<Deflater>>,
 }
 
-impl Session {
-    /// A session that has just been upgraded, with what was agreed on compression.
+impl WebSocket {
+    /// A WebSocket that has just been upgraded, with what was agreed on compression.
     pub fn new(mode: Mode, compression: Option<Agreement>) -> Self {
         Self {
             remaining: 0,
@@ -196,7 +196,7 @@ impl Session {
     }
 
     /// Takes `input[from..]` from the peer and returns up to where it was used: to its end, unless
-    /// `output` says that the session pauses.
+    /// `output` says that the WebSocket pauses.
     pub fn receive(
         &mut self,
         input: &mut [u8],
