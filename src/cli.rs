@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 use crate::bench::Arguments;
 use crate::config::{Config, Setting, Shape, declarations};
-use crate::settings::{FILE_KEY, Flags, SettingError, Settings};
+use crate::settings::{FILE_KEY, Flags, Layers, SettingError, Settings};
 
 /// What was asked for.
 pub enum Action {
@@ -18,6 +18,8 @@ pub enum Action {
     Serve {
         /// With these settings.
         config: Box<Config>,
+        /// Where they came from.
+        layers: Layers,
         /// What was found beside them and has no effect.
         warnings: Vec<SettingError>,
     },
@@ -43,12 +45,7 @@ impl Action {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, SettingError> {
         match matches.subcommand() {
-            Some((CONFIG, matches)) => {
-                let settings = Settings::load(flags(matches), environment)?;
-                settings.resolve()?;
-                let text = settings.to_toml().into_bytes();
-                Ok(Self::Print { text, warnings: settings.warnings().to_vec() })
-            }
+            Some((CONFIG, matches)) => Self::config(matches, environment),
             Some((BENCH, matches)) => {
                 let arguments = Arguments::from_arg_matches(matches);
                 Ok(Self::Bench(Box::new(arguments.unwrap_or_else(|error| error.exit()))))
@@ -64,9 +61,26 @@ impl Action {
         matches: &ArgMatches,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, SettingError> {
-        let settings = Settings::load(flags(matches), environment)?;
+        let mut layers = Layers::new(flags(matches), environment);
+        let settings = layers.load()?;
         let config = Box::new(settings.resolve()?);
-        Ok(Self::Serve { config, warnings: settings.warnings().to_vec() })
+        Ok(Self::Serve { config, layers, warnings: settings.warnings().to_vec() })
+    }
+
+    fn config(
+        matches: &ArgMatches,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, SettingError> {
+        let mut flags = flags(matches);
+        let checked = matches.get_one::<PathBuf>(CHECK).cloned();
+        flags.file = checked.clone().or(flags.file);
+        let settings = Settings::load(flags, environment)?;
+        settings.resolve()?;
+        let text = match checked {
+            Some(path) => format!("{} is a configuration\n", path.display()),
+            None => settings.to_toml(),
+        };
+        Ok(Self::Print { text: text.into_bytes(), warnings: settings.warnings().to_vec() })
     }
 
     fn print(text: Vec<u8>) -> Self {
@@ -77,10 +91,19 @@ impl Action {
 /// The whole command line.
 pub fn command() -> Command {
     let serve = Command::new(SERVE).about("Run the server, which is also what no command does");
-    let config = Command::new(CONFIG).about(
-        "Print the effective configuration as a file for --config, with the origin of each \
+    let check = Arg::new(CHECK)
+        .long(CHECK)
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .value_hint(ValueHint::FilePath)
+        .conflicts_with(FILE_KEY)
+        .help("Only tell whether this file, with the flags and the environment, would do");
+    let config = Command::new(CONFIG)
+        .about(
+            "Print the effective configuration as a file for --config, with the origin of each \
                 value",
-    );
+        )
+        .arg(check);
     let completions = Command::new(COMPLETIONS)
         .about("Print the completions of a shell to standard output")
         .arg(Arg::new(SHELL).required(true).value_parser(value_parser!(Shell)));
@@ -121,11 +144,12 @@ fn argument(setting: &Setting, defaults: &mut Config) -> Arg {
         None => value.read(defaults).join(","),
     };
     let range = value.range.iter().map(|range| format!("; {range}")).collect::<String>();
+    let live = if setting.is_live { "; live" } else { "" };
     let argument = Arg::new(setting.key)
         .long(setting.key)
         .value_name(setting.value_name)
         .help_heading(setting.heading.text())
-        .help(format!("{} [default: {default}{range}]", setting.help))
+        .help(format!("{} [default: {default}{range}{live}]", setting.help))
         .allow_negative_numbers(true);
     let argument = match value.shape {
         Shape::One => argument.action(ArgAction::Set),
@@ -168,13 +192,16 @@ const CONFIG: &str = "config";
 const BENCH: &str = "bench";
 const COMPLETIONS: &str = "completions";
 const MAN: &str = "man";
+const CHECK: &str = "check";
 const SHELL: &str = "shell";
 const HELP_COLUMNS: usize = 100;
 const AFTER_HELP: &str = "\
 Every option is also an environment variable (--max-message is RINGWIRE_MAX_MESSAGE) and, --config \
 aside, a key of the file (max-message = \"1MiB\"). A flag wins over the environment, the \
-environment over the file. Lists are repeated or separated by commas; in the file they are arrays. \
-Sizes are bytes or have a unit (64KiB, 1MiB, 1GiB), times always have one (250ms, 10s, 2m, 1h).
+environment over the file. A live setting is changed by a new file and SIGHUP, or POST /reload on \
+the admin listener, while the server runs. Lists are repeated or separated by commas; in the file \
+they are arrays. Sizes are bytes or have a unit (64KiB, 1MiB, 1GiB), times always have one (250ms, \
+10s, 2m, 1h).
 
 Options of a listener or a mount follow it behind commas: --listen \
 unix:/run/a.sock,mode=660,backlog=64 or --mount /chat=broadcast,topic=lobby,exclude_self. What \

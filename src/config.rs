@@ -106,20 +106,23 @@ settings! {
                 as entries::<Mount>().in_file("mounts").default_in_words("none"),
                 named "mount" "PATH=SERVICE[,OPTION...]",
                 help "Serve `echo` or `broadcast` on a further path; one that ends in {topic} \
-                      takes the topic from there; may be repeated";
+                      takes the topic from there; may be repeated",
+                live;
 
             /// What `/` means to an upgrade.
             pub root: Root = Root::Echo,
                 as one(choice()),
                 named "root" "ROUTE",
-                help "What / does with messages: return them, or send them to the topic `default`";
+                help "What / does with messages: return them, or send them to the topic `default`",
+                live;
 
             /// Who may use the topics of `/broadcast/{topic}`.
             pub broadcast_access: BroadcastAccess = BroadcastAccess::Full,
                 as one(choice()),
                 named "broadcast-access" "ACCESS",
                 help "Who may use /broadcast: all, WebSockets to subscribe (a message closes with \
-                      1008) and POST to publish, or nobody (403)";
+                      1008) and POST to publish, or nobody (403)",
+                live;
 
             /// Hosts answered for: exact, with or without a port, or `*.example.org`; empty is
             /// all.
@@ -127,7 +130,8 @@ settings! {
                 as list(parsed(HostPattern::GRAMMAR)).default_in_words("every host"),
                 named "allow-host" "HOST",
                 help "Answer requests for this host alone, exact or *.example.org, others with \
-                      421; may be repeated";
+                      421; may be repeated",
+                live;
 
             /// Allowed origins: exact (`https://example.org`) or `*.example.org`; empty allows
             /// all.
@@ -135,26 +139,30 @@ settings! {
                 as list(parsed(OriginPattern::GRAMMAR)).default_in_words("every origin"),
                 named "allow-origin" "ORIGIN",
                 help "Accept pages of this origin alone, exact or *.example.org, and the server's \
-                      own; may be repeated";
+                      own; may be repeated",
+                live;
 
             /// Subprotocols spoken.
             pub subprotocols: Vec<Subprotocol> = Vec::new(),
                 as list(parsed(Subprotocol::GRAMMAR)).default_in_words("none"),
                 named "subprotocol" "NAME",
                 help "Subprotocol spoken; the client's first that is listed is chosen; may be \
-                      repeated";
+                      repeated",
+                live;
 
             /// Whether an upgrade must offer one of them.
             pub subprotocol_required: bool = false,
                 as one(boolean()),
                 named "subprotocol-required" "BOOLEAN",
-                help "Refuse upgrades that offer none of the subprotocols spoken with 400";
+                help "Refuse upgrades that offer none of the subprotocols spoken with 400",
+                live;
 
             /// Message types accepted.
             pub message_types: MessageTypes = MessageTypes::Any,
                 as one(choice()),
                 named "message-types" "TYPES",
-                help "Message types accepted; others close the connection with 1003";
+                help "Message types accepted; others close the connection with 1003",
+                live;
         }
         under SlowConsumers {
             /// Policy for slow consumers.
@@ -162,7 +170,8 @@ settings! {
                 as one(choice()),
                 named "slow-consumer" "POLICY",
                 help "On a full backlog: close with 1013, drop the new message, the oldest, or \
-                      the queue";
+                      the queue",
+                live;
         }
         under Stop {
             /// Window over which a stop closes the connections.
@@ -170,7 +179,8 @@ settings! {
                 as one(duration(&bounds::DRAIN)),
                 named "drain" "TIME",
                 help "On SIGTERM, SIGINT or SIGHUP, spread the closing of all connections over \
-                      this time";
+                      this time",
+                live;
         }
         /// Compression.
         pub compression: Compression,

@@ -180,6 +180,14 @@
 //! stands still is woken, as sleep looks the same, and only one that does not tick then is missed
 //! (`control/health.rs`).
 //!
+//! # Settings that change
+//!
+//! What a setting's declaration calls live may change while the server runs. The control thread
+//! reads all layers again, and either puts a whole new set in force or changes nothing
+//! (`settings/layers.rs`, `control/standing.rs`). Shards see at the beginning of a tick that there
+//! is a newer set, take it, and set the deadlines of all their connections anew, some in each tick
+//! (`shard/in_force.rs`); on the path of a message each reads its own copy.
+//!
 //! # The life of a message
 //!
 //! A text of 20 bytes, sent by one member of a topic to all others:

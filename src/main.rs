@@ -11,7 +11,7 @@ use ringwire::config::Config;
 use ringwire::logging;
 use ringwire::memory::allocator;
 use ringwire::output::{self, STANDARD_ERROR};
-use ringwire::settings::SettingError;
+use ringwire::settings::{Layers, SettingError};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -19,20 +19,20 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     allocator::use_small_pages();
     match Action::from_matches(&cli::command().get_matches(), std::env::vars_os()) {
-        Ok(Action::Serve { config, warnings }) => serve(*config, &warnings),
+        Ok(Action::Serve { config, layers, warnings }) => serve(*config, layers, &warnings),
         Ok(Action::Bench(arguments)) => bench(&arguments),
         Ok(Action::Print { text, warnings }) => print(&text, &warnings),
         Err(error) => refuse(&error),
     }
 }
 
-fn serve(config: Config, warnings: &[SettingError]) -> ExitCode {
+fn serve(config: Config, layers: Layers, warnings: &[SettingError]) -> ExitCode {
     allocator::keep_until_asked();
     logging::init(config.logs.level, config.logs.format);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let status = match ringwire::serve::run(config) {
+    let status = match ringwire::serve::run(config, layers) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             STANDARD_ERROR.write(format!("error: {error}\n").into_bytes());

@@ -15,7 +15,6 @@ pub use supervision::Part;
 
 use crate::config::{Admin, Config, ListenAddress};
 use crate::control::{AdminSocket, Control, End};
-use crate::http::Policy;
 use crate::hub::Message;
 use crate::hub::interest::InterestTable;
 use crate::hub::mesh::{Endpoint, Mesh};
@@ -23,8 +22,10 @@ use crate::io::listener::{ListenError, Listener};
 use crate::io::probe::{Abilities, Ability, Refusal};
 use crate::io::waker::Waker;
 use crate::io::{Ring, RingOptions};
-use crate::memory::{Memory, Meter, Usage};
+use crate::memory::{Memory, Meter, NothingSpare};
 use crate::output::STANDARD_OUTPUT;
+use crate::settings::Layers;
+use crate::shard::in_force::InForce;
 use crate::shard::moves::Letter;
 use crate::shard::{Shard, Shared};
 use crate::stats::Stats;
@@ -52,16 +53,8 @@ pub enum ServeError {
         error: std::io::Error,
     },
     /// The memory that may be used is gone before anybody connects.
-    #[error(
-        "max-memory = {limit_bytes} bytes: {used_bytes} are in use before anybody connects, and \
-         from 85 % on WebSockets are refused; allow more, or take fewer shards"
-    )]
-    Memory {
-        /// Bytes in use.
-        used_bytes: u64,
-        /// Bytes that may be.
-        limit_bytes: u64,
-    },
+    #[error(transparent)]
+    Memory(#[from] NothingSpare),
     /// No descriptor is left for the control plane.
     #[error(
         "no descriptors are left for the control thread ({error}): RLIMIT_NOFILE is {limit}, and \
@@ -94,14 +87,14 @@ struct Neighbours {
 /// What a shard's thread tells once: that its ring is set up, or why not.
 type Ready = (usize, Result<RawFd, Refusal>);
 
-/// Runs the server until a signal has drained it, or the failure of one of its threads.
+/// Runs the server until a signal has drained it, or the failure of one of its threads. `layers`
+/// are where `config` came from, to be read again when that is asked for.
 ///
 /// # Errors
 /// A [`ServeError`] that names the cause and, where there is one, the fix.
-pub fn run(config: Config) -> Result<(), ServeError> {
+pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let descriptors = Descriptors::limit(config.engine.raise_nofile);
     let abilities = abilities(&config)?;
-    let policy = Policy::new(&config);
     let shards = config.engine.shards;
     let mut listeners = Vec::with_capacity(config.listen.len());
     for address in &config.listen {
@@ -111,13 +104,16 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     let meter = Meter::new(config.limits.memory_bytes);
     let (stats, memory) = (Stats::new(shards), Memory::default());
     let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
-    let shared = Arc::new(Shared { stats, memory, interest, slots, policy, config });
+    let shared =
+        Arc::new(Shared { stats, memory, interest, slots, in_force: InForce::new(config) });
+    let effective = shared.in_force.current();
+    let config = &effective.config;
     let (ready, is_ready) = channel();
     let (ended, has_ended) = channel();
     let threads = start_threads(&shared, abilities, &mut listeners, &ready, &ended)?;
     let rings = gather_rings(shards, &is_ready)?;
-    require_memory(&meter)?;
-    let mut endpoints = Mesh::new(shards + 1, shared.config.engine.broadcast_ring_slots);
+    meter.require_spare()?;
+    let mut endpoints = Mesh::new(shards + 1, config.engine.broadcast_ring_slots);
     let admin_connections = admin.as_ref().map_or(0, |_| descriptors.admin_connections());
     Control::require_descriptors(admin_connections).map_err(|error| ServeError::Descriptors {
         limit: descriptors.now,
@@ -128,7 +124,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     let (ends, has_ends) = mpsc::channel(shards);
     if let Some(endpoint) = endpoints.pop() {
         let waker = Waker::new(rings.clone()).map_err(ServeError::Control)?;
-        let control = Control::new(endpoint, waker, meter, has_ends, shared.clone());
+        let control = Control::new(endpoint, waker, meter, has_ends, shared.clone(), layers);
         let socket = admin.as_mut().and_then(|listener| {
             let socket = listener.take_socket()?;
             Some(AdminSocket::new(socket, &listener.address, admin_connections))
@@ -184,7 +180,8 @@ fn start_threads(
     ended: &Sender<Ended>,
 ) -> Result<Vec<Sender<Neighbours>>, ServeError> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let engine = &shared.config.engine;
+    let effective = shared.in_force.current();
+    let engine = &effective.config.engine;
     let options = RingOptions {
         abilities,
         slots: shared.slots,
@@ -248,17 +245,6 @@ fn gather_rings(shards: usize, ready: &Receiver<Ready>) -> Result<Vec<RawFd>, Re
     Ok(rings)
 }
 
-/// Sees that the limit of memory leaves something to serve with. What cannot be measured now is
-/// measured again and again later.
-fn require_memory(meter: &Meter) -> Result<(), ServeError> {
-    match meter.measure_resident() {
-        Ok(Some(usage @ Usage { used_bytes, limit_bytes })) if usage.spare_bytes() == 0 => {
-            Err(ServeError::Memory { used_bytes, limit_bytes })
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Starts the control thread and waits until it catches signals. It ends with the process.
 fn start_control(
     control: Control,
@@ -285,7 +271,7 @@ fn announce(
     abilities: Abilities,
     descriptors: Descriptors,
 ) {
-    let shards = shared.config.engine.shards;
+    let shards = shared.stats.shards();
     let capacity = shared.capacity() * shards;
     let mut lines = String::new();
     for listener in listeners {

@@ -147,6 +147,11 @@ impl Stats {
         Self { shards: (0..shards).map(|_| ShardStats::default()).collect() }
     }
 
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// The counters of one shard.
     pub fn shard(&self, index: usize) -> &ShardStats {
         &self.shards[index]

@@ -269,6 +269,33 @@ fn unreadable_files_are_refused() {
     assert!(said.contains("key limits"), "{said}");
 }
 
+#[test]
+fn a_file_can_be_checked_before_it_is_used() {
+    let path = write_file("checked", "max-message = \"1KiB\"\n");
+    let output = run(&mut ringwire(&["config", "--check", &path]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), format!("{path} is a configuration\n"));
+    // What else is set counts: together they must do.
+    let said =
+        refusal(&run(ringwire(&["config", "--check", &path]).env("RINGWIRE_MAX_BACKLOG", "1")));
+    assert!(said.contains("max-backlog"), "{said}");
+    let path = write_file("not-checked", "max-message = \"1KB\"\n");
+    let said = refusal(&run(&mut ringwire(&["config", "--check", &path])));
+    assert!(said.contains(&path) && said.contains("line 1"), "{said}");
+}
+
+#[test]
+fn the_help_tells_what_a_reload_changes() {
+    let help = text(&run(&mut ringwire(&["--help"])).stdout);
+    let of = |flag: &str| {
+        let from = help.find(&format!("--{flag} ")).expect("an option");
+        let end = help[from..].find(']').expect("its default");
+        help[from..from + end].to_owned()
+    };
+    assert!(of("max-message").ends_with("; live"), "{}", of("max-message"));
+    assert!(!of("receive-buffers").contains("live"), "{}", of("receive-buffers"));
+}
+
 /// A variable that was meant to be set must not allow what its list would refuse.
 #[test]
 fn a_list_is_emptied_by_an_array_alone() {

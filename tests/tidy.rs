@@ -224,12 +224,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "io",
         ],
     ),
-    ("control", &["config", "limits", "memory", "output", "stats", "http", "hub", "io", "shard"]),
+    (
+        "control",
+        &[
+            "config", "limits", "settings", "memory", "output", "stats", "http", "hub", "io",
+            "shard",
+        ],
+    ),
     (
         "serve",
         &[
             "config",
             "limits",
+            "settings",
             "memory",
             "output",
             "stats",

@@ -56,7 +56,8 @@ settings! {
             pub park_after: Option<Duration> = limits::PARK_AFTER.default,
                 as one(duration(&limits::PARK_AFTER).or_off()),
                 named "park-after" "TIME",
-                help "Quiet time after which a connection gives its kernel memory back";
+                help "Quiet time after which a connection gives its kernel memory back",
+                live;
 
             /// Microseconds for which completions are gathered before a shard wakes for them,
             /// which saves CPU time at the price of that much latency; `None` wakes it for each.

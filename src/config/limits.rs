@@ -15,56 +15,65 @@ settings! {
             pub connections: Option<usize> = limits::CONNECTIONS.default,
                 as one(count(&limits::CONNECTIONS).or_off()),
                 named "max-connections" "COUNT",
-                help "Open WebSockets of the whole process; further upgrades are answered 503";
+                help "Open WebSockets of the whole process; further upgrades are answered 503",
+                live;
 
             /// Bytes of a request head, request line included.
             pub request_head_bytes: usize = limits::REQUEST_HEAD_BYTES.default,
                 as one(size(&limits::REQUEST_HEAD_BYTES)),
                 named "max-request-head" "SIZE",
-                help "Size of a request line with its headers; longer ones are answered 414 or 431";
+                help "Size of a request line with its headers; longer ones are answered 414 or 431",
+                live;
 
             /// Header fields of a request head.
             pub request_headers: usize = limits::REQUEST_HEADERS.default,
                 as one(count(&limits::REQUEST_HEADERS)),
                 named "max-request-headers" "COUNT",
-                help "Header fields of a request; more are answered 431";
+                help "Header fields of a request; more are answered 431",
+                live;
 
             /// Payload bytes of a message, over all its fragments.
             pub message_bytes: u32 = limits::MESSAGE_BYTES.default,
                 as one(size(&limits::MESSAGE_BYTES)),
                 named "max-message" "SIZE",
-                help "Payload of a message over all its fragments; longer ones close with 1009";
+                help "Payload of a message over all its fragments; longer ones close with 1009",
+                live;
 
             /// Frames of a message.
             pub message_fragments: u32 = limits::MESSAGE_FRAGMENTS.default,
                 as one(count(&limits::MESSAGE_FRAGMENTS)),
                 named "max-fragments" "COUNT",
-                help "Fragments of a message; more close with 1008";
+                help "Fragments of a message; more close with 1008",
+                live;
 
             /// Ping, pong and close frames in one second.
             pub control_frames_per_second: u32 = limits::CONTROL_FRAMES_PER_SECOND.default,
                 as one(count(&limits::CONTROL_FRAMES_PER_SECOND)),
                 named "max-control-rate" "COUNT",
-                help "Control frames of a connection per second; more close with 1008";
+                help "Control frames of a connection per second; more close with 1008",
+                live;
 
             /// Resident bytes of the process, short of which it refuses and sheds; `None` leaves
             /// that to the limits of its control groups.
             pub memory_bytes: Option<u64> = limits::MEMORY_BYTES.default,
                 as one(size(&limits::MEMORY_BYTES).or_off()),
                 named "max-memory" "SIZE",
-                help "Resident memory: refuse with 503 from 85 % on, shed with 1013 from 95 % on";
+                help "Resident memory: refuse with 503 from 85 % on, shed with 1013 from 95 % on",
+                live;
 
             /// From accept to the complete request head.
             pub handshake_timeout: Duration = limits::HANDSHAKE_TIMEOUT.default,
                 as one(duration(&limits::HANDSHAKE_TIMEOUT)),
                 named "handshake-timeout" "TIME",
-                help "From accept to the complete request; later ones are answered 408";
+                help "From accept to the complete request; later ones are answered 408",
+                live;
 
             /// Without a byte from the peer. `None` is never.
             pub idle_timeout: Option<Duration> = limits::IDLE_TIMEOUT.default,
                 as one(duration(&limits::IDLE_TIMEOUT).or_off()),
                 named "idle-timeout" "TIME",
-                help "Close when the peer is silent for this long; it has been pinged before";
+                help "Close when the peer is silent for this long; it has been pinged before",
+                live;
 
             /// From our close frame to the peer's, and from our FIN to the peer's; it begins anew
             /// whenever the peer reads some of what is left for it.
@@ -72,7 +81,8 @@ settings! {
                 as one(duration(&limits::CLOSE_TIMEOUT)),
                 named "close-timeout" "TIME",
                 help "Wait this long, from when it was last seen to read, for the peer's half of \
-                      a close";
+                      a close",
+                live;
 
             /// Silence of the peer, or towards it, after which a ping is sent; half of the idle
             /// timeout at the most. `None` leaves it at that half.
@@ -80,14 +90,16 @@ settings! {
                 as one(duration(&limits::PING_INTERVAL).or_off()),
                 named "ping-interval" "TIME",
                 help "Ping after this long without a byte in one of the directions (at most half \
-                      of --idle-timeout)";
+                      of --idle-timeout)",
+                live;
 
             /// Without a data message in either direction. `None` is never.
             pub message_idle_timeout: Option<Duration> = limits::MESSAGE_IDLE_TIMEOUT.default,
                 as one(duration(&limits::MESSAGE_IDLE_TIMEOUT).or_off()),
                 named "message-idle-timeout" "TIME",
                 help "Close a connection after this long without a data message in either \
-                      direction";
+                      direction",
+                live;
 
             /// From the beginning of a message that arrives in pieces to its end. `None` is
             /// unbounded.
@@ -95,13 +107,15 @@ settings! {
                 as one(duration(&limits::MESSAGE_TIMEOUT).or_off()),
                 named "message-timeout" "TIME",
                 help "Time from the beginning of a message to its end, if that does not come at \
-                      once; later closes with 1008";
+                      once; later closes with 1008",
+                live;
 
             /// From the upgrade; `None` is unbounded.
             pub lifetime: Option<Duration> = limits::LIFETIME.default,
                 as one(duration(&limits::LIFETIME).or_off()),
                 named "lifetime" "TIME",
-                help "Close a connection this long after it opened";
+                help "Close a connection this long after it opened",
+                live;
         }
         under SlowConsumers {
             /// Memory that may wait for one connection that does not read. What was published to
@@ -109,7 +123,8 @@ settings! {
             pub backlog_bytes: usize = limits::BACKLOG_BYTES.default,
                 as one(size(&limits::BACKLOG_BYTES)),
                 named "max-backlog" "SIZE",
-                help "Bytes queued for a connection that does not read";
+                help "Bytes queued for a connection that does not read",
+                live;
         }
     }
 }

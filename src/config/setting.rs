@@ -15,6 +15,8 @@ pub struct Setting {
     pub value_name: &'static str,
     /// What it means, in a sentence without a full stop.
     pub help: &'static str,
+    /// Whether a reload changes it; else only a restart does.
+    pub is_live: bool,
     /// How its value is written and where it belongs.
     pub value: Value,
 }
@@ -260,8 +262,11 @@ fn parse_one<T>(item: &Written, parse: &dyn Fn(&str) -> Option<T>) -> Result<T, 
 /// pub field: Type = default,
 ///     as notation,
 ///     named "flag-and-key" "VALUE",
-///     help "What it means, for readers of --help";
+///     help "What it means, for readers of --help", live;
 /// ```
+///
+/// where `live` says that a reload changes it while the server runs; without it only a restart does.
+/// What reads a live setting must take it from the settings that are in force.
 ///
 /// and makes the field of the struct, its default, and everything that the command line, the
 /// environment and the file need to know of it. Parts of a part come after its settings, with
@@ -276,7 +281,7 @@ macro_rules! settings {
                     pub $field:ident: $type:ty = $default:expr,
                         as $notation:expr,
                         named $key:literal $value_name:literal,
-                        help $help:literal;
+                        help $help:literal $(, $live:ident)?;
                 )*
             })*
             $(
@@ -309,6 +314,7 @@ macro_rules! settings {
                         heading: $crate::config::Heading::$heading,
                         value_name: $value_name,
                         help: $help,
+                        is_live: [$(stringify!($live) == "live",)? false][0],
                         value: $notation.at($place, |part: &mut Self| &mut part.$field),
                     });
                 )*)*

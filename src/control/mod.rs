@@ -28,6 +28,7 @@ use crate::hub::mesh::Endpoint;
 use crate::io::waker::Waker;
 use crate::memory::{Meter, Pressure, Usage, allocator};
 use crate::output::{self, STANDARD_OUTPUT};
+use crate::settings::Layers;
 use crate::shard::Shared;
 use crate::shard::moves::Letter;
 
@@ -50,18 +51,19 @@ pub struct Control {
 }
 
 impl Control {
-    /// A control plane that speaks through `endpoint`, wakes shards with `waker`, watches `meter`
-    /// and drains when `ends` tells of a failure.
+    /// A control plane that speaks through `endpoint`, wakes shards with `waker`, watches `meter`,
+    /// drains when `ends` tells of a failure, and reads `layers` again when that is asked for.
     pub fn new(
         mut endpoint: Endpoint<Message, Letter>,
         waker: Waker,
         meter: Meter,
         ends: mpsc::Receiver<(usize, End)>,
         shared: Arc<Shared>,
+        layers: Layers,
     ) -> Self {
         endpoint.stop_reading();
         let (logged, reminded, refusing_since) = (None, None, None);
-        let standing = Arc::new(Standing::new(shared.clone()));
+        let standing = Arc::new(Standing::new(shared.clone(), layers));
         Self { endpoint, waker, meter, logged, refusing_since, reminded, ends, standing, shared }
     }
 
@@ -77,7 +79,8 @@ impl Control {
     }
 
     /// Answers signals until the process ends: SIGTERM, SIGINT and, unless it was ignored from the
-    /// beginning, SIGHUP drain it, and a second one ends it at once; SIGUSR1 prints the counters on
+    /// beginning, SIGHUP drain it, and a second one ends it at once, but SIGHUP has a server with a
+    /// file of settings read them again; SIGUSR1 prints the counters on
     /// standard output. Where memory has a limit, measures it again and again. Where there is an
     /// admin listener, serves it and watches that every shard ticks.
     ///
@@ -113,11 +116,17 @@ impl Control {
                             self.drain();
                         }
                     }
+                    () = standing.have_settings_changed() => pause = self.heed_settings(),
                     () = standing.is_asked_to_drain() => self.drain_for("POST /drain"),
                     _ = look.tick(), if watches_health => self.look_at_shards(),
                     () = memory.is_to_be_given_back() => allocator::give_back(),
                     name = stops.next() => {
                         let name = name?;
+                        if name == HANG_UP && standing.has_file() {
+                            // The log has told what is wrong.
+                            let _ = standing.reload();
+                            continue;
+                        }
                         if std::mem::replace(&mut is_asked_to_stop, true) {
                             tracing::warn!(signal = name, "second signal: ending at once");
                             output::flush();
@@ -135,7 +144,7 @@ impl Control {
 
     /// Drains, and tells the log who has asked for it.
     fn drain_for(&mut self, who: &str) {
-        let window = self.shared.config.drain;
+        let window = self.shared.in_force.current().config.drain;
         let open = self.shared.stats.websockets_open();
         tracing::info!(by = who, ?window, open, "draining");
         self.drain();
@@ -156,11 +165,20 @@ impl Control {
     }
 
     fn wake_all(&mut self) {
-        for shard in 0..self.shared.config.engine.shards {
+        for shard in 0..self.shared.stats.shards() {
             if let Err(error) = self.waker.wake(shard) {
                 tracing::warn!(shard, %error, "a shard could not be woken");
             }
         }
+    }
+
+    /// Other settings are in force: tells the shards, and measures by the limit of memory that
+    /// holds now; returns when to do so again.
+    fn heed_settings(&mut self) -> Option<Duration> {
+        let limit_bytes = self.shared.in_force.current().config.limits.memory_bytes;
+        self.meter = Meter::new(limit_bytes);
+        self.wake_all();
+        self.watch_memory()
     }
 
     /// Wakes the shards that have not ticked for a while: those that sleep will.
@@ -239,7 +257,7 @@ impl Control {
 
     /// How long the shards need at least to fill so much memory.
     fn time_to_fill(&self, bytes: u64) -> Duration {
-        let shards = self.shared.config.engine.shards.max(1) as u64;
+        let shards = self.shared.stats.shards().max(1) as u64;
         Duration::from_micros(bytes / (shards * FILLED_BYTES_PER_MICROSECOND))
     }
 }
@@ -250,9 +268,9 @@ impl Drop for Control {
     }
 }
 
-/// The signals that stop the server. A terminal that is closed sends SIGHUP, which `nohup` lets a
-/// program ignore; to take it for a request to read the configuration again would promise what is
-/// not done.
+/// The signals that stop the server, or have it read its settings again: SIGHUP, if they came from
+/// a file. Without one it stops, as a terminal that is closed sends it; `nohup` lets a program
+/// ignore it.
 struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -283,7 +301,7 @@ impl StopSignals {
         let (signal, name) = tokio::select! {
             signal = self.terminate.recv() => (signal, "SIGTERM"),
             signal = self.interrupt.recv() => (signal, "SIGINT"),
-            signal = hang_up => (signal, "SIGHUP"),
+            signal = hang_up => (signal, HANG_UP),
         };
         signal.map(|()| name).ok_or_else(no_more_signals)
     }
@@ -304,6 +322,7 @@ fn no_more_signals() -> io::Error {
 /// Descriptors of the control thread: two rings, an epoll with its wake-up, a pair of sockets for
 /// signals, and files that tell how much memory is in use; with some to spare.
 const DESCRIPTORS: usize = 16;
+const HANG_UP: &str = "SIGHUP";
 /// The exit status after a second signal.
 const ENDED_AT_ONCE: i32 = 1;
 /// How long WebSockets are refused before whoever holds the most makes room for them.

@@ -7,14 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
-use crate::memory::{Pressure, Usage};
+use crate::memory::{Meter, Pressure, Usage};
+use crate::settings::{Change, Layers, ReloadError};
 use crate::shard::Shared;
 
 /// The state of the server as the control thread sees it.
 pub(super) struct Standing {
     shared: Arc<Shared>,
+    layers: Layers,
     known: Mutex<Known>,
     drain: Notify,
+    settings: Notify,
 }
 
 struct Known {
@@ -23,10 +26,10 @@ struct Known {
 }
 
 impl Standing {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let health = Health::new(shared.config.engine.shards);
+    pub(super) fn new(shared: Arc<Shared>, layers: Layers) -> Self {
+        let health = Health::new(shared.stats.shards());
         let known = Mutex::new(Known { health, is_draining: false });
-        Self { shared, known, drain: Notify::new() }
+        Self { shared, layers, known, drain: Notify::new(), settings: Notify::new() }
     }
 
     /// All counters and the state of memory, as JSON.
@@ -42,6 +45,43 @@ impl Standing {
     /// Waits until somebody asks for a drain.
     pub(super) async fn is_asked_to_drain(&self) {
         self.drain.notified().await;
+    }
+
+    /// Whether there is a file of settings that may be read again.
+    pub(super) fn has_file(&self) -> bool {
+        self.layers.have_file()
+    }
+
+    /// Reads the settings again: all of them hold from now on, or none has changed. Returns the
+    /// keys of those that have.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(super) fn reload(&self) -> Result<Vec<&'static str>, ReloadError> {
+        let result = self.put_in_force();
+        match &result {
+            Ok(keys) => tracing::info!(changed = keys.join(","), "settings reloaded"),
+            Err(error) => tracing::error!("settings stay as they are: {error}"),
+        }
+        result
+    }
+
+    fn put_in_force(&self) -> Result<Vec<&'static str>, ReloadError> {
+        let current = self.shared.in_force.current();
+        let Change { config, keys } = self.layers.reload(&current.config)?;
+        Meter::new(config.limits.memory_bytes)
+            .require_spare()
+            .map_err(|error| ReloadError::Unfit(error.to_string()))?;
+        if !keys.is_empty() {
+            self.shared.in_force.replace(config);
+            self.settings.notify_one();
+        }
+        Ok(keys)
+    }
+
+    /// Waits until other settings are in force.
+    pub(super) async fn have_settings_changed(&self) {
+        self.settings.notified().await;
     }
 
     /// Notes that the server drains; whether it did already.
@@ -99,14 +139,15 @@ impl Standing {
 
     fn fullness(&self) -> Option<String> {
         let shared = &self.shared;
-        if shared.has_reached_limit() {
-            let (open, limit) = (shared.stats.websockets_open(), shared.config.limits.connections);
+        let limit = shared.in_force.current().config.limits.connections;
+        if shared.has_reached(limit) {
+            let open = shared.stats.websockets_open();
             return Some(format!(
                 "full: {open} WebSockets are open, and --max-connections is {}",
                 limit.unwrap_or_default(),
             ));
         }
-        let full = (0..shared.config.engine.shards).filter(|&shard| shared.is_full(shard));
+        let full = (0..shared.stats.shards()).filter(|&shard| shared.is_full(shard));
         let full: Vec<_> = full.collect();
         let capacity = shared.capacity();
         let places = "WebSockets, all that RLIMIT_NOFILE lets it";

@@ -41,6 +41,17 @@ impl Usage {
     }
 }
 
+/// A limit of the resident set that leaves nothing to serve with.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "max-memory = {limit_bytes} bytes: {used_bytes} are in use already, and from 85 % on WebSockets \
+     are refused; allow more, or take fewer shards"
+)]
+pub struct NothingSpare {
+    used_bytes: u64,
+    limit_bytes: u64,
+}
+
 /// What to measure.
 #[derive(Debug)]
 pub struct Meter {
@@ -72,11 +83,21 @@ impl Meter {
         resident.into_iter().chain(groups).collect()
     }
 
-    /// The resident set against its limit, when it has one.
+    /// Sees that the limit of the resident set leaves something to serve with. What cannot be
+    /// measured now is measured again and again later.
     ///
     /// # Errors
-    /// The same.
-    pub fn measure_resident(&self) -> io::Result<Option<Usage>> {
+    /// It does not.
+    pub fn require_spare(&self) -> Result<(), NothingSpare> {
+        match self.measure_resident() {
+            Ok(Some(usage @ Usage { used_bytes, limit_bytes })) if usage.spare_bytes() == 0 => {
+                Err(NothingSpare { used_bytes, limit_bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn measure_resident(&self) -> io::Result<Option<Usage>> {
         let Some(limit_bytes) = self.resident_bytes_max else { return Ok(None) };
         let status = fs::read_to_string(Path::new("/proc/self/status"))?;
         Ok(resident_bytes(&status).map(|used_bytes| Usage { used_bytes, limit_bytes }))

@@ -8,12 +8,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 pub use error::{Origin, SettingError, variable};
+pub use layers::{Change, Layers, ReloadError};
 
 use crate::config::entry::{Which, Written};
 use crate::config::{Config, Refusal, Setting, Shape, closest, declarations};
 
 mod error;
 mod file;
+mod layers;
 mod relations;
 #[cfg(test)]
 mod tests;

@@ -39,7 +39,7 @@ impl<I: Io> Shard<I> {
         if !is_due || self.stage != Stage::Serving || !self.io.can_hand_over() {
             return;
         }
-        let shards = 0..self.shared.config.engine.shards;
+        let shards = 0..self.effective.config.engine.shards;
         let counts = || {
             let count = |number| self.shared.stats.shard(number).connections_open.value();
             shards.clone().map(count)

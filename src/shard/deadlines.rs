@@ -79,12 +79,27 @@ impl Wanted {
         Self { timeout: timeout.map(ticks_in), since: Vec::new() }
     }
 
+    /// Changes the limit. What was not noted while there was none is not known.
+    pub(super) fn set_timeout(&mut self, timeout: Option<Duration>) {
+        if self.timeout.is_none() || timeout.is_none() {
+            self.since = Vec::new();
+        }
+        self.timeout = timeout.map(ticks_in);
+    }
+
+    /// Counts from now on for a WebSocket of which nothing is known.
+    pub(super) fn note_first(&mut self, index: u32, served: Tick) {
+        if self.since.get(index as usize).is_none_or(|since| *since == UNKNOWN) {
+            self.note(index, served);
+        }
+    }
+
     /// A message has gone either way.
     pub(super) fn note(&mut self, index: u32, served: Tick) {
         if self.timeout.is_some() {
             let place = index as usize;
             if place >= self.since.len() {
-                self.since.resize(place + 1, served);
+                self.since.resize(place + 1, UNKNOWN);
             }
             self.since[place] = served;
         }
@@ -93,15 +108,22 @@ impl Wanted {
     /// For how long no message has gone from or to the WebSocket at `index`; nothing where that is
     /// not limited.
     pub(super) fn silence(&self, index: u32, served: Tick) -> Tick {
-        self.since.get(index as usize).map_or(0, |since| served.saturating_sub(*since))
+        self.since(index).map_or(0, |since| served.saturating_sub(since))
     }
 
     /// Ticks until the WebSocket at `index` is wanted no more.
     pub(super) fn left(&self, index: u32, served: Tick) -> Option<Tick> {
-        let since = self.since.get(index as usize)?;
-        self.timeout.map(|timeout| timeout.saturating_sub(served.saturating_sub(*since)))
+        let since = self.since(index)?;
+        self.timeout.map(|timeout| timeout.saturating_sub(served.saturating_sub(since)))
+    }
+
+    fn since(&self, index: u32) -> Option<Tick> {
+        self.since.get(index as usize).copied().filter(|since| *since != UNKNOWN)
     }
 }
+
+/// Nothing is known of a place.
+const UNKNOWN: Tick = Tick::MAX;
 
 /// When connections reach their maximum lifetime; costs nothing when there is none.
 #[derive(Default)]

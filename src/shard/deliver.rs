@@ -77,7 +77,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn handle_messages(&mut self) {
         let mut drain = false;
         let topics = &mut self.topics;
-        let others = self.shared.config.engine.shards.saturating_sub(1).max(1);
+        let others = self.effective.config.engine.shards.saturating_sub(1).max(1);
         let share_bytes = (INTAKE_BYTES_MAX / others).max(INTAKE_BYTES_LEAST);
         let (mut from, mut taken_bytes) = (usize::MAX, 0);
         self.endpoint.drain(MESSAGES_PER_TICK, |sender, message| {
@@ -118,14 +118,16 @@ impl<I: Io> Shard<I> {
         if !self.topics.has_pending() {
             return;
         }
-        let backlog_bytes = self.shared.config.limits.backlog_bytes;
+        let backlog_bytes = self.effective.config.limits.backlog_bytes;
         let generation = self.generation.advance(self.now, backlog_bytes);
-        let Self { topics, connections, dirty, shared, number, codec, trim, now, .. } = self;
+        let Self {
+            topics, connections, dirty, shared, effective, number, codec, trim, now, ..
+        } = self;
         let (published_bytes, ledger) = (&mut self.generation.published_bytes, &mut self.ledger);
         let (served, wanted) = (self.served, &mut self.wanted);
         let codec = codec.get_mut();
         let stats = shared.stats.shard(*number);
-        let bounds = Bounds { backlog_bytes, policy: shared.config.slow_consumer, generation };
+        let bounds = Bounds { backlog_bytes, policy: effective.config.slow_consumer, generation };
         let mut budget = EncodingBudget {
             compressed_bytes: COMPRESSED_BYTES_PER_TICK,
             joined_bytes: JOINED_BYTES_PER_TICK,

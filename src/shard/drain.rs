@@ -13,7 +13,7 @@ impl<I: Io> Shard<I> {
         }
         // Those that are on their way here still come.
         self.endpoint.close_inbox();
-        let window = ticks_in(self.shared.config.drain).max(WINDOW_LEAST);
+        let window = ticks_in(self.effective.config.drain).max(WINDOW_LEAST);
         self.stage = Stage::Draining { deadline: self.now + window };
         let keys = self.connections.keys();
         // The last fifth of the window is for the peers' answers.

@@ -16,7 +16,7 @@ impl<I: Io> Shard<I> {
                 let key = self.connections.insert(slot, self.served);
                 self.stats().connections_accepted.add(1);
                 self.stats().connections_open.add(1);
-                let limits = &self.shared.config.limits;
+                let limits = &self.effective.config.limits;
                 let deadline = self.now + ticks_in(limits.handshake_timeout);
                 self.wheel.schedule(key.index, deadline);
                 self.settle(key);
@@ -40,7 +40,7 @@ impl<I: Io> Shard<I> {
     /// first where all accept from one queue: a shard that runs would empty a queue that fills
     /// quickly before the others are awake.
     fn is_ahead(&self) -> bool {
-        let shards = self.shared.config.engine.shards as u64;
+        let shards = self.effective.config.engine.shards as u64;
         let fair = self.shared.stats.connections_open() + CONNECTIONS_AHEAD_MOST * shards;
         self.connections.len() as u64 * shards > fair
     }
@@ -187,7 +187,7 @@ impl<I: Io> Shard<I> {
 
     /// How often a peer that is being closed is looked at: twice within the close timeout.
     fn close_look(&self) -> Tick {
-        ticks_in(self.shared.config.limits.close_timeout / 2)
+        ticks_in(self.effective.config.limits.close_timeout / 2)
     }
 
     /// A peer that is being closed has to be looked at: it may have read something that only the
@@ -207,7 +207,7 @@ impl<I: Io> Shard<I> {
     /// The kernel tells what a peer that is being closed has not taken yet.
     pub(super) fn measured(&mut self, key: Key, unread_bytes: Option<u32>) {
         let (now, served, look) = (self.now, self.served, self.close_look());
-        let timeout = ticks_in(self.shared.config.limits.close_timeout);
+        let timeout = ticks_in(self.effective.config.limits.close_timeout);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.remove(Flags::MEASURING);
         if connection.flags.contains(Flags::DOOMED) {

@@ -11,6 +11,7 @@ pub mod connections;
 mod deadlines;
 mod deliver;
 mod drain;
+pub mod in_force;
 mod ledger;
 mod lifecycle;
 mod line;
@@ -35,6 +36,7 @@ use balance::Balance;
 use connections::{Connections, Flags};
 use deadlines::{Lifetimes, Times, Wanted};
 use deliver::Generation;
+use in_force::{Effective, InForce};
 use ledger::Ledger;
 use line::Line;
 use moves::{Letter, Moves};
@@ -44,7 +46,7 @@ use trim::Trim;
 
 use crate::config::Config;
 use crate::connection::Output;
-use crate::http::{Policy, Serving};
+use crate::http::Serving;
 use crate::hub::Message;
 use crate::hub::interest::{Interest, InterestTable};
 use crate::hub::mesh::Endpoint;
@@ -58,10 +60,8 @@ use crate::wire::deflate::codec::{self, Codec};
 
 /// What all shards of a process share.
 pub struct Shared {
-    /// The effective configuration.
-    pub config: Config,
-    /// Decisions about requests.
-    pub policy: Policy,
+    /// The settings, some of which change while the server runs.
+    pub in_force: InForce,
     /// All counters.
     pub stats: Stats,
     /// How short memory is.
@@ -78,9 +78,8 @@ impl Shared {
         self.slots.saturating_sub(slots_for_refusals(self.slots)) as usize
     }
 
-    /// Whether so many WebSockets are open in the whole process as may be.
-    pub fn has_reached_limit(&self) -> bool {
-        let limit = self.config.limits.connections;
+    /// Whether so many WebSockets are open in the whole process as may be, if `limit` is the most.
+    pub fn has_reached(&self, limit: Option<usize>) -> bool {
         limit.is_some_and(|limit| self.stats.websockets_open() >= limit as u64)
     }
 
@@ -120,6 +119,10 @@ pub struct Shard<I: Io> {
     number: usize,
     listeners: u32,
     shared: Arc<Shared>,
+    /// The settings that this shard goes by.
+    effective: Arc<Effective>,
+    /// The place of the connection whose deadline is to be set anew next, after a change of those.
+    next_to_reschedule: Option<u32>,
     endpoint: Endpoint<Message, Letter>,
     connections: Connections,
     wheel: Wheel,
@@ -191,6 +194,8 @@ impl<I: Io> Shard<I> {
             io.accept(listener);
         }
         let slots = shared.slots as usize;
+        let effective = shared.in_force.current();
+        let config = &effective.config;
         Self {
             io,
             number,
@@ -198,12 +203,12 @@ impl<I: Io> Shard<I> {
             endpoint,
             connections: Connections::new(slots),
             wheel: Wheel::new(slots),
-            times: Times::new(&shared.config),
+            times: Times::new(config),
             lifetimes: Lifetimes::default(),
-            wanted: Wanted::new(shared.config.limits.message_idle_timeout),
+            wanted: Wanted::new(config.limits.message_idle_timeout),
             topics: Topics::new(Interest::new(shared.interest.clone())),
             generation: Generation::default(),
-            codec: RefCell::new(codec(&shared.config)),
+            codec: RefCell::new(codec(config)),
             stage: Stage::Serving,
             now: 0,
             served: 0,
@@ -230,6 +235,8 @@ impl<I: Io> Shard<I> {
             ledger: Ledger::default(),
             output: Output::default(),
             expired: VecDeque::new(),
+            next_to_reschedule: None,
+            effective,
             shared,
         }
     }
@@ -269,6 +276,7 @@ impl<I: Io> Shard<I> {
         self.served = tick_of(now.saturating_sub(self.attendance.returns(now)));
         self.turn = Budget::new(TURN);
         self.heed_memory();
+        self.heed_settings();
         let mut completions = 0;
         while let Some(event) = self.io.next_event() {
             completions += 1;
@@ -344,13 +352,14 @@ impl<I: Io> Shard<I> {
 
     /// How long the next submit may wait for a completion.
     fn wait(&mut self, now: Duration) -> Option<Duration> {
-        if self.shared.config.engine.busy_poll {
+        if self.effective.config.engine.busy_poll {
             // Nobody has to wake a shard that does not announce its sleep: each tick looks for
             // messages, room and deadlines. What else `prepare_sleep` does is done here.
             self.endpoint.reclaim();
             return Some(Duration::ZERO);
         }
-        let must_look_again = !self.starved.is_empty() || self.has_work_left();
+        let must_look_again =
+            !self.starved.is_empty() || self.has_work_left() || self.next_to_reschedule.is_some();
         if must_look_again || !self.endpoint.prepare_sleep() {
             return Some(Duration::ZERO);
         }
@@ -402,7 +411,7 @@ impl<I: Io> Shard<I> {
     fn serving(&self) -> Serving {
         if self.stage != Stage::Serving {
             Serving::Draining
-        } else if self.shared.is_full(self.number) || self.shared.has_reached_limit() {
+        } else if self.shared.is_full(self.number) || self.has_reached_limit() {
             Serving::Full
         } else if self.memory_signal.pressure() >= Pressure::Refuse {
             Serving::ShortOfMemory

@@ -30,7 +30,7 @@ impl<I: Io> Shard<I> {
             // The next request has begun, and its body has a deadline of its own.
             return;
         }
-        let timeout = ticks_in(self.shared.config.limits.handshake_timeout);
+        let timeout = ticks_in(self.effective.config.limits.handshake_timeout);
         self.schedule_request(key, timeout);
     }
 
@@ -110,7 +110,7 @@ impl<I: Io> Shard<I> {
     /// any shard upgrades another.
     pub(super) fn limit_to_keep(&self) -> Option<usize> {
         let has_some = self.stats().plain_kept_alive.value() > 0;
-        self.shared.config.limits.connections.filter(|_| has_some)
+        self.effective.config.limits.connections.filter(|_| has_some)
     }
 
     /// Makes room for the connection that was accepted, when nearly all slots are taken.

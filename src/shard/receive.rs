@@ -41,7 +41,7 @@ impl<I: Io> Shard<I> {
                     connection.last_active = served;
                 }
                 connection.flags.remove(Flags::PARKED);
-                let buffer_bytes = self.shared.config.engine.receive_buffer_bytes;
+                let buffer_bytes = self.effective.config.engine.receive_buffer_bytes;
                 connection.flags.set(Flags::HEAVY, slice.len() >= buffer_bytes / 2);
                 let doomed = connection.flags.contains(Flags::DOOMED);
                 self.stats().bytes_in.add(u64::from(slice.len()));
@@ -114,15 +114,15 @@ impl<I: Io> Shard<I> {
         let before = budget.left();
         let rules = Rules {
             websocket: websocket::Rules {
-                limits: &self.shared.config.limits,
-                message_types: self.shared.config.message_types,
+                limits: &self.effective.config.limits,
+                message_types: self.effective.config.message_types,
                 now_s: seconds(self.now),
                 codec: &self.codec,
                 may_begin: obstacle.is_none(),
                 budget: &budget,
             },
             http: Conditions {
-                policy: &self.shared.policy,
+                policy: &self.effective.policy,
                 serving,
                 may_publish: &|topic| {
                     self.overflow.is_empty() && self.topics.fullness_by_name(topic) < too_full
@@ -257,7 +257,7 @@ impl<I: Io> Shard<I> {
             let joined = self.topics.join(key.index, &topic, exclude_self);
             debug_assert!(joined.is_ok(), "a connection of /broadcast joins one topic");
         }
-        let lifetime = self.shared.config.limits.lifetime;
+        let lifetime = self.effective.config.limits.lifetime;
         self.lifetimes.set(key.index, lifetime.map(|lifetime| self.now + ticks_in(lifetime)));
         self.wanted.note(key.index, self.served);
         self.stats().upgrades.add(1);

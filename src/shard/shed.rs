@@ -33,7 +33,7 @@ impl<I: Io> Shard<I> {
     /// none.
     pub(super) fn backlog_bytes(&self) -> usize {
         match self.memory_signal.pressure() {
-            Pressure::Calm => self.shared.config.limits.backlog_bytes,
+            Pressure::Calm => self.effective.config.limits.backlog_bytes,
             Pressure::Refuse | Pressure::Shed => 0,
         }
     }
@@ -43,7 +43,7 @@ impl<I: Io> Shard<I> {
     /// been found; false when nobody holds anything worth it, so that waiting for it would be in
     /// vain.
     fn shed(&mut self) -> bool {
-        let shards = self.shared.config.engine.shards as u64;
+        let shards = self.effective.config.engine.shards as u64;
         let share = self.shared.memory.excess_bytes().div_ceil(shards.max(1));
         let connections = self.connections.iter_mut();
         let mut found: u64 = connections.map(|it| it.release_deflater() as u64).sum();

@@ -23,6 +23,7 @@ mod output;
 mod peer;
 mod process;
 mod publishing;
+mod reload;
 mod server;
 mod slow_consumers;
 mod timers;

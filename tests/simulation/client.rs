@@ -278,7 +278,7 @@ impl Client {
             return false;
         }
         self.messages_left -= 1;
-        let types = context.shared.config.message_types;
+        let types = context.shared.in_force.current().config.message_types;
         let (opcode, payload) = match is_member {
             true => {
                 let number = self.published;
@@ -304,7 +304,7 @@ impl Client {
         };
         let mut bytes = ping(&mut self.rng);
         let first = bytes.len();
-        let most = context.shared.config.limits.message_bytes as usize;
+        let most = context.shared.in_force.current().config.limits.message_bytes as usize;
         let packed = match &mut self.decoder.agreement {
             Some(agreement) if self.rng.bool() => agreement.deflated(&payload, most),
             _ => None,
@@ -328,7 +328,7 @@ impl Client {
             return false;
         }
         self.messages_left -= 1;
-        let types = context.shared.config.message_types;
+        let types = context.shared.in_force.current().config.message_types;
         let most = self.plan.bytes_max;
         let message = frames::publication(self.number, self.published, types, most);
         self.published += 1;
@@ -377,7 +377,8 @@ impl Client {
                 self.ending_ms = Some(context.now_ms);
             }
             Ending::Violate => {
-                let config = &context.shared.config;
+                let effective = context.shared.in_force.current();
+                let config = &effective.config;
                 let types = config.message_types;
                 let (bytes, code) = frames::violation(&mut self.rng, &config.limits, types);
                 self.queue(&bytes);

@@ -20,6 +20,7 @@ mod plan;
 mod progress;
 mod publishing;
 mod regressions;
+mod reload;
 mod settings;
 mod story;
 mod trace;

@@ -94,7 +94,7 @@ fn a_connection_whose_fin_is_being_sent_can_be_given_up() {
     story.shards[0].io().hold(Kind::Shutdown);
     story.send(socket, CLOSE, b"");
     story.settle(0);
-    story.pass(story.shared.config.limits.close_timeout * 2);
+    story.pass(story.shared.in_force.current().config.limits.close_timeout * 2);
     story.shards[0].io().let_go();
     story.settle(0);
     assert_eq!(story.counter("connections_open"), 0);
@@ -108,7 +108,8 @@ fn a_peer_silent_within_a_frame_is_cut_off() {
     let frame = frames::frame(&mut story.rng, true, BINARY, b"never ends");
     story.write(socket, &frame[..9]);
     story.settle(0);
-    let limits = &story.shared.config.limits;
+    let effective = story.shared.in_force.current();
+    let limits = &effective.config.limits;
     let time = limits.idle_timeout.expect("by default") + limits.close_timeout * 3;
     story.pass(time);
     assert_eq!(story.counter("connections_open"), 0);
@@ -240,7 +241,7 @@ fn a_request_after_the_idle_deadline_is_not_answered() {
     story.write(socket, frames::REQUESTS[2].0.as_bytes());
     story.settle(0);
     story.shards[0].io().hold(Kind::Finish);
-    story.pass(story.shared.config.limits.handshake_timeout + TICK * 2);
+    story.pass(story.shared.in_force.current().config.limits.handshake_timeout + TICK * 2);
     let upgrade = frames::upgrade(&mut story.rng, "/echo");
     story.write(socket, &upgrade);
     story.settle(0);

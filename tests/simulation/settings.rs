@@ -29,6 +29,8 @@ pub struct Settings {
     pub measurements: u8,
     /// Likelihood that a connection is to move to another shard after a turn, in percent.
     pub moves: u8,
+    /// Likelihood that the same settings are put in force again before a round, in percent.
+    pub reloads: u8,
     /// Deadlines that pass in silence before the next bursts.
     pub rests: u8,
 }
@@ -48,6 +50,7 @@ impl Settings {
             jump_ms: rng.u64(..300_000),
             measurements: 0,
             moves: 0,
+            reloads: 0,
             rests: rng.u8(..6),
         }
     }

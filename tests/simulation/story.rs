@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use ringwire::config::{Config, Engine, Limits};
-use ringwire::http::Policy;
 use ringwire::hub::Message;
 use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::{Endpoint, Mesh};
 use ringwire::memory::Memory;
+use ringwire::shard::in_force::InForce;
 use ringwire::shard::moves::Letter;
 use ringwire::shard::{Shard, Shared};
 use ringwire::stats::Stats;
@@ -60,11 +60,11 @@ impl Story {
         };
         change(&mut config, &mut chaos);
         let network = Rc::new(RefCell::new(Network::new(shards)));
-        let policy = Policy::new(&config);
         let (stats, slots) = (Stats::new(shards), chaos.slots);
         let memory = Memory::default();
         let interest = InterestTable::new(shards);
-        let shared = Arc::new(Shared { config, policy, stats, memory, interest, slots });
+        let shared =
+            Arc::new(Shared { in_force: InForce::new(config), stats, memory, interest, slots });
         let mut endpoints = Mesh::new(shards + 1, 2);
         let mut control = endpoints.pop().expect("one more");
         control.stop_reading();
@@ -84,7 +84,7 @@ impl Story {
         shard.submit(now).expect("never fails");
         shard.io().progress();
         let goes_on = shard.turn(now);
-        invariants::check(shard, &self.shared.config, true);
+        invariants::check(shard, &self.shared.in_force.current().config, true);
         goes_on
     }
 

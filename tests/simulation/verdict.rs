@@ -59,7 +59,8 @@ impl Client {
     fn take_response(&mut self, status: u16, closes: bool, context: &Context) {
         trace!("client {}: response {status}", self.number);
         let expected = self.statuses.pop_front();
-        let handshake_ms = context.shared.config.limits.handshake_timeout.as_millis() as u64;
+        let handshake_ms =
+            context.shared.in_force.current().config.limits.handshake_timeout.as_millis() as u64;
         let is_overdue =
             context.has_jumped || context.now_ms + TICK_MS >= self.connected_ms + handshake_ms;
         let is_draining = context.draining_since.is_some();
@@ -85,7 +86,7 @@ impl Client {
 
     fn take_publication(&mut self, opcode: u8, payload: &[u8], context: &Context) {
         let (publisher, number) = frames::origin(payload);
-        let types = context.shared.config.message_types;
+        let types = context.shared.in_force.current().config.message_types;
         let most = context.bytes_max[publisher];
         let owed = frames::publication(publisher, number, types, most);
         assert!(owed == (opcode, payload.to_vec()), "client {}: altered message", self.number);
@@ -107,7 +108,8 @@ impl Client {
             // The server had to deal with all that came before.
             self.check_nothing_is_owed();
         }
-        let config = &context.shared.config;
+        let effective = context.shared.in_force.current();
+        let config = &effective.config;
         let limits = &config.limits;
         let idle_ms = limits.idle_timeout.map(|timeout| timeout.as_millis() as u64);
         let is_idle = idle_ms.is_some_and(|ms| context.now_ms + TICK_MS >= self.written_ms + ms);
@@ -142,12 +144,14 @@ impl Client {
         if !self.plan.is_well_behaved() {
             return;
         }
-        let limits = &context.shared.config.limits;
+        let effective = context.shared.in_force.current();
+        let limits = &effective.config.limits;
         let now_ms = context.now_ms + TICK_MS;
         let close_ms = limits.close_timeout.as_millis() as u64;
         let is_overdue = self.ending_ms.is_some_and(|since| now_ms >= since + close_ms);
         // A drain ends with its window, and each close that it begins with the deadline of a close.
-        let window_ms = (context.shared.config.drain.as_millis() as u64).min(close_ms);
+        let window_ms =
+            (context.shared.in_force.current().config.drain.as_millis() as u64).min(close_ms);
         let drained = context.draining_since.is_some_and(|since| now_ms >= since + window_ms)
             || context.draining_since.is_some() && !self.upgraded;
         let handshake_ms = limits.handshake_timeout.as_millis() as u64;

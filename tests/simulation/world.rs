@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use ringwire::config::SlowConsumer;
-use ringwire::http::Policy;
 use ringwire::hub::Message;
 use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::{Endpoint, Mesh};
 use ringwire::memory::{Memory, Pressure, Usage};
+use ringwire::shard::in_force::InForce;
 use ringwire::shard::moves::Letter;
 use ringwire::shard::{Shard, Shared};
 use ringwire::stats::Stats;
@@ -32,6 +32,8 @@ pub struct World {
     memory_rng: Rng,
     /// What decides about moves to other shards.
     moves_rng: Rng,
+    /// What decides about reloads.
+    reloads_rng: Rng,
     network: Rc<RefCell<Network>>,
     nodes: Vec<Node>,
     control: Endpoint<Message, Letter>,
@@ -73,15 +75,18 @@ impl World {
         if moves_rng.bool() {
             settings.moves = moves_rng.u8(1..100);
         }
+        let mut reloads_rng = Rng::with_seed(seed.rotate_left(16));
+        if reloads_rng.u8(..4) == 0 {
+            settings.reloads = reloads_rng.u8(1..20);
+        }
         let shards = settings.config.engine.shards;
         let network = Rc::new(RefCell::new(Network::new(shards)));
         let shared = Arc::new(Shared {
-            policy: Policy::new(&settings.config),
             stats: Stats::new(shards),
             memory: Memory::default(),
             interest: InterestTable::new(shards),
             slots: settings.chaos.slots,
-            config: settings.config.clone(),
+            in_force: InForce::new(settings.config.clone()),
         });
         let ring_slots = settings.config.engine.broadcast_ring_slots;
         let mut endpoints = Mesh::new(shards + 1, ring_slots);
@@ -101,7 +106,7 @@ impl World {
                 Client::new(number, plan, rng.fork())
             })
             .collect();
-        let room = shared.config.limits.connections.unwrap_or(usize::MAX).min(shared.capacity());
+        let room = settings.config.limits.connections.unwrap_or(usize::MAX).min(shared.capacity());
         let context = Context {
             may_be_full: clients.len() > room,
             was_short_of_memory: false,
@@ -119,6 +124,7 @@ impl World {
             rng,
             memory_rng,
             moves_rng,
+            reloads_rng,
             network,
             nodes,
             control,
@@ -144,15 +150,25 @@ impl World {
                 self.advance(self.settings.jump_ms);
             }
             let is_measured = self.memory_rng.u8(..100) < self.settings.measurements;
-            if is_measured && self.round < MEASURED_ROUNDS {
+            if is_measured && self.round < CHANGING_ROUNDS {
                 let used_bytes = self.memory_rng.u64(..LIMIT_BYTES + LIMIT_BYTES / 5);
                 self.measure(used_bytes);
+            }
+            let is_reloaded = self.reloads_rng.u8(..100) < self.settings.reloads;
+            if is_reloaded && self.round < CHANGING_ROUNDS {
+                self.reload();
             }
             if self.go_on() {
                 self.rest();
             }
         }
         self.check_end();
+    }
+
+    /// Puts the same settings in force again: every deadline is set anew, and nobody notices.
+    fn reload(&mut self) {
+        self.context.shared.in_force.replace(self.settings.config.clone());
+        self.network.borrow_mut().wakes.iter_mut().for_each(|wakes| *wakes += 1);
     }
 
     /// One round; true when everything has come to rest.
@@ -446,8 +462,8 @@ fn topic(plan: &Plan) -> Option<u8> {
 
 /// What the content of a publication takes besides its filler.
 const PREFIX_BYTES_MAX: usize = 16;
-/// After this many rounds memory stays as it is; only at rest does time pass in leaps.
-const MEASURED_ROUNDS: u32 = 1000;
+/// After this many rounds memory and settings stay as they are; only at rest does time pass in leaps.
+const CHANGING_ROUNDS: u32 = 1000;
 /// What the process may use; what it uses is drawn.
 const LIMIT_BYTES: u64 = 200_000;
 /// Without an idle timeout some connections stay for ever; then this is enough.

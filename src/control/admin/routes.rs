@@ -6,17 +6,19 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
+use axum::handler::Handler;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::guard::{Refused, check_change, check_host};
 use super::report::Report;
 use crate::control::standing::Standing;
+use crate::settings::ReloadError;
 
 /// A check of the guard.
 type Check = fn(&Uri, &HeaderMap) -> Result<(), Refused>;
@@ -33,10 +35,8 @@ pub(super) fn router(standing: Arc<Standing>, checks_host: bool) -> Router {
         .route("/stats", get(stats))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
-        .route(
-            "/drain",
-            post(drain).route_layer(from_fn(|request, next| guarded(check_change, request, next))),
-        )
+        .route("/drain", changing(drain))
+        .route("/reload", changing(reload))
         .fallback(|| async { plain(StatusCode::NOT_FOUND, ROUTES) })
         .method_not_allowed_fallback(|| async {
             plain(StatusCode::METHOD_NOT_ALLOWED, "This route takes other methods.")
@@ -46,6 +46,15 @@ pub(super) fn router(standing: Arc<Standing>, checks_host: bool) -> Router {
         true => router.layer(from_fn(|request, next| guarded(check_host, request, next))),
         false => router,
     }
+}
+
+/// A route that changes something.
+fn changing<H, T>(handler: H) -> MethodRouter<Arc<Desk>>
+where
+    H: Handler<T, Arc<Desk>>,
+    T: 'static,
+{
+    post(handler).route_layer(from_fn(|request, next| guarded(check_change, request, next)))
 }
 
 /// Lets pass what a check of the guard lets pass.
@@ -69,24 +78,48 @@ async fn readiness(State(desk): State<Arc<Desk>>) -> Response {
     verdict(desk.standing.unreadiness(), "ready")
 }
 
-/// What may be said of a drain: nothing so far, but a mistake is told.
+/// What may be said of a request that takes nothing: a mistake is told.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Drain {}
+struct Nothing {}
 
 async fn drain(State(desk): State<Arc<Desk>>, request: Request) -> Response {
-    let body = match timeout(BODY_TIMEOUT, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
-        Err(_) => {
-            return plain(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time.");
-        }
-    };
-    if !body.is_empty() && serde_json::from_slice::<Drain>(&body).is_err() {
-        return plain(StatusCode::BAD_REQUEST, "The body is nothing, or {}.");
+    if let Err(refusal) = nothing(request).await {
+        return refusal;
     }
     desk.standing.ask_for_drain();
     plain(StatusCode::ACCEPTED, "draining")
+}
+
+async fn reload(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+    if let Err(refusal) = nothing(request).await {
+        return refusal;
+    }
+    match desk.standing.reload() {
+        Ok(changed) => {
+            let text = serde_json::json!({ "changed": changed }).to_string();
+            answer(StatusCode::OK, "application/json", text)
+        }
+        Err(error @ ReloadError::NoFile) => plain(StatusCode::CONFLICT, &error.to_string()),
+        Err(error) => plain(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+    }
+}
+
+/// Reads the body of a request that takes nothing.
+async fn nothing(request: Request) -> Result<(), Response> {
+    let body = match timeout(BODY_TIMEOUT, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            return Err(plain(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."));
+        }
+        Err(_) => {
+            return Err(plain(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time."));
+        }
+    };
+    match body.is_empty() || serde_json::from_slice::<Nothing>(&body).is_ok() {
+        true => Ok(()),
+        false => Err(plain(StatusCode::BAD_REQUEST, "The body is nothing, or {}.")),
+    }
 }
 
 /// 503 with what is wrong, or 200.
@@ -111,7 +144,8 @@ fn answer(status: StatusCode, content_type: &'static str, body: impl IntoRespons
     (status, fields, body).into_response()
 }
 
-const ROUTES: &str = "Not found. The routes are GET /stats, /healthz and /readyz, and POST /drain.";
+const ROUTES: &str = "Not found. The routes are GET /stats, /healthz and /readyz, and POST /drain and\
+                      /reload.";
 /// The largest body of a request.
 const BODY_BYTES_MAX: usize = 4096;
 /// How long the body of a request may take to arrive.

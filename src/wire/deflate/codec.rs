@@ -173,6 +173,11 @@ impl Codec {
         self.settings.message_bytes_max as usize
     }
 
+    /// Changes that for messages that begin from now on.
+    pub fn set_message_bytes_max(&mut self, bytes: u32) {
+        self.settings.message_bytes_max = bytes;
+    }
+
     /// Whether a message is long enough to be compressed.
     pub fn is_worth(&self, payload: &[u8]) -> bool {
         payload.len() >= self.settings.threshold_bytes

@@ -1,0 +1,103 @@
+//! The settings that hold at the moment, for all threads: each takes them once when they change,
+//! and reads its own copy on the path of a message.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Shard;
+use super::connections::Flags;
+use super::deadlines::Times;
+use crate::config::Config;
+use crate::http::Policy;
+use crate::io::Io;
+
+/// One whole set of settings; what hangs together changes together.
+#[derive(Debug)]
+pub struct Effective {
+    /// How many sets there were before.
+    pub number: u32,
+    /// Every setting.
+    pub config: Config,
+    /// Those that decide about requests, as requests are compared with them.
+    pub policy: Policy,
+}
+
+/// The set that is in force.
+#[derive(Debug)]
+pub struct InForce {
+    /// The number of `current`, to be looked at without the lock.
+    number: AtomicU32,
+    current: Mutex<Arc<Effective>>,
+}
+
+impl InForce {
+    /// The settings at the start.
+    pub fn new(config: Config) -> Self {
+        let policy = Policy::new(&config);
+        let current = Mutex::new(Arc::new(Effective { number: 0, config, policy }));
+        Self { number: AtomicU32::new(0), current }
+    }
+
+    /// The set that is in force.
+    pub fn current(&self) -> Arc<Effective> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether another set than `known` is in force.
+    #[inline]
+    pub fn is_newer_than(&self, known: &Effective) -> bool {
+        // Relaxed: whoever sees the number takes the lock under which it was stored.
+        self.number.load(Ordering::Relaxed) != known.number
+    }
+
+    /// Puts `config` in force. Whoever sleeps has to be woken to take it.
+    pub fn replace(&self, config: Config) {
+        let policy = Policy::new(&config);
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = current.number.wrapping_add(1);
+        *current = Arc::new(Effective { number, config, policy });
+        // Relaxed: see `is_newer_than`.
+        self.number.store(number, Ordering::Relaxed);
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// Takes new settings when there are some. Limits hold at the next occasion of each connection;
+    /// the deadlines of all are set anew, some in each tick.
+    pub(super) fn heed_settings(&mut self) {
+        if self.shared.in_force.is_newer_than(&self.effective) {
+            self.effective = self.shared.in_force.current();
+            let config = &self.effective.config;
+            self.times = Times::new(config);
+            self.wanted.set_timeout(config.limits.message_idle_timeout);
+            self.codec.get_mut().set_message_bytes_max(config.limits.message_bytes);
+            self.next_to_reschedule = Some(0);
+        }
+        if let Some(first) = self.next_to_reschedule {
+            self.reschedule_from(first);
+        }
+    }
+
+    fn reschedule_from(&mut self, first: u32) {
+        let end = first.saturating_add(RESCHEDULED_PER_TICK);
+        for index in first..end.min(self.connections.places() as u32) {
+            let Some((key, connection)) = self.connections.at(index) else { continue };
+            let is_ending = connection.flags.intersects(Flags::FINISHING | Flags::DOOMED);
+            if connection.stage.is_open() && !is_ending {
+                self.wanted.note_first(index, self.served);
+                self.schedule_open(key);
+            }
+        }
+        let has_more = (end as usize) < self.connections.places();
+        self.next_to_reschedule = has_more.then_some(end);
+    }
+
+    /// Whether no further WebSocket may be opened in the whole process.
+    pub(super) fn has_reached_limit(&self) -> bool {
+        self.shared.has_reached(self.effective.config.limits.connections)
+    }
+}
+
+/// Deadlines that are set anew in one tick after a change of settings: some tens of microseconds.
+/// Few in debug builds, so that tests see it take several.
+const RESCHEDULED_PER_TICK: u32 = if cfg!(debug_assertions) { 2 } else { 1024 };
