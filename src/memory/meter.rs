@@ -44,8 +44,8 @@ impl Usage {
 /// A limit of the resident set that leaves nothing to serve with.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "max-memory = {limit_bytes} bytes: {used_bytes} are in use already, and from 85 % on WebSockets \
-     are refused; allow more, or take fewer shards"
+    "max-memory = {limit_bytes} bytes: {used_bytes} are in use already, and from 85 % on \
+     WebSockets are refused; allow more, or take fewer shards"
 )]
 pub struct NothingSpare {
     used_bytes: u64,
