@@ -144,8 +144,8 @@ fn answer(status: StatusCode, content_type: &'static str, body: impl IntoRespons
     (status, fields, body).into_response()
 }
 
-const ROUTES: &str = "Not found. The routes are GET /stats, /healthz and /readyz, and POST /drain and\
-                      /reload.";
+const ROUTES: &str = "Not found. The routes are GET /stats, /healthz and /readyz, and POST /drain \
+                      and /reload.";
 /// The largest body of a request.
 const BODY_BYTES_MAX: usize = 4096;
 /// How long the body of a request may take to arrive.
