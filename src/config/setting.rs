@@ -265,8 +265,8 @@ fn parse_one<T>(item: &Written, parse: &dyn Fn(&str) -> Option<T>) -> Result<T, 
 ///     help "What it means, for readers of --help", live;
 /// ```
 ///
-/// where `live` says that a reload changes it while the server runs; without it only a restart does.
-/// What reads a live setting must take it from the settings that are in force.
+/// where `live` says that a reload changes it while the server runs; without it only a restart
+/// does. What reads a live setting takes it from the settings that are in force.
 ///
 /// and makes the field of the struct, its default, and everything that the command line, the
 /// environment and the file need to know of it. Parts of a part come after its settings, with
