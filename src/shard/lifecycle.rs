@@ -19,6 +19,8 @@ impl<I: Io> Shard<I> {
                 let limits = &self.effective.config.limits;
                 let deadline = self.now + ticks_in(limits.handshake_timeout);
                 self.wheel.schedule(key.index, deadline);
+                // Nothing of who was in its place before.
+                self.lifetimes.set(key.index, None);
                 self.settle(key);
                 self.keep_slots_free();
             }

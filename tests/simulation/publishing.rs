@@ -1,5 +1,7 @@
 //! What requests publish, by the name of a topic: it reaches every member on every shard.
 
+use std::time::Duration;
+
 use ringwire::config::BroadcastAccess;
 use ringwire::wire::message::{DataMessage, MessageKind};
 
@@ -70,4 +72,26 @@ fn topics_that_clients_only_read_are_fed_by_post() {
     let close = Item::Control { opcode: CLOSE, payload };
     assert_eq!(story.read(intruder, &mut told), [message(b"1"), close]);
     assert_eq!((story.counter("broadcasts"), story.counter("messages_in")), (3, 1));
+}
+
+/// A place in the table has another tenant: how long the one before might stay does not count for
+/// it.
+#[test]
+fn a_body_has_its_time_whoever_was_in_its_place_before() {
+    let mut story = Story::new(1, |_, _| {});
+    let (earlier, mut answers) = (story.connect(0), Decoder::default());
+    story.write(earlier, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+    story.settle(0);
+    let answer = story.read(earlier, &mut answers);
+    assert!(matches!(answer[..], [Item::Response { closes: false, .. }]), "{answer:?}");
+    story.pass(Duration::from_secs(400));
+    assert_eq!(story.counter("connections_open"), 0);
+    let (poster, mut answers) = (story.connect(0), Decoder::default());
+    story.write(poster, b"POST /broadcast/news HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx");
+    story.settle(0);
+    story.pass(Duration::from_secs(1));
+    story.write(poster, b"y");
+    story.settle(0);
+    let accepted = Item::Response { status: 202, closes: false };
+    assert_eq!(story.read(poster, &mut answers), [accepted]);
 }
