@@ -28,12 +28,23 @@ pub struct Rules<'a> {
 pub struct Output {
     /// What is to be sent and published, and how the connection goes on.
     pub websocket: websocket::Output,
-    /// The connection was upgraded to this route.
-    pub upgraded: Option<Route>,
+    /// The connection was upgraded.
+    pub upgraded: Option<Upgraded>,
+    /// A request was answered, and another may follow.
+    pub answered: bool,
     /// A request was refused.
     pub refused: Option<Refusal>,
     /// Messages that requests have brought.
     pub posted: Vec<Publication>,
+}
+
+/// What began with an upgrade, and what ended.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// Where the WebSocket leads.
+    pub route: Route,
+    /// Whether the connection had been kept for a further request; this was that.
+    pub was_kept_alive: bool,
 }
 
 /// The protocol that a connection speaks.
@@ -113,6 +124,14 @@ impl Stage {
         }
     }
 
+    /// The requests, for as long as the connection is no WebSocket.
+    pub fn exchange_mut(&mut self) -> Option<&mut Exchange> {
+        match self {
+            Self::Http(exchange) => Some(exchange),
+            Self::WebSocket(_) => None,
+        }
+    }
+
     /// Whether a request is waited for, or for the rest of one.
     pub fn is_request(&self) -> bool {
         matches!(self, Self::Http(exchange) if !exchange.is_ended())
@@ -121,6 +140,11 @@ impl Stage {
     /// Whether a request has begun that is not complete.
     pub fn has_partial_request(&self) -> bool {
         matches!(self, Self::Http(exchange) if exchange.has_partial_request())
+    }
+
+    /// Whether the connection is kept for another request, after one that was answered.
+    pub fn is_kept_alive(&self) -> bool {
+        matches!(self, Self::Http(exchange) if exchange.is_kept_alive())
     }
 
     /// Whether the body of a message is being received, or waits to be published.

@@ -1,6 +1,6 @@
 //! The requests of a connection, up to an upgrade.
 
-use super::{Output, Rules};
+use super::{Output, Rules, Upgraded};
 use crate::http::{Answer, Exchange, Route};
 use crate::websocket::{Mode, Pause, Piece, WebSocket};
 
@@ -55,7 +55,8 @@ pub(super) fn receive(
                     Route::Echo => Mode::Echo,
                     Route::Broadcast { may_publish, .. } => Mode::Broadcast { may_publish },
                 };
-                output.upgraded = Some(route);
+                let was_kept_alive = exchange.keep_no_longer();
+                output.upgraded = Some(Upgraded { route, was_kept_alive });
                 output.websocket.pieces.push(Piece::Response(response));
                 return (at + consumed, Some(WebSocket::new(mode, compression)));
             }
@@ -72,7 +73,9 @@ pub(super) fn receive(
 
 fn respond(exchange: &mut Exchange, response: Vec<u8>, keep_alive: bool, output: &mut Output) {
     output.websocket.pieces.push(Piece::Response(response));
-    if !keep_alive {
+    if keep_alive {
+        output.answered = true;
+    } else {
         exchange.end();
         output.websocket.finish = true;
     }

@@ -23,6 +23,8 @@ pub struct Exchange {
     partial: Option<Box<Partial>>,
     /// Whether nothing the peer sends matters any more.
     is_ended: bool,
+    /// Whether the connection is kept for another request, after one that was answered.
+    is_kept_alive: bool,
 }
 
 /// What there is of an incomplete request; boxed, because an idle connection has none.
@@ -58,7 +60,23 @@ impl Exchange {
 
     /// Ends it: whatever the peer sends from now on is of no interest.
     pub fn end(&mut self) {
-        *self = Self { partial: None, is_ended: true };
+        (self.partial, self.is_ended) = (None, true);
+    }
+
+    /// Notes that the connection is kept for another request; false if it was before.
+    pub fn keep_alive(&mut self) -> bool {
+        debug_assert!(!self.is_ended, "no request is waited for");
+        !std::mem::replace(&mut self.is_kept_alive, true)
+    }
+
+    /// Notes that no other request is waited for; false if none was.
+    pub fn keep_no_longer(&mut self) -> bool {
+        std::mem::take(&mut self.is_kept_alive)
+    }
+
+    /// Whether the connection is kept for another request, after one that was answered.
+    pub fn is_kept_alive(&self) -> bool {
+        self.is_kept_alive
     }
 
     /// Whether nothing the peer sends matters any more.

@@ -62,8 +62,6 @@ bitflags! {
         const WEBSOCKET = 1 << 18;
         /// Belongs to a topic.
         const SUBSCRIBED = 1 << 19;
-        /// At least one request has been answered.
-        const ANSWERED = 1 << 20;
         /// Its end has been counted.
         const CLOSE_COUNTED = 1 << 21;
         /// Listed among those that wait for a receive buffer.
@@ -79,11 +77,9 @@ bitflags! {
         /// No input is taken of a connection that waits for one of these, and never for two.
         const AWAITS = 1 << 15 | 1 << 17 | 1 << 25 | 1 << 26;
         /// What goes along when it moves to another shard.
-        const TRAVEL = 1 << 9 | 1 << 12 | 1 << 16 | 1 << 18 | 1 << 20 | 1 << 27;
+        const TRAVEL = 1 << 9 | 1 << 12 | 1 << 16 | 1 << 18 | 1 << 27;
         /// The last receive brought much: it waits in the lines of those who send much.
         const HEAVY = 1 << 27;
-        /// Listed among plain HTTP connections that were kept for further requests.
-        const KEPT_ALIVE = 1 << 28;
         /// Silence was last looked for in a round with an odd number.
         const ODD_ROUND = 1 << 29;
     }

@@ -329,8 +329,7 @@ impl<I: Io> Shard<I> {
 
     fn request_timed_out(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let is_idle =
-            connection.flags.contains(Flags::ANSWERED) && !connection.stage.has_partial_request();
+        let is_idle = connection.stage.is_kept_alive() && !connection.stage.has_partial_request();
         self.command(key, |connection, output| match is_idle {
             true => connection.stage.close(CloseCode::GOING_AWAY, "", output),
             false => connection.stage.time_out_request(output),

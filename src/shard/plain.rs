@@ -13,17 +13,13 @@ impl<I: Io> Shard<I> {
     /// the first.
     pub(super) fn keep_for_next_request(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !connection.stage.is_request() || !connection.flags.contains(Flags::DIRTY) {
+        let Some(exchange) = connection.stage.exchange_mut().filter(|it| !it.is_ended()) else {
+            // What followed was no request that another may follow.
             return;
-        }
-        let has_upload = connection.stage.has_upload();
-        let is_first = !connection.flags.contains(Flags::ANSWERED);
-        connection.flags.insert(Flags::ANSWERED);
-        if !connection.flags.contains(Flags::KEPT_ALIVE) {
-            connection.flags.insert(Flags::KEPT_ALIVE);
+        };
+        let has_upload = exchange.has_upload();
+        if exchange.keep_alive() {
             self.list_kept_alive(key);
-        }
-        if is_first {
             self.lifetimes.set(key.index, Some(self.now + ticks_in(PLAIN_LIFETIME)));
         }
         if has_upload {
@@ -56,7 +52,7 @@ impl<I: Io> Shard<I> {
             }
             let Some(key) = self.kept_alive.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            if !connection.flags.contains(Flags::KEPT_ALIVE) {
+            if !connection.stage.is_kept_alive() {
                 continue;
             }
             let is_busy = connection.flags.intersects(Flags::SENDING | Flags::DIRTY)
@@ -72,12 +68,12 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The connection ends, or becomes a WebSocket: no further request is waited for.
+    /// The connection ends: no further request is waited for.
     pub(super) fn keep_no_longer(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
-            && connection.flags.contains(Flags::KEPT_ALIVE)
+            && let Some(exchange) = connection.stage.exchange_mut()
+            && exchange.keep_no_longer()
         {
-            connection.flags.remove(Flags::KEPT_ALIVE);
             self.stats().plain_kept_alive.subtract(1);
         }
     }
@@ -89,7 +85,7 @@ impl<I: Io> Shard<I> {
             // Most have ended since.
             kept_alive.retain(|&listed| {
                 let tenant = connections.get(listed);
-                tenant.is_some_and(|connection| connection.flags.contains(Flags::KEPT_ALIVE))
+                tenant.is_some_and(|connection| connection.stage.is_kept_alive())
             });
         }
         kept_alive.push_back(key);

@@ -2,7 +2,7 @@
 
 use super::connections::{Connection, Flags};
 use super::{Shard, seconds, ticks_in};
-use crate::connection::{Output, Rules};
+use crate::connection::{Output, Rules, Upgraded};
 use crate::http::{Conditions, Publication, Route, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
 use crate::websocket::{self, Budget, Initiator, Piece};
@@ -190,11 +190,13 @@ impl<I: Io> Shard<I> {
         }
         stats.messages_in.add(messages.into());
         stats.messages_out.add(u64::from(std::mem::take(&mut websocket.reflected_messages)));
-        if let Some(route) = output.upgraded.take() {
-            self.upgraded(key, route);
+        if let Some(upgraded) = output.upgraded.take() {
+            self.upgraded(key, upgraded);
         }
         self.queue_pieces(key, input, &mut websocket.pieces);
-        self.keep_for_next_request(key);
+        if std::mem::take(&mut output.answered) {
+            self.keep_for_next_request(key);
+        }
         for message in websocket.published.drain(..) {
             self.publish(key, message);
         }
@@ -247,8 +249,10 @@ impl<I: Io> Shard<I> {
         self.mark_dirty(key);
     }
 
-    fn upgraded(&mut self, key: Key, route: Route) {
-        self.keep_no_longer(key);
+    fn upgraded(&mut self, key: Key, Upgraded { route, was_kept_alive }: Upgraded) {
+        if was_kept_alive {
+            self.stats().plain_kept_alive.subtract(1);
+        }
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.flags.insert(Flags::WEBSOCKET);
         connection.last_active = self.served;

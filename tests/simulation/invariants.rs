@@ -9,6 +9,7 @@ use crate::kernel::Kernel;
 /// Checks all connections of a shard; `pages` tells whether clients ask for pages.
 pub fn check(shard: &mut Shard<Kernel>, config: &Config, pages: bool) {
     check_lists(shard);
+    check_kept_alive(shard);
     let connections: Vec<_> = shard.connections().iter().map(|(key, _)| key).collect();
     for key in connections {
         let under_way = shard.io().contract.flags(key);
@@ -40,6 +41,13 @@ fn check_lists(shard: &Shard<Kernel>) {
             );
         }
     }
+}
+
+/// As many are counted among those that are kept for a further request as there are.
+fn check_kept_alive(shard: &Shard<Kernel>) {
+    let connections = shard.connections().iter();
+    let kept = connections.filter(|(_, connection)| connection.stage.is_kept_alive()).count();
+    assert_eq!(shard.stats().plain_kept_alive.value(), kept as u64, "kept for a further request");
 }
 
 /// The flags say what is under way.

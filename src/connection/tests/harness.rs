@@ -240,7 +240,7 @@ impl Harness {
 
     fn apply(&mut self, input: &[u8], output: Output) {
         let mut end = 0;
-        let Output { websocket: output, upgraded, refused, posted } = output;
+        let Output { websocket: output, upgraded, refused, posted, .. } = output;
         for piece in output.pieces {
             match piece {
                 Piece::Reflected { range, ends_frame } => {
@@ -265,7 +265,7 @@ impl Harness {
         }
         assert!(!(self.finished && output.finish) || output.closed.is_none());
         self.finished |= output.finish;
-        self.upgraded = upgraded.or(self.upgraded.take());
+        self.upgraded = upgraded.map(|upgraded| upgraded.route).or(self.upgraded.take());
         self.refused.extend(refused);
         self.posted.extend(posted);
         self.published.extend(output.published.into_iter().map(DataMessage::into_frame));
