@@ -71,8 +71,9 @@
 //! allocation. In the kernel an idle connection is *parked*: its multishot receive (about 1,150
 //! bytes) is replaced by a one-shot poll (256 bytes); the first byte un-parks it.
 //!
-//! All 32 flags of a connection are taken, and its 64 bytes are full: what only some need lies
-//! beside the table, by the index of the connection (`shard/pending_input.rs`, `Lifetimes`).
+//! The 64 bytes are full but for some bits, of the requests (`shard/requests.rs`) and of the marks
+//! (`shard/connections.rs`). What only some connections need lies beside the table, by their index
+//! (`shard/pending_input.rs`, `Lifetimes`).
 //!
 //! A registered file is no file descriptor of the process: `RLIMIT_NOFILE` bounds the table of a
 //! ring, so more shards hold more connections, without privilege.

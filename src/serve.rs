@@ -21,7 +21,7 @@ use crate::hub::mesh::{Endpoint, Mesh};
 use crate::io::listener::{ListenError, Listener};
 use crate::io::probe::{Abilities, Ability, Refusal};
 use crate::io::waker::Waker;
-use crate::io::{Ring, RingOptions};
+use crate::io::{Ring, RingOptions, SLOTS_MAX};
 use crate::memory::{Memory, Meter, NothingSpare};
 use crate::output::STANDARD_OUTPUT;
 use crate::settings::Layers;
@@ -352,5 +352,3 @@ impl fmt::Display for Descriptors {
 const ADMIN_CONNECTIONS_MAX: u32 = 64;
 /// Slots when the limit cannot be read.
 const SLOTS_DEFAULT: u32 = 1024;
-/// Slots that a ring's table may hold whatever the limit: `IORING_MAX_FIXED_FILES`, kernel 5.13.
-const SLOTS_MAX: u32 = 1 << 20;

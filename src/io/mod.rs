@@ -32,6 +32,9 @@ pub use token::{Key, Ticket};
 /// descriptor of the process, so `RLIMIT_NOFILE` bounds the table of a ring, not their sum.
 pub type Slot = u32;
 
+/// Slots of a table at the most: `IORING_MAX_FIXED_FILES`, kernel 5.13.
+pub const SLOTS_MAX: u32 = 1 << 20;
+
 /// The error number of a failed request.
 pub type Errno = i32;
 

@@ -4,95 +4,76 @@ use bitflags::bitflags;
 use slab::Slab;
 
 use super::outbox::Outbox;
+use super::pause::WaitsFor;
+use super::requests::Requests;
 use super::timers::Tick;
 use super::{seconds, ticks_of_seconds};
 use crate::connection::Stage;
-use crate::io::{Key, Slot};
+use crate::io::{Key, SLOTS_MAX, Slot};
 use crate::websocket::WebSocket;
 
 bitflags! {
-    /// Which requests are under way, and what is to become of the connection.
+    /// What else is to be known of a connection. The bits of its slot are left free: both lie in
+    /// one word.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Flags: u32 {
-        /// A multishot receive is armed.
-        const RECEIVING = 1;
-        /// It has been asked to end.
-        const RECEIVE_CANCELLED = 1 << 1;
-        /// A one-shot poll is armed.
-        const POLLING = 1 << 2;
-        /// A send is in flight.
-        const SENDING = 1 << 3;
-        /// Both directions are being shut down.
-        const SHUTTING_DOWN = 1 << 4;
-        /// The reset option is being set.
-        const ARMING_RESET = 1 << 5;
-        /// The slot is being closed.
-        const CLOSING_SLOT = 1 << 6;
-        /// The sending side is being shut down, behind the last send or alone.
-        const ENDING_STREAM = 1 << 7;
-        /// What has arrived is being looked for.
-        const LOOKING = 1 << 30;
-        /// What the peer has not taken yet is being asked for.
-        const MEASURING = 1 << 31;
-        /// Any request that must end before the slot may be closed.
-        const UNDER_WAY = 0b1111_1101 | 1 << 14 | 1 << 30 | 1 << 31;
-
+    pub struct Marks: u32 {
         /// Waits for its turn to send at the end of the tick.
-        const DIRTY = 1 << 8;
+        const DIRTY = 1 << 20;
         /// Something has been sent since silence was last looked for.
-        const HAS_SENT = 1 << 9;
-        /// After what is queued, no more will be sent.
-        const FINISHING = 1 << 10;
-        /// Our FIN is out, or follows the send in flight.
-        const FINISHED = 1 << 11;
+        const HAS_SENT = 1 << 21;
         /// The peer's FIN is in.
-        const PEER_FINISHED = 1 << 12;
-        /// To be closed here as soon as nothing is under way: given up, or on its way to another
-        /// shard (`shard/moves.rs`).
-        const DOOMED = 1 << 13;
-        /// The socket is on its way to another shard.
-        const HANDING_OVER = 1 << 14;
-        /// Waits for room in the broadcast ring.
-        const AWAITS_RING = 1 << 15;
+        const PEER_FINISHED = 1 << 22;
         /// Waits, or is about to wait, on a poll instead of a receive.
-        const PARKED = 1 << 16;
-        /// Waits for memory.
-        const AWAITS_MEMORY = 1 << 17;
-        /// Was upgraded, and counts as an open WebSocket.
-        const WEBSOCKET = 1 << 18;
+        const PARKED = 1 << 23;
         /// Belongs to a topic.
-        const SUBSCRIBED = 1 << 19;
-        /// Its end has been counted.
-        const CLOSE_COUNTED = 1 << 21;
+        const SUBSCRIBED = 1 << 24;
         /// Listed among those that wait for a receive buffer.
-        const STARVED = 1 << 22;
-        /// Both directions have been, or are being, shut down.
-        const SHUT_DOWN = 1 << 23;
+        const STARVED = 1 << 25;
         /// The last send was short: the next succeeds only when the peer has read.
-        const BACKED_UP = 1 << 24;
-        /// Has had its share of a tick, and waits for the next.
-        const AWAITS_TURN = 1 << 25;
-        /// Waits for its peer to read.
-        const AWAITS_PEER = 1 << 26;
-        /// No input is taken of a connection that waits for one of these, and never for two.
-        const AWAITS = 1 << 15 | 1 << 17 | 1 << 25 | 1 << 26;
-        /// What goes along when it moves to another shard.
-        const TRAVEL = 1 << 9 | 1 << 12 | 1 << 16 | 1 << 18 | 1 << 27;
+        const BACKED_UP = 1 << 26;
         /// The last receive brought much: it waits in the lines of those who send much.
         const HEAVY = 1 << 27;
         /// Silence was last looked for in a round with an odd number.
-        const ODD_ROUND = 1 << 29;
+        const ODD_ROUND = 1 << 28;
+        /// Was upgraded, and counts as an open WebSocket.
+        const WEBSOCKET = 1 << 29;
+        /// Its end has been counted.
+        const CLOSE_COUNTED = 1 << 30;
+        /// What goes along when it moves to another shard.
+        const TRAVEL = 1 << 21 | 1 << 22 | 1 << 23 | 1 << 27 | 1 << 29;
+    }
+}
+
+const _: () = assert!(Marks::all().bits() & (SLOTS_MAX - 1) == 0, "a slot has the bits below");
+
+bitflags! {
+    /// What is to become of the connection.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Flags: u8 {
+        /// After what is queued, no more will be sent.
+        const FINISHING = 1;
+        /// Our FIN is out, or follows the send in flight.
+        const FINISHED = 1 << 1;
+        /// To be closed here as soon as nothing is under way: given up, or on its way to another
+        /// shard (`shard/moves.rs`).
+        const DOOMED = 1 << 2;
+        /// Both directions have been, or are being, shut down.
+        const SHUT_DOWN = 1 << 3;
     }
 }
 
 /// One connection.
 #[derive(Debug)]
 pub struct Connection {
-    /// Its direct descriptor.
-    pub slot: Slot,
+    /// Its direct descriptor, and [`Marks`] above.
+    slot_and_marks: u32,
     /// Tells it from former tenants of its place.
-    pub generation: u32,
-    /// What is under way.
+    generation: u32,
+    /// What the kernel has been asked for.
+    pub requests: Requests,
+    /// What its input waits for, if it does.
+    pub waits_for: Option<WaitsFor>,
+    /// What is to become of it.
     pub flags: Flags,
     /// When the peer was last heard of, or seen to read, in time that the shard was there to see.
     pub last_active: Tick,
@@ -105,15 +86,55 @@ pub struct Connection {
 const _: () = assert!(size_of::<Connection>() <= 64);
 
 impl Connection {
+    /// Its direct descriptor.
+    pub fn slot(&self) -> Slot {
+        self.slot_and_marks & (SLOTS_MAX - 1)
+    }
+
+    /// All its marks.
+    pub fn marks(&self) -> Marks {
+        Marks::from_bits_truncate(self.slot_and_marks)
+    }
+
+    /// Whether it has one of these marks.
+    pub fn has(&self, marks: Marks) -> bool {
+        self.marks().intersects(marks)
+    }
+
+    /// Gives it these marks.
+    pub fn mark(&mut self, marks: Marks) {
+        self.slot_and_marks |= marks.bits();
+    }
+
+    /// Takes these marks from it.
+    pub fn unmark(&mut self, marks: Marks) {
+        self.slot_and_marks &= !marks.bits();
+    }
+
+    /// Gives it these marks or takes them from it.
+    pub fn set_mark(&mut self, marks: Marks, is_set: bool) {
+        match is_set {
+            true => self.mark(marks),
+            false => self.unmark(marks),
+        }
+    }
+
     /// Whether a receive or poll may be started: none is under way, and input is wanted.
     pub fn may_receive(&self) -> bool {
-        let obstacles = Flags::RECEIVING
-            | Flags::POLLING
-            | Flags::AWAITS
-            | Flags::PEER_FINISHED
-            | Flags::STARVED
-            | Flags::DOOMED;
-        !self.flags.intersects(obstacles)
+        !self.requests.intersects(Requests::RECEIVE | Requests::POLL)
+            && self.waits_for.is_none()
+            && !self.has(Marks::PEER_FINISHED | Marks::STARVED)
+            && !self.flags.contains(Flags::DOOMED)
+    }
+
+    /// Whether its input waits, or waits for a buffer.
+    pub fn is_held_up(&self) -> bool {
+        self.waits_for.is_some() || self.has(Marks::STARVED)
+    }
+
+    /// Whether something is queued for the peer, or being sent.
+    pub fn has_output(&self) -> bool {
+        self.requests.contains(Requests::SEND) || !self.outbox.is_empty()
     }
 
     /// How long ago the message began that has not ended.
@@ -145,9 +166,12 @@ impl Connections {
     pub fn insert(&mut self, slot: Slot, now: Tick) -> Key {
         let generation = self.next_generation;
         self.next_generation = (generation + 1) % Key::GENERATIONS;
+        debug_assert!(slot < SLOTS_MAX, "a slot of the largest table");
         let index = self.slab.insert(Connection {
-            slot,
+            slot_and_marks: slot,
             generation,
+            requests: Requests::empty(),
+            waits_for: None,
             flags: Flags::empty(),
             last_active: now,
             stage: Stage::default(),

@@ -1,7 +1,8 @@
 //! Fan-out: what was published goes to every subscriber's outbox, within its bounds.
 
 use super::Shard;
-use super::connections::{Connection, Flags};
+use super::connections::{Connection, Marks};
+use super::requests::Requests;
 use super::send::LARGE_BYTES;
 use super::timers::Tick;
 use crate::config::SlowConsumer;
@@ -152,7 +153,7 @@ impl<I: Io> Shard<I> {
                     return place;
                 }
                 encoded = Some(encoding);
-                delivered += match connection.flags.contains(Flags::SENDING) {
+                delivered += match connection.requests.contains(Requests::SEND) {
                     true => QUEUED_COST,
                     false => SENT_COST + bytes.min(SEND_BYTES_MAX),
                 };
@@ -169,8 +170,8 @@ impl<I: Io> Shard<I> {
                     }
                 }
                 wanted.note(member, served);
-                if !connection.flags.contains(Flags::DIRTY) {
-                    connection.flags.insert(Flags::DIRTY);
+                if !connection.has(Marks::DIRTY) {
+                    connection.mark(Marks::DIRTY);
                     dirty.push(member);
                 }
             }
@@ -201,7 +202,8 @@ impl<I: Io> Shard<I> {
 /// Whether a connection waits for its turn to send much (`flush`), although its peer reads. Those
 /// who have to wait for their peers hold up nobody.
 fn awaits_its_turn(connection: &Connection) -> bool {
-    !connection.flags.intersects(Flags::SENDING | Flags::BACKED_UP)
+    !connection.requests.contains(Requests::SEND)
+        && !connection.has(Marks::BACKED_UP)
         && connection.outbox.bytes() > LARGE_BYTES
 }
 

@@ -1,6 +1,6 @@
 //! The end of a shard: readiness first, then every connection in its turn, then the slots.
 
-use super::connections::Flags;
+use super::connections::{Flags, Marks};
 use super::timers::Tick;
 use super::{Shard, Stage, ticks_in};
 use crate::io::Io;
@@ -38,11 +38,8 @@ impl<I: Io> Shard<I> {
     pub(super) fn check_drained(&mut self, deadline: Tick) {
         let owes_answers = || {
             self.connections.iter().any(|(_, connection)| {
-                let is_sending = connection.flags.contains(Flags::SENDING);
                 let is_doomed = connection.flags.contains(Flags::DOOMED);
-                let is_owed =
-                    is_sending || !connection.outbox.is_empty() || connection.stage.has_upload();
-                is_owed && !is_doomed
+                (connection.has_output() || connection.stage.has_upload()) && !is_doomed
             })
         };
         let has_web_sockets = self.stats().websockets_open.value() > 0 || self.is_moving();
@@ -63,7 +60,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn end_connections(&mut self) {
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            let reset = connection.flags.contains(Flags::WEBSOCKET);
+            let reset = connection.has(Marks::WEBSOCKET);
             self.doom(key, reset);
         }
         if self.connections.is_empty() && self.overflow.is_empty() && !self.is_moving() {

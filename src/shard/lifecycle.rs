@@ -1,6 +1,8 @@
 //! From accept to the free slot: arming receives, deadlines, orderly ends and abrupt ones.
 
-use super::connections::Flags;
+use super::connections::{Flags, Marks};
+use super::pause::WaitsFor;
+use super::requests::Requests;
 use super::shed::held_bytes;
 use super::timers::Tick;
 use super::{Shard, Stage, ticks_in};
@@ -51,17 +53,18 @@ impl<I: Io> Shard<I> {
     /// there is nothing more to wait for.
     pub(super) fn settle(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let (slot, flags) = (connection.slot, connection.flags);
+        let (slot, flags) = (connection.slot(), connection.flags);
         if flags.contains(Flags::DOOMED) {
             return self.settle_doomed(key);
         }
-        let is_drained = connection.outbox.is_empty() && !flags.contains(Flags::SENDING);
-        if flags.contains(Flags::FINISHING) && is_drained {
-            if flags.contains(Flags::PEER_FINISHED) {
+        if flags.contains(Flags::FINISHING) && !connection.has_output() {
+            if connection.has(Marks::PEER_FINISHED) {
                 return self.doom(key, false);
             }
-            if !flags.intersects(Flags::FINISHED | Flags::ENDING_STREAM) {
-                connection.flags.insert(Flags::FINISHED | Flags::ENDING_STREAM);
+            let has_finished = flags.contains(Flags::FINISHED);
+            if !has_finished && !connection.requests.contains(Requests::FINISH) {
+                connection.flags.insert(Flags::FINISHED);
+                connection.requests.begin(Requests::FINISH);
                 self.io.finish(key, slot);
                 self.schedule_close(key);
             }
@@ -75,36 +78,38 @@ impl<I: Io> Shard<I> {
             return;
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let (slot, flags) = (connection.slot, connection.flags);
-        let waits_for_peer = flags.intersects(Flags::RECEIVING | Flags::POLLING | Flags::SENDING);
-        if !flags.intersects(Flags::UNDER_WAY) {
-            connection.flags.insert(Flags::CLOSING_SLOT);
+        let (slot, requests) = (connection.slot(), connection.requests);
+        let waits_for_peer =
+            requests.intersects(Requests::RECEIVE | Requests::POLL | Requests::SEND);
+        if !requests.is_any_under_way() {
+            connection.requests.begin(Requests::CLOSE);
             self.io.close(key, slot);
-        } else if waits_for_peer && !flags.intersects(Flags::SHUTTING_DOWN | Flags::SHUT_DOWN) {
-            connection.flags.insert(Flags::SHUTTING_DOWN | Flags::SHUT_DOWN);
+        } else if waits_for_peer && !connection.flags.contains(Flags::SHUT_DOWN) {
+            connection.flags.insert(Flags::SHUT_DOWN);
+            connection.requests.begin(Requests::SHUTDOWN);
             self.io.shutdown(key, slot);
         }
     }
 
     fn settle_receive(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let (slot, flags) = (connection.slot, connection.flags);
-        if flags.contains(Flags::RECEIVING) {
-            let is_unwanted = flags.intersects(Flags::AWAITS | Flags::PARKED);
-            if is_unwanted && !flags.contains(Flags::RECEIVE_CANCELLED) {
-                connection.flags.insert(Flags::RECEIVE_CANCELLED);
+        let (slot, requests) = (connection.slot(), connection.requests);
+        if requests.contains(Requests::RECEIVE) {
+            let is_unwanted = connection.waits_for.is_some() || connection.has(Marks::PARKED);
+            if is_unwanted && !requests.contains(Requests::RECEIVE_CANCELLED) {
+                connection.requests.begin(Requests::RECEIVE_CANCELLED);
                 self.io.cancel_receive(key);
             }
         } else if !connection.may_receive() {
             // It is armed otherwise, or must not be, or will be.
-        } else if flags.contains(Flags::PARKED) {
-            connection.flags.insert(Flags::POLLING);
+        } else if connection.has(Marks::PARKED) {
+            connection.requests.begin(Requests::POLL);
             self.io.poll(key, slot);
-        } else if flags.contains(Flags::HEAVY) && !self.starved.is_empty() {
+        } else if connection.has(Marks::HEAVY) && !self.starved.is_empty() {
             // Others wait for a buffer, and this one has had its share.
             self.await_buffer(key, false);
         } else {
-            connection.flags.insert(Flags::RECEIVING);
+            connection.requests.begin(Requests::RECEIVE);
             self.io.receive(key, slot);
         }
     }
@@ -131,14 +136,14 @@ impl<I: Io> Shard<I> {
         self.trim.note_freed(freed_bytes, self.now);
         connection.flags.insert(Flags::DOOMED);
         self.pending_input.forget(key.index);
-        let (slot, flags) = (connection.slot, connection.flags);
+        let (slot, was_upgraded) = (connection.slot(), connection.has(Marks::WEBSOCKET));
         let io = &mut self.io;
         connection.outbox.clear(|slice| io.release(slice));
         if reset && io.arm_reset(key, slot) {
-            connection.flags.insert(Flags::ARMING_RESET);
+            connection.requests.begin(Requests::RESET);
         }
         self.wheel.cancel(key.index);
-        if flags.contains(Flags::WEBSOCKET) {
+        if was_upgraded {
             let initiator = if reset { Initiator::Local } else { Initiator::Remote };
             self.count_close(key, initiator, CloseCode::ABNORMAL);
             self.stats().websockets_open.subtract(1);
@@ -148,9 +153,9 @@ impl<I: Io> Shard<I> {
     }
 
     /// A shutdown or a socket option completed; whether it worked does not matter.
-    pub(super) fn request_ended(&mut self, key: Key, request: Flags) {
+    pub(super) fn request_ended(&mut self, key: Key, request: Requests) {
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.flags.remove(request);
+            connection.requests.end(request);
             self.settle(key);
         }
     }
@@ -168,10 +173,10 @@ impl<I: Io> Shard<I> {
     /// Counts the end of a WebSocket, once.
     pub(super) fn count_close(&mut self, key: Key, initiator: Initiator, code: CloseCode) {
         if let Some(connection) = self.connections.get_mut(key)
-            && connection.flags.contains(Flags::WEBSOCKET)
-            && !connection.flags.contains(Flags::CLOSE_COUNTED)
+            && connection.has(Marks::WEBSOCKET)
+            && !connection.has(Marks::CLOSE_COUNTED)
         {
-            connection.flags.insert(Flags::CLOSE_COUNTED);
+            connection.mark(Marks::CLOSE_COUNTED);
             self.stats().close(initiator, code);
         }
     }
@@ -200,9 +205,9 @@ impl<I: Io> Shard<I> {
         let silence = served.saturating_sub(connection.last_active);
         if silence < look {
             self.wheel.schedule(key.index, now + look - silence);
-        } else if !connection.flags.contains(Flags::MEASURING) {
-            connection.flags.insert(Flags::MEASURING);
-            self.io.measure(key, connection.slot);
+        } else if !connection.requests.contains(Requests::MEASURE) {
+            connection.requests.begin(Requests::MEASURE);
+            self.io.measure(key, connection.slot());
         }
     }
 
@@ -211,7 +216,7 @@ impl<I: Io> Shard<I> {
         let (now, served, look) = (self.now, self.served, self.close_look());
         let timeout = ticks_in(self.effective.config.limits.close_timeout);
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.flags.remove(Flags::MEASURING);
+        connection.requests.end(Requests::MEASURE);
         if connection.flags.contains(Flags::DOOMED) {
             return self.settle(key);
         }
@@ -239,9 +244,9 @@ impl<I: Io> Shard<I> {
 
     fn unsubscribe(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
-            && connection.flags.contains(Flags::SUBSCRIBED)
+            && connection.has(Marks::SUBSCRIBED)
         {
-            connection.flags.remove(Flags::SUBSCRIBED);
+            connection.unmark(Marks::SUBSCRIBED);
             self.topics.leave_all(key.index);
         }
     }
@@ -254,11 +259,10 @@ impl<I: Io> Shard<I> {
         }
         let (now, served) = (self.now, self.served);
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let flags = connection.flags;
         let silence = served.saturating_sub(connection.last_active);
         // Whoever waits is not parked; whether it still does is seen later.
-        let idle = if flags.intersects(Flags::AWAITS | Flags::STARVED) { 0 } else { silence };
-        let park_after = self.times.park_after.filter(|_| !flags.contains(Flags::PARKED));
+        let idle = if connection.is_held_up() { 0 } else { silence };
+        let park_after = self.times.park_after.filter(|_| !connection.has(Marks::PARKED));
         let message_age = connection.message_age(now);
         let left = [
             park_after.map(|after| after.saturating_sub(idle)),
@@ -356,9 +360,10 @@ impl<I: Io> Shard<I> {
             return self.look_before_idle_close(key);
         }
         if has_passed(times.park_after)
-            && !connection.flags.intersects(Flags::PARKED | Flags::AWAITS | Flags::STARVED)
+            && !connection.has(Marks::PARKED)
+            && !connection.is_held_up()
         {
-            connection.flags.insert(Flags::PARKED);
+            connection.mark(Marks::PARKED);
             connection.release_deflater();
             self.shared.stats.shard(self.number).parked.add(1);
         }
@@ -372,15 +377,15 @@ impl<I: Io> Shard<I> {
         let Some(check) = self.times.ping_check else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_odd = check.round(self.now, key.index) % 2 == 1;
-        if connection.flags.contains(Flags::ODD_ROUND) == is_odd {
+        if connection.has(Marks::ODD_ROUND) == is_odd {
             // Woken for something else: it is not time to look yet.
             return;
         }
-        let has_sent = connection.flags.contains(Flags::HAS_SENT);
-        connection.flags.set(Flags::ODD_ROUND, is_odd);
-        connection.flags.remove(Flags::HAS_SENT);
+        let has_sent = connection.has(Marks::HAS_SENT);
+        connection.set_mark(Marks::ODD_ROUND, is_odd);
+        connection.unmark(Marks::HAS_SENT);
         // Behind a send that waits for the peer a ping would wait as well.
-        let is_stuck = connection.flags.contains(Flags::SENDING);
+        let is_stuck = connection.requests.contains(Requests::SEND);
         // Whoever does not answer is asked once within the time, not at every look.
         let is_silent = silence / check.period % 2 == 1;
         if (!has_sent || is_silent) && !is_stuck {
@@ -396,14 +401,14 @@ impl<I: Io> Shard<I> {
     /// whether there is more, before it is closed for that.
     fn look_before_idle_close(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.flags.contains(Flags::AWAITS_PEER) {
+        if connection.waits_for == Some(WaitsFor::Peer) {
             // It has not read for as long, and is not received from for that: what it has sent
             // says nothing.
             return self.close(key, CloseCode::GOING_AWAY, "idle timeout");
         }
-        if !connection.flags.contains(Flags::LOOKING) {
-            connection.flags.insert(Flags::LOOKING);
-            self.io.look(key, connection.slot);
+        if !connection.requests.contains(Requests::LOOK) {
+            connection.requests.begin(Requests::LOOK);
+            self.io.look(key, connection.slot());
         }
     }
 
@@ -411,7 +416,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn looked(&mut self, key: Key, has_input: bool) {
         let served = self.served;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.flags.remove(Flags::LOOKING);
+        connection.requests.end(Requests::LOOK);
         let is_open = connection.stage.is_open() && !connection.flags.contains(Flags::DOOMED);
         let silence = served.saturating_sub(connection.last_active);
         let is_idle = self.times.idle_timeout.is_some_and(|timeout| silence >= timeout);

@@ -17,11 +17,12 @@ mod lifecycle;
 mod line;
 pub mod moves;
 pub mod outbox;
-mod pause;
+pub mod pause;
 pub mod pending;
 mod pending_input;
 mod plain;
 mod receive;
+pub mod requests;
 mod send;
 mod shed;
 pub mod timers;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use balance::Balance;
-use connections::{Connections, Flags};
+use connections::Connections;
 use deadlines::{Lifetimes, Times, Wanted};
 use deliver::Generation;
 use in_force::{Effective, InForce};
@@ -41,6 +42,7 @@ use ledger::Ledger;
 use line::Line;
 use moves::{Letter, Moves};
 use pending_input::PendingInput;
+use requests::Requests;
 use timers::{TICK_MS, Tick, Wheel};
 use trim::Trim;
 
@@ -389,9 +391,9 @@ impl<I: Io> Shard<I> {
             Event::Received { key, result, more } => self.received(key, result, more),
             Event::Readable { key } => self.readable(key),
             Event::Sent { key, result, outgoing } => self.sent(key, result, outgoing),
-            Event::Finished { key } => self.request_ended(key, Flags::ENDING_STREAM),
-            Event::ShutDown { key } => self.request_ended(key, Flags::SHUTTING_DOWN),
-            Event::ResetArmed { key } => self.request_ended(key, Flags::ARMING_RESET),
+            Event::Finished { key } => self.request_ended(key, Requests::FINISH),
+            Event::ShutDown { key } => self.request_ended(key, Requests::SHUTDOWN),
+            Event::ResetArmed { key } => self.request_ended(key, Requests::RESET),
             Event::Looked { key, has_input } => self.looked(key, has_input),
             Event::Measured { key, unread_bytes } => self.measured(key, unread_bytes),
             Event::HandedOver { key, result } => self.handed_over(key, result),

@@ -22,9 +22,10 @@
 
 use std::time::Duration;
 
-use super::connections::{Connection, Flags};
+use super::connections::{Connection, Flags, Marks};
 use super::pending::{Pending, PendingKey};
 use super::receive::SHARE_MOST;
+use super::requests::Requests;
 use super::timers::Tick;
 use super::{Shard, Stage, seconds, ticks_in};
 use crate::connection;
@@ -45,7 +46,7 @@ pub enum Letter {
 pub struct Traveller {
     ticket: Ticket,
     protocol: connection::Stage,
-    flags: Flags,
+    marks: Marks,
     /// What has arrived and is not used yet.
     stash: Vec<u8>,
     /// Ticks since the peer was last heard of, and since its last message.
@@ -181,21 +182,21 @@ impl<I: Io> Shard<I> {
     pub(super) fn settle_leaving(&mut self, key: Key) -> bool {
         let Some(leaving) = self.moves.leaving(key) else { return false };
         let Some(connection) = self.connections.get_mut(key) else { return false };
-        let (flags, slot) = (connection.flags, connection.slot);
-        if flags.contains(Flags::RECEIVING) && !flags.contains(Flags::RECEIVE_CANCELLED) {
-            connection.flags.insert(Flags::RECEIVE_CANCELLED);
+        let (requests, slot) = (connection.requests, connection.slot());
+        if requests.contains(Requests::RECEIVE) && !requests.contains(Requests::RECEIVE_CANCELLED) {
+            connection.requests.begin(Requests::RECEIVE_CANCELLED);
             self.io.cancel_receive(key);
-        } else if flags.contains(Flags::POLLING) && !leaving.is_poll_cancelled {
+        } else if requests.contains(Requests::POLL) && !leaving.is_poll_cancelled {
             leaving.is_poll_cancelled = true;
             self.io.cancel_poll(key);
-        } else if flags.intersects(Flags::UNDER_WAY) {
+        } else if requests.is_any_under_way() {
             // It goes on when that has ended.
         } else if leaving.given_up.is_some() || leaving.stash.len() > STASH_BYTES_MOST {
             // Whoever has sent so much meanwhile is not idle after all.
             self.stay(key);
         } else {
             let (ticket, to) = (leaving.ticket, leaving.place.receiver());
-            connection.flags.insert(Flags::HANDING_OVER);
+            connection.requests.begin(Requests::HAND_OVER);
             self.io.hand_over(key, slot, to, ticket);
         }
         true
@@ -219,7 +220,7 @@ impl<I: Io> Shard<I> {
     /// The socket has been handed over, or could not be.
     pub(super) fn handed_over(&mut self, key: Key, result: Result<(), Errno>) {
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.flags.remove(Flags::HANDING_OVER);
+            connection.requests.end(Requests::HAND_OVER);
         }
         match result {
             Ok(()) => self.send_off(key),
@@ -230,8 +231,9 @@ impl<I: Io> Shard<I> {
                     // down, the stream ends for whoever else holds it.
                     self.give_up_leaving(key, false);
                     if let Some(connection) = self.connections.get_mut(key) {
-                        connection.flags.insert(Flags::SHUTTING_DOWN | Flags::SHUT_DOWN);
-                        self.io.shutdown(key, connection.slot);
+                        connection.flags.insert(Flags::SHUT_DOWN);
+                        connection.requests.begin(Requests::SHUTDOWN);
+                        self.io.shutdown(key, connection.slot());
                     }
                 }
                 self.stay(key);
@@ -253,7 +255,7 @@ impl<I: Io> Shard<I> {
         let traveller = Traveller {
             ticket,
             protocol: std::mem::take(&mut connection.stage),
-            flags: connection.flags & Flags::TRAVEL,
+            marks: connection.marks() & Marks::TRAVEL,
             stash,
             silence: served.saturating_sub(connection.last_active),
             message_silence: self.wanted.silence(key.index, served),
@@ -263,7 +265,7 @@ impl<I: Io> Shard<I> {
             answer,
         };
         // It counts as open here until it has arrived; its slot and its end are no WebSocket's.
-        connection.flags.remove(Flags::WEBSOCKET);
+        connection.unmark(Marks::WEBSOCKET);
         self.endpoint.post(place, Letter::Traveller(Box::new(traveller)));
         self.settle(key);
     }
@@ -330,18 +332,19 @@ impl<I: Io> Shard<I> {
 
     /// Both halves are here: the connection goes on.
     fn arrive(&mut self, slot: Slot, traveller: Traveller) {
-        let Traveller { mut protocol, stash, flags, lifetime_left, answer, .. } = traveller;
+        let Traveller { mut protocol, stash, marks, lifetime_left, answer, .. } = traveller;
         let (now, served) = (self.now, self.served);
         if let Some(websocket) = protocol.websocket_mut() {
             websocket.set_clock_forward(seconds(now).wrapping_sub(traveller.now_s));
         }
         let key = self.connections.insert(slot, served.saturating_sub(traveller.silence));
         let Some(connection) = self.connections.get_mut(key) else { return };
-        (connection.stage, connection.flags) = (protocol, flags);
+        connection.stage = protocol;
+        connection.mark(marks);
         self.pending_input.append(key.index, &stash);
         if let Some(check) = self.times.ping_check {
             // The rounds of this place are others: its silence is looked for in the next.
-            connection.flags.set(Flags::ODD_ROUND, check.round(now, key.index) % 2 == 1);
+            connection.set_mark(Marks::ODD_ROUND, check.round(now, key.index) % 2 == 1);
         }
         self.wanted.note(key.index, served.saturating_sub(traveller.message_silence));
         self.lifetimes.set(key.index, lifetime_left.map(|left| now + left));
@@ -401,20 +404,13 @@ impl Connection {
     /// Whether it can move as it is: a WebSocket that is open, between two sends, and waits for
     /// its peer alone.
     pub(super) fn may_move(&self) -> bool {
-        let obstacles = Flags::AWAITS
-            | Flags::STARVED
-            | Flags::SENDING
-            | Flags::DIRTY
-            | Flags::LOOKING
-            | Flags::MEASURING
-            | Flags::ENDING_STREAM
-            | Flags::FINISHING
-            | Flags::PEER_FINISHED
-            | Flags::DOOMED
-            | Flags::SUBSCRIBED;
-        self.flags.contains(Flags::WEBSOCKET)
-            && !self.flags.intersects(obstacles)
-            && self.stage.is_open()
+        let requests = Requests::SEND | Requests::LOOK | Requests::MEASURE | Requests::FINISH;
+        let marks = Marks::STARVED | Marks::DIRTY | Marks::PEER_FINISHED | Marks::SUBSCRIBED;
+        self.stage.is_open()
+            && self.flags.is_empty()
+            && self.waits_for.is_none()
+            && !self.requests.intersects(requests)
+            && !self.has(marks)
             && !self.stage.websocket().is_some_and(WebSocket::is_recoding)
             && self.outbox.is_empty()
             && !self.outbox.is_mid_frame()

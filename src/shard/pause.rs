@@ -1,41 +1,54 @@
 //! Connections whose input waits, each for exactly one thing that will let it go on.
 //!
-//! | waits for | flag | who lets it go on |
-//! |---|---|---|
-//! | memory | [`Flags::AWAITS_MEMORY`] | the measurement that finds enough |
-//! | room in the broadcast ring | [`Flags::AWAITS_RING`] | the tick that finds some, in turn |
-//! | its peer to read | [`Flags::AWAITS_PEER`] | the send that leaves little enough |
-//! | its turn | [`Flags::AWAITS_TURN`] | the next tick, as far as it reaches |
+//! | waits for | who lets it go on |
+//! |---|---|
+//! | [`WaitsFor::Memory`] | the measurement that finds enough |
+//! | [`WaitsFor::Ring`] | the tick that finds some room, in turn |
+//! | [`WaitsFor::Peer`] | the send that leaves little enough |
+//! | [`WaitsFor::Turn`] | the next tick, as far as it reaches |
 //!
 //! Whoever goes on and finds that it has to wait again waits at the end of its list, perhaps for
 //! something else than before.
 
 use super::Shard;
-use super::connections::{Connection, Flags};
+use super::connections::{Connection, Marks};
 use super::receive::SHARE_MOST;
 use crate::hub::interest::Fullness;
 use crate::io::{Io, Key};
 use crate::websocket::Pause;
 
+/// What the input of a connection may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// Memory, of which the process has too little.
+    Memory,
+    /// Room in the broadcast ring.
+    Ring,
+    /// Its peer, to read what it is sent.
+    Peer,
+    /// Its turn: it has had its share of a tick, or its topic has too much pending.
+    Turn,
+}
+
 impl<I: Io> Shard<I> {
     /// What the messages of a connection have to wait for; nothing if they may begin.
-    pub(super) fn obstacle(&self, key: Key, connection: &Connection) -> Option<Flags> {
+    pub(super) fn obstacle(&self, key: Key, connection: &Connection) -> Option<WaitsFor> {
         let takes_memory = connection.stage.is_open() || connection.stage.has_upload();
         if self.is_short_of_memory && takes_memory {
-            return Some(Flags::AWAITS_MEMORY);
+            return Some(WaitsFor::Memory);
         }
-        if !connection.flags.contains(Flags::SUBSCRIBED) {
+        if !connection.has(Marks::SUBSCRIBED) {
             let is_behind = connection.outbox.held_bytes() > self.backlog_bytes();
-            return is_behind.then_some(Flags::AWAITS_PEER);
+            return is_behind.then_some(WaitsFor::Peer);
         }
         // What a subscriber does not read is the business of the policy for slow consumers, and
         // must not keep it from publishing.
         if !self.overflow.is_empty() {
-            Some(Flags::AWAITS_RING)
+            Some(WaitsFor::Ring)
         } else {
             let topic = self.broadcast_topic(key)?;
             let is_too_full = self.topics.fullness(topic) >= connection.too_full();
-            is_too_full.then_some(Flags::AWAITS_TURN)
+            is_too_full.then_some(WaitsFor::Turn)
         }
     }
 
@@ -44,47 +57,42 @@ impl<I: Io> Shard<I> {
         &mut self,
         key: Key,
         pause: Pause,
-        obstacle: Option<Flags>,
-    ) -> Flags {
-        let Some(connection) = self.connections.get_mut(key) else { return Flags::AWAITS_TURN };
+        obstacle: Option<WaitsFor>,
+    ) -> WaitsFor {
+        let Some(connection) = self.connections.get_mut(key) else { return WaitsFor::Turn };
         let is_blocked = connection.stage.blocked_topic().is_some();
-        let sends = connection.flags.contains(Flags::SENDING) || !connection.outbox.is_empty();
         match (pause, obstacle) {
             (Pause::Room, Some(obstacle)) => obstacle,
-            (Pause::Room, None) if is_blocked && !self.overflow.is_empty() => Flags::AWAITS_RING,
-            (Pause::Room, None) if is_blocked => Flags::AWAITS_TURN,
-            (Pause::Room, None) if sends => Flags::AWAITS_PEER,
-            (Pause::Room | Pause::Turn, _) => Flags::AWAITS_TURN,
+            (Pause::Room, None) if is_blocked && !self.overflow.is_empty() => WaitsFor::Ring,
+            (Pause::Room, None) if is_blocked => WaitsFor::Turn,
+            (Pause::Room, None) if connection.has_output() => WaitsFor::Peer,
+            (Pause::Room | Pause::Turn, _) => WaitsFor::Turn,
         }
     }
 
     /// Stops taking input of a connection, for one `reason`.
-    pub(super) fn pause(&mut self, key: Key, reason: Flags) {
+    pub(super) fn pause(&mut self, key: Key, reason: WaitsFor) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        debug_assert!(!connection.flags.intersects(Flags::AWAITS), "waits once");
-        connection.flags.insert(reason);
-        let is_heavy = connection.flags.contains(Flags::HEAVY);
+        debug_assert_eq!(connection.waits_for, None, "waits for one thing");
+        connection.waits_for = Some(reason);
+        let is_heavy = connection.has(Marks::HEAVY);
         let stats = self.shared.stats.shard(self.number);
         match reason {
-            Flags::AWAITS_MEMORY => {
+            WaitsFor::Memory => {
                 self.waiting_for_memory.push(key);
                 stats.receives_paused.add(1);
             }
-            Flags::AWAITS_RING => {
+            WaitsFor::Ring => {
                 self.waiting_for_ring.push(key, is_heavy);
                 stats.ring_full.add(1);
             }
-            Flags::AWAITS_TURN => {
+            WaitsFor::Turn => {
                 self.waiting_for_turn.push(key, is_heavy);
                 self.held_back += usize::from(self.is_held_back(key));
                 stats.turns_deferred.add(1);
             }
-            _ => {
-                debug_assert_eq!(reason, Flags::AWAITS_PEER);
-                debug_assert!(
-                    connection.flags.contains(Flags::SENDING) || !connection.outbox.is_empty(),
-                    "a send will end the wait"
-                );
+            WaitsFor::Peer => {
+                debug_assert!(connection.has_output(), "a send will end the wait");
                 stats.receives_paused.add(1);
             }
         }
@@ -96,7 +104,7 @@ impl<I: Io> Shard<I> {
         if let Some(topic) = connection.stage.blocked_topic() {
             return self.topics.is_full_elsewhere_alone_by_name(topic);
         }
-        connection.flags.contains(Flags::HEAVY)
+        connection.has(Marks::HEAVY)
             && self
                 .broadcast_topic(key)
                 .is_some_and(|topic| self.topics.is_full_elsewhere_alone(topic))
@@ -107,7 +115,7 @@ impl<I: Io> Shard<I> {
         let mut line = std::mem::take(&mut self.waiting_for_turn);
         self.held_back = 0;
         while let Some(key) = line.pop() {
-            self.resume_if(key, Flags::AWAITS_TURN, SHARE_MOST);
+            self.resume_if(key, WaitsFor::Turn, SHARE_MOST);
             if self.turn.is_spent() {
                 break;
             }
@@ -125,7 +133,7 @@ impl<I: Io> Shard<I> {
         while self.overflow.is_empty()
             && let Some(key) = line.pop()
         {
-            self.resume_if(key, Flags::AWAITS_RING, RING_SHARE);
+            self.resume_if(key, WaitsFor::Ring, RING_SHARE);
             if self.turn.is_spent() {
                 break;
             }
@@ -137,16 +145,16 @@ impl<I: Io> Shard<I> {
     /// A close frame has been queued: the peer's answer is let in however short memory is.
     pub(super) fn resume_what_is_closing(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.flags.contains(Flags::AWAITS_MEMORY) && !connection.stage.is_open() {
-            connection.flags.remove(Flags::AWAITS);
-            self.pause(key, Flags::AWAITS_TURN);
+        if connection.waits_for == Some(WaitsFor::Memory) && !connection.stage.is_open() {
+            connection.waits_for = None;
+            self.pause(key, WaitsFor::Turn);
         }
     }
 
     /// Lets all go on who waited for memory.
     pub(super) fn resume_for_memory(&mut self) {
         for key in std::mem::take(&mut self.waiting_for_memory) {
-            self.resume_if(key, Flags::AWAITS_MEMORY, SHARE_MOST);
+            self.resume_if(key, WaitsFor::Memory, SHARE_MOST);
         }
     }
 
@@ -154,9 +162,9 @@ impl<I: Io> Shard<I> {
     pub(super) fn resume_for_peer(&mut self, key: Key) -> bool {
         let low_water_bytes = self.backlog_bytes() / 2;
         let Some(connection) = self.connections.get_mut(key) else { return false };
-        let has_read_enough = connection.flags.contains(Flags::AWAITS_PEER)
+        let has_read_enough = connection.waits_for == Some(WaitsFor::Peer)
             && connection.outbox.held_bytes() <= low_water_bytes;
-        has_read_enough && self.resume_if(key, Flags::AWAITS_PEER, SHARE_MOST)
+        has_read_enough && self.resume_if(key, WaitsFor::Peer, SHARE_MOST)
     }
 
     /// Whether somebody can go on without anything having to happen before.
@@ -174,19 +182,23 @@ impl<I: Io> Shard<I> {
         self.pending_input.contains(key.index)
     }
 
-    /// The lists of those who wait, each with the flag of its members.
-    pub fn waiting_lists(&self) -> [(Flags, Vec<Key>); 4] {
+    /// The lists of those who wait, each with what its members wait for.
+    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 3] {
         [
-            (Flags::AWAITS_RING, self.waiting_for_ring.keys()),
-            (Flags::AWAITS_MEMORY, self.waiting_for_memory.clone()),
-            (Flags::AWAITS_TURN, self.waiting_for_turn.keys()),
-            (Flags::STARVED, self.starved.keys()),
+            (WaitsFor::Ring, self.waiting_for_ring.keys()),
+            (WaitsFor::Memory, self.waiting_for_memory.clone()),
+            (WaitsFor::Turn, self.waiting_for_turn.keys()),
         ]
     }
 
+    /// Those who wait for a receive buffer.
+    pub fn starved(&self) -> Vec<Key> {
+        self.starved.keys()
+    }
+
     /// Lets a connection go on, unless it has been told to already.
-    fn resume_if(&mut self, key: Key, reason: Flags, share: usize) -> bool {
-        let waits = self.connections.get_mut(key).is_some_and(|it| it.flags.contains(reason));
+    fn resume_if(&mut self, key: Key, reason: WaitsFor, share: usize) -> bool {
+        let waits = self.connections.get_mut(key).is_some_and(|it| it.waits_for == Some(reason));
         if waits {
             self.resume(key, share);
         }
@@ -198,7 +210,7 @@ impl Connection {
     /// How full a topic must be for this publisher to wait. Whoever sends little adds little, and
     /// is held up later than those who send much.
     pub(super) fn too_full(&self) -> Fullness {
-        match self.flags.contains(Flags::HEAVY) {
+        match self.has(Marks::HEAVY) {
             true => Fullness::Full,
             false => Fullness::VeryFull,
         }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::connections::Flags;
+use super::connections::Marks;
+use super::requests::Requests;
 use super::timers::Tick;
 use super::{Shard, ticks_in};
 use crate::io::{Io, Key};
@@ -55,7 +56,8 @@ impl<I: Io> Shard<I> {
             if !connection.stage.is_kept_alive() {
                 continue;
             }
-            let is_busy = connection.flags.intersects(Flags::SENDING | Flags::DIRTY)
+            let is_busy = connection.requests.contains(Requests::SEND)
+                || connection.has(Marks::DIRTY)
                 || connection.stage.has_partial_request();
             if is_busy {
                 self.kept_alive.push_back(key);

@@ -1,6 +1,8 @@
 //! Bytes from a peer: to its WebSocket, and what the WebSocket makes of them to outbox and hub.
 
-use super::connections::{Connection, Flags};
+use super::connections::{Connection, Flags, Marks};
+use super::pause::WaitsFor;
+use super::requests::Requests;
 use super::{Shard, seconds, ticks_in};
 use crate::connection::{Output, Rules, Upgraded};
 use crate::http::{Conditions, Publication, Route, Serving};
@@ -31,7 +33,7 @@ impl<I: Io> Shard<I> {
             return;
         };
         if !more {
-            connection.flags.remove(Flags::RECEIVING | Flags::RECEIVE_CANCELLED);
+            connection.requests.end(Requests::RECEIVE | Requests::RECEIVE_CANCELLED);
         }
         match result {
             Ok(Some(slice)) => {
@@ -40,9 +42,9 @@ impl<I: Io> Shard<I> {
                 if connection.stage.is_open() {
                     connection.last_active = served;
                 }
-                connection.flags.remove(Flags::PARKED);
+                connection.unmark(Marks::PARKED);
                 let buffer_bytes = self.effective.config.engine.receive_buffer_bytes;
-                connection.flags.set(Flags::HEAVY, slice.len() >= buffer_bytes / 2);
+                connection.set_mark(Marks::HEAVY, slice.len() >= buffer_bytes / 2);
                 let doomed = connection.flags.contains(Flags::DOOMED);
                 self.stats().bytes_in.add(u64::from(slice.len()));
                 match doomed {
@@ -61,7 +63,8 @@ impl<I: Io> Shard<I> {
     /// A parked connection has something to receive.
     pub(super) fn readable(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.flags.remove(Flags::POLLING | Flags::PARKED);
+            connection.requests.end(Requests::POLL);
+            connection.unmark(Marks::PARKED);
             if connection.stage.is_open() && !connection.flags.contains(Flags::DOOMED) {
                 self.schedule_open(key);
             }
@@ -72,7 +75,7 @@ impl<I: Io> Shard<I> {
     /// Lets a WebSocket that paused go on, for no more than a `share` of the tick.
     pub(super) fn resume(&mut self, key: Key, share: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.flags.remove(Flags::AWAITS);
+        connection.waits_for = None;
         if connection.flags.contains(Flags::DOOMED) {
             return self.settle(key);
         }
@@ -95,14 +98,14 @@ impl<I: Io> Shard<I> {
     fn take_in(&mut self, key: Key, input: &mut Input, share: usize) {
         let serving = self.serving_if_asked(key);
         let Some(connection) = self.connections.get(key) else { return };
-        if connection.flags.intersects(Flags::AWAITS) {
+        if connection.waits_for.is_some() {
             // What arrives meanwhile goes behind what has not been used.
             return self.keep_input(key, input, 0);
         }
         let obstacle = self.obstacle(key, connection);
-        if obstacle == Some(Flags::AWAITS_MEMORY) {
+        if obstacle == Some(WaitsFor::Memory) {
             self.keep_input(key, input, 0);
-            return self.pause(key, Flags::AWAITS_MEMORY);
+            return self.pause(key, WaitsFor::Memory);
         }
         let too_full = connection.too_full();
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -221,7 +224,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         // A receive buffer may only wait for a send that cannot wait itself; see `flush`.
-        let may_lend = !connection.flags.contains(Flags::SENDING);
+        let may_lend = !connection.requests.contains(Requests::SEND);
         for piece in pieces.drain(..) {
             match piece {
                 Piece::Control(frame) => {
@@ -254,10 +257,10 @@ impl<I: Io> Shard<I> {
             self.stats().plain_kept_alive.subtract(1);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.flags.insert(Flags::WEBSOCKET);
+        connection.mark(Marks::WEBSOCKET);
         connection.last_active = self.served;
         if let Route::Broadcast { topic, exclude_self, .. } = route {
-            connection.flags.insert(Flags::SUBSCRIBED);
+            connection.mark(Marks::SUBSCRIBED);
             let joined = self.topics.join(key.index, &topic, exclude_self);
             debug_assert!(joined.is_ok(), "a connection of /broadcast joins one topic");
         }
@@ -272,16 +275,16 @@ impl<I: Io> Shard<I> {
     /// The peer will send no more.
     fn peer_finished(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.flags.insert(Flags::PEER_FINISHED);
+        connection.mark(Marks::PEER_FINISHED);
         self.end_of_input(key);
     }
 
     /// Ends our side as well, once the WebSocket has taken everything that came before the FIN.
     fn end_of_input(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
-            && connection.flags.contains(Flags::PEER_FINISHED)
+            && connection.has(Marks::PEER_FINISHED)
             && !connection.flags.contains(Flags::DOOMED)
-            && !connection.flags.intersects(Flags::AWAITS)
+            && connection.waits_for.is_none()
         {
             self.count_close(key, Initiator::Remote, CloseCode::ABNORMAL);
             self.finish(key);
@@ -292,10 +295,10 @@ impl<I: Io> Shard<I> {
     /// last tick, and found none, is still the first.
     pub(super) fn await_buffer(&mut self, key: Key, was_granted: bool) {
         if let Some(connection) = self.connections.get_mut(key)
-            && !connection.flags.contains(Flags::STARVED)
+            && !connection.has(Marks::STARVED)
         {
-            connection.flags.insert(Flags::STARVED);
-            let is_heavy = connection.flags.contains(Flags::HEAVY);
+            connection.mark(Marks::STARVED);
+            let is_heavy = connection.has(Marks::HEAVY);
             match was_granted {
                 true => self.starved.push_front(key, is_heavy),
                 false => self.starved.push(key, is_heavy),
@@ -322,12 +325,12 @@ impl<I: Io> Shard<I> {
         for _ in 0..grants {
             let Some(key) = self.starved.pop() else { return };
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            connection.flags.remove(Flags::STARVED);
+            connection.unmark(Marks::STARVED);
             self.granted.push(key);
-            let is_due = connection.may_receive() && !connection.flags.contains(Flags::PARKED);
+            let is_due = connection.may_receive() && !connection.has(Marks::PARKED);
             if is_due && waiting > 1 {
-                connection.flags.insert(Flags::RECEIVING);
-                self.io.receive_once(key, connection.slot);
+                connection.requests.begin(Requests::RECEIVE);
+                self.io.receive_once(key, connection.slot());
             }
             self.settle(key);
         }

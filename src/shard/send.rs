@@ -3,16 +3,17 @@
 use std::cell::RefCell;
 
 use super::Shard;
-use super::connections::{Connection, Flags};
+use super::connections::{Connection, Flags, Marks};
+use super::requests::Requests;
 use crate::io::{Errno, Io, Key, Outgoing, SEND_BYTES_MAX, Segment};
 
 impl<I: Io> Shard<I> {
     /// Lists a connection for the end of the tick.
     pub(super) fn mark_dirty(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
-            && !connection.flags.contains(Flags::DIRTY)
+            && !connection.has(Marks::DIRTY)
         {
-            connection.flags.insert(Flags::DIRTY);
+            connection.mark(Marks::DIRTY);
             self.dirty.push(key.index);
         }
     }
@@ -25,7 +26,8 @@ impl<I: Io> Shard<I> {
         let mut dirty = std::mem::take(&mut self.dirty);
         for index in dirty.drain(..) {
             let Some((key, connection)) = self.connections.at(index) else { continue };
-            let may_send = !connection.flags.intersects(Flags::SENDING | Flags::DOOMED);
+            let may_send = !connection.requests.contains(Requests::SEND)
+                && !connection.flags.contains(Flags::DOOMED);
             let bytes = connection.outbox.bytes();
             if may_send && bytes > LARGE_BYTES {
                 if large_bytes_left == 0 {
@@ -34,7 +36,7 @@ impl<I: Io> Shard<I> {
                 }
                 large_bytes_left = large_bytes_left.saturating_sub(bytes.min(SEND_BYTES_MAX));
             }
-            connection.flags.remove(Flags::DIRTY);
+            connection.unmark(Marks::DIRTY);
             if !may_send {
                 continue;
             }
@@ -45,7 +47,7 @@ impl<I: Io> Shard<I> {
                         connection.outbox.detach(|segment| detached(&mut self.io, segment));
                     }
                     connection.send(&mut self.io, key, outgoing);
-                    if connection.flags.intersects(Flags::AWAITS) {
+                    if connection.waits_for.is_some() {
                         self.settle(key);
                     }
                 }
@@ -73,7 +75,7 @@ impl<I: Io> Shard<I> {
             Err(_) => {
                 self.release_outgoing(outgoing);
                 if let Some(connection) = self.connections.get_mut(key) {
-                    connection.flags.remove(Flags::SENDING);
+                    connection.requests.end(Requests::SEND);
                 }
                 self.doom(key, false);
                 // Should it have been given up before, this send may have been what it waited for.
@@ -85,14 +87,16 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else {
             return self.release_outgoing(outgoing);
         };
-        connection.flags.remove(Flags::SENDING);
-        connection.flags.insert(Flags::HAS_SENT);
-        if sent > 0 && connection.flags.intersects(Flags::BACKED_UP | Flags::FINISHING) {
+        connection.requests.end(Requests::SEND);
+        connection.mark(Marks::HAS_SENT);
+        let is_awaited =
+            connection.has(Marks::BACKED_UP) || connection.flags.contains(Flags::FINISHING);
+        if sent > 0 && is_awaited {
             // Whoever is busy with a long message cannot answer a ping, or a close, behind it.
             connection.last_active = served;
             self.trim.note_freed(sent, now);
         }
-        connection.flags.set(Flags::BACKED_UP, sent < outgoing.len().min(SEND_BYTES_MAX));
+        connection.set_mark(Marks::BACKED_UP, sent < outgoing.len().min(SEND_BYTES_MAX));
         if sent < outgoing.len() {
             // What was to be the last is not: no end of the stream followed it.
             connection.flags.remove(Flags::FINISHED);
@@ -152,18 +156,20 @@ impl<I: Io> Shard<I> {
 impl Connection {
     /// Starts a send; should it be the last, the end of the stream goes with it.
     fn send<I: Io>(&mut self, io: &mut I, key: Key, outgoing: Outgoing) {
-        let ends_itself = Flags::PEER_FINISHED | Flags::FINISHED | Flags::ENDING_STREAM;
         let is_last = self.flags.contains(Flags::FINISHING)
-            && !self.flags.intersects(ends_itself)
+            && !self.flags.contains(Flags::FINISHED)
+            && !self.requests.contains(Requests::FINISH)
+            && !self.has(Marks::PEER_FINISHED)
             && self.outbox.is_empty()
             && outgoing.len() <= SEND_BYTES_MAX
             && !outgoing.holds_buffer();
-        self.flags.insert(Flags::SENDING);
+        self.requests.begin(Requests::SEND);
         if is_last {
-            self.flags.insert(Flags::FINISHED | Flags::ENDING_STREAM);
-            io.send_last(key, self.slot, outgoing);
+            self.flags.insert(Flags::FINISHED);
+            self.requests.begin(Requests::FINISH);
+            io.send_last(key, self.slot(), outgoing);
         } else {
-            io.send(key, self.slot, outgoing);
+            io.send(key, self.slot(), outgoing);
         }
     }
 }

@@ -76,7 +76,7 @@ impl<I: Io> Shard<I> {
         let dropped = connection.outbox.drop_unsent(|slice| io.release(slice));
         stats.drop_messages(SlowConsumer::Disconnect, dropped);
         ledger.dropped(key, dropped);
-        connection.flags.remove(Flags::AWAITS);
+        connection.waits_for = None;
         pending_input.forget(key.index);
         self.command(key, |connection, output| {
             let reason = "server is short of memory";

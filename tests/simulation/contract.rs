@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ringwire::io::Key;
-use ringwire::shard::connections::Flags;
+use ringwire::shard::requests::Requests;
 
 /// A kind of request that ends in an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,19 +34,19 @@ impl Kind {
         Self::Close,
     ];
 
-    /// The flag by which a connection remembers that such a request is under way.
-    fn flag(self) -> Flags {
+    /// What a connection notes of such a request while it is under way.
+    fn request(self) -> Requests {
         match self {
-            Self::Receive => Flags::RECEIVING,
-            Self::Poll => Flags::POLLING,
-            Self::Send => Flags::SENDING,
-            Self::Finish => Flags::ENDING_STREAM,
-            Self::Shutdown => Flags::SHUTTING_DOWN,
-            Self::Reset => Flags::ARMING_RESET,
-            Self::Look => Flags::LOOKING,
-            Self::Measure => Flags::MEASURING,
-            Self::HandOver => Flags::HANDING_OVER,
-            Self::Close => Flags::CLOSING_SLOT,
+            Self::Receive => Requests::RECEIVE,
+            Self::Poll => Requests::POLL,
+            Self::Send => Requests::SEND,
+            Self::Finish => Requests::FINISH,
+            Self::Shutdown => Requests::SHUTDOWN,
+            Self::Reset => Requests::RESET,
+            Self::Look => Requests::LOOK,
+            Self::Measure => Requests::MEASURE,
+            Self::HandOver => Requests::HAND_OVER,
+            Self::Close => Requests::CLOSE,
         }
     }
 }
@@ -80,10 +80,10 @@ impl Contract {
         }
     }
 
-    /// What the flags of a connection should say.
-    pub fn flags(&self, key: Key) -> Flags {
+    /// What a connection should have noted.
+    pub fn requests(&self, key: Key) -> Requests {
         let under_way = self.under_way.get(&key);
-        under_way.into_iter().flatten().map(|kind| kind.flag()).collect()
+        under_way.into_iter().flatten().map(|kind| kind.request()).collect()
     }
 
     /// Whether nothing is under way.

@@ -1,8 +1,11 @@
 //! What must hold for every connection after every turn of the event loop.
 
 use ringwire::config::Config;
+use ringwire::io::Key;
 use ringwire::shard::Shard;
-use ringwire::shard::connections::{Connection, Flags};
+use ringwire::shard::connections::{Connection, Flags, Marks};
+use ringwire::shard::pause::WaitsFor;
+use ringwire::shard::requests::Requests;
 
 use crate::kernel::Kernel;
 
@@ -12,14 +15,14 @@ pub fn check(shard: &mut Shard<Kernel>, config: &Config, pages: bool) {
     check_kept_alive(shard);
     let connections: Vec<_> = shard.connections().iter().map(|(key, _)| key).collect();
     for key in connections {
-        let under_way = shard.io().contract.flags(key);
+        let under_way = shard.io().contract.requests(key);
         let chaos = &shard.io().chaos;
         let buffers = usize::from(chaos.buffers) * chaos.buffer_bytes as usize;
         let connection = shard.connections().iter().find(|(other, _)| *other == key);
         let (_, connection) = connection.expect("listed above");
         let has_pending_input = shard.has_pending_input(key);
-        let may_wait = connection.flags.intersects(Flags::AWAITS);
-        assert!(may_wait || !has_pending_input, "input forgotten: {}", summary(connection));
+        let waits = connection.waits_for.is_some();
+        assert!(waits || !has_pending_input, "input forgotten: {}", summary(connection));
         check_requests(connection, under_way);
         check_progress(connection);
         let pages = if pages { PAGES_BYTES } else { 0 };
@@ -30,16 +33,17 @@ pub fn check(shard: &mut Shard<Kernel>, config: &Config, pages: bool) {
 /// Whoever waits for its turn, for room, for memory or for a buffer is on the one list that brings
 /// it back.
 fn check_lists(shard: &Shard<Kernel>) {
-    for (flag, listed) in shard.waiting_lists() {
-        for (key, connection) in shard.connections().iter() {
-            let times = listed.iter().filter(|other| **other == key).count();
-            let waits = connection.flags.contains(flag);
-            assert!(
-                !waits || times == 1,
-                "listed {times} times for {flag:?}: {}",
-                summary(connection)
-            );
+    let (lists, starved) = (shard.waiting_lists(), shard.starved());
+    for (key, connection) in shard.connections().iter() {
+        let times = |listed: &[Key]| listed.iter().filter(|other| **other == key).count();
+        for (reason, listed) in &lists {
+            let (waits, times) = (connection.waits_for == Some(*reason), times(listed));
+            let summary = summary(connection);
+            assert!(!waits || times == 1, "listed {times} times for {reason:?}: {summary}");
         }
+        let times = times(&starved);
+        let is_once = !connection.has(Marks::STARVED) || times == 1;
+        assert!(is_once, "listed {times} times for a buffer: {}", summary(connection));
     }
 }
 
@@ -50,32 +54,33 @@ fn check_kept_alive(shard: &Shard<Kernel>) {
     assert_eq!(shard.stats().plain_kept_alive.value(), kept as u64, "kept for a further request");
 }
 
-/// The flags say what is under way.
-fn check_requests(connection: &Connection, under_way: Flags) {
-    let flags = connection.flags & Flags::UNDER_WAY;
-    assert_eq!(flags, under_way & Flags::UNDER_WAY, "flags and requests: {}", summary(connection));
+/// What the connection notes is what is under way.
+fn check_requests(connection: &Connection, under_way: Requests) {
+    let noted = connection.requests - Requests::RECEIVE_CANCELLED;
+    assert_eq!(noted, under_way, "requests: {}", summary(connection));
+    let is_cancelled = connection.requests.contains(Requests::RECEIVE_CANCELLED);
+    let is_receiving = connection.requests.contains(Requests::RECEIVE);
+    assert!(is_receiving || !is_cancelled, "nothing is cancelled: {}", summary(connection));
 }
 
 /// Something will happen next, whatever the peer does.
 fn check_progress(connection: &Connection) {
-    let flags = connection.flags;
-    let waits_for_peer = flags.intersects(Flags::RECEIVING | Flags::POLLING | Flags::STARVED);
-    assert!(!flags.contains(Flags::DIRTY), "not flushed: {}", summary(connection));
-    if flags.contains(Flags::DOOMED) {
-        assert!(flags.intersects(Flags::UNDER_WAY), "never closed: {}", summary(connection));
+    let requests = connection.requests;
+    assert!(!connection.has(Marks::DIRTY), "not flushed: {}", summary(connection));
+    if connection.flags.contains(Flags::DOOMED) {
+        assert!(requests.is_any_under_way(), "never closed: {}", summary(connection));
         return;
     }
-    let is_sending = flags.contains(Flags::SENDING);
+    let is_sending = requests.contains(Requests::SEND);
     assert!(is_sending || connection.outbox.is_empty(), "not sent: {}", summary(connection));
+    let waits_for_peer = requests.intersects(Requests::RECEIVE | Requests::POLL);
     assert!(
-        waits_for_peer || flags.intersects(Flags::AWAITS | Flags::PEER_FINISHED),
+        waits_for_peer || connection.is_held_up() || connection.has(Marks::PEER_FINISHED),
         "not received from: {}",
         summary(connection)
     );
-    let reasons = (flags & Flags::AWAITS).bits().count_ones();
-    assert!(reasons <= 1, "waits for one thing: {}", summary(connection));
     assert!(
-        is_sending || !flags.contains(Flags::AWAITS_PEER),
+        is_sending || connection.waits_for != Some(WaitsFor::Peer),
         "no send will end the wait: {}",
         summary(connection)
     );
@@ -94,8 +99,9 @@ fn check_memory(connection: &Connection, received: usize, config: &Config) {
 
 /// What tells a connection's state, without the bytes that it holds.
 fn summary(connection: &Connection) -> String {
-    let Connection { slot, generation, flags, outbox, .. } = connection;
-    format!("slot {slot}.{generation}, {flags:?}, {} bytes queued", outbox.bytes())
+    let Connection { requests, waits_for, flags, outbox, .. } = connection;
+    let (slot, marks, bytes) = (connection.slot(), connection.marks(), outbox.bytes());
+    format!("slot {slot}, {requests:?}, {waits_for:?}, {flags:?}, {marks:?}, {bytes} bytes queued")
 }
 
 /// Control frames and headers.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use ringwire::io::{BufferSlice, Event, Io, Key, Outgoing, Segment, Slot, Ticket};
-use ringwire::shard::connections::Flags;
+use ringwire::shard::requests::Requests;
 
 use crate::buffers::Buffers;
 use crate::contract::{Contract, Kind};
@@ -378,8 +378,8 @@ impl Io for Kernel {
 
     fn hand_over(&mut self, key: Key, slot: Slot, participant: usize, ticket: Ticket) {
         self.contract.begin(key, Kind::HandOver);
-        let kinds = self.contract.flags(key);
-        assert_eq!(kinds, Flags::HANDING_OVER, "nothing else is under way");
+        let requests = self.contract.requests(key);
+        assert_eq!(requests, Requests::HAND_OVER, "nothing else is under way");
         self.queue(Request::HandOver(key, slot, participant, ticket));
     }
 
