@@ -254,7 +254,7 @@
 //! | parked | waiting with a poll instead of a receive, which costs the kernel less |
 //! | starved | its receive found no free buffer |
 //! | paused | its input waits, for exactly one thing (`shard/pause.rs`) |
-//! | doomed | given up: to be closed as soon as no request is under way |
+//! | doomed | given up, or gone to another shard: to be closed as soon as no request is under way |
 //! | finishing | nothing more will be sent after what is queued |
 //! | heavy, light | whoever sends much, or little: they stand in lines of their own |
 //! | topic, member | where messages go, and a connection that gets them |

@@ -3,6 +3,7 @@
 use bitflags::bitflags;
 use slab::Slab;
 
+use super::ending::Ending;
 use super::outbox::Outbox;
 use super::pause::WaitsFor;
 use super::requests::Requests;
@@ -46,22 +47,6 @@ bitflags! {
 
 const _: () = assert!(Marks::all().bits() & (SLOTS_MAX - 1) == 0, "a slot has the bits below");
 
-bitflags! {
-    /// What is to become of the connection.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Flags: u8 {
-        /// After what is queued, no more will be sent.
-        const FINISHING = 1;
-        /// Our FIN is out, or follows the send in flight.
-        const FINISHED = 1 << 1;
-        /// To be closed here as soon as nothing is under way: given up, or on its way to another
-        /// shard (`shard/moves.rs`).
-        const DOOMED = 1 << 2;
-        /// Both directions have been, or are being, shut down.
-        const SHUT_DOWN = 1 << 3;
-    }
-}
-
 /// One connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -73,8 +58,8 @@ pub struct Connection {
     pub requests: Requests,
     /// What its input waits for, if it does.
     pub waits_for: Option<WaitsFor>,
-    /// What is to become of it.
-    pub flags: Flags,
+    /// How far its end has come.
+    pub ending: Ending,
     /// When the peer was last heard of, or seen to read, in time that the shard was there to see.
     pub last_active: Tick,
     /// The protocol that it speaks.
@@ -124,7 +109,7 @@ impl Connection {
         !self.requests.intersects(Requests::RECEIVE | Requests::POLL)
             && self.waits_for.is_none()
             && !self.has(Marks::PEER_FINISHED | Marks::STARVED)
-            && !self.flags.contains(Flags::DOOMED)
+            && !self.ending.is_over()
     }
 
     /// Whether its input waits, or waits for a buffer.
@@ -172,7 +157,7 @@ impl Connections {
             generation,
             requests: Requests::empty(),
             waits_for: None,
-            flags: Flags::empty(),
+            ending: Ending::Open,
             last_active: now,
             stage: Stage::default(),
             outbox: Outbox::default(),

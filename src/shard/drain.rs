@@ -1,6 +1,7 @@
 //! The end of a shard: readiness first, then every connection in its turn, then the slots.
 
-use super::connections::{Flags, Marks};
+use super::connections::Marks;
+use super::ending::Ending;
 use super::timers::Tick;
 use super::{Shard, Stage, ticks_in};
 use crate::io::Io;
@@ -22,7 +23,7 @@ impl<I: Io> Shard<I> {
         for (turn, key) in keys.into_iter().enumerate() {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             // Whoever is ending already has a deadline of its own.
-            let is_ending = connection.flags.intersects(Flags::FINISHING | Flags::DOOMED);
+            let is_ending = connection.ending != Ending::Open;
             if connection.stage.is_open() && !is_ending {
                 let delay = (spread * turn as u64 / count) as Tick;
                 self.wheel.schedule(key.index, self.now + delay);
@@ -38,8 +39,8 @@ impl<I: Io> Shard<I> {
     pub(super) fn check_drained(&mut self, deadline: Tick) {
         let owes_answers = || {
             self.connections.iter().any(|(_, connection)| {
-                let is_doomed = connection.flags.contains(Flags::DOOMED);
-                (connection.has_output() || connection.stage.has_upload()) && !is_doomed
+                let is_owed = connection.has_output() || connection.stage.has_upload();
+                is_owed && !connection.ending.is_over()
             })
         };
         let has_web_sockets = self.stats().websockets_open.value() > 0 || self.is_moving();

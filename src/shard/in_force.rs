@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Shard;
-use super::connections::Flags;
 use super::deadlines::Times;
+use super::ending::Ending;
 use crate::config::Config;
 use crate::http::Policy;
 use crate::io::Io;
@@ -82,8 +82,7 @@ impl<I: Io> Shard<I> {
         let end = first.saturating_add(RESCHEDULED_PER_TICK);
         for index in first..end.min(self.connections.places() as u32) {
             let Some((key, connection)) = self.connections.at(index) else { continue };
-            let is_ending = connection.flags.intersects(Flags::FINISHING | Flags::DOOMED);
-            if connection.stage.is_open() && !is_ending {
+            if connection.stage.is_open() && connection.ending == Ending::Open {
                 self.wanted.note_first(index, self.served);
                 self.schedule_open(key);
             }

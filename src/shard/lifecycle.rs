@@ -1,6 +1,7 @@
 //! From accept to the free slot: arming receives, deadlines, orderly ends and abrupt ones.
 
-use super::connections::{Flags, Marks};
+use super::connections::Marks;
+use super::ending::Ending;
 use super::pause::WaitsFor;
 use super::requests::Requests;
 use super::shed::held_bytes;
@@ -53,17 +54,27 @@ impl<I: Io> Shard<I> {
     /// there is nothing more to wait for.
     pub(super) fn settle(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let (slot, flags) = (connection.slot(), connection.flags);
-        if flags.contains(Flags::DOOMED) {
-            return self.settle_doomed(key);
+        match connection.ending {
+            Ending::Open => {}
+            Ending::Finishing | Ending::Finished => return self.settle_finishing(key),
+            Ending::Leaving => return self.settle_leaving(key),
+            Ending::Doomed | Ending::ShutDown => return self.settle_doomed(key),
         }
-        if flags.contains(Flags::FINISHING) && !connection.has_output() {
+        self.settle_receive(key);
+    }
+
+    /// Ends the sending side when everything has been sent, and the connection when the peer has
+    /// ended its own as well.
+    fn settle_finishing(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let slot = connection.slot();
+        if !connection.has_output() {
             if connection.has(Marks::PEER_FINISHED) {
                 return self.doom(key, false);
             }
-            let has_finished = flags.contains(Flags::FINISHED);
-            if !has_finished && !connection.requests.contains(Requests::FINISH) {
-                connection.flags.insert(Flags::FINISHED);
+            let is_unfinished = connection.ending == Ending::Finishing;
+            if is_unfinished && !connection.requests.contains(Requests::FINISH) {
+                connection.ending.send_end();
                 connection.requests.begin(Requests::FINISH);
                 self.io.finish(key, slot);
                 self.schedule_close(key);
@@ -74,9 +85,6 @@ impl<I: Io> Shard<I> {
 
     /// Ends the requests that wait for the peer, then closes the slot.
     fn settle_doomed(&mut self, key: Key) {
-        if self.settle_leaving(key) {
-            return;
-        }
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (slot, requests) = (connection.slot(), connection.requests);
         let waits_for_peer =
@@ -84,8 +92,8 @@ impl<I: Io> Shard<I> {
         if !requests.is_any_under_way() {
             connection.requests.begin(Requests::CLOSE);
             self.io.close(key, slot);
-        } else if waits_for_peer && !connection.flags.contains(Flags::SHUT_DOWN) {
-            connection.flags.insert(Flags::SHUT_DOWN);
+        } else if waits_for_peer && connection.ending == Ending::Doomed {
+            connection.ending.shut_down();
             connection.requests.begin(Requests::SHUTDOWN);
             self.io.shutdown(key, slot);
         }
@@ -118,7 +126,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn finish(&mut self, key: Key) {
         self.keep_no_longer(key);
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.flags.insert(Flags::FINISHING);
+        connection.ending.finish();
         self.schedule_close(key);
         self.mark_dirty(key);
     }
@@ -128,13 +136,13 @@ impl<I: Io> Shard<I> {
     pub(super) fn doom(&mut self, key: Key, reset: bool) {
         self.keep_no_longer(key);
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.flags.contains(Flags::DOOMED) {
+        if connection.ending.is_over() {
             return self.give_up_leaving(key, reset);
         }
         // Nothing more is compressed for it; what else it holds goes with its slot.
         let freed_bytes = held_bytes(connection) + connection.release_deflater();
         self.trim.note_freed(freed_bytes, self.now);
-        connection.flags.insert(Flags::DOOMED);
+        connection.ending.doom();
         self.pending_input.forget(key.index);
         let (slot, was_upgraded) = (connection.slot(), connection.has(Marks::WEBSOCKET));
         let io = &mut self.io;
@@ -217,7 +225,7 @@ impl<I: Io> Shard<I> {
         let timeout = ticks_in(self.effective.config.limits.close_timeout);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.requests.end(Requests::MEASURE);
-        if connection.flags.contains(Flags::DOOMED) {
+        if connection.ending.is_over() {
             return self.settle(key);
         }
         let before = unread_bytes.and_then(|bytes| self.unread.insert(key.index, bytes));
@@ -231,7 +239,7 @@ impl<I: Io> Shard<I> {
             self.wheel.schedule(key.index, now + left.max(1));
             return self.settle(key);
         }
-        let is_ending = connection.flags.contains(Flags::FINISHING);
+        let is_ending = connection.ending.is_finishing();
         if is_ending || connection.stage.websocket().is_some_and(WebSocket::has_pending_close) {
             // The peer neither reads what is left for it nor ends its frame or its side.
             self.doom(key, true);
@@ -316,8 +324,8 @@ impl<I: Io> Shard<I> {
 
     fn deadline_passed(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let is_finishing = connection.flags.contains(Flags::FINISHING);
-        if connection.flags.contains(Flags::DOOMED) {
+        let is_finishing = connection.ending.is_finishing();
+        if connection.ending.is_over() {
             // It is closed as soon as nothing is under way.
         } else if is_finishing || connection.stage.is_closing() {
             self.look_at_closing(key);
@@ -417,7 +425,7 @@ impl<I: Io> Shard<I> {
         let served = self.served;
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.requests.end(Requests::LOOK);
-        let is_open = connection.stage.is_open() && !connection.flags.contains(Flags::DOOMED);
+        let is_open = connection.stage.is_open() && !connection.ending.is_over();
         let silence = served.saturating_sub(connection.last_active);
         let is_idle = self.times.idle_timeout.is_some_and(|timeout| silence >= timeout);
         if is_open && is_idle && !has_input {

@@ -11,6 +11,7 @@ pub mod connections;
 mod deadlines;
 mod deliver;
 mod drain;
+pub mod ending;
 pub mod in_force;
 mod ledger;
 mod lifecycle;

@@ -13,8 +13,8 @@
 //!
 //! Until the socket is handed over the connection can stay: then it goes on where it was, with what
 //! has arrived meanwhile. From then on its state has one owner at a time, so nothing is lost or
-//! done twice. While it moves the first shard holds it as one that is given up
-//! ([`Flags::DOOMED`]), so that nothing else is begun with it.
+//! done twice. While it moves the first shard holds it as [`Ending::Leaving`], so that nothing else
+//! is begun with it.
 //!
 //! What is not moved: whoever is not an open WebSocket, is being sent something, waits for
 //! something, or is a member of a topic, because each shard is elsewhere in the broadcast rings: it
@@ -22,7 +22,8 @@
 
 use std::time::Duration;
 
-use super::connections::{Connection, Flags, Marks};
+use super::connections::{Connection, Marks};
+use super::ending::Ending;
 use super::pending::{Pending, PendingKey};
 use super::receive::SHARE_MOST;
 use super::requests::Requests;
@@ -161,7 +162,7 @@ impl<I: Io> Shard<I> {
         let Ok(bytes) = u32::try_from(bytes) else { return false };
         let Ok(answer) = self.endpoint.take_place(self.number, 0) else { return false };
         let Ok(place) = self.endpoint.take_place(to, bytes) else { return false };
-        connection.flags.insert(Flags::DOOMED);
+        connection.ending.leave();
         self.wheel.cancel(key.index);
         self.moves.next_serial = self.moves.next_serial.wrapping_add(1);
         let ticket = Ticket { from: self.number as u32, serial: self.moves.next_serial };
@@ -178,10 +179,13 @@ impl<I: Io> Shard<I> {
         true
     }
 
-    /// Goes on with a connection that is to move; false when `key` is not one.
-    pub(super) fn settle_leaving(&mut self, key: Key) -> bool {
-        let Some(leaving) = self.moves.leaving(key) else { return false };
-        let Some(connection) = self.connections.get_mut(key) else { return false };
+    /// Goes on with a connection that is to move.
+    pub(super) fn settle_leaving(&mut self, key: Key) {
+        let (leaving, connection) = (self.moves.leaving(key), self.connections.get_mut(key));
+        let Some((leaving, connection)) = leaving.zip(connection) else {
+            debug_assert!(false, "whoever leaves is listed");
+            return;
+        };
         let (requests, slot) = (connection.requests, connection.slot());
         if requests.contains(Requests::RECEIVE) && !requests.contains(Requests::RECEIVE_CANCELLED) {
             connection.requests.begin(Requests::RECEIVE_CANCELLED);
@@ -199,7 +203,6 @@ impl<I: Io> Shard<I> {
             connection.requests.begin(Requests::HAND_OVER);
             self.io.hand_over(key, slot, to, ticket);
         }
-        true
     }
 
     /// Keeps what still arrives for a connection that is to move.
@@ -231,7 +234,6 @@ impl<I: Io> Shard<I> {
                     // down, the stream ends for whoever else holds it.
                     self.give_up_leaving(key, false);
                     if let Some(connection) = self.connections.get_mut(key) {
-                        connection.flags.insert(Flags::SHUT_DOWN);
                         connection.requests.begin(Requests::SHUTDOWN);
                         self.io.shutdown(key, connection.slot());
                     }
@@ -266,6 +268,7 @@ impl<I: Io> Shard<I> {
         };
         // It counts as open here until it has arrived; its slot and its end are no WebSocket's.
         connection.unmark(Marks::WEBSOCKET);
+        connection.ending.doom();
         self.endpoint.post(place, Letter::Traveller(Box::new(traveller)));
         self.settle(key);
     }
@@ -274,7 +277,7 @@ impl<I: Io> Shard<I> {
     fn stay(&mut self, key: Key) {
         let Some(leaving) = self.moves.take_leaving(key) else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.flags.remove(Flags::DOOMED);
+        connection.ending.stay();
         self.pending_input.append(key.index, &leaving.stash);
         match leaving.given_up {
             Some(reset) => self.doom(key, reset),
@@ -407,7 +410,7 @@ impl Connection {
         let requests = Requests::SEND | Requests::LOOK | Requests::MEASURE | Requests::FINISH;
         let marks = Marks::STARVED | Marks::DIRTY | Marks::PEER_FINISHED | Marks::SUBSCRIBED;
         self.stage.is_open()
-            && self.flags.is_empty()
+            && self.ending == Ending::Open
             && self.waits_for.is_none()
             && !self.requests.intersects(requests)
             && !self.has(marks)

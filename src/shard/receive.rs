@@ -1,6 +1,6 @@
 //! Bytes from a peer: to its WebSocket, and what the WebSocket makes of them to outbox and hub.
 
-use super::connections::{Connection, Flags, Marks};
+use super::connections::{Connection, Marks};
 use super::pause::WaitsFor;
 use super::requests::Requests;
 use super::{Shard, seconds, ticks_in};
@@ -45,9 +45,9 @@ impl<I: Io> Shard<I> {
                 connection.unmark(Marks::PARKED);
                 let buffer_bytes = self.effective.config.engine.receive_buffer_bytes;
                 connection.set_mark(Marks::HEAVY, slice.len() >= buffer_bytes / 2);
-                let doomed = connection.flags.contains(Flags::DOOMED);
+                let is_over = connection.ending.is_over();
                 self.stats().bytes_in.add(u64::from(slice.len()));
-                match doomed {
+                match is_over {
                     true => self.keep_for_move(key, slice),
                     false => self.feed(key, Input::Buffer(slice), SHARE_MOST),
                 }
@@ -65,7 +65,7 @@ impl<I: Io> Shard<I> {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.requests.end(Requests::POLL);
             connection.unmark(Marks::PARKED);
-            if connection.stage.is_open() && !connection.flags.contains(Flags::DOOMED) {
+            if connection.stage.is_open() && !connection.ending.is_over() {
                 self.schedule_open(key);
             }
             self.settle(key);
@@ -76,7 +76,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn resume(&mut self, key: Key, share: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.waits_for = None;
-        if connection.flags.contains(Flags::DOOMED) {
+        if connection.ending.is_over() {
             return self.settle(key);
         }
         let can_go_on = connection.stage.can_go_on();
@@ -283,7 +283,7 @@ impl<I: Io> Shard<I> {
     fn end_of_input(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
             && connection.has(Marks::PEER_FINISHED)
-            && !connection.flags.contains(Flags::DOOMED)
+            && !connection.ending.is_over()
             && connection.waits_for.is_none()
         {
             self.count_close(key, Initiator::Remote, CloseCode::ABNORMAL);

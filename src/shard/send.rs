@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use super::Shard;
-use super::connections::{Connection, Flags, Marks};
+use super::connections::{Connection, Marks};
+use super::ending::Ending;
 use super::requests::Requests;
 use crate::io::{Errno, Io, Key, Outgoing, SEND_BYTES_MAX, Segment};
 
@@ -26,8 +27,8 @@ impl<I: Io> Shard<I> {
         let mut dirty = std::mem::take(&mut self.dirty);
         for index in dirty.drain(..) {
             let Some((key, connection)) = self.connections.at(index) else { continue };
-            let may_send = !connection.requests.contains(Requests::SEND)
-                && !connection.flags.contains(Flags::DOOMED);
+            let may_send =
+                !connection.requests.contains(Requests::SEND) && !connection.ending.is_over();
             let bytes = connection.outbox.bytes();
             if may_send && bytes > LARGE_BYTES {
                 if large_bytes_left == 0 {
@@ -89,8 +90,7 @@ impl<I: Io> Shard<I> {
         };
         connection.requests.end(Requests::SEND);
         connection.mark(Marks::HAS_SENT);
-        let is_awaited =
-            connection.has(Marks::BACKED_UP) || connection.flags.contains(Flags::FINISHING);
+        let is_awaited = connection.has(Marks::BACKED_UP) || connection.ending.is_finishing();
         if sent > 0 && is_awaited {
             // Whoever is busy with a long message cannot answer a ping, or a close, behind it.
             connection.last_active = served;
@@ -98,10 +98,9 @@ impl<I: Io> Shard<I> {
         }
         connection.set_mark(Marks::BACKED_UP, sent < outgoing.len().min(SEND_BYTES_MAX));
         if sent < outgoing.len() {
-            // What was to be the last is not: no end of the stream followed it.
-            connection.flags.remove(Flags::FINISHED);
+            connection.ending.take_back_end();
         }
-        if connection.flags.contains(Flags::DOOMED) {
+        if connection.ending.is_over() {
             self.release_outgoing(outgoing);
             return self.settle(key);
         }
@@ -156,8 +155,7 @@ impl<I: Io> Shard<I> {
 impl Connection {
     /// Starts a send; should it be the last, the end of the stream goes with it.
     fn send<I: Io>(&mut self, io: &mut I, key: Key, outgoing: Outgoing) {
-        let is_last = self.flags.contains(Flags::FINISHING)
-            && !self.flags.contains(Flags::FINISHED)
+        let is_last = self.ending == Ending::Finishing
             && !self.requests.contains(Requests::FINISH)
             && !self.has(Marks::PEER_FINISHED)
             && self.outbox.is_empty()
@@ -165,7 +163,7 @@ impl Connection {
             && !outgoing.holds_buffer();
         self.requests.begin(Requests::SEND);
         if is_last {
-            self.flags.insert(Flags::FINISHED);
+            self.ending.send_end();
             self.requests.begin(Requests::FINISH);
             io.send_last(key, self.slot(), outgoing);
         } else {

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 
 use super::Shard;
-use super::connections::{Connection, Flags};
+use super::connections::Connection;
 use crate::config::SlowConsumer;
 use crate::io::{Io, Key};
 use crate::memory::{Pressure, allocator};
@@ -90,7 +90,7 @@ impl<I: Io> Shard<I> {
 
 /// Bytes that a connection holds beyond its own entry; shared messages count for each.
 pub(super) fn held_bytes(connection: &Connection) -> usize {
-    match connection.flags.contains(Flags::DOOMED) {
+    match connection.ending.is_over() {
         true => 0,
         false => connection.outbox.held_bytes() + connection.stage.held_bytes(),
     }

@@ -3,7 +3,8 @@
 use ringwire::config::Config;
 use ringwire::io::Key;
 use ringwire::shard::Shard;
-use ringwire::shard::connections::{Connection, Flags, Marks};
+use ringwire::shard::connections::{Connection, Marks};
+use ringwire::shard::ending::Ending;
 use ringwire::shard::pause::WaitsFor;
 use ringwire::shard::requests::Requests;
 
@@ -18,12 +19,13 @@ pub fn check(shard: &mut Shard<Kernel>, config: &Config, pages: bool) {
         let under_way = shard.io().contract.requests(key);
         let chaos = &shard.io().chaos;
         let buffers = usize::from(chaos.buffers) * chaos.buffer_bytes as usize;
-        let connection = shard.connections().iter().find(|(other, _)| *other == key);
-        let (_, connection) = connection.expect("listed above");
+        let has_finished = shard.io().has_finished(key);
+        let connection = shard.connections().get(key).expect("listed above");
         let has_pending_input = shard.has_pending_input(key);
         let waits = connection.waits_for.is_some();
         assert!(waits || !has_pending_input, "input forgotten: {}", summary(connection));
         check_requests(connection, under_way);
+        check_ending(connection, has_finished);
         check_progress(connection);
         let pages = if pages { PAGES_BYTES } else { 0 };
         check_memory(connection, buffers + pages, config);
@@ -63,11 +65,26 @@ fn check_requests(connection: &Connection, under_way: Requests) {
     assert!(is_receiving || !is_cancelled, "nothing is cancelled: {}", summary(connection));
 }
 
+/// How far the end has come is what the peer has been told of it, but for what is on its way.
+fn check_ending(connection: &Connection, has_finished: bool) {
+    let requests = connection.requests;
+    match connection.ending {
+        Ending::Open | Ending::Finishing | Ending::Leaving => {
+            assert!(!has_finished, "the peer was told the end: {}", summary(connection));
+        }
+        Ending::Finished => {
+            let is_on_its_way = requests.intersects(Requests::SEND | Requests::FINISH);
+            assert!(has_finished || is_on_its_way, "no end was told: {}", summary(connection));
+        }
+        Ending::Doomed | Ending::ShutDown => {}
+    }
+}
+
 /// Something will happen next, whatever the peer does.
 fn check_progress(connection: &Connection) {
     let requests = connection.requests;
     assert!(!connection.has(Marks::DIRTY), "not flushed: {}", summary(connection));
-    if connection.flags.contains(Flags::DOOMED) {
+    if connection.ending.is_over() {
         assert!(requests.is_any_under_way(), "never closed: {}", summary(connection));
         return;
     }
@@ -99,9 +116,9 @@ fn check_memory(connection: &Connection, received: usize, config: &Config) {
 
 /// What tells a connection's state, without the bytes that it holds.
 fn summary(connection: &Connection) -> String {
-    let Connection { requests, waits_for, flags, outbox, .. } = connection;
+    let Connection { requests, waits_for, ending, outbox, .. } = connection;
     let (slot, marks, bytes) = (connection.slot(), connection.marks(), outbox.bytes());
-    format!("slot {slot}, {requests:?}, {waits_for:?}, {flags:?}, {marks:?}, {bytes} bytes queued")
+    format!("slot {slot}, {requests:?}, {waits_for:?}, {ending:?}, {marks:?}, {bytes} bytes queued")
 }
 
 /// Control frames and headers.

@@ -178,6 +178,13 @@ impl Kernel {
         self.held.clear();
     }
 
+    /// Whether the sending side of a connection has ended.
+    pub fn has_finished(&self, key: Key) -> bool {
+        let mut tenants = self.slots.iter().flatten();
+        let tenant = tenants.find(|tenant| tenant.key == Some(key));
+        tenant.is_some_and(|tenant| self.network.borrow().sockets[tenant.socket].has_finished())
+    }
+
     fn queue(&mut self, request: Request) {
         self.queued.push_back(request);
         if self.rng.u8(..100) < self.chaos.early {

@@ -216,6 +216,11 @@ impl Socket {
         self.server_end.is_some() || self.client_end == Some(End::Reset)
     }
 
+    /// Whether the server's sending side has ended.
+    pub fn has_finished(&self) -> bool {
+        self.server_end.is_some()
+    }
+
     /// Sends bytes, all of which fit.
     pub fn send(&mut self, bytes: impl Iterator<Item = u8>) {
         let before = self.to_client.len();

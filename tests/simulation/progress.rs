@@ -153,7 +153,8 @@ impl Kernel {
             }
             Kind::Send => {
                 let event = self.complete_send(&mut tenant, key);
-                if let Some(finish) = &mut tenant.finish
+                // A later send does not mend what the last one has broken off.
+                if let Some(finish @ Finish::AwaitsSend) = &mut tenant.finish
                     && let Event::Sent { result, outgoing, .. } = &event
                 {
                     let is_whole = *result == Ok(outgoing.len());
