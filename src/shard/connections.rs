@@ -36,12 +36,8 @@ bitflags! {
         const HEAVY = 1 << 27;
         /// Silence was last looked for in a round with an odd number.
         const ODD_ROUND = 1 << 28;
-        /// Was upgraded, and counts as an open WebSocket.
-        const WEBSOCKET = 1 << 29;
-        /// Its end has been counted.
-        const CLOSE_COUNTED = 1 << 30;
         /// What goes along when it moves to another shard.
-        const TRAVEL = 1 << 21 | 1 << 22 | 1 << 23 | 1 << 27 | 1 << 29;
+        const TRAVEL = 1 << 21 | 1 << 22 | 1 << 23 | 1 << 27;
     }
 }
 
@@ -120,6 +116,13 @@ impl Connection {
     /// Whether something is queued for the peer, or being sent.
     pub fn has_output(&self) -> bool {
         self.requests.contains(Requests::SEND) || !self.outbox.is_empty()
+    }
+
+    /// Whether it is a WebSocket whose end is still to be counted. That happens once: when the
+    /// WebSocket tells its end or, if that comes first, when the end of the connection begins.
+    pub fn owes_close(&self) -> bool {
+        let websocket = self.stage.websocket();
+        websocket.is_some_and(|it| !it.has_told_its_end()) && !self.ending.has_begun()
     }
 
     /// How long ago the message began that has not ended.

@@ -1,6 +1,5 @@
 //! The end of a shard: readiness first, then every connection in its turn, then the slots.
 
-use super::connections::Marks;
 use super::ending::Ending;
 use super::timers::Tick;
 use super::{Shard, Stage, ticks_in};
@@ -61,7 +60,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn end_connections(&mut self) {
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            let reset = connection.has(Marks::WEBSOCKET);
+            let reset = connection.stage.websocket().is_some();
             self.doom(key, reset);
         }
         if self.connections.is_empty() && self.overflow.is_empty() && !self.is_moving() {

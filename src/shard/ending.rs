@@ -75,6 +75,11 @@ impl Ending {
         *self = Self::ShutDown;
     }
 
+    /// Whether the end has begun; leaving for another shard is none.
+    pub fn has_begun(self) -> bool {
+        !matches!(self, Self::Open | Self::Leaving)
+    }
+
     /// Whether no more will be sent after what is queued, or the end of the stream has been.
     pub fn is_finishing(self) -> bool {
         matches!(self, Self::Finishing | Self::Finished)

@@ -139,21 +139,25 @@ impl<I: Io> Shard<I> {
         if connection.ending.is_over() {
             return self.give_up_leaving(key, reset);
         }
+        let (is_websocket, owes_close) =
+            (connection.stage.websocket().is_some(), connection.owes_close());
         // Nothing more is compressed for it; what else it holds goes with its slot.
         let freed_bytes = held_bytes(connection) + connection.release_deflater();
         self.trim.note_freed(freed_bytes, self.now);
         connection.ending.doom();
         self.pending_input.forget(key.index);
-        let (slot, was_upgraded) = (connection.slot(), connection.has(Marks::WEBSOCKET));
+        let slot = connection.slot();
         let io = &mut self.io;
         connection.outbox.clear(|slice| io.release(slice));
         if reset && io.arm_reset(key, slot) {
             connection.requests.begin(Requests::RESET);
         }
         self.wheel.cancel(key.index);
-        if was_upgraded {
+        if owes_close {
             let initiator = if reset { Initiator::Local } else { Initiator::Remote };
-            self.count_close(key, initiator, CloseCode::ABNORMAL);
+            self.stats().close(initiator, CloseCode::ABNORMAL);
+        }
+        if is_websocket {
             self.stats().websockets_open.subtract(1);
         }
         self.unsubscribe(key);
@@ -176,17 +180,6 @@ impl<I: Io> Shard<I> {
         self.unread.remove(&key.index);
         self.stats().connections_open.subtract(1);
         self.accept_again();
-    }
-
-    /// Counts the end of a WebSocket, once.
-    pub(super) fn count_close(&mut self, key: Key, initiator: Initiator, code: CloseCode) {
-        if let Some(connection) = self.connections.get_mut(key)
-            && connection.has(Marks::WEBSOCKET)
-            && !connection.has(Marks::CLOSE_COUNTED)
-        {
-            connection.mark(Marks::CLOSE_COUNTED);
-            self.stats().close(initiator, code);
-        }
     }
 
     /// The peer has the close timeout to do its part, from the last time that it was seen to read;

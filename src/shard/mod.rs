@@ -321,12 +321,11 @@ impl<I: Io> Shard<I> {
     /// this one reads. Its ring cannot wake anybody any more, so whoever hears of the failure must
     /// wake all shards.
     fn fail(mut self) {
-        for key in self.connections.keys() {
-            self.count_close(key, Initiator::Local, CloseCode::ABNORMAL);
-        }
-        let arriving = self.forget_arriving();
+        let open =
+            self.connections.iter().filter(|(_, connection)| connection.owes_close()).count();
+        let lost = open + self.forget_arriving();
         let stats = self.stats();
-        (0..arriving).for_each(|_| stats.close(Initiator::Local, CloseCode::ABNORMAL));
+        (0..lost).for_each(|_| stats.close(Initiator::Local, CloseCode::ABNORMAL));
         for gauge in [&stats.connections_open, &stats.websockets_open, &stats.plain_kept_alive] {
             gauge.subtract(gauge.value());
         }

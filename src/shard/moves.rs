@@ -266,8 +266,8 @@ impl<I: Io> Shard<I> {
             move_key,
             answer,
         };
-        // It counts as open here until it has arrived; its slot and its end are no WebSocket's.
-        connection.unmark(Marks::WEBSOCKET);
+        // Without its state it is no WebSocket: nobody counts its end here, where it counts as open
+        // until it has arrived.
         connection.ending.doom();
         self.endpoint.post(place, Letter::Traveller(Box::new(traveller)));
         self.settle(key);

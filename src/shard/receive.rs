@@ -207,7 +207,10 @@ impl<I: Io> Shard<I> {
             self.publish_by_name(&topic, message);
         }
         if let Some((initiator, code)) = websocket.closed.take() {
-            self.count_close(key, initiator, code);
+            let connection = self.connections.get(key);
+            if connection.is_some_and(|connection| !connection.ending.has_begun()) {
+                self.stats().close(initiator, code);
+            }
             self.schedule_close(key);
         }
         if std::mem::take(&mut websocket.finish) {
@@ -257,7 +260,6 @@ impl<I: Io> Shard<I> {
             self.stats().plain_kept_alive.subtract(1);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.mark(Marks::WEBSOCKET);
         connection.last_active = self.served;
         if let Route::Broadcast { topic, exclude_self, .. } = route {
             connection.mark(Marks::SUBSCRIBED);
@@ -286,7 +288,9 @@ impl<I: Io> Shard<I> {
             && !connection.ending.is_over()
             && connection.waits_for.is_none()
         {
-            self.count_close(key, Initiator::Remote, CloseCode::ABNORMAL);
+            if connection.owes_close() {
+                self.stats().close(Initiator::Remote, CloseCode::ABNORMAL);
+            }
             self.finish(key);
         }
     }

@@ -266,6 +266,11 @@ impl WebSocket {
         self.cold.as_ref().is_some_and(|cold| cold.pending_close.is_some())
     }
 
+    /// Whether its end has begun, by a close frame or a violation: [`Output::closed`] has told so.
+    pub fn has_told_its_end(&self) -> bool {
+        self.phase != Phase::Open
+    }
+
     /// Whether nothing the peer sends matters any more.
     pub fn is_ended(&self) -> bool {
         self.phase == Phase::Ended
