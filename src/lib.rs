@@ -139,7 +139,7 @@
 //! ([`shard::pending`]). The inbox of a shard takes 4 KiB, and its letters hold 256 KiB at the
 //! most.
 //!
-//! Letters go from shard to shard: all that they say is `Letter` in `shard/moves.rs`. The control
+//! Letters go from shard to shard: all that they say is `Letter` in `shard/mail.rs`. The control
 //! thread has an inbox as every participant has, but closes it at its start, and no shard can wake
 //! it: it has no place among the rings that `serve.rs` hands out. So nobody can ask it anything
 //! yet; it only sends.
@@ -234,7 +234,7 @@
 //! | what a message does | [`websocket::Mode`] and where it is asked for: `websocket/frames.rs` |
 //! | how a subscriber gets a message | `hub/run.rs`; who gets it so: `shard/deliver.rs` |
 //! | what is known of a message on its way | `Publication` in `hub/topics.rs` |
-//! | a letter between shards | `Letter` and `handle_mail` in `shard/moves.rs` |
+//! | a letter between shards | `Letter` and `handle_mail` in `shard/mail.rs` |
 //! | which connections move, and what goes along | `may_move`, `Traveller` in `shard/moves.rs` |
 //! | what the control thread waits for | `Control::run` in `control/mod.rs` |
 //! | what happens to slow readers | `Bounds::admit` in `shard/deliver.rs` |

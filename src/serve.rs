@@ -26,7 +26,7 @@ use crate::memory::{Memory, Meter, NothingSpare};
 use crate::output::STANDARD_OUTPUT;
 use crate::settings::Layers;
 use crate::shard::in_force::InForce;
-use crate::shard::moves::Letter;
+use crate::shard::mail::Letter;
 use crate::shard::{Shard, Shared};
 use crate::stats::Stats;
 

@@ -30,7 +30,7 @@ use crate::memory::{Meter, Pressure, Usage, allocator};
 use crate::output::{self, STANDARD_OUTPUT};
 use crate::settings::Layers;
 use crate::shard::Shared;
-use crate::shard::moves::Letter;
+use crate::shard::mail::Letter;
 
 /// The control thread's own part of the mesh.
 pub struct Control {

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use super::connections::{Connection, Marks};
 use super::ending::Ending;
+use super::mail::Letter;
 use super::pending::{Pending, PendingKey};
 use super::receive::SHARE_MOST;
 use super::requests::Requests;
@@ -34,14 +35,6 @@ use crate::hub::inbox::Place;
 use crate::io::{BufferSlice, Errno, Io, Key, Slot, Ticket};
 use crate::websocket::{Initiator, WebSocket};
 use crate::wire::close::CloseCode;
-
-/// What one shard tells another.
-pub enum Letter {
-    /// A connection whose socket is, or will be, there.
-    Traveller(Box<Traveller>),
-    /// It goes on there.
-    Arrived(PendingKey),
-}
 
 /// All of a connection but its socket.
 pub struct Traveller {
@@ -306,24 +299,19 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Takes letters, as many as a tick may.
-    pub(super) fn handle_mail(&mut self) {
-        for _ in 0..LETTERS_PER_TICK {
-            match self.endpoint.next_letter() {
-                Some(Letter::Traveller(traveller)) => {
-                    match self.moves.take_arriving(traveller.ticket) {
-                        Some(Half::Socket(slot)) => self.arrive(slot, *traveller),
-                        _ => self.await_half(traveller.ticket, Half::State(traveller)),
-                    }
-                }
-                Some(Letter::Arrived(move_key)) => {
-                    if self.moves.pending.end(move_key).is_some() {
-                        self.stats().websockets_open.subtract(1);
-                        self.note_arrival(true);
-                    }
-                }
-                None => return,
-            }
+    /// Another shard has sent the state of a connection.
+    pub(super) fn take_traveller(&mut self, traveller: Box<Traveller>) {
+        match self.moves.take_arriving(traveller.ticket) {
+            Some(Half::Socket(slot)) => self.arrive(slot, *traveller),
+            _ => self.await_half(traveller.ticket, Half::State(traveller)),
+        }
+    }
+
+    /// A connection that has left goes on elsewhere.
+    pub(super) fn has_arrived(&mut self, move_key: PendingKey) {
+        if self.moves.pending.end(move_key).is_some() {
+            self.stats().websockets_open.subtract(1);
+            self.note_arrival(true);
         }
     }
 
@@ -426,7 +414,5 @@ const MOVES_MOST: usize = if cfg!(debug_assertions) { 4 } else { 32 };
 /// Bytes that may arrive for a connection while its receive is ended: what goes along in the letter
 /// beyond what its place was taken for.
 const STASH_BYTES_MOST: usize = 4096;
-/// Letters taken in one tick: each may bring the input of a few receive buffers.
-const LETTERS_PER_TICK: usize = 32;
 /// How long a connection may be on its way.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(5);

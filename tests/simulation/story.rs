@@ -12,7 +12,7 @@ use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::{Endpoint, Mesh};
 use ringwire::memory::Memory;
 use ringwire::shard::in_force::InForce;
-use ringwire::shard::moves::Letter;
+use ringwire::shard::mail::Letter;
 use ringwire::shard::{Shard, Shared};
 use ringwire::stats::Stats;
 
