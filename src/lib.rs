@@ -240,7 +240,8 @@
 //! | what happens to slow readers | `Bounds::admit` in `shard/deliver.rs` |
 //! | a deadline | `shard/deadlines.rs`, and what it does in `shard/lifecycle.rs` |
 //! | how much a peer may take of a tick | the ends of `shard/*.rs`, `websocket/budget.rs` |
-//! | a request to the kernel | `io/mod.rs`, `io/ring.rs`, `tests/simulation/kernel.rs` |
+//! | a request to the kernel | `io/mod.rs`, `io/ring.rs`, `shard/requests.rs`, `Kernel` of the tests |
+//! | what is known of each connection | `shard/connections.rs`; how it ends: `shard/ending.rs` |
 //! | a workload of the load generator | `bench/workload` |
 //!
 //! # Words
@@ -255,7 +256,7 @@
 //! | starved | its receive found no free buffer |
 //! | paused | its input waits, for exactly one thing (`shard/pause.rs`) |
 //! | doomed | given up, or gone to another shard: to be closed as soon as no request is under way |
-//! | finishing | nothing more will be sent after what is queued |
+//! | finishing | nothing more will be sent after what is queued (`shard/ending.rs`) |
 //! | heavy, light | whoever sends much, or little: they stand in lines of their own |
 //! | topic, member | where messages go, and a connection that gets them |
 //! | run, round | messages of a topic that are delivered together; one pass over its members |

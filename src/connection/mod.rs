@@ -11,7 +11,7 @@
 
 mod requests;
 
-use crate::http::{Conditions, Exchange, Publication, Refusal, Route};
+use crate::http::{Conditions, Exchange, Posted, Refusal, Route};
 use crate::websocket::{self, Piece, WebSocket};
 use crate::wire::close::CloseCode;
 
@@ -35,7 +35,7 @@ pub struct Output {
     /// A request was refused.
     pub refused: Option<Refusal>,
     /// Messages that requests have brought.
-    pub posted: Vec<Publication>,
+    pub posted: Vec<Posted>,
 }
 
 /// What began with an upgrade, and what ended.

@@ -43,11 +43,11 @@ pub(super) fn receive(
                 output.websocket.message_began = true;
                 output.websocket.pieces.push(Piece::Response(response));
             }
-            Answer::Publish { consumed, publication, response, keep_alive } => {
+            Answer::Publish { consumed, posted, response, keep_alive } => {
                 at += consumed;
                 budget.spend(REQUEST_COST);
                 output.websocket.messages += 1;
-                output.posted.push(publication);
+                output.posted.push(posted);
                 respond(exchange, response, keep_alive, output);
             }
             Answer::Upgrade { consumed, route, response, compression } => {

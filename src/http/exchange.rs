@@ -194,7 +194,7 @@ impl Exchange {
         }
         let keep_alive = upload.keep_alive && conditions.serving == Serving::Open;
         let response = publish::accepted().encode(keep_alive, false);
-        Answer::Publish { consumed, publication: upload.finish(), response, keep_alive }
+        Answer::Publish { consumed, posted: upload.finish(), response, keep_alive }
     }
 }
 

@@ -17,7 +17,7 @@ mod route;
 
 pub use exchange::{Conditions, Exchange};
 pub use policy::{Policy, Serving};
-pub use publish::Publication;
+pub use publish::Posted;
 pub use refusal::Refusal;
 pub use route::Route;
 
@@ -45,7 +45,7 @@ pub enum Answer {
         /// Bytes of the request.
         consumed: usize,
         /// The message.
-        publication: Publication,
+        posted: Posted,
         /// The whole response.
         response: Vec<u8>,
         /// Whether another request may follow; otherwise close after the response.

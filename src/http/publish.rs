@@ -13,9 +13,9 @@ use crate::wire::header::Header;
 use crate::wire::message::{DataMessage, MessageKind};
 use crate::wire::utf8::Utf8Stream;
 
-/// A message for the members of a topic.
+/// A message that a request has brought for the members of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publication {
+pub struct Posted {
     /// Its name, which [`Permissions::authorize`] has let pass.
     ///
     /// [`Permissions::authorize`]: crate::authorization::Permissions::authorize
@@ -24,7 +24,7 @@ pub struct Publication {
     pub message: DataMessage,
 }
 
-/// A publication whose body is still to come.
+/// A message to be published whose body is still to come.
 #[derive(Debug)]
 pub(super) struct Upload {
     topic: Box<str>,
@@ -111,9 +111,9 @@ impl Upload {
     }
 
     /// The message, once all of its body is here.
-    pub(super) fn finish(self) -> Publication {
+    pub(super) fn finish(self) -> Posted {
         let (bytes, room) = self.body.into_bytes();
-        Publication { topic: self.topic, message: DataMessage::in_place(self.kind, bytes, room) }
+        Posted { topic: self.topic, message: DataMessage::in_place(self.kind, bytes, room) }
     }
 }
 
@@ -212,14 +212,13 @@ mod tests {
             let text = post(fields, body);
             let next = format!("{text}GET /");
             let answer = ask(&mut Exchange::default(), next.as_bytes(), Serving::Open, true);
-            let Answer::Publish { consumed, publication, response, keep_alive: true } = answer
-            else {
+            let Answer::Publish { consumed, posted, response, keep_alive: true } = answer else {
                 panic!("{text}: {answer:?}");
             };
             assert_eq!(consumed, text.len());
             assert!(response.starts_with(b"HTTP/1.1 202 Accepted\r\n"));
             let message = DataMessage::new(kind, payload.as_bytes());
-            assert_eq!(publication, Publication { topic: "t".into(), message });
+            assert_eq!(posted, Posted { topic: "t".into(), message });
         }
     }
 

@@ -6,7 +6,7 @@
 //! below its own. So nothing goes back and forth.
 
 use super::timers::Tick;
-use super::{Shard, Stage};
+use super::{RunState, Shard};
 use crate::io::{Io, Key};
 
 /// How far the spreading of one shard's connections has come.
@@ -36,7 +36,7 @@ impl<I: Io> Shard<I> {
     /// Moves some connections when this shard has more than its share.
     pub(super) fn balance(&mut self) {
         let is_due = self.balance.is_above || self.now >= self.balance.due;
-        if !is_due || self.stage != Stage::Serving || !self.io.can_hand_over() {
+        if !is_due || self.run_state != RunState::Serving || !self.io.can_hand_over() {
             return;
         }
         let shards = 0..self.effective.config.engine.shards;

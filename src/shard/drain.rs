@@ -2,19 +2,19 @@
 
 use super::ending::Ending;
 use super::timers::Tick;
-use super::{Shard, Stage, ticks_in};
+use super::{RunState, Shard, ticks_in};
 use crate::io::Io;
 
 impl<I: Io> Shard<I> {
     /// Stops welcoming upgrades and gives each WebSocket its moment within the drain window.
     pub(super) fn begin_drain(&mut self) {
-        if self.stage != Stage::Serving {
+        if self.run_state != RunState::Serving {
             return;
         }
         // Those that are on their way here still come.
         self.endpoint.close_inbox();
         let window = ticks_in(self.effective.config.drain).max(WINDOW_LEAST);
-        self.stage = Stage::Draining { deadline: self.now + window };
+        self.run_state = RunState::Draining { deadline: self.now + window };
         let keys = self.connections.keys();
         // The last fifth of the window is for the peers' answers.
         let spread = u64::from(window) * 4 / 5;
@@ -33,7 +33,7 @@ impl<I: Io> Shard<I> {
         self.check_drained(self.now + window);
     }
 
-    /// Ends the stage when no WebSocket is left and every answer has been taken, or the window has
+    /// Begins the end when no WebSocket is left and every answer has been taken, or the window has
     /// passed.
     pub(super) fn check_drained(&mut self, deadline: Tick) {
         let owes_answers = || {
@@ -47,7 +47,7 @@ impl<I: Io> Shard<I> {
         if must_wait && self.now < deadline {
             return;
         }
-        self.stage = Stage::Ending;
+        self.run_state = RunState::Ending;
         self.listeners_waiting.clear();
         for listener in 0..self.listeners {
             self.io.cancel_accept(listener);
@@ -64,7 +64,7 @@ impl<I: Io> Shard<I> {
             self.doom(key, reset);
         }
         if self.connections.is_empty() && self.overflow.is_empty() && !self.is_moving() {
-            self.stage = Stage::Stopped;
+            self.run_state = RunState::Stopped;
         }
     }
 }

@@ -6,7 +6,7 @@ use super::pause::WaitsFor;
 use super::requests::Requests;
 use super::shed::held_bytes;
 use super::timers::Tick;
-use super::{Shard, Stage, ticks_in};
+use super::{RunState, Shard, ticks_in};
 use crate::io::{Errno, Io, Key, Slot};
 use crate::websocket::{Initiator, WebSocket};
 use crate::wire::close::CloseCode;
@@ -30,7 +30,7 @@ impl<I: Io> Shard<I> {
             Err(libc::ECANCELED) => {}
             Err(_) => self.stats().accepts_failed.add(1),
         }
-        if more || matches!(self.stage, Stage::Ending | Stage::Stopped) {
+        if more || matches!(self.run_state, RunState::Ending | RunState::Stopped) {
             return;
         }
         if result.is_ok() && !self.is_ahead() {
@@ -254,7 +254,7 @@ impl<I: Io> Shard<I> {
 
     /// Sets the deadline of an open WebSocket: to park it, ping it, or end it.
     pub(super) fn schedule_open(&mut self, key: Key) {
-        if self.stage != Stage::Serving {
+        if self.run_state != RunState::Serving {
             // It has its moment within the drain window.
             return;
         }
@@ -294,10 +294,10 @@ impl<I: Io> Shard<I> {
         if self.now >= self.accept_again_at {
             self.accept_again();
         }
-        match self.stage {
-            Stage::Draining { deadline } => self.check_drained(deadline),
-            Stage::Ending => self.end_connections(),
-            Stage::Serving | Stage::Stopped => {}
+        match self.run_state {
+            RunState::Draining { deadline } => self.check_drained(deadline),
+            RunState::Ending => self.end_connections(),
+            RunState::Serving | RunState::Stopped => {}
         }
         self.expire_moves();
         self.wheel.advance(self.now, |index| self.expired.push_back(index));
@@ -324,7 +324,7 @@ impl<I: Io> Shard<I> {
             self.look_at_closing(key);
         } else if connection.stage.is_request() {
             self.request_timed_out(key);
-        } else if self.stage != Stage::Serving {
+        } else if self.run_state != RunState::Serving {
             self.close(key, CloseCode::GOING_AWAY, "server is stopping");
         } else {
             self.open_deadline_passed(key);

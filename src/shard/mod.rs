@@ -108,7 +108,7 @@ fn slots_for_refusals(slots: u32) -> u32 {
 
 /// How far the end of the server has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum RunState {
     Serving,
     Draining {
         deadline: Tick,
@@ -140,7 +140,7 @@ pub struct Shard<I: Io> {
     generation: Generation,
     /// Compresses and inflates for all connections that keep nothing between messages.
     codec: RefCell<Codec>,
-    stage: Stage,
+    run_state: RunState,
     now: Tick,
     /// The same without the time in which this shard did not come round to its peers.
     served: Tick,
@@ -214,7 +214,7 @@ impl<I: Io> Shard<I> {
             topics: Topics::new(Interest::new(shared.interest.clone())),
             generation: Generation::default(),
             codec: RefCell::new(codec(config)),
-            stage: Stage::Serving,
+            run_state: RunState::Serving,
             now: 0,
             served: 0,
             attendance: Attendance::default(),
@@ -305,7 +305,7 @@ impl<I: Io> Shard<I> {
         self.count_compression();
         self.stats().ticks.add(1);
         self.stats().completions.add(completions);
-        self.stage != Stage::Stopped
+        self.run_state != RunState::Stopped
     }
 
     /// Leaves the mesh and wakes those who wait for it.
@@ -372,7 +372,7 @@ impl<I: Io> Shard<I> {
             return Some(HELD_BACK_LOOK);
         }
         let looks_each_tick = !self.listeners_waiting.is_empty()
-            || self.stage != Stage::Serving
+            || self.run_state != RunState::Serving
             || self.limit_to_keep().is_some();
         let next = match looks_each_tick {
             true => Some(self.now + 1),
@@ -413,7 +413,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn serving(&self) -> Serving {
-        if self.stage != Stage::Serving {
+        if self.run_state != RunState::Serving {
             Serving::Draining
         } else if self.shared.is_full(self.number) || self.has_reached_limit() {
             Serving::Full

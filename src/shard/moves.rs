@@ -29,7 +29,7 @@ use super::pending::{Pending, PendingKey};
 use super::receive::SHARE_MOST;
 use super::requests::Requests;
 use super::timers::Tick;
-use super::{Shard, Stage, seconds, ticks_in};
+use super::{RunState, Shard, seconds, ticks_in};
 use crate::connection;
 use crate::hub::inbox::Place;
 use crate::io::{BufferSlice, Errno, Io, Key, Slot, Ticket};
@@ -143,7 +143,7 @@ impl<I: Io> Shard<I> {
     /// is in the middle of something, too many are on their way, or the kernel cannot.
     pub fn move_to(&mut self, key: Key, to: usize) -> bool {
         let is_full = self.moves.under_way() >= MOVES_MOST;
-        let may_leave = self.stage == Stage::Serving && self.io.can_hand_over();
+        let may_leave = self.run_state == RunState::Serving && self.io.can_hand_over();
         if !may_leave || to == self.number || is_full {
             return false;
         }
@@ -280,10 +280,10 @@ impl<I: Io> Shard<I> {
 
     /// Lets a connection go on, here or after a move, with what has arrived meanwhile.
     fn go_on(&mut self, key: Key) {
-        match self.stage {
-            Stage::Serving => self.schedule_open(key),
+        match self.run_state {
+            RunState::Serving => self.schedule_open(key),
             // It missed its moment within the drain window.
-            Stage::Draining { .. } | Stage::Ending | Stage::Stopped => {
+            RunState::Draining { .. } | RunState::Ending | RunState::Stopped => {
                 self.wheel.schedule(key.index, self.now + 1);
             }
         }

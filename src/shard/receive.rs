@@ -5,7 +5,7 @@ use super::pause::WaitsFor;
 use super::requests::Requests;
 use super::{Shard, seconds, ticks_in};
 use crate::connection::{Output, Rules, Upgraded};
-use crate::http::{Conditions, Publication, Route, Serving};
+use crate::http::{Conditions, Posted, Route, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
 use crate::websocket::{self, Budget, Initiator, Piece};
 use crate::wire::close::CloseCode;
@@ -203,7 +203,7 @@ impl<I: Io> Shard<I> {
         for message in websocket.published.drain(..) {
             self.publish(key, message);
         }
-        for Publication { topic, message } in output.posted.drain(..) {
+        for Posted { topic, message } in output.posted.drain(..) {
             self.publish_by_name(&topic, message);
         }
         if let Some((initiator, code)) = websocket.closed.take() {

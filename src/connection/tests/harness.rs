@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use super::client::{RESPONSE, request};
 use ringwire::config::{Config, Limits, MessageTypes};
 use ringwire::connection::{Output, Rules, Stage};
-use ringwire::http::{Conditions, Policy, Publication, Refusal, Route, Serving};
+use ringwire::http::{Conditions, Policy, Posted, Refusal, Route, Serving};
 use ringwire::websocket::{self, Budget, Initiator, Pause, Piece, WebSocket};
 use ringwire::wire::close::CloseCode;
 use ringwire::wire::deflate::Inflater;
@@ -54,7 +54,7 @@ pub(super) struct Harness {
     pub(super) closed: Option<(Initiator, CloseCode)>,
     pub(super) upgraded: Option<Route>,
     pub(super) refused: Vec<Refusal>,
-    pub(super) posted: Vec<Publication>,
+    pub(super) posted: Vec<Posted>,
     pub(super) finished: bool,
     pub(super) paused: bool,
     pub(super) messages: u32,

@@ -115,10 +115,8 @@ fn judge(input: &[u8], policy: &Policy, serving: Serving, answer: &Answer) {
             assert!(input.len() < policy.request_head_bytes || input.contains(&b'\n'));
         }
         Answer::Blocked { .. } => panic!("everything may be published"),
-        Answer::Publish { consumed, publication, response, .. } => {
-            assert!(
-                *consumed <= input.len() && publication.message.payload().len() <= MESSAGE_BYTES
-            );
+        Answer::Publish { consumed, posted, response, .. } => {
+            assert!(*consumed <= input.len() && posted.message.payload().len() <= MESSAGE_BYTES);
             assert!(response.starts_with(b"HTTP/1.1 202 "));
         }
         Answer::Upgrade { consumed, response, route, .. } => {
