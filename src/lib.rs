@@ -240,7 +240,7 @@
 //! | what happens to slow readers | `Bounds::admit` in `shard/deliver.rs` |
 //! | a deadline | `shard/deadlines.rs`, and what it does in `shard/lifecycle.rs` |
 //! | how much a peer may take of a tick | the ends of `shard/*.rs`, `websocket/budget.rs` |
-//! | a request to the kernel | `io/mod.rs`, `io/ring.rs`, `shard/requests.rs`, `Kernel` of the tests |
+//! | a request to the kernel | `io/mod.rs`, `io/ring.rs`, `shard/requests.rs`, simulated `Kernel` |
 //! | what is known of each connection | `shard/connections.rs`; how it ends: `shard/ending.rs` |
 //! | a workload of the load generator | `bench/workload` |
 //!
