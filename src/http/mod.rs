@@ -10,6 +10,7 @@ mod handshake;
 mod page;
 mod policy;
 mod publish;
+mod query;
 mod refusal;
 mod request;
 mod response;
@@ -219,6 +220,7 @@ mod tests {
         check("/", "Connection: Upgrade", "X: y", Refusal::BadRequest, "");
         check("/", "Host", "Origin: https://b.org\r\nHost", Refusal::Forbidden, "");
         check("/broadcast?exclude_self=x", "", "", Refusal::BadRequest, "");
+        check("/broadcast?a=%", "", "", Refusal::BadRequest, "%25");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a request target names.
 
+use super::query::{Query, percent_decode};
 use super::refusal::{Refusal, Refused};
 use crate::authorization::{Action, Decision, Namespace, Permissions};
 use crate::config::{Authority, Mount, Root, Service};
@@ -54,7 +55,7 @@ impl Endpoint {
         };
         authorize(permissions, &topic, Action::Subscribe)?;
         let may_publish = authorize(permissions, &topic, Action::Publish).is_ok();
-        let exclude_self = exclude_self(query)?.unwrap_or(default);
+        let exclude_self = exclude_self(Query::parse(query)?)?.unwrap_or(default);
         Ok(Route::Broadcast { topic, may_publish, exclude_self })
     }
 
@@ -165,32 +166,12 @@ fn topic(segment: &str) -> Result<Box<str>, Refused> {
     Ok(topic.into_boxed_str())
 }
 
-/// RFC 3986 section 2.1; `None` when a percent sign is not followed by two hexadecimal digits.
-fn percent_decode(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => digit(bytes.next()?)? << 4 | digit(bytes.next()?)?,
-            other => other,
-        });
-    }
-    Some(decoded)
-}
-
-/// The last `exclude_self` counts; other keys belong to others.
-fn exclude_self(query: &str) -> Result<Option<bool>, Refused> {
-    let mut exclude_self = None;
-    for pair in query.split('&') {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if key == "exclude_self" {
-            exclude_self = Some(value.parse().map_err(|_| {
-                Refused::new(Refusal::BadRequest, "exclude_self is either true or false.")
-            })?);
-        }
-    }
-    Ok(exclude_self)
+/// What the query says of the sender's own messages.
+fn exclude_self(query: Query<'_>) -> Result<Option<bool>, Refused> {
+    let value = query.get("exclude_self").map(|value| value.parse());
+    value
+        .transpose()
+        .map_err(|_| Refused::new(Refusal::BadRequest, "exclude_self is either true or false."))
 }
 
 /// Where `/broadcast` alone leads.
