@@ -1,6 +1,7 @@
 //! Which request gets what: the one place that knows all routes and the order of the checks.
 
 use super::handshake;
+use super::origin;
 use super::page;
 use super::publish::Upload;
 use super::refusal::{Refusal, Refused};
@@ -44,11 +45,15 @@ pub(super) fn decide(
             let upload = Upload::accept(head, topic.clone(), host, policy, serving)?;
             return Ok(Decision::Receive(upload));
         }
-        (Target::WebSocket(Endpoint::Broadcast { .. }), Method::Other) => {
-            let detail = "Only GET, HEAD and POST are allowed here.";
-            return Err(Refused::method(detail, "GET, HEAD, POST"));
+        (Target::WebSocket(Endpoint::Broadcast { .. }), Method::Options) => {
+            let origin = origin::check(&head.origin, host, policy)?;
+            return Ok(Decision::Serve(origin.preflight(BROADCAST_METHODS)));
         }
-        (_, Method::Post | Method::Other) => {
+        (Target::WebSocket(Endpoint::Broadcast { .. }), Method::Other) => {
+            let detail = "Only GET, HEAD, OPTIONS and POST are allowed here.";
+            return Err(Refused::method(detail, BROADCAST_METHODS));
+        }
+        (_, Method::Post | Method::Options | Method::Other) => {
             return Err(Refused::method("Only GET and HEAD are allowed here.", "GET, HEAD"));
         }
     }
@@ -90,3 +95,6 @@ fn health(serving: Serving) -> Response {
         Serving::Draining => Response::text(503, "draining\n").retry_later(),
     }
 }
+
+/// What a broadcast path takes.
+const BROADCAST_METHODS: &str = "GET, HEAD, OPTIONS, POST";

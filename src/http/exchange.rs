@@ -2,7 +2,8 @@
 
 use super::body::Framing;
 use super::decision::{self, Decision};
-use super::publish::{self, Upload};
+use super::origin::AllowedOrigin;
+use super::publish::Upload;
 use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
 use super::{Answer, Policy, Serving};
@@ -54,6 +55,8 @@ impl Exchange {
             None => Refused::new(Refusal::Timeout, "The request did not arrive in time."),
             Some(_) => Refused::new(Refusal::Congested, "The topic takes no more for now."),
         };
+        let origin = self.upload().map_or(AllowedOrigin::NONE, |upload| upload.origin.clone());
+        let refused = refused.readable_by(&origin);
         self.end();
         (refused.refusal, refused.response().encode(false, false))
     }
@@ -193,7 +196,7 @@ impl Exchange {
             return self.keep(Partial::Body(upload), Answer::Blocked { consumed });
         }
         let keep_alive = upload.keep_alive && conditions.serving == Serving::Open;
-        let response = publish::accepted().encode(keep_alive, false);
+        let response = upload.accepted().encode(keep_alive, false);
         Answer::Publish { consumed, posted: upload.finish(), response, keep_alive }
     }
 }

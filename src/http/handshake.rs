@@ -6,11 +6,12 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use sha1::{Digest, Sha1};
 
 use super::body::Framing;
+use super::origin;
 use super::policy::Policy;
 use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head, elements};
 use super::route::Route;
-use crate::config::{Authority, Origin, Subprotocol};
+use crate::config::{Authority, Subprotocol};
 use crate::wire::deflate::negotiation::{self, Agreement, Terms};
 
 /// Checks everything that RFC 6455 section 4.2.1 asks of the client and returns the 101 response,
@@ -41,7 +42,7 @@ pub(super) fn accept(
         }
     }
     let key = key(&head.key)?;
-    check_origin(&head.origin, host, policy)?;
+    origin::check(&head.origin, host, policy)?;
     let subprotocol = subprotocol(head, policy);
     if subprotocol.is_none() && policy.subprotocol_required {
         let detail = "Sec-WebSocket-Protocol must offer a subprotocol that is spoken here.";
@@ -77,34 +78,6 @@ fn key<'a>(field: &Field<'a>) -> Result<&'a [u8], Refused> {
             Ok(nonce) if nonce.len() == KEY_BYTES => Ok(text),
             _ => bad_key("Sec-WebSocket-Key is not 16 bytes in base64."),
         },
-    }
-}
-
-/// Clients that are no browsers send no `Origin` and could forge one, so its absence is allowed. So
-/// are pages of the host that this request was sent to.
-pub(super) fn check_origin(
-    origin: &Field<'_>,
-    host: Option<Authority<'_>>,
-    policy: &Policy,
-) -> Result<(), Refused> {
-    let origin = match origin {
-        Field::Absent => return Ok(()),
-        Field::Repeated => {
-            let detail = "The Origin header appears more than once.";
-            return Err(Refused::new(Refusal::BadRequest, detail));
-        }
-        Field::Once(_) if policy.allow_origin.is_empty() => return Ok(()),
-        Field::Once(origin) => *origin,
-    };
-    let allowed = |origin: Origin<'_>| {
-        host.is_some_and(|host| origin.is_of(host))
-            || policy.allow_origin.iter().any(|pattern| pattern.matches(&origin))
-    };
-    let origin = str::from_utf8(origin).ok().and_then(Origin::parse);
-    if origin.is_some_and(allowed) {
-        Ok(())
-    } else {
-        Err(Refused::new(Refusal::Forbidden, "This origin may not connect."))
     }
 }
 

@@ -7,6 +7,7 @@ mod body;
 mod decision;
 mod exchange;
 mod handshake;
+mod origin;
 mod page;
 mod policy;
 mod publish;
@@ -198,7 +199,9 @@ mod tests {
         check("POST /x", Refusal::NotFound, "");
         check("POST /echo", Refusal::MethodNotAllowed, "Allow: GET, HEAD\r\n");
         check("get /", Refusal::MethodNotAllowed, "Allow: GET, HEAD\r\n");
-        check("PUT /broadcast/t", Refusal::MethodNotAllowed, "Allow: GET, HEAD, POST\r\n");
+        check("OPTIONS /echo", Refusal::MethodNotAllowed, "Allow: GET, HEAD\r\n");
+        let methods = "Allow: GET, HEAD, OPTIONS, POST\r\n";
+        check("PUT /broadcast/t", Refusal::MethodNotAllowed, methods);
         check("GET /echo", Refusal::UpgradeRequired, "Upgrade: websocket\r\n");
         check("GET /echo", Refusal::UpgradeRequired, "Connection: Upgrade, keep-alive\r\n");
         check("HEAD /broadcast/t", Refusal::UpgradeRequired, "Upgrade: websocket\r\n");

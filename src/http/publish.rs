@@ -1,7 +1,7 @@
 //! A message that is published by POST: what its head must say, and what its body becomes.
 
 use super::body::{Body, Framing};
-use super::handshake::check_origin;
+use super::origin::{self, AllowedOrigin};
 use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head};
 use super::response::Response;
@@ -36,6 +36,8 @@ pub(super) struct Upload {
     pub(super) expects_continue: bool,
     /// Whether another request may follow.
     pub(super) keep_alive: bool,
+    /// Whose page may read the answer.
+    pub(super) origin: AllowedOrigin,
 }
 
 impl Upload {
@@ -65,14 +67,14 @@ impl Upload {
             Framing::Chunked => Header::encoded_bytes(u64::MAX, false),
         };
         let body = Body::new(head.body, room, policy.message_bytes)?;
-        check_origin(&head.origin, host, policy)?;
+        let origin = origin::check(&head.origin, host, policy)?;
         // A full server has no room for another WebSocket, which this does not become.
         if let Some(refused) = serving.refused().filter(|_| serving != Serving::Full) {
-            return Err(refused);
+            return Err(refused.readable_by(&origin));
         }
         let keep_alive = head.keep_alive && serving == Serving::Open;
         let utf8 = Utf8Stream::default();
-        Ok(Self { topic, kind, body, utf8, expects_continue, keep_alive })
+        Ok(Self { topic, kind, body, utf8, expects_continue, keep_alive, origin })
     }
 
     /// The topic that the message is for.
@@ -83,6 +85,10 @@ impl Upload {
     /// Takes what belongs to the body from the start of `input`, and returns how much that was.
     /// Text fails at its first bad byte.
     pub(super) fn receive(&mut self, input: &[u8]) -> Result<usize, Refused> {
+        self.take(input).map_err(|refused| refused.readable_by(&self.origin))
+    }
+
+    fn take(&mut self, input: &[u8]) -> Result<usize, Refused> {
         let not_text = |_| Refused::new(Refusal::BadRequest, "The text is not valid UTF-8.");
         let before = self.body.content().len();
         let bytes = self.body.receive(input)?;
@@ -110,17 +116,17 @@ impl Upload {
         self.body.held_bytes()
     }
 
+    /// The answer to a message that was published: it is on its way, and who gets it is not known
+    /// here (RFC 9110 section 15.3.3).
+    pub(super) fn accepted(&self) -> Response {
+        self.origin.may_read(Response::text(202, "accepted\n"))
+    }
+
     /// The message, once all of its body is here.
     pub(super) fn finish(self) -> Posted {
         let (bytes, room) = self.body.into_bytes();
         Posted { topic: self.topic, message: DataMessage::in_place(self.kind, bytes, room) }
     }
-}
-
-/// The answer to a message that was published: it is on its way, and who gets it is not known here
-/// (RFC 9110 section 15.3.3).
-pub(super) fn accepted() -> Response {
-    Response::text(202, "accepted\n")
 }
 
 /// The kind of message that a body is, by its media type; what has none is bytes (RFC 9110 section

@@ -1,6 +1,7 @@
 //! Every reason to refuse a request, named once: the response, the counters and the tests all speak
 //! from this list.
 
+use super::origin::AllowedOrigin;
 use super::response::Response;
 
 /// Why a request was refused.
@@ -138,21 +139,29 @@ pub(super) struct Refused {
     pub(super) detail: &'static str,
     /// The methods that the path has, told to whoever has used another.
     allow: &'static str,
+    /// Whose page may read it.
+    origin: AllowedOrigin,
 }
 
 impl Refused {
     pub(super) const fn new(refusal: Refusal, detail: &'static str) -> Self {
-        Self { refusal, detail, allow: "" }
+        Self { refusal, detail, allow: "", origin: AllowedOrigin::NONE }
     }
 
     /// A method that the path does not have; `allow` lists those that it has.
     pub(super) const fn method(detail: &'static str, allow: &'static str) -> Self {
-        Self { refusal: Refusal::MethodNotAllowed, detail, allow }
+        let refusal = Refusal::MethodNotAllowed;
+        Self { refusal, detail, allow, origin: AllowedOrigin::NONE }
+    }
+
+    /// The same for a page whose origin has been let pass.
+    pub(super) fn readable_by(self, origin: &AllowedOrigin) -> Self {
+        Self { origin: origin.clone(), ..self }
     }
 
     pub(super) fn response(&self) -> Response {
         let text = format!("{} {}\n", self.refusal.status(), self.detail);
-        let response = Response::text(self.refusal.status(), text);
+        let response = self.origin.may_read(Response::text(self.refusal.status(), text));
         match self.refusal {
             Refusal::MethodNotAllowed => response.header("Allow", self.allow),
             Refusal::UpgradeRequired => response.upgrade(),

@@ -134,6 +134,7 @@ pub(super) enum Method {
     Get,
     Head,
     Post,
+    Options,
     Other,
 }
 
@@ -144,6 +145,7 @@ impl From<&str> for Method {
             "GET" => Self::Get,
             "HEAD" => Self::Head,
             "POST" => Self::Post,
+            "OPTIONS" => Self::Options,
             _ => Self::Other,
         }
     }

@@ -8,7 +8,15 @@ pub(super) struct Response {
     status: u16,
     headers: Vec<(&'static str, Cow<'static, str>)>,
     upgrade: bool,
-    body: Cow<'static, str>,
+    content: Content,
+}
+
+/// What follows the head.
+#[derive(Debug)]
+enum Content {
+    /// Nothing, and no word about it (RFC 9110 section 8.6).
+    None,
+    Whole(Cow<'static, str>),
 }
 
 impl Response {
@@ -18,14 +26,13 @@ impl Response {
         content_type: &'static str,
         body: impl Into<Cow<'static, str>>,
     ) -> Self {
-        // No response is the same a moment later, and none may be taken for another type than it
-        // says.
-        let headers = vec![
-            ("Content-Type", content_type.into()),
-            ("Cache-Control", "no-store".into()),
-            ("X-Content-Type-Options", "nosniff".into()),
-        ];
-        Self { status, headers, upgrade: false, body: body.into() }
+        let headers = vec![("Content-Type", content_type.into()), NOT_STORED, NOT_SNIFFED];
+        Self { status, headers, upgrade: false, content: Content::Whole(body.into()) }
+    }
+
+    /// A response of a status that has no content, such as 204.
+    pub(super) fn empty(status: u16) -> Self {
+        Self { status, headers: vec![NOT_STORED], upgrade: false, content: Content::None }
     }
 
     /// A response with a text body.
@@ -33,13 +40,16 @@ impl Response {
         Self::new(status, "text/plain; charset=utf-8", body)
     }
 
-    /// Adds a header field; neither part may hold bytes of a peer.
+    /// Adds a header field. What comes from a peer must be visible ASCII: the end of a line would
+    /// begin another field.
     pub(super) fn header(
         mut self,
         name: &'static str,
         value: impl Into<Cow<'static, str>>,
     ) -> Self {
-        self.headers.push((name, value.into()));
+        let value = value.into();
+        debug_assert!(value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{name}");
+        self.headers.push((name, value));
         self
     }
 
@@ -65,11 +75,13 @@ impl Response {
         for (name, value) in &self.headers {
             text.extend([*name, ": ", value, "\r\n"]);
         }
-        let length = self.body.len().to_string();
-        text.extend(["Content-Length: ", &length, "\r\n"]);
+        if let Content::Whole(body) = &self.content {
+            text.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
+        }
         text.extend(["Connection: ", upgrade, persistence, "\r\n\r\n"]);
-        if !head_only {
-            text.push_str(&self.body);
+        match &self.content {
+            Content::Whole(body) if !head_only => text.push_str(body),
+            Content::Whole(_) | Content::None => {}
         }
         text.into_bytes()
     }
@@ -80,6 +92,7 @@ fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         202 => "Accepted",
+        204 => "No Content",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
@@ -98,6 +111,10 @@ fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
+/// No response is the same a moment later.
+const NOT_STORED: (&str, Cow<'static, str>) = ("Cache-Control", Cow::Borrowed("no-store"));
+/// None may be taken for another type than it says.
+const NOT_SNIFFED: (&str, Cow<'static, str>) = ("X-Content-Type-Options", Cow::Borrowed("nosniff"));
 /// Long enough to spare a full server, short enough for a rolling restart.
 const RETRY_AFTER_SECONDS: &str = "5";
 

@@ -180,7 +180,10 @@ fn a_page_of_a_foreign_origin_publishes_nothing() {
     let mut member = Peer::upgrade(server.address(), "/broadcast/news");
     for (origin, status) in [("https://evil.example", 403), ("https://a.org", 202)] {
         let request = post(&format!("Origin: {origin}\r\nContent-Length: 6"), b"origin");
-        assert_eq!(ask(&mut Peer::connect(server.address()), &request).status, status);
+        let response = ask(&mut Peer::connect(server.address()), &request);
+        assert_eq!(response.status, status);
+        let reader = response.header("access-control-allow-origin");
+        assert_eq!(reader, (status == 202).then_some(origin));
     }
     member.expect(BINARY, b"origin");
     assert_eq!(server.stats().broadcasts(), 1);
