@@ -2,12 +2,16 @@
 //!
 //! An encoding is made once for all subscribers that want it, when the first of them is met.
 
+mod lines;
+
 use std::rc::Rc;
 
 use crate::wire::deflate::Deflater;
 use crate::wire::deflate::codec::{Codec, compressed_frame};
 use crate::wire::frames::{Excerpt, Frames, SHARED_FRAME_BYTES, copied};
+use crate::wire::line::LineFraming;
 use crate::wire::message::SharedMessage;
+use lines::Lines;
 
 /// How a kind of subscriber gets messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub enum Encoding {
     ///
     /// [class of windows]: crate::wire::deflate::codec::window_class
     Compressed(usize),
+    /// As lines of a streamed response; messages that are no line are left out.
+    Lines(LineFraming),
 }
 
 /// Messages for all members of a topic, but for those who asked not to get their own.
@@ -32,6 +38,7 @@ pub struct Run {
     plain: Option<Rc<Frames>>,
     compressed: Vec<Compressed>,
     compressing: Vec<Compressing>,
+    lines: Vec<Lines>,
 }
 
 /// A message that its publisher does not get.
@@ -63,7 +70,7 @@ struct Compressing {
 pub struct EncodingBudget {
     /// Bytes to be compressed.
     pub compressed_bytes: usize,
-    /// Bytes to be copied together.
+    /// Bytes to be copied: together, or as lines.
     pub joined_bytes: usize,
 }
 
@@ -113,6 +120,7 @@ impl Run {
             plain: None,
             compressed: Vec::new(),
             compressing: Vec::new(),
+            lines: Vec::new(),
         };
         run.skip(skip);
         run
@@ -125,6 +133,7 @@ impl Run {
             && self.plain.is_none()
             && self.compressed.is_empty()
             && self.compressing.is_empty()
+            && self.lines.is_empty()
     }
 
     /// Appends a message, which `skip` does not get.
@@ -154,6 +163,11 @@ impl Run {
         self.bytes
     }
 
+    /// Messages that it has.
+    pub fn messages_len(&self) -> u32 {
+        1 + self.more.len() as u32
+    }
+
     /// Memory that its plain frames take, as far as they have been made.
     pub fn held_bytes(&self) -> usize {
         self.plain.as_ref().map_or(self.bytes, |frames| frames.held_bytes())
@@ -181,6 +195,7 @@ impl Run {
             Encoding::Compressed(class) if self.bytes > JOINED_BYTES_MAX => {
                 self.compress_large(class, codec, &mut budget.compressed_bytes)
             }
+            Encoding::Lines(framing) => self.make_lines(framing, &mut budget.joined_bytes),
             Encoding::Compressed(class) => {
                 budget.compressed_bytes = budget.compressed_bytes.saturating_sub(self.bytes);
                 self.compress(class, codec);
@@ -259,6 +274,16 @@ impl Run {
         true
     }
 
+    fn make_lines(&mut self, framing: LineFraming, bytes_left: &mut usize) -> bool {
+        let Self { first, more, lines, .. } = self;
+        let begun = lines.iter().position(|lines| lines.framing == framing);
+        let place = begun.unwrap_or_else(|| {
+            lines.push(Lines::new(framing));
+            lines.len() - 1
+        });
+        lines[place].add(std::iter::once(&*first).chain(&*more), bytes_left)
+    }
+
     fn messages(&self) -> impl Iterator<Item = &SharedMessage> {
         std::iter::once(&self.first).chain(&self.more)
     }
@@ -271,10 +296,14 @@ impl Run {
                 let found = self.compressed.iter().find(|compressed| compressed.class == class);
                 found.map(|compressed| &compressed.frames)
             }
+            Encoding::Lines(framing) => {
+                self.lines.iter().find(|lines| lines.framing == framing).and_then(Lines::frames)
+            }
         }
     }
 
-    /// What `member` gets, in an encoding of this run.
+    /// What `member` gets, in an encoding of this run. One that gets lines publishes nothing, so
+    /// it gets all.
     pub fn share_of<'a>(&self, member: u32, frames: &'a Rc<Frames>) -> Share<'a> {
         let first = self.skips.partition_point(|skip| skip.member < member);
         let own = self.skips[first..].iter().take_while(|skip| skip.member == member);

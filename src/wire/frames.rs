@@ -1,4 +1,5 @@
-//! Encoded frames that many connections send: made once, never changed, shared by reference.
+//! Encoded frames, or lines, that many connections send: made once, never changed, shared by
+//! reference.
 
 use std::ops::Range;
 use std::rc::Rc;

@@ -165,3 +165,59 @@ fn each_class_gets_the_same_messages_and_is_compressed_once() {
         }
     }
 }
+
+fn texts(payloads: &[&str]) -> Run {
+    let message =
+        |payload: &&str| DataMessage::new(MessageKind::Text, payload.as_bytes()).into_shared();
+    let mut run = Run::new(message(&payloads[0]), None);
+    payloads[1..].iter().for_each(|payload| run.join(message(payload), None));
+    run
+}
+
+#[test]
+fn lines_leave_out_what_is_none_and_are_made_once() {
+    let mut run = texts(&["one", "two\nlines", "", "three\r\n"]);
+    run.join(message(b"binary"), None);
+    let encoding = Encoding::Lines(LineFraming::Chunked);
+    assert!(run.encode(encoding, &mut codec(1), &mut budget()));
+    assert!(!run.takes(&message(b"x")), "a run that is encoded is not changed");
+    let frames = run.encoded(encoding).expect("made").clone();
+    assert_eq!(frames.bytes(), b"4\r\none\n\r\n1\r\n\n\r\n6\r\nthree\n\r\n");
+    assert_eq!((frames.messages(), run.messages_len()), (3, 5));
+    assert!(run.encode(encoding, &mut codec(1), &mut budget()));
+    assert!(Rc::ptr_eq(run.encoded(encoding).expect("made"), &frames));
+    let bare = Encoding::Lines(LineFraming::Bare);
+    assert!(run.encode(bare, &mut codec(1), &mut budget()));
+    let frames = run.encoded(bare).expect("made");
+    assert_eq!(frames.bytes(), b"one\n\nthree\n");
+    let Share::Whole(share) = run.share_of(MEMBER, frames) else { panic!("all of it") };
+    assert_eq!(latest(&Share::Whole(share)).expect("one").bytes(), b"three\n");
+}
+
+#[test]
+fn lines_that_take_long_are_made_bit_by_bit() {
+    let long = "x".repeat(1000);
+    let late_break = format!("{long}\n.");
+    let mut run = texts(&[&long, &late_break, "short"]);
+    let encoding = Encoding::Lines(LineFraming::Chunked);
+    let mut steps = 0;
+    let mut step = |bytes| {
+        steps += 1;
+        let mut budget = EncodingBudget { compressed_bytes: 0, joined_bytes: bytes };
+        run.encode(encoding, &mut codec(1), &mut budget)
+    };
+    assert!(!step(0));
+    while !step(100) {}
+    assert_eq!(steps, 1 + 21);
+    let expected = format!("3e9\r\n{long}\n\r\n6\r\nshort\n\r\n");
+    assert_eq!(run.encoded(encoding).expect("made").bytes(), expected.as_bytes());
+}
+
+#[test]
+fn a_run_of_no_lines_is_empty() {
+    let mut run = Run::new(message(b"binary"), None);
+    let encoding = Encoding::Lines(LineFraming::Chunked);
+    assert!(run.encode(encoding, &mut codec(1), &mut budget()));
+    let frames = run.encoded(encoding).expect("made");
+    assert_eq!((frames.messages(), frames.bytes()), (0, &b""[..]));
+}
