@@ -61,6 +61,8 @@ shard_stats! {
     connections_open,
     /// Gauge: connections that were upgraded and have not ended.
     websockets_open,
+    /// Gauge: responses that go on, as streams of topics.
+    streams_open,
     /// Gauge: plain HTTP connections that are kept for another request.
     plain_kept_alive,
     /// Connections accepted.
@@ -69,6 +71,8 @@ shard_stats! {
     connections_moved,
     /// Handshakes completed.
     upgrades,
+    /// Streams of topics that have begun.
+    streams_begun,
     /// Accepts that failed because the table of registered files was full or memory short.
     accepts_failed,
     /// Data messages received whole.
@@ -84,6 +88,9 @@ shard_stats! {
     broadcasts,
     /// Messages queued for subscribers.
     deliveries,
+    /// Messages left out for subscribers that get lines, because they are none: binary, or with a
+    /// line break inside.
+    lines_left_out,
     /// Messages compressed: for one connection, or once for all subscribers of a kind.
     compressions,
     /// Compressed messages received.
@@ -125,7 +132,20 @@ impl ShardStats {
         }
     }
 
-    /// Counts the end of a WebSocket by who ended it and how.
+    /// WebSockets and streams that are open.
+    pub fn websockets_and_streams_open(&self) -> u64 {
+        self.websockets_open.value() + self.streams_open.value()
+    }
+
+    /// Takes back what the gauges say: nothing is open any more.
+    pub fn clear_gauges(&self) {
+        let open = [&self.connections_open, &self.websockets_open, &self.streams_open];
+        for gauge in open.into_iter().chain([&self.plain_kept_alive]) {
+            gauge.subtract(gauge.value());
+        }
+    }
+
+    /// Counts the end of a WebSocket, or of a stream, by who ended it and how.
     pub fn close(&self, initiator: Initiator, code: CloseCode) {
         let place = CLOSE_CODES.iter().position(|&known| known == code.0);
         let initiator = INITIATORS.iter().position(|&(other, _)| other == initiator);
@@ -160,6 +180,11 @@ impl Stats {
     /// WebSockets open in the whole process.
     pub fn websockets_open(&self) -> u64 {
         self.shards.iter().map(|shard| shard.websockets_open.value()).sum()
+    }
+
+    /// WebSockets and streams open in the whole process, which `--max-connections` limits.
+    pub fn websockets_and_streams_open(&self) -> u64 {
+        self.shards.iter().map(ShardStats::websockets_and_streams_open).sum()
     }
 
     /// Plain connections that are kept for another request, of all shards.

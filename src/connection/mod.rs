@@ -3,17 +3,21 @@
 //!
 //! ```text
 //! Http --upgrade--> WebSocket
+//!   |
+//!   +----stream---> Stream
 //! ```
 //!
-//! Either ends by itself: a request that is refused or not followed by another, a closing
-//! handshake. What has been taken from the receive buffer and is not used yet (the head of a
-//! request, a message in pieces) belongs to the stage that will use it.
+//! Each ends by itself: a request that is refused or not followed by another, a closing handshake,
+//! the last chunk of a response. What has been taken from the receive buffer and is not used yet
+//! (the head of a request, a message in pieces) belongs to the stage that will use it.
 
 mod requests;
+mod stream;
 
 use crate::http::{Conditions, Exchange, Posted, Refusal, Route};
-use crate::websocket::{self, Piece, WebSocket};
+use crate::websocket::{self, Initiator, Piece, WebSocket};
 use crate::wire::close::CloseCode;
+pub use stream::Stream;
 
 /// What decides about a connection besides its own bytes.
 pub struct Rules<'a> {
@@ -30,6 +34,8 @@ pub struct Output {
     pub websocket: websocket::Output,
     /// The connection was upgraded.
     pub upgraded: Option<Upgraded>,
+    /// The connection has become a stream.
+    pub streamed: Option<Streamed>,
     /// A request was answered, and another may follow.
     pub answered: bool,
     /// A request was refused.
@@ -47,6 +53,15 @@ pub struct Upgraded {
     pub was_kept_alive: bool,
 }
 
+/// What began with a stream, and what ended.
+#[derive(Debug)]
+pub struct Streamed {
+    /// The name of the topic.
+    pub topic: Box<str>,
+    /// Whether the connection had been kept for a further request; this was that.
+    pub was_kept_alive: bool,
+}
+
 /// The protocol that a connection speaks.
 #[derive(Debug)]
 pub enum Stage {
@@ -54,6 +69,8 @@ pub enum Stage {
     Http(Exchange),
     /// Frames, after an upgrade.
     WebSocket(WebSocket),
+    /// The lines of a response that goes on.
+    Stream(Stream),
 }
 
 const _: () = assert!(size_of::<Stage>() <= 24);
@@ -70,15 +87,35 @@ impl Stage {
     pub fn receive(&mut self, input: &mut [u8], rules: &Rules<'_>, output: &mut Output) -> usize {
         match self {
             Self::Http(exchange) => {
-                let (consumed, upgraded) = requests::receive(exchange, input, rules, output);
-                let Some(mut websocket) = upgraded else { return consumed };
-                let consumed =
-                    websocket.receive(input, consumed, &rules.websocket, &mut output.websocket);
-                *self = Self::WebSocket(websocket);
-                consumed
+                let (consumed, next) = requests::receive(exchange, input, rules, output);
+                let Some(next) = next else { return consumed };
+                *self = next;
+                self.receive_behind_request(input, consumed, rules, output)
             }
             Self::WebSocket(websocket) => {
                 websocket.receive(input, 0, &rules.websocket, &mut output.websocket)
+            }
+            Self::Stream(stream) => {
+                stream.discard(input.len(), &mut output.websocket);
+                input.len()
+            }
+        }
+    }
+
+    /// Takes what follows the request that has made the connection what it is now.
+    fn receive_behind_request(
+        &mut self,
+        input: &mut [u8],
+        from: usize,
+        rules: &Rules<'_>,
+        output: &mut Output,
+    ) -> usize {
+        match self {
+            Self::WebSocket(websocket) => {
+                websocket.receive(input, from, &rules.websocket, &mut output.websocket)
+            }
+            Self::Http(_) | Self::Stream(_) => {
+                from + self.receive(&mut input[from..], rules, output)
             }
         }
     }
@@ -93,6 +130,16 @@ impl Stage {
                 output.websocket.finish = true;
             }
             Self::WebSocket(websocket) => websocket.close(code, reason, &mut output.websocket),
+            Self::Stream(stream) => stream.end(Initiator::Local, code, &mut output.websocket),
+        }
+    }
+
+    /// Closes without waiting for anything and keeps nothing of what the peer has sent; not to be
+    /// called within a reflected frame, which this would cut short.
+    pub fn abandon(&mut self, code: CloseCode, reason: &str, output: &mut Output) {
+        match self {
+            Self::WebSocket(websocket) => websocket.abandon(code, reason, &mut output.websocket),
+            Self::Http(_) | Self::Stream(_) => self.close(code, reason, output),
         }
     }
 
@@ -111,24 +158,40 @@ impl Stage {
     /// The WebSocket, once the connection is one.
     pub fn websocket(&self) -> Option<&WebSocket> {
         match self {
-            Self::Http(_) => None,
             Self::WebSocket(websocket) => Some(websocket),
+            Self::Http(_) | Self::Stream(_) => None,
         }
     }
 
     /// The same, to be changed.
     pub fn websocket_mut(&mut self) -> Option<&mut WebSocket> {
         match self {
-            Self::Http(_) => None,
             Self::WebSocket(websocket) => Some(websocket),
+            Self::Http(_) | Self::Stream(_) => None,
         }
     }
 
-    /// The requests, for as long as the connection is no WebSocket.
+    /// The stream, once the connection is one.
+    pub fn stream(&self) -> Option<&Stream> {
+        match self {
+            Self::Stream(stream) => Some(stream),
+            Self::Http(_) | Self::WebSocket(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn stream_mut(&mut self) -> Option<&mut Stream> {
+        match self {
+            Self::Stream(stream) => Some(stream),
+            Self::Http(_) | Self::WebSocket(_) => None,
+        }
+    }
+
+    /// The requests, for as long as the connection has not become something else.
     pub fn exchange_mut(&mut self) -> Option<&mut Exchange> {
         match self {
             Self::Http(exchange) => Some(exchange),
-            Self::WebSocket(_) => None,
+            Self::WebSocket(_) | Self::Stream(_) => None,
         }
     }
 
@@ -156,7 +219,7 @@ impl Stage {
     pub fn blocked_topic(&self) -> Option<&str> {
         match self {
             Self::Http(exchange) => exchange.blocked_topic(),
-            Self::WebSocket(_) => None,
+            Self::WebSocket(_) | Self::Stream(_) => None,
         }
     }
 
@@ -166,12 +229,28 @@ impl Stage {
         match self {
             Self::Http(exchange) => exchange.blocked_topic().is_some(),
             Self::WebSocket(websocket) => websocket.is_recoding(),
+            Self::Stream(_) => false,
         }
     }
 
     /// Whether messages flow, and no close has been asked for.
     pub fn is_open(&self) -> bool {
+        self.is_open_websocket() || self.stream().is_some_and(Stream::is_open)
+    }
+
+    /// The same of a WebSocket alone, whose peer may send messages as well.
+    pub fn is_open_websocket(&self) -> bool {
         self.websocket().is_some_and(WebSocket::is_open)
+    }
+
+    /// Whether the end of a WebSocket or of a stream has not been told of
+    /// ([`websocket::Output::closed`]).
+    pub fn owes_close(&self) -> bool {
+        match self {
+            Self::Http(_) => false,
+            Self::WebSocket(websocket) => !websocket.has_told_its_end(),
+            Self::Stream(stream) => stream.is_open(),
+        }
     }
 
     /// Whether we wait for the peer's close frame, or for the end of a frame of its own that ours
@@ -185,6 +264,7 @@ impl Stage {
         match self {
             Self::Http(exchange) => exchange.is_ended(),
             Self::WebSocket(websocket) => websocket.is_ended(),
+            Self::Stream(stream) => !stream.is_open(),
         }
     }
 
@@ -194,6 +274,7 @@ impl Stage {
         match self {
             Self::Http(exchange) => exchange.held_bytes(),
             Self::WebSocket(websocket) => websocket.held_bytes(),
+            Self::Stream(_) => 0,
         }
     }
 }

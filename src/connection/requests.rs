@@ -1,17 +1,17 @@
 //! The requests of a connection, up to an upgrade.
 
-use super::{Output, Rules, Upgraded};
+use super::{Output, Rules, Stage, Stream, Streamed, Upgraded};
 use crate::http::{Answer, Exchange, Route};
 use crate::websocket::{Mode, Pause, Piece, WebSocket};
 
-/// Answers the requests in `input`; returns how much of it was used, and the WebSocket that an
-/// upgrade begins.
+/// Answers the requests in `input`; returns how much of it was used, and what the connection has
+/// become if that is something else.
 pub(super) fn receive(
     exchange: &mut Exchange,
     input: &[u8],
     rules: &Rules<'_>,
     output: &mut Output,
-) -> (usize, Option<WebSocket>) {
+) -> (usize, Option<Stage>) {
     let mut at = 0;
     while (at < input.len() || exchange.blocked_topic().is_some()) && !exchange.is_ended() {
         if output.websocket.pieces.len() >= ANSWERS_MAX || !rules.websocket.may_begin {
@@ -58,7 +58,14 @@ pub(super) fn receive(
                 let was_kept_alive = exchange.keep_no_longer();
                 output.upgraded = Some(Upgraded { route, was_kept_alive });
                 output.websocket.pieces.push(Piece::Response(response));
-                return (at + consumed, Some(WebSocket::new(mode, compression)));
+                let websocket = WebSocket::new(mode, compression);
+                return (at + consumed, Some(Stage::WebSocket(websocket)));
+            }
+            Answer::Stream { consumed, topic, response, framing } => {
+                let was_kept_alive = exchange.keep_no_longer();
+                output.streamed = Some(Streamed { topic, was_kept_alive });
+                output.websocket.pieces.push(Piece::Response(response));
+                return (at + consumed, Some(Stage::Stream(Stream::new(framing))));
             }
             Answer::Respond { consumed, response, keep_alive, refusal } => {
                 at += consumed;

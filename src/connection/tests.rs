@@ -12,3 +12,4 @@ mod harness;
 mod reference;
 mod rules;
 mod splits;
+mod streams;

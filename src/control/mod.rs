@@ -145,7 +145,7 @@ impl Control {
     /// Drains, and tells the log who has asked for it.
     fn drain_for(&mut self, who: &str) {
         let window = self.shared.in_force.current().config.drain;
-        let open = self.shared.stats.websockets_open();
+        let open = self.shared.stats.websockets_and_streams_open();
         tracing::info!(by = who, ?window, open, "draining");
         self.drain();
     }

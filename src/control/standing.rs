@@ -141,9 +141,9 @@ impl Standing {
         let shared = &self.shared;
         let limit = shared.in_force.current().config.limits.connections;
         if shared.has_reached(limit) {
-            let open = shared.stats.websockets_open();
+            let open = shared.stats.websockets_and_streams_open();
             return Some(format!(
-                "full: {open} WebSockets are open, and --max-connections is {}",
+                "full: {open} WebSockets and streams are open, and --max-connections is {}",
                 limit.unwrap_or_default(),
             ));
         }

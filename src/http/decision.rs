@@ -8,8 +8,8 @@ use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
 use super::response::Response;
 use super::route::{self, Endpoint, Resolved, Route, Target};
+use super::stream::Stream;
 use super::{Policy, Serving};
-use crate::authorization::Action;
 use crate::config::Authority;
 use crate::wire::deflate::negotiation::Agreement;
 
@@ -22,6 +22,7 @@ pub(super) enum Decision {
         compression: Option<Agreement>,
     },
     Serve(Response),
+    Stream(Stream),
     /// The body of a message is to be received.
     Receive(Upload),
 }
@@ -63,11 +64,14 @@ pub(super) fn decide(
         Target::Health => return Ok(Decision::Serve(health(serving))),
         Target::WebSocket(endpoint) if upgrades => endpoint,
         Target::WebSocket(Endpoint::Root) => return Ok(Decision::Serve(page::response())),
-        Target::WebSocket(endpoint) => {
-            // Whoever may not join, or could not, needs no other protocol to be told so.
-            if let Endpoint::Broadcast { topic, .. } = &endpoint {
-                route::authorize(&policy.permissions, topic, Action::Subscribe)?;
-            }
+        Target::WebSocket(Endpoint::Broadcast { topic, .. }) => {
+            let stream = Stream::accept(head, topic, query, host, policy, serving)?;
+            return Ok(match head.method {
+                Method::Head => Decision::Serve(stream.response),
+                _ => Decision::Stream(stream),
+            });
+        }
+        Target::WebSocket(Endpoint::Echo) => {
             let detail = "This is a WebSocket route; connect with ws:// over HTTP/1.1.";
             return Err(Refused::new(Refusal::UpgradeRequired, detail));
         }

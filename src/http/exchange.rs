@@ -6,6 +6,7 @@ use super::origin::AllowedOrigin;
 use super::publish::Upload;
 use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
+use super::stream::Stream;
 use super::{Answer, Policy, Serving};
 
 /// What a request may find besides the settings.
@@ -223,6 +224,10 @@ impl Heading {
             Ok(Decision::Upgrade { route, response, compression }) => {
                 let answer = Answer::Upgrade { consumed, route, response, compression };
                 return Self::Answered(answer);
+            }
+            Ok(Decision::Stream(Stream { topic, response, framing })) => {
+                let response = response.encode(false, false);
+                return Self::Answered(Answer::Stream { consumed, topic, response, framing });
             }
             Ok(Decision::Receive(upload)) => return Self::Upload(Box::new(upload), consumed),
             Ok(Decision::Serve(response)) => (response, None),

@@ -16,6 +16,7 @@ mod refusal;
 mod request;
 mod response;
 mod route;
+mod stream;
 
 pub use exchange::{Conditions, Exchange};
 pub use policy::{Policy, Serving};
@@ -24,6 +25,7 @@ pub use refusal::Refusal;
 pub use route::Route;
 
 use crate::wire::deflate::negotiation::Agreement;
+use crate::wire::line::LineFraming;
 
 /// What to do with the bytes received so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +66,19 @@ pub enum Answer {
         /// What was agreed on compression, if anything was.
         compression: Option<Agreement>,
     },
+    /// Send the response, and then the messages of a topic for as long as both ends like.
+    Stream {
+        /// Bytes of the request; those after it mean nothing.
+        consumed: usize,
+        /// The topic's name, which [`Permissions::authorize`] has let pass.
+        ///
+        /// [`Permissions::authorize`]: crate::authorization::Permissions::authorize
+        topic: Box<str>,
+        /// The head of the response.
+        response: Vec<u8>,
+        /// How the messages are framed.
+        framing: LineFraming,
+    },
     /// Send the response and go on or close.
     Respond {
         /// Bytes of the request; those after it are the next one, or meaningless without
@@ -82,7 +97,9 @@ impl Answer {
     /// The same answer without the first `bytes`, which came before.
     fn without(mut self, bytes: usize) -> Self {
         match &mut self {
-            Self::Upgrade { consumed, .. } | Self::Respond { consumed, .. } => {
+            Self::Upgrade { consumed, .. }
+            | Self::Stream { consumed, .. }
+            | Self::Respond { consumed, .. } => {
                 debug_assert!(*consumed >= bytes, "what came before was incomplete");
                 *consumed -= bytes;
             }
@@ -336,6 +353,7 @@ mod tests {
                 | Answer::Continue { consumed, .. }
                 | Answer::Publish { consumed, .. }
                 | Answer::Upgrade { consumed, .. }
+                | Answer::Stream { consumed, .. }
                 | Answer::Respond { consumed, .. } => prop_assert!(consumed <= input.len()),
             }
         }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::wire::line::LineFraming;
+
 /// A response that is not an upgrade.
 #[derive(Debug)]
 pub(super) struct Response {
@@ -17,6 +19,8 @@ enum Content {
     /// Nothing, and no word about it (RFC 9110 section 8.6).
     None,
     Whole(Cow<'static, str>),
+    /// Lines, until the server or the client ends them.
+    Endless(LineFraming),
 }
 
 impl Response {
@@ -33,6 +37,11 @@ impl Response {
     /// A response of a status that has no content, such as 204.
     pub(super) fn empty(status: u16) -> Self {
         Self { status, headers: vec![NOT_STORED], upgrade: false, content: Content::None }
+    }
+
+    /// A response whose content comes by and by, as lines.
+    pub(super) fn endless(content_type: &'static str, framing: LineFraming) -> Self {
+        Self { content: Content::Endless(framing), ..Self::new(200, content_type, "") }
     }
 
     /// A response with a text body.
@@ -65,8 +74,8 @@ impl Response {
         self.header("Retry-After", RETRY_AFTER_SECONDS)
     }
 
-    /// The bytes to send; the answer to HEAD has the same head and no body (RFC 9110 section
-    /// 9.3.2).
+    /// The bytes to send, or those that begin it; the answer to HEAD has the same head and no body
+    /// (RFC 9110 section 9.3.2).
     pub(super) fn encode(&self, keep_alive: bool, head_only: bool) -> Vec<u8> {
         // Named even where it is the default of HTTP/1.1, because HTTP/1.0 clients need it.
         let persistence = if keep_alive { "keep-alive" } else { "close" };
@@ -75,13 +84,19 @@ impl Response {
         for (name, value) in &self.headers {
             text.extend([*name, ": ", value, "\r\n"]);
         }
-        if let Content::Whole(body) = &self.content {
-            text.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
+        match &self.content {
+            Content::Whole(body) => {
+                text.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
+            }
+            Content::Endless(LineFraming::Chunked) => {
+                text.push_str("Transfer-Encoding: chunked\r\n");
+            }
+            Content::Endless(LineFraming::Bare) | Content::None => {}
         }
         text.extend(["Connection: ", upgrade, persistence, "\r\n\r\n"]);
         match &self.content {
             Content::Whole(body) if !head_only => text.push_str(body),
-            Content::Whole(_) | Content::None => {}
+            Content::Whole(_) | Content::Endless(_) | Content::None => {}
         }
         text.into_bytes()
     }

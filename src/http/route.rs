@@ -167,7 +167,7 @@ fn topic(segment: &str) -> Result<Box<str>, Refused> {
 }
 
 /// What the query says of the sender's own messages.
-fn exclude_self(query: Query<'_>) -> Result<Option<bool>, Refused> {
+pub(super) fn exclude_self(query: Query<'_>) -> Result<Option<bool>, Refused> {
     let value = query.get("exclude_self").map(|value| value.parse());
     value
         .transpose()

@@ -3,6 +3,7 @@
 use bitflags::bitflags;
 use slab::Slab;
 
+use super::deadlines::SilenceCheck;
 use super::ending::Ending;
 use super::outbox::Outbox;
 use super::pause::WaitsFor;
@@ -121,14 +122,21 @@ impl Connection {
     /// Whether it is a WebSocket whose end is still to be counted. That happens once: when the
     /// WebSocket tells its end or, if that comes first, when the end of the connection begins.
     pub fn owes_close(&self) -> bool {
-        let websocket = self.stage.websocket();
-        websocket.is_some_and(|it| !it.has_told_its_end()) && !self.ending.has_begun()
+        self.stage.owes_close() && !self.ending.has_begun()
     }
 
     /// How long ago the message began that has not ended.
     pub fn message_age(&self, now: Tick) -> Option<Tick> {
         let age_s = self.stage.websocket()?.message_age_s(seconds(now))?;
         Some(ticks_of_seconds(age_s))
+    }
+
+    /// Whether a round has begun in which silence has not been looked for; it is from now on.
+    pub(super) fn begins_round(&mut self, check: SilenceCheck, now: Tick, index: u32) -> bool {
+        let is_odd = check.round(now, index) % 2 == 1;
+        let begins = self.has(Marks::ODD_ROUND) != is_odd;
+        self.set_mark(Marks::ODD_ROUND, is_odd);
+        begins
     }
 
     /// Gives back what compresses its messages, and tells how many bytes that was.

@@ -7,11 +7,12 @@ use super::ticks_in;
 use super::timers::{TICK_MS, Tick};
 use crate::config::Config;
 
-/// The times that decide about open WebSockets, in ticks.
+/// The times that decide about open WebSockets and streams, in ticks.
 #[derive(Clone, Debug)]
 pub(super) struct Times {
     pub(super) park_after: Option<Tick>,
-    pub(super) ping_check: Option<PingCheck>,
+    pub(super) ping_check: Option<SilenceCheck>,
+    pub(super) stream_check: SilenceCheck,
     pub(super) idle_timeout: Option<Tick>,
     pub(super) message_timeout: Option<Tick>,
 }
@@ -28,29 +29,31 @@ impl Times {
         };
         Self {
             park_after: config.engine.park_after.map(ticks_in),
-            ping_check: ping_after.map(PingCheck::new),
+            ping_check: ping_after.map(SilenceCheck::new),
+            stream_check: SilenceCheck::new(STREAM_SILENCE_MOST),
             idle_timeout: limits.idle_timeout.map(ticks_in),
             message_timeout: limits.message_timeout.map(ticks_in),
         }
     }
 }
 
-/// How often silence is looked for: twice within the time after which it brings a ping.
+/// How often silence is looked for: twice within the time after which it is broken, by a ping or by
+/// an empty line.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PingCheck {
+pub(super) struct SilenceCheck {
     pub(super) period: Tick,
 }
 
-impl PingCheck {
-    /// For pings after this much silence. Rounded down: a ping must not be late for the idle
+impl SilenceCheck {
+    /// For no more than this much silence. Rounded down: a ping must not be late for the idle
     /// timeout.
-    fn new(ping_after: Duration) -> Self {
-        let period = ping_after.as_millis() / 2 / u128::from(TICK_MS);
+    fn new(silence_most: Duration) -> Self {
+        let period = silence_most.as_millis() / 2 / u128::from(TICK_MS);
         Self { period: period.clamp(1, u128::from(Tick::MAX / 4)) as Tick }
     }
 
     /// The number of the round that `now` lies in for the connection at `index`: rounds begin at
-    /// other times for each, so that not all are pinged at once.
+    /// other times for each, so that not all are sent something at once.
     pub(super) fn round(self, now: Tick, index: u32) -> Tick {
         (now + self.phase(index)) / self.period
     }
@@ -148,3 +151,6 @@ impl Lifetimes {
         self.ends.get(index as usize).copied().filter(|end| *end < Tick::MAX)
     }
 }
+
+/// A stream is silent for no longer: proxies cut what says nothing for 30 s.
+const STREAM_SILENCE_MOST: Duration = Duration::from_secs(15);

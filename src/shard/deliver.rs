@@ -6,12 +6,12 @@ use super::requests::Requests;
 use super::send::LARGE_BYTES;
 use super::timers::Tick;
 use crate::config::SlowConsumer;
+use crate::connection::Stage;
 use crate::hub::Message;
 use crate::hub::run::{Encoding, EncodingBudget, Run, Share, latest};
 use crate::hub::topics::{Publication, TopicId};
 use crate::io::{Io, Key, SEND_BYTES_MAX, Segment};
 use crate::stats::ShardStats;
-use crate::websocket::WebSocket;
 use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::window_class;
 use crate::wire::message::DataMessage;
@@ -162,6 +162,10 @@ impl<I: Io> Shard<I> {
                         debug_assert!(false, "all runs have been encoded");
                         continue;
                     };
+                    stats.lines_left_out.add((run.messages_len() - frames.messages()).into());
+                    if frames.messages() == 0 {
+                        continue;
+                    }
                     let admitted = bounds.admit(connection, run.share_of(member, frames), stats);
                     ledger.dropped(key, admitted.dropped);
                     if admitted.is_too_slow {
@@ -209,7 +213,11 @@ fn awaits_its_turn(connection: &Connection) -> bool {
 
 /// How a connection gets what is published.
 fn encoding_for(connection: &Connection) -> Encoding {
-    let window_bits = connection.stage.websocket().and_then(WebSocket::server_window_bits);
+    let window_bits = match &connection.stage {
+        Stage::Stream(stream) => return Encoding::Lines(stream.framing()),
+        Stage::WebSocket(websocket) => websocket.server_window_bits(),
+        Stage::Http(_) => None,
+    };
     window_bits.map_or(Encoding::Plain, |bits| Encoding::Compressed(window_class(bits)))
 }
 

@@ -6,7 +6,8 @@ use super::{RunState, Shard, ticks_in};
 use crate::io::Io;
 
 impl<I: Io> Shard<I> {
-    /// Stops welcoming upgrades and gives each WebSocket its moment within the drain window.
+    /// Stops welcoming upgrades and gives each WebSocket and stream its moment within the drain
+    /// window.
     pub(super) fn begin_drain(&mut self) {
         if self.run_state != RunState::Serving {
             return;
@@ -33,8 +34,8 @@ impl<I: Io> Shard<I> {
         self.check_drained(self.now + window);
     }
 
-    /// Begins the end when no WebSocket is left and every answer has been taken, or the window has
-    /// passed.
+    /// Begins the end when no WebSocket or stream is left and every answer has been taken, or the
+    /// window has passed.
     pub(super) fn check_drained(&mut self, deadline: Tick) {
         let owes_answers = || {
             self.connections.iter().any(|(_, connection)| {
@@ -42,8 +43,8 @@ impl<I: Io> Shard<I> {
                 is_owed && !connection.ending.is_over()
             })
         };
-        let has_web_sockets = self.stats().websockets_open.value() > 0 || self.is_moving();
-        let must_wait = has_web_sockets || owes_answers();
+        let has_members = self.stats().websockets_and_streams_open() > 0 || self.is_moving();
+        let must_wait = has_members || owes_answers();
         if must_wait && self.now < deadline {
             return;
         }

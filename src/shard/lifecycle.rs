@@ -7,7 +7,9 @@ use super::requests::Requests;
 use super::shed::held_bytes;
 use super::timers::Tick;
 use super::{RunState, Shard, ticks_in};
+use crate::connection::{Stage, Stream};
 use crate::io::{Errno, Io, Key, Slot};
+use crate::stats::{Counter, ShardStats};
 use crate::websocket::{Initiator, WebSocket};
 use crate::wire::close::CloseCode;
 
@@ -139,8 +141,7 @@ impl<I: Io> Shard<I> {
         if connection.ending.is_over() {
             return self.give_up_leaving(key, reset);
         }
-        let (is_websocket, owes_close) =
-            (connection.stage.websocket().is_some(), connection.owes_close());
+        let owes_close = connection.owes_close();
         // Nothing more is compressed for it; what else it holds goes with its slot.
         let freed_bytes = held_bytes(connection) + connection.release_deflater();
         self.trim.note_freed(freed_bytes, self.now);
@@ -153,12 +154,13 @@ impl<I: Io> Shard<I> {
             connection.requests.begin(Requests::RESET);
         }
         self.wheel.cancel(key.index);
+        let stats = self.shared.stats.shard(self.number);
         if owes_close {
             let initiator = if reset { Initiator::Local } else { Initiator::Remote };
-            self.stats().close(initiator, CloseCode::ABNORMAL);
+            stats.close(initiator, CloseCode::ABNORMAL);
         }
-        if is_websocket {
-            self.stats().websockets_open.subtract(1);
+        if let Some(gauge) = gauge(stats, &connection.stage) {
+            gauge.subtract(1);
         }
         self.unsubscribe(key);
         self.settle(key);
@@ -206,19 +208,32 @@ impl<I: Io> Shard<I> {
         let silence = served.saturating_sub(connection.last_active);
         if silence < look {
             self.wheel.schedule(key.index, now + look - silence);
-        } else if !connection.requests.contains(Requests::MEASURE) {
+        } else {
+            self.measure(key);
+        }
+    }
+
+    /// Asks the kernel what a peer has not taken yet.
+    pub(super) fn measure(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.requests.contains(Requests::MEASURE)
+        {
             connection.requests.begin(Requests::MEASURE);
             self.io.measure(key, connection.slot());
         }
     }
 
-    /// The kernel tells what a peer that is being closed has not taken yet.
+    /// The kernel tells what a peer that is being closed, or that is silent, has not taken yet.
     pub(super) fn measured(&mut self, key: Key, unread_bytes: Option<u32>) {
         let (now, served, look) = (self.now, self.served, self.close_look());
         let timeout = ticks_in(self.effective.config.limits.close_timeout);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.requests.end(Requests::MEASURE);
         if connection.ending.is_over() {
+            return self.settle(key);
+        }
+        if connection.stage.stream().is_some_and(Stream::is_open) {
+            self.measured_stream(key, unread_bytes);
             return self.settle(key);
         }
         let before = unread_bytes.and_then(|bytes| self.unread.insert(key.index, bytes));
@@ -252,7 +267,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Sets the deadline of an open WebSocket: to park it, ping it, or end it.
+    /// Sets the deadline of an open WebSocket or stream: to park it, to send it something, or to
+    /// end it.
     pub(super) fn schedule_open(&mut self, key: Key) {
         if self.run_state != RunState::Serving {
             // It has its moment within the drain window.
@@ -260,6 +276,10 @@ impl<I: Io> Shard<I> {
         }
         let (now, served) = (self.now, self.served);
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.stage.stream().is_some() {
+            let left = self.stream_left(key);
+            return self.wheel.schedule(key.index, now + left);
+        }
         let silence = served.saturating_sub(connection.last_active);
         // Whoever waits is not parked; whether it still does is seen later.
         let idle = if connection.is_held_up() { 0 } else { silence };
@@ -352,6 +372,9 @@ impl<I: Io> Shard<I> {
         if message_age.is_none() && self.wanted.left(key.index, served) == Some(0) {
             return self.close(key, CloseCode::GOING_AWAY, "no message for too long");
         }
+        if connection.stage.stream().is_some() {
+            return self.look_at_stream(key);
+        }
         if message_age.zip(times.message_timeout).is_some_and(|(age, most)| age >= most) {
             return self.close(key, CloseCode::POLICY_VIOLATION, "message not ended in time");
         }
@@ -377,13 +400,11 @@ impl<I: Io> Shard<I> {
     fn ping_if_silent(&mut self, key: Key, silence: Tick) {
         let Some(check) = self.times.ping_check else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let is_odd = check.round(self.now, key.index) % 2 == 1;
-        if connection.has(Marks::ODD_ROUND) == is_odd {
+        if !connection.begins_round(check, self.now, key.index) {
             // Woken for something else: it is not time to look yet.
             return;
         }
         let has_sent = connection.has(Marks::HAS_SENT);
-        connection.set_mark(Marks::ODD_ROUND, is_odd);
         connection.unmark(Marks::HAS_SENT);
         // Behind a send that waits for the peer a ping would wait as well.
         let is_stuck = connection.requests.contains(Requests::SEND);
@@ -431,8 +452,8 @@ impl<I: Io> Shard<I> {
         self.settle(key);
     }
 
-    /// Begins the closing handshake.
-    fn close(&mut self, key: Key, code: CloseCode, reason: &str) {
+    /// Begins the end of a WebSocket or of a stream.
+    pub(super) fn close(&mut self, key: Key, code: CloseCode, reason: &str) {
         self.schedule_close(key);
         self.command(key, |connection, output| connection.stage.close(code, reason, output));
         self.resume_what_is_closing(key);
@@ -442,6 +463,15 @@ impl<I: Io> Shard<I> {
         for listener in std::mem::take(&mut self.listeners_waiting) {
             self.io.accept(listener);
         }
+    }
+}
+
+/// The gauge that counts what a connection has become.
+fn gauge<'s>(stats: &'s ShardStats, stage: &Stage) -> Option<&'s Counter> {
+    match stage {
+        Stage::Http(_) => None,
+        Stage::WebSocket(_) => Some(&stats.websockets_open),
+        Stage::Stream(_) => Some(&stats.streams_open),
     }
 }
 

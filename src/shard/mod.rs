@@ -27,6 +27,7 @@ mod receive;
 pub mod requests;
 mod send;
 mod shed;
+mod streams;
 pub mod timers;
 mod trim;
 
@@ -83,14 +84,15 @@ impl Shared {
         self.slots.saturating_sub(slots_for_refusals(self.slots)) as usize
     }
 
-    /// Whether so many WebSockets are open in the whole process as may be, if `limit` is the most.
+    /// Whether so many WebSockets and streams are open in the whole process as may be, if `limit`
+    /// is the most.
     pub fn has_reached(&self, limit: Option<usize>) -> bool {
-        limit.is_some_and(|limit| self.stats.websockets_open() >= limit as u64)
+        limit.is_some_and(|limit| self.stats.websockets_and_streams_open() >= limit as u64)
     }
 
-    /// Whether one shard has so many WebSockets open as it can.
+    /// Whether one shard has so many WebSockets and streams open as it can.
     pub fn is_full(&self, shard: usize) -> bool {
-        self.stats.shard(shard).websockets_open.value() >= self.capacity() as u64
+        self.stats.shard(shard).websockets_and_streams_open() >= self.capacity() as u64
     }
 
     /// All counters and the state of memory, as JSON.
@@ -328,9 +330,7 @@ impl<I: Io> Shard<I> {
         let lost = open + self.forget_arriving();
         let stats = self.stats();
         (0..lost).for_each(|_| stats.close(Initiator::Local, CloseCode::ABNORMAL));
-        for gauge in [&stats.connections_open, &stats.websockets_open, &stats.plain_kept_alive] {
-            gauge.subtract(gauge.value());
-        }
+        stats.clear_gauges();
         self.endpoint.leave();
     }
 

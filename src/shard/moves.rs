@@ -335,7 +335,7 @@ impl<I: Io> Shard<I> {
         self.pending_input.append(key.index, &stash);
         if let Some(check) = self.times.ping_check {
             // The rounds of this place are others: its silence is looked for in the next.
-            connection.set_mark(Marks::ODD_ROUND, check.round(now, key.index) % 2 == 1);
+            connection.begins_round(check, now, key.index);
         }
         self.wanted.note(key.index, served.saturating_sub(traveller.message_silence));
         self.lifetimes.set(key.index, lifetime_left.map(|left| now + left));
@@ -397,7 +397,7 @@ impl Connection {
     pub(super) fn may_move(&self) -> bool {
         let requests = Requests::SEND | Requests::LOOK | Requests::MEASURE | Requests::FINISH;
         let marks = Marks::STARVED | Marks::DIRTY | Marks::PEER_FINISHED | Marks::SUBSCRIBED;
-        self.stage.is_open()
+        self.stage.is_open_websocket()
             && self.ending == Ending::Open
             && self.waits_for.is_none()
             && !self.requests.intersects(requests)

@@ -33,7 +33,7 @@ pub enum WaitsFor {
 impl<I: Io> Shard<I> {
     /// What the messages of a connection have to wait for; nothing if they may begin.
     pub(super) fn obstacle(&self, key: Key, connection: &Connection) -> Option<WaitsFor> {
-        let takes_memory = connection.stage.is_open() || connection.stage.has_upload();
+        let takes_memory = connection.stage.is_open_websocket() || connection.stage.has_upload();
         if self.is_short_of_memory && takes_memory {
             return Some(WaitsFor::Memory);
         }

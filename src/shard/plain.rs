@@ -94,13 +94,13 @@ impl<I: Io> Shard<I> {
         self.stats().plain_kept_alive.add(1);
     }
 
-    /// WebSockets and kept plain connections together stay within `--max-connections`, as far as
-    /// closing those of this shard can bring that about. Called every tick, because the others may
-    /// be anywhere.
+    /// WebSockets, streams and kept plain connections together stay within `--max-connections`, as
+    /// far as closing those of this shard can bring that about. Called every tick, because the
+    /// others may be anywhere.
     pub(super) fn keep_within_limit(&mut self) {
         let Some(limit) = self.limit_to_keep() else { return };
         let stats = &self.shared.stats;
-        let open = (stats.websockets_open() + stats.plain_kept_alive()) as usize;
+        let open = (stats.websockets_and_streams_open() + stats.plain_kept_alive()) as usize;
         self.close_kept_alive(open.saturating_sub(limit));
     }
 

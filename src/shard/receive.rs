@@ -39,7 +39,7 @@ impl<I: Io> Shard<I> {
             Ok(Some(slice)) => {
                 // Whoever is closed has to read and to answer, not to go on sending; and a request
                 // has a deadline of its own.
-                if connection.stage.is_open() {
+                if connection.stage.is_open_websocket() {
                     connection.last_active = served;
                 }
                 connection.unmark(Marks::PARKED);
@@ -196,6 +196,9 @@ impl<I: Io> Shard<I> {
         if let Some(upgraded) = output.upgraded.take() {
             self.upgraded(key, upgraded);
         }
+        if let Some(streamed) = output.streamed.take() {
+            self.streamed(key, &streamed);
+        }
         self.queue_pieces(key, input, &mut websocket.pieces);
         if std::mem::take(&mut output.answered) {
             self.keep_for_next_request(key);
@@ -256,22 +259,33 @@ impl<I: Io> Shard<I> {
     }
 
     fn upgraded(&mut self, key: Key, Upgraded { route, was_kept_alive }: Upgraded) {
+        self.admit(key, was_kept_alive);
+        if let Route::Broadcast { topic, exclude_self, .. } = route {
+            self.join(key, &topic, exclude_self);
+        }
+        self.stats().upgrades.add(1);
+        self.stats().websockets_open.add(1);
+        self.schedule_open(key);
+    }
+
+    /// Takes note that a connection stays from now on: it is a WebSocket or a stream.
+    pub(super) fn admit(&mut self, key: Key, was_kept_alive: bool) {
         if was_kept_alive {
             self.stats().plain_kept_alive.subtract(1);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.last_active = self.served;
-        if let Route::Broadcast { topic, exclude_self, .. } = route {
-            connection.mark(Marks::SUBSCRIBED);
-            let joined = self.topics.join(key.index, &topic, exclude_self);
-            debug_assert!(joined.is_ok(), "a connection of /broadcast joins one topic");
-        }
         let lifetime = self.effective.config.limits.lifetime;
         self.lifetimes.set(key.index, lifetime.map(|lifetime| self.now + ticks_in(lifetime)));
         self.wanted.note(key.index, self.served);
-        self.stats().upgrades.add(1);
-        self.stats().websockets_open.add(1);
-        self.schedule_open(key);
+    }
+
+    /// Makes a connection a member of the topic `name`.
+    pub(super) fn join(&mut self, key: Key, name: &str, exclude_self: bool) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.mark(Marks::SUBSCRIBED);
+        let joined = self.topics.join(key.index, name, exclude_self);
+        debug_assert!(joined.is_ok(), "a connection of /broadcast joins one topic");
     }
 
     /// The peer will send no more.
@@ -288,6 +302,9 @@ impl<I: Io> Shard<I> {
             && !connection.ending.is_over()
             && connection.waits_for.is_none()
         {
+            if connection.stage.stream().is_some() {
+                return self.end_stream_by_peer(key);
+            }
             if connection.owes_close() {
                 self.stats().close(Initiator::Remote, CloseCode::ABNORMAL);
             }

@@ -69,8 +69,9 @@ impl<I: Io> Shard<I> {
         let Some(connection) = connections.get_mut(key) else { return };
         let stats = shared.stats.shard(*number);
         stats.connections_shed.add(1);
-        let websocket = connection.stage.websocket().filter(|websocket| websocket.is_open());
-        if websocket.is_none_or(WebSocket::is_mid_reflection) {
+        let websocket = connection.stage.websocket();
+        let is_mid_reflection = websocket.is_some_and(WebSocket::is_mid_reflection);
+        if !connection.stage.is_open() || is_mid_reflection {
             return self.doom(key, true);
         }
         let dropped = connection.outbox.drop_unsent(|slice| io.release(slice));
@@ -80,9 +81,7 @@ impl<I: Io> Shard<I> {
         pending_input.forget(key.index);
         self.command(key, |connection, output| {
             let reason = "server is short of memory";
-            if let Some(websocket) = connection.stage.websocket_mut() {
-                websocket.abandon(CloseCode::TRY_AGAIN_LATER, reason, &mut output.websocket);
-            }
+            connection.stage.abandon(CloseCode::TRY_AGAIN_LATER, reason, output);
         });
         self.settle(key);
     }

@@ -198,7 +198,7 @@ fn readiness_follows_the_room_there_is() {
     let ready = || ask(server.admin(), "GET /readyz", &[HOST], "");
     assert_eq!(ready().status, 200);
     let peers: Vec<_> = (0..2).map(|_| Peer::upgrade(server.address(), "/echo")).collect();
-    let told = "full: 2 WebSockets are open, and --max-connections is 2";
+    let told = "full: 2 WebSockets and streams are open, and --max-connections is 2";
     assert_eq!((ready().status, text(&ready())), (503, told));
     assert_eq!(ask(server.admin(), "GET /healthz", &[HOST], "").status, 200);
     drop(peers);

@@ -34,6 +34,14 @@ pub struct Context {
     pub topics: Vec<Option<u8>>,
 }
 
+impl Context {
+    /// The message `number` of a publisher.
+    pub fn publication(&self, publisher: usize, number: u32) -> (u8, Vec<u8>) {
+        let types = self.shared.in_force.current().config.message_types;
+        frames::publication(publisher, number, types, self.bytes_max[publisher])
+    }
+}
+
 /// One client.
 pub struct Client {
     pub number: usize,
@@ -149,6 +157,12 @@ impl Client {
                     "/broadcast/{topic}{}",
                     if *exclude_self { "?exclude_self=true" } else { "" }
                 )
+            }
+            Service::Stream { topic, version } => {
+                self.request(&frames::stream(*topic, version), 200, false);
+                // A request that comes too early is not served.
+                let early = if self.plan.pipelined { frames::REQUESTS[0].0 } else { "" };
+                return self.queue(early.as_bytes());
             }
             Service::Http | Service::Post { .. } => return,
             Service::Noise => {
@@ -361,7 +375,8 @@ impl Client {
             ending => ending,
         };
         let may_end = if is_web_socket { self.is_open() } else { !self.has_finished };
-        let waits = self.plan.is_member() && !context.may_publish && !context.shall_leave;
+        let subscribes = self.plan.is_member() || self.plan.is_stream();
+        let waits = subscribes && !context.may_publish && !context.shall_leave;
         if !is_done || !may_end || waits || self.is_refused {
             return false;
         }

@@ -7,11 +7,24 @@ use crate::compression::Agreement;
 use crate::frames::RSV1;
 
 /// Something whole that the server sent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
-    Response { status: u16, closes: bool },
-    Message { opcode: u8, payload: Vec<u8> },
-    Control { opcode: u8, payload: Vec<u8> },
+    Response {
+        status: u16,
+        closes: bool,
+    },
+    Message {
+        opcode: u8,
+        payload: Vec<u8>,
+    },
+    Control {
+        opcode: u8,
+        payload: Vec<u8>,
+    },
+    /// A line of a streamed response, without its line feed.
+    Line(Vec<u8>),
+    /// The end of a streamed response that comes in chunks.
+    LastChunk,
 }
 
 /// Bytes from the server, as far as they have arrived.
@@ -20,6 +33,9 @@ pub struct Decoder {
     bytes: Vec<u8>,
     /// Whether frames follow.
     upgraded: bool,
+    /// Whether the lines of a response follow, and then whether in chunks.
+    stream: Option<bool>,
+    has_ended: bool,
     /// For each request under way, whether it was a HEAD: its answer has no body.
     heads: VecDeque<bool>,
     /// The fragmented message under way, and whether it is compressed.
@@ -44,6 +60,9 @@ impl Decoder {
     }
 
     pub fn next(&mut self) -> Option<Item> {
+        if let Some(is_chunked) = self.stream {
+            return self.line(is_chunked);
+        }
         if !self.upgraded {
             return self.response();
         }
@@ -82,8 +101,12 @@ impl Decoder {
         let status: u16 = head["HTTP/1.1 ".len()..][..3].parse().expect("a status");
         let closes = field("Connection").is_some_and(|value| value.ends_with("close"));
         let length = field("Content-Length").map_or(0, |value| value.parse().expect("a number"));
+        let is_chunked = field("Transfer-Encoding") == Some("chunked");
+        let is_stream = status == 200 && field("Content-Length").is_none();
+        assert!(is_stream || !is_chunked, "only streams come in chunks");
         // A refusal of a peer that made no whole request answers none that is expected.
         let is_head = self.heads.front().copied().unwrap_or(false);
+        let stream = (is_stream && !is_head).then_some(is_chunked);
         let body: usize = if is_head || status == 101 { 0 } else { length };
         if self.bytes.len() < end + body {
             return None;
@@ -92,7 +115,33 @@ impl Decoder {
         self.heads.pop_front();
         self.bytes.drain(..end + body);
         self.upgraded = status == 101;
+        self.stream = stream;
         Some(Item::Response { status, closes })
+    }
+
+    /// The next line of a stream: one to each chunk, whose length is told in the shortest way.
+    fn line(&mut self, is_chunked: bool) -> Option<Item> {
+        assert!(!self.has_ended || self.bytes.is_empty(), "something follows the last chunk");
+        let end = self.bytes.iter().position(|byte| *byte == b'\n')?;
+        if !is_chunked {
+            let line: Vec<u8> = self.bytes.drain(..=end).collect();
+            return Some(Item::Line(line[..end].to_vec()));
+        }
+        let digits = self.bytes[..end].strip_suffix(b"\r").expect("CR LF behind a length");
+        let digits = std::str::from_utf8(digits).expect("a length");
+        let length = usize::from_str_radix(digits, 16).expect("a length");
+        assert_eq!(format!("{length:x}"), digits);
+        let start = end + 1;
+        let chunk = self.bytes.get(start..start + length + 2)?.to_vec();
+        let chunk = chunk.strip_suffix(b"\r\n").expect("CR LF behind a chunk");
+        self.bytes.drain(..start + length + 2);
+        if chunk.is_empty() {
+            self.has_ended = true;
+            return Some(Item::LastChunk);
+        }
+        let line = chunk.strip_suffix(b"\n").expect("a chunk is a line");
+        assert!(!line.contains(&b'\n') && !line.contains(&b'\r'), "a chunk is one line");
+        Some(Item::Line(line.to_vec()))
     }
 
     /// FIN, RSV1, opcode and payload of the next frame.

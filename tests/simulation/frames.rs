@@ -90,7 +90,25 @@ pub fn publication(
     let mut rng = Rng::with_seed((publisher as u64) << 32 | u64::from(number));
     let size = size(&mut rng, most);
     let (opcode, filler) = message(&mut rng, types, size);
-    (opcode, [format!("{publisher}.{number}.").as_bytes(), &filler].concat())
+    // Some texts are a line with its end, and some are two lines.
+    let (between, end) = match number % 8 {
+        _ if opcode == BINARY => ("", ""),
+        1 => ("", "\n"),
+        3 => ("", "\r\n"),
+        5 => ("\n", ""),
+        7 => ("\r", ""),
+        _ => ("", ""),
+    };
+    let prefix = format!("{publisher}.{number}.{between}");
+    (opcode, [prefix.as_bytes(), &filler, end.as_bytes()].concat())
+}
+
+/// What a message is to whoever gets lines; nothing if it is none.
+pub fn line((opcode, payload): &(u8, Vec<u8>)) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(payload).ok().filter(|_| *opcode == TEXT)?;
+    let text = text.strip_suffix("\n").unwrap_or(text);
+    let text = text.strip_suffix("\r").unwrap_or(text);
+    (!text.contains(['\r', '\n'])).then(|| text.as_bytes().to_vec())
 }
 
 /// Who published a message, and which of its messages it is.
@@ -178,6 +196,12 @@ pub fn upgrade(rng: &mut Rng, path: &str) -> Vec<u8> {
     ];
     rng.shuffle(&mut fields);
     format!("GET {path} HTTP/1.1\r\n{}\r\n\r\n", fields.join("\r\n")).into_bytes()
+}
+
+/// The request for a stream.
+pub fn stream(topic: u8, version: &str) -> Vec<u8> {
+    let target = format!("/broadcast/{topic}?mode=stream");
+    format!("GET {target} HTTP/{version}\r\nHost: a\r\n\r\n").into_bytes()
 }
 
 /// The same request with an offer of extensions.

@@ -23,6 +23,7 @@ mod regressions;
 mod reload;
 mod settings;
 mod story;
+mod streams;
 mod trace;
 mod verdict;
 mod world;

@@ -12,6 +12,12 @@ pub enum Service {
         topic: u8,
         exclude_self: bool,
     },
+    /// The messages of a topic as lines of a response.
+    Stream {
+        topic: u8,
+        /// Of HTTP: `1.1` in chunks, `1.0` to the end of the connection.
+        version: &'static str,
+    },
     /// Plain requests only.
     Http,
     /// Requests that publish to a topic.
@@ -110,6 +116,8 @@ impl Plan {
             _ => 0,
         };
         let write_bytes_max = 1 << rng.u8(0..13);
+        let service = with_streams(rng, service);
+        let publishes = !matches!(service, Service::Stream { .. });
         let is_quick = write_bytes_max > 64 && reading != Reading::Slow;
         Self {
             shard: rng.usize(..shards),
@@ -117,8 +125,8 @@ impl Plan {
             service,
             reading,
             ending,
-            messages: rng.u32(..30),
-            bursts: rng.u32(..3),
+            messages: rng.u32(..30) * u32::from(publishes),
+            bursts: rng.u32(..3) * u32::from(publishes),
             bytes_max: if is_quick && rng.u8(..3) == 0 { bytes_max } else { bytes_max.min(300) },
             fragments_max: if rng.bool() { 1 } else { rng.usize(1..6) },
             pings: if rng.bool() { 0 } else { rng.u8(..60) },
@@ -136,9 +144,24 @@ impl Plan {
         is_served && is_orderly && self.reading != Reading::Never
     }
 
-    /// Whether the client belongs to a topic.
+    /// Whether the client belongs to a topic, to which it may publish as well.
     pub fn is_member(&self) -> bool {
         matches!(self.service, Service::Topic { .. })
+    }
+
+    /// Whether the client gets a topic as a stream.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.service, Service::Stream { .. })
+    }
+}
+
+/// Some of the members get lines. Drawn aside, so that all else stays as it is without streams.
+fn with_streams(rng: &Rng, service: Service) -> Service {
+    let mut aside = Rng::with_seed(rng.get_seed().rotate_left(32));
+    let version = if aside.u8(..4) == 0 { "1.0" } else { "1.1" };
+    match service {
+        Service::Topic { topic, .. } if aside.u8(..3) == 0 => Service::Stream { topic, version },
+        service => service,
     }
 }
 

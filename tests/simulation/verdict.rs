@@ -22,8 +22,18 @@ impl Client {
         match item {
             Item::Response { status, closes } => self.take_response(status, closes, context),
             Item::Message { opcode, payload } if self.plan.is_member() => {
-                self.take_publication(opcode, &payload, context);
+                let (publisher, number, owed) = self.owed(&payload, context);
+                assert!(owed == (opcode, payload), "client {number}: altered message");
+                self.take_publication(publisher, number, context);
             }
+            // It says no more than that the response goes on.
+            Item::Line(line) if line.is_empty() => {}
+            Item::Line(line) => {
+                let (publisher, number, owed) = self.owed(&line, context);
+                assert_eq!(frames::line(&owed), Some(line), "client {number}: altered line");
+                self.take_publication(publisher, number, context);
+            }
+            Item::LastChunk => self.take_last_chunk(context),
             Item::Message { opcode, payload } => {
                 let echo = self.echoes.pop_front();
                 let same = echo.as_ref().is_some_and(|echo| *echo == (opcode, payload.clone()));
@@ -66,6 +76,9 @@ impl Client {
         let is_draining = context.draining_since.is_some();
         let is_understood = match (status, expected) {
             (status, Some(expected)) if status == expected => true,
+            (503, Some(200)) if self.plan.is_stream() => {
+                is_draining || context.may_be_full || context.was_short_of_memory
+            }
             (503, Some(101)) => is_draining || context.may_be_full || context.was_short_of_memory,
             (503, Some(202)) => is_draining || context.was_short_of_memory,
             (503, Some(200)) => is_draining,
@@ -76,26 +89,49 @@ impl Client {
             }
         };
         assert!(is_understood, "client {}: {status} for {expected:?}", self.number);
-        self.upgraded = status == 101;
+        let is_stream = self.plan.is_stream() && status == 200;
+        self.upgraded = status == 101 || is_stream;
         self.accepted += u32::from(status == 202);
-        if closes {
+        if closes && !is_stream {
             self.is_refused = true;
             self.statuses.clear();
         }
     }
 
-    fn take_publication(&mut self, opcode: u8, payload: &[u8], context: &Context) {
+    /// Who published a message, which of its messages it is, and what that must be.
+    fn owed(&self, payload: &[u8], context: &Context) -> (usize, u32, (u8, Vec<u8>)) {
         let (publisher, number) = frames::origin(payload);
-        let types = context.shared.in_force.current().config.message_types;
-        let most = context.bytes_max[publisher];
-        let owed = frames::publication(publisher, number, types, most);
-        assert!(owed == (opcode, payload.to_vec()), "client {}: altered message", self.number);
-        let Service::Topic { topic, exclude_self } = self.plan.service else { return };
+        (publisher, number, context.publication(publisher, number))
+    }
+
+    fn take_publication(&mut self, publisher: usize, number: u32, context: &Context) {
+        let (topic, exclude_self) = match self.plan.service {
+            Service::Topic { topic, exclude_self } => (topic, exclude_self),
+            Service::Stream { topic, .. } => (topic, false),
+            _ => panic!("client {}: a message and no topic", self.number),
+        };
         assert_eq!(context.topics[publisher], Some(topic), "client {}: not its topic", self.number);
         assert!(!exclude_self || publisher != self.number, "client {}: its own", self.number);
         let (count, latest) = self.received.entry(publisher).or_insert((0, number));
         assert!(*count == 0 || *latest < number, "client {}: {number} after {latest}", self.number);
         (*count, *latest) = (*count + 1, number);
+    }
+
+    /// The stream is complete: the client, or the server for a reason of its own, ends it.
+    fn take_last_chunk(&mut self, context: &Context) {
+        trace!("client {}: last chunk", self.number);
+        let is_understood = self.may_stream_end(context);
+        assert!(is_understood, "client {}: the last chunk for no reason", self.number);
+        self.close_received = Some(Vec::new());
+    }
+
+    /// Whether there is a reason to end a stream in good order.
+    fn may_stream_end(&self, context: &Context) -> bool {
+        let effective = context.shared.in_force.current();
+        let has_lifetime = effective.config.limits.lifetime.is_some();
+        let is_slow = self.plan.reading == Reading::Slow;
+        let is_stopping = context.draining_since.is_some();
+        self.has_finished || has_lifetime || is_slow || is_stopping || context.has_jumped
     }
 
     fn take_close(&mut self, payload: Vec<u8>, context: &Context) {
@@ -176,10 +212,24 @@ impl Client {
         }
         let number = self.number;
         assert_eq!(end, End::Finished, "client {number}: reset for no reason");
+        if self.plan.is_stream() && !self.is_refused {
+            return self.judge_stream(context);
+        }
         if self.close_received.is_none() && !self.is_refused {
             assert!(self.has_finished, "client {number}: no close frame");
             self.check_nothing_is_owed();
         }
+    }
+
+    /// A stream has ended: behind a whole line, and with the last chunk unless it was cut off.
+    fn judge_stream(&self, context: &Context) {
+        let number = self.number;
+        assert!(!self.decoder.is_within(), "client {number}: cut within a line");
+        let is_bare = matches!(self.plan.service, Service::Stream { version: "1.0", .. });
+        let policy = context.shared.in_force.current().config.slow_consumer;
+        let is_told = self.close_received.is_some() || is_bare && self.may_stream_end(context);
+        let may_be_cut = policy == SlowConsumer::Disconnect;
+        assert!(is_told || may_be_cut, "client {number}: no last chunk");
     }
 
     /// Everything has come to rest: nothing that needs no timer may be outstanding.

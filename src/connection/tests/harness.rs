@@ -53,6 +53,7 @@ pub(super) struct Harness {
     pub(super) published: Vec<Vec<u8>>,
     pub(super) closed: Option<(Initiator, CloseCode)>,
     pub(super) upgraded: Option<Route>,
+    pub(super) streamed: Option<Box<str>>,
     pub(super) refused: Vec<Refusal>,
     pub(super) posted: Vec<Posted>,
     pub(super) finished: bool,
@@ -88,6 +89,7 @@ impl Harness {
             published: Vec::new(),
             closed: None,
             upgraded: None,
+            streamed: None,
             refused: Vec::new(),
             posted: Vec::new(),
             finished: false,
@@ -240,7 +242,7 @@ impl Harness {
 
     fn apply(&mut self, input: &[u8], output: Output) {
         let mut end = 0;
-        let Output { websocket: output, upgraded, refused, posted, .. } = output;
+        let Output { websocket: output, upgraded, streamed, refused, posted, .. } = output;
         for piece in output.pieces {
             match piece {
                 Piece::Reflected { range, ends_frame } => {
@@ -266,6 +268,7 @@ impl Harness {
         assert!(!(self.finished && output.finish) || output.closed.is_none());
         self.finished |= output.finish;
         self.upgraded = upgraded.map(|upgraded| upgraded.route).or(self.upgraded.take());
+        self.streamed = streamed.map(|streamed| streamed.topic).or(self.streamed.take());
         self.refused.extend(refused);
         self.posted.extend(posted);
         self.published.extend(output.published.into_iter().map(DataMessage::into_frame));

@@ -7,6 +7,7 @@ use ringwire::authorization::Permissions;
 use ringwire::config::{BroadcastAccess, Config, Mount, Root, Service};
 use ringwire::http::{Answer, Conditions, Exchange, Policy, Route, Serving};
 use ringwire::wire::deflate::negotiation::Terms;
+use ringwire::wire::line::LineFraming;
 use sha1::{Digest, Sha1};
 
 /// The first byte says which limits hold and whether the server is open, the rest is the input.
@@ -68,6 +69,7 @@ fn answers<'i>(pieces: impl Iterator<Item = &'i [u8]>, conditions: &Conditions<'
                     continue;
                 }
                 Answer::Upgrade { consumed, .. }
+                | Answer::Stream { consumed, .. }
                 | Answer::Publish { consumed, .. }
                 | Answer::Respond { consumed, .. } => at += std::mem::take(consumed),
             }
@@ -120,9 +122,12 @@ fn judge(input: &[u8], policy: &Policy, serving: Serving, answer: &Answer) {
             assert!(response.starts_with(b"HTTP/1.1 202 "));
         }
         Answer::Upgrade { consumed, response, route, .. } => {
-            if let Route::Broadcast { topic, may_publish, .. } = route {
-                assert!(*may_publish && policy.permissions.broadcast == BroadcastAccess::Full);
-                assert!((1..=255).contains(&topic.len()) && !topic.contains(char::is_control));
+            let head = String::from_utf8_lossy(&input[..*consumed]);
+            if let Route::Broadcast { topic, may_publish, exclude_self } = route {
+                assert!(*may_publish && is_topic(topic, policy));
+                let told = parameter(&head, "exclude_self");
+                let is_as_told = told.is_none_or(|told| told == exclude_self.to_string());
+                assert!(is_as_told, "{head}");
             }
             assert!(*consumed <= policy.request_head_bytes && serving == Serving::Open);
             let response = std::str::from_utf8(response).expect("ASCII");
@@ -133,6 +138,29 @@ fn judge(input: &[u8], policy: &Policy, serving: Serving, answer: &Answer) {
                 STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize());
             assert!(response.contains(&format!("\r\nSec-WebSocket-Accept: {accept}\r\n")));
         }
+        Answer::Stream { consumed, topic, response, framing } => {
+            assert!(*consumed <= policy.request_head_bytes && serving == Serving::Open);
+            assert!(is_topic(topic, policy), "{topic}");
+            let head = String::from_utf8_lossy(&input[..*consumed]);
+            let head = head.trim_start_matches(['\r', '\n']);
+            let line = head.lines().next().expect("a line");
+            assert!(
+                line.starts_with("GET ") && parameter(head, "mode").as_deref() == Some("stream")
+            );
+            let is_new = line.ends_with(" HTTP/1.1");
+            assert!(!is_new || !lists(head, "upgrade", "websocket"), "{head}");
+            assert!(
+                fields(head, "content-length").iter().all(|it| it.trim_matches('0').is_empty())
+            );
+            assert!(fields(head, "transfer-encoding").is_empty(), "{head}");
+            let origins = fields(head, "origin");
+            assert!(origins.iter().all(|origin| is_allowed(origin, &host_of(head))), "{head}");
+            let (begun, body) = split_head(response);
+            assert!(begun.starts_with("HTTP/1.1 200 ") && body.is_empty());
+            assert_eq!(fields(begun, "access-control-allow-origin"), origins);
+            let coding = fields(begun, "transfer-encoding").concat();
+            assert_eq!((coding == "chunked", *framing == LineFraming::Chunked), (is_new, is_new));
+        }
         Answer::Respond { consumed, response, keep_alive, refusal } => {
             assert!(*consumed <= input.len());
             assert!(!keep_alive || *consumed <= policy.request_head_bytes);
@@ -141,7 +169,9 @@ fn judge(input: &[u8], policy: &Policy, serving: Serving, answer: &Answer) {
             let expected = refusal.map(|refusal| refusal.status().to_string());
             assert!(expected.is_none_or(|expected| status == expected), "{head}");
             let length = fields(head, "content-length");
-            if status == "204" {
+            // What has no end, or no content, has no length.
+            let is_head = input.trim_ascii_start().starts_with(b"HEAD ");
+            if status == "204" || is_head && length.is_empty() {
                 return assert!(body.is_empty() && length.is_empty(), "{head}");
             }
             let length: usize = length.concat().parse().expect("a length");
@@ -163,21 +193,61 @@ fn upgrade_key(head: &[u8]) -> Option<String> {
         [value] => Some(value.clone()),
         _ => None,
     };
-    let lists = |name, token: &str| {
-        let values = fields(head, name).join(",");
-        values.split(',').any(|element| element.trim().eq_ignore_ascii_case(token))
-    };
     let line = head.lines().next()?;
     let key = once("sec-websocket-key")?;
     let is_handshake = line.starts_with("GET ")
         && line.ends_with(" HTTP/1.1")
         && once("host").is_some_and(|host| !host.is_empty())
-        && lists("upgrade", "websocket")
-        && lists("connection", "upgrade")
+        && lists(head, "upgrade", "websocket")
+        && lists(head, "connection", "upgrade")
         && once("sec-websocket-version")? == "13"
         && is_nonce(&key)
         && fields(head, "origin").iter().all(|origin| is_allowed(origin, &host_of(head)));
     is_handshake.then_some(key)
+}
+
+fn is_topic(name: &str, policy: &Policy) -> bool {
+    let is_name = (1..=255).contains(&name.len()) && !name.contains(char::is_control);
+    is_name && policy.permissions.broadcast == BroadcastAccess::Full
+}
+
+/// The last value of a parameter of the query, read letter by letter.
+fn parameter(head: &str, name: &str) -> Option<String> {
+    let target = head.trim_start_matches(['\r', '\n']).split(' ').nth(1)?;
+    let (_, query) = target.split_once('?')?;
+    let (mut names, mut is_value) = (vec![[Vec::new(), Vec::new()]], false);
+    let mut letters = query.bytes();
+    while let Some(letter) = letters.next() {
+        let letter = match letter {
+            b'&' => {
+                names.push([Vec::new(), Vec::new()]);
+                is_value = false;
+                continue;
+            }
+            b'=' if !is_value => {
+                is_value = true;
+                continue;
+            }
+            b'+' => b' ',
+            b'%' => {
+                let digits = [letters.next(), letters.next()].map(|it| it.expect("a digit"));
+                let digits = std::str::from_utf8(&digits).expect("digits").to_owned();
+                assert!(!digits.starts_with('+'), "{head}");
+                u8::from_str_radix(&digits, 16).expect("an escape that was let pass")
+            }
+            other => other,
+        };
+        names.last_mut().expect("there is one")[usize::from(is_value)].push(letter);
+    }
+    let text = |bytes| String::from_utf8(bytes).expect("what was let pass");
+    let pairs = names.into_iter().map(|[name, value]| (text(name), text(value)));
+    pairs.rev().find(|(found, _)| found == name).map(|(_, value)| value)
+}
+
+/// Whether a list that may be in several fields has an element.
+fn lists(head: &str, name: &str, token: &str) -> bool {
+    let values = fields(head, name).join(",");
+    values.split(',').any(|element| element.trim().eq_ignore_ascii_case(token))
 }
 
 /// Whether a key is 16 bytes in base64; bits that no byte uses may be anything.
