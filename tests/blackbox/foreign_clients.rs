@@ -1,7 +1,7 @@
 //! Clients nobody here wrote: Node `ws`, Python `websockets` and headless Chromium, each driven by
 //! a program in tests/clients that checks content, order and close codes; and `curl`.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::{env, fs, io};
@@ -41,6 +41,72 @@ fn chromium_on_the_page() {
 }
 
 #[test]
+fn python_http_client() {
+    let Some(tools) = tools() else { return };
+    for shards in SHARD_COUNTS {
+        let mut command = Command::new(tools.join("python/bin/python"));
+        command.arg(program("python_streams.py"));
+        expect_success(command, shards, "off");
+    }
+}
+
+/// A stream that the server ends in good order is complete to curl; one that is cut off, because
+/// nobody reads what curl writes, is not.
+#[test]
+fn curl_streams() {
+    if tools().is_none() {
+        return;
+    }
+    for (version, is_read, status) in
+        [("--http1.1", true, 0), ("--http1.0", true, 0), ("--http1.1", false, PARTIAL_FILE)]
+    {
+        let mut server = Server::start(2, &["--max-backlog", "64KiB"]);
+        let mut curl = Command::new("curl")
+            .args(["--silent", "--no-buffer", "--noproxy", "*", version])
+            .arg(format!("http://{}/broadcast/news?mode=stream", server.address()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map(Client)
+            .expect("curl runs");
+        wait_until("curl listens", || server.stats().streams_open() == 1);
+        let mut lines = BufReader::new(curl.0.stdout.take().expect("a pipe")).lines();
+        let mut next_line = || loop {
+            let line = lines.next().transpose().expect("curl writes text");
+            if line.as_deref() != Some("") {
+                return line;
+            }
+        };
+        let mut publisher = Peer::upgrade(server.address(), "/broadcast/news?exclude_self=true");
+        let mut number = 0;
+        let goes_on = |number| match is_read {
+            true => number < 100,
+            false => server.stats().closes("local", 1013) == 0,
+        };
+        while goes_on(number) {
+            assert!(number < 16_000, "nobody is cut off");
+            let text = format!("{number} {}", "x".repeat(16_000));
+            publisher.send_frame(TEXT, text.as_bytes());
+            if is_read {
+                assert_eq!(next_line(), Some(text));
+            }
+            number += 1;
+        }
+        if is_read {
+            server.signal("TERM");
+        }
+        while let Some(line) = next_line() {
+            assert!(!is_read && line.len() > 16_000, "{line:.20}");
+        }
+        assert_eq!(curl.0.wait().expect("curl ends").code(), Some(status), "{version}");
+        match is_read {
+            true => assert!(server.wait().success()),
+            false => server.stop(),
+        }
+    }
+}
+
+#[test]
 fn curl_publishes() {
     if tools().is_none() {
         return;
@@ -74,6 +140,9 @@ fn curl_publishes() {
     }
     server.stop();
 }
+
+/// How curl ends when a response is not complete.
+const PARTIAL_FILE: i32 = 18;
 
 /// Numbers of shards, and ways to compress.
 fn cases() -> impl Iterator<Item = (usize, &'static str)> {

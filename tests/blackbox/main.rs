@@ -26,6 +26,7 @@ mod publishing;
 mod reload;
 mod server;
 mod slow_consumers;
+mod streams;
 mod timers;
 
 use std::time::Duration;

@@ -197,6 +197,27 @@ impl<S: Read + Write> Peer<S> {
         }
     }
 
+    /// Reads one chunk of a streamed response, the last one being empty, or `None` when the
+    /// connection ends before it begins.
+    pub fn read_chunk(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if self.received.is_empty() && !self.fill() {
+                return None;
+            }
+            let parsed = httparse::parse_chunk_size(&self.received).expect("a length");
+            let httparse::Status::Complete((start, bytes)) = parsed else {
+                self.fill_to(self.received.len() + 1);
+                continue;
+            };
+            let end = start + usize::try_from(bytes).expect("a length that memory holds");
+            self.fill_to(end + 2);
+            let chunk = self.received[start..end].to_vec();
+            assert_eq!(&self.received[end..end + 2], b"\r\n", "CR LF behind a chunk");
+            self.received.drain(..end + 2);
+            return Some(chunk);
+        }
+    }
+
     /// Reads one frame and holds the server to RFC 6455 section 5.1: its frames have no mask.
     pub fn read_frame(&mut self) -> Frame {
         self.try_read_frame().expect("a frame, not the end of the connection")

@@ -306,6 +306,16 @@ impl Stats {
         self.count(&["websockets_open"])
     }
 
+    /// Streams open now.
+    pub fn streams_open(&self) -> u64 {
+        self.count(&["streams_open"])
+    }
+
+    /// Messages that streams were not sent, because they are no line.
+    pub fn lines_left_out(&self) -> u64 {
+        self.count(&["lines_left_out"])
+    }
+
     /// Times that idle connections were parked.
     pub fn parked(&self) -> u64 {
         self.count(&["parked"])
