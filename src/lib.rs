@@ -103,14 +103,24 @@
 //! that, when the 101 is on its way (`Shard::upgraded`): what refuses an upgrade belongs before.
 //! What waits keeps its request in `Exchange`; only a whole body that may not be published yet does
 //! so far (`Answer::Blocked`). Whether a connection is open means whether it is an open WebSocket
-//! (`Stage::is_open`): a further protocol has to look at each place in `shard` that asks.
+//! or an open stream (`Stage::is_open`): a further protocol has to look at each place in `shard`
+//! that asks.
+//!
+//! # Streams
+//!
+//! A request may be answered with a topic as a response that goes on, one line a message
+//! (`http/stream.rs`). The connection is a stage of its own then (`connection/stream.rs`), a member
+//! that only gets, and counts, waits, is drained and cut off as a WebSocket does. What its peer
+//! sends is thrown away. Silence says nothing of it, so the shard looks at what it takes
+//! (`shard/streams.rs`). Lines are one more encoding of a run, each in a chunk of its own, so that
+//! what is dropped, or cut off, stays whole.
 //!
 //! # Broadcast
 //!
-//! A connection joins a topic when it is upgraded, and publishes to that one; by POST anybody
-//! publishes to any. `hub/topics` lets one join as many as [`limits::SUBSCRIPTIONS_MOST`]:
-//! subscriptions are lists of twelve bytes an entry beside the connections, so that one without
-//! costs nothing.
+//! A connection joins a topic when it is upgraded, and publishes to that one, or when it becomes a
+//! stream; by POST anybody publishes to any. `hub/topics` lets one join as many as
+//! [`limits::SUBSCRIPTIONS_MOST`]: subscriptions are lists of twelve bytes an entry beside the
+//! connections, so that one without costs nothing.
 //!
 //! A topic exists on each shard on which it has members, and ends there with the last of them. No
 //! shard knows how many there are in all: what the shards share are counts by hash, not names.
@@ -232,6 +242,7 @@
 //! | who may do what | [`authorization`] |
 //! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `websocket/frames.rs` |
 //! | what a message does | [`websocket::Mode`] and where it is asked for: `websocket/frames.rs` |
+//! | how a topic becomes a response | `http/stream.rs`, `connection/stream.rs`, `wire/line.rs` |
 //! | how a subscriber gets a message | `hub/run.rs`; who gets it so: `shard/deliver.rs` |
 //! | what is known of a message on its way | `Publication` in `hub/topics.rs` |
 //! | a letter between shards | `Letter` and `handle_mail` in `shard/mail.rs` |
@@ -275,12 +286,13 @@
 //! * [`io`]: the only place that names io_uring. Trait [`io::Io`] is the seam: production plugs in
 //!   the ring, tests plug in a simulated kernel.
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
-//!   frames, compression.
+//!   frames, compression; and messages as lines.
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
 //! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
 //!   are published by POST.
 //! * [`websocket`]: the state machine of one WebSocket, without socket and clock.
-//! * [`connection`]: what one connection speaks at the moment: requests, then a WebSocket.
+//! * [`connection`]: what one connection speaks at the moment: requests, then a WebSocket or a
+//!   stream.
 //! * [`hub`]: topics of a shard, rings and mail between shards.
 //! * [`shard`]: the event loop: connections, outboxes, timers, backpressure, moves, drain.
 //! * [`stats`]: counters, each written by one shard and read by anyone.

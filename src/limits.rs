@@ -42,7 +42,7 @@ pub const PARK_AFTER: Bound<Duration, Option<Duration>> =
 pub const BATCH_WAIT_US: Bound<u32, Option<u32>> =
     Bound { default: None, least: 10, most: 100_000 };
 
-/// Open WebSockets of the whole process.
+/// Open WebSockets and streams of the whole process.
 pub const CONNECTIONS: Bound<usize, Option<usize>> =
     Bound { default: None, least: 1, most: 100_000_000 };
 

@@ -11,11 +11,11 @@ settings! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Limits at (|config| &mut config.limits) {
         under Limits {
-            /// Open WebSockets of the whole process; `None` is what the descriptor tables hold.
+            /// Open WebSockets and streams of the whole process; `None` is what the descriptor tables hold.
             pub connections: Option<usize> = limits::CONNECTIONS.default,
                 as one(count(&limits::CONNECTIONS).or_off()),
                 named "max-connections" "COUNT",
-                help "Open WebSockets of the whole process; further upgrades are answered 503",
+                help "Open WebSockets and streams of the whole process; more are answered 503",
                 live;
 
             /// Bytes of a request head, request line included.
@@ -68,7 +68,8 @@ settings! {
                 help "From accept to the complete request; later ones are answered 408",
                 live;
 
-            /// Without a byte from the peer. `None` is never.
+            /// Without a byte from the peer or, of a stream, without one that it takes. `None` is
+            /// never.
             pub idle_timeout: Option<Duration> = limits::IDLE_TIMEOUT.default,
                 as one(duration(&limits::IDLE_TIMEOUT).or_off()),
                 named "idle-timeout" "TIME",
