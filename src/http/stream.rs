@@ -59,7 +59,7 @@ impl Stream {
             return Err(refused.readable_by(&origin));
         }
         let framing = if head.http_11 { LineFraming::Chunked } else { LineFraming::Bare };
-        // Proxies keep back what they take for the beginning of a whole response (nginx heeds this).
+        // Proxies keep back what they take for the beginning of a whole response; nginx heeds this.
         let response = Response::endless(TEXT, framing).header("X-Accel-Buffering", "no");
         Ok(Self { topic, response: origin.may_read(response), framing })
     }
@@ -101,18 +101,10 @@ mod tests {
 
     #[test]
     fn a_stream_begins_with_a_head_of_its_own() {
-        for (version, expected, framing) in [
-            (
-                "1.1",
-                "\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n",
-                LineFraming::Chunked,
-            ),
-            ("1.0", "\r\nX-Accel-Buffering: no\r\nConnection: close\r\n", LineFraming::Bare),
-        ] {
-            let fields = "Origin: https://a.org\r\nConnection: keep-alive\r\n";
-            let request = format!(
-                "GET /broadcast/caf%C3%A9?x=y&mode=stre%61m HTTP/{version}\r\nHost: a\r\n{fields}\r\n"
-            );
+        for (version, framing) in [("1.1", LineFraming::Chunked), ("1.0", LineFraming::Bare)] {
+            let target = "/broadcast/caf%C3%A9?x=y&mode=stre%61m";
+            let fields = "Host: a\r\nOrigin: https://a.org\r\nConnection: keep-alive\r\n";
+            let request = format!("GET {target} HTTP/{version}\r\n{fields}\r\n");
             let answer = answer(&format!("{request}GET /"), &policy(), Serving::Open);
             let Answer::Stream { consumed, topic, response, framing: found } = answer else {
                 panic!("{answer:?}")
@@ -125,14 +117,16 @@ mod tests {
                 "Cache-Control: no-store",
                 "X-Content-Type-Options: nosniff",
                 "X-Accel-Buffering: no",
+                "Connection: close",
                 "Access-Control-Allow-Origin: https://a.org",
             ] {
                 assert!(response.contains(&format!("\r\n{field}\r\n")), "{response}");
             }
             assert!(response.ends_with("\r\n\r\n") && !response.contains("Content-Length"));
-            let fields = expected.replace("X-Accel-Buffering: no\r\n", "");
-            assert!(response.contains(fields.trim_start()), "{response}");
-            assert_eq!(response.contains("chunked"), framing == LineFraming::Chunked);
+            assert_eq!(
+                response.contains("\r\nTransfer-Encoding: chunked\r\n"),
+                framing == LineFraming::Chunked
+            );
         }
     }
 
