@@ -140,9 +140,9 @@
 //! most.
 //!
 //! Letters go from shard to shard: all that they say is `Letter` in `shard/mail.rs`. The control
-//! thread has an inbox as every participant has, but closes it at its start, and no shard can wake
-//! it: it has no place among the rings that `serve.rs` hands out. So nobody can ask it anything
-//! yet; it only sends.
+//! thread reads letters alone, no broadcast ring, and is woken for nothing else. Its place among
+//! the rings, the last, is a ring that carries nothing but wake-ups, both ways, and waits for none:
+//! a shard that hangs must not hold it up ([`io::waker`]).
 //!
 //! # Connections that move
 //!

@@ -67,7 +67,7 @@ impl Story {
             Arc::new(Shared { in_force: InForce::new(config), stats, memory, interest, slots });
         let mut endpoints = Mesh::new(shards + 1, 2);
         let mut control = endpoints.pop().expect("one more");
-        control.stop_reading();
+        control.stop_reading_rings();
         let shard = |(number, endpoint)| {
             let rng = Rng::with_seed(1);
             let kernel = Kernel::new(number, network.clone(), chaos.clone(), rng);

@@ -91,7 +91,7 @@ impl World {
         let ring_slots = settings.config.engine.broadcast_ring_slots;
         let mut endpoints = Mesh::new(shards + 1, ring_slots);
         let mut control = endpoints.pop().expect("one more than shards");
-        control.stop_reading();
+        control.stop_reading_rings();
         let nodes = endpoints.into_iter().enumerate().map(|(number, endpoint)| {
             let kernel = Kernel::new(number, network.clone(), settings.chaos.clone(), rng.fork());
             let shard = Shard::new(kernel, number, 1, endpoint, shared.clone());
