@@ -139,10 +139,10 @@
 //! ([`shard::pending`]). The inbox of a shard takes 4 KiB, and its letters hold 256 KiB at the
 //! most.
 //!
-//! Letters go from shard to shard: all that they say is `Letter` in `shard/mail.rs`. The control
-//! thread reads letters alone, no broadcast ring, and is woken for nothing else. Its place among
-//! the rings, the last, is a ring that carries nothing but wake-ups, both ways, and waits for none:
-//! a shard that hangs must not hold it up ([`io::waker`]).
+//! Letters go from shard to shard, and between the control thread and each: all that they say is
+//! `Letter` in `shard/mail.rs`. The control thread reads letters alone, no broadcast ring, and is
+//! woken for nothing else. Its place among the rings, the last, is a ring that carries nothing but
+//! wake-ups, both ways, and waits for none: a shard that hangs must not hold it up ([`io::waker`]).
 //!
 //! # Connections that move
 //!
@@ -228,13 +228,14 @@
 //! | a protocol that a connection speaks | `Stage` in `connection/mod.rs`, and whoever asks it |
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
 //! | a path of the admin listener | `control/admin` |
+//! | what the control thread has shards do | `Errand` and `visit` in `shard/orders.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
 //! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `websocket/frames.rs` |
 //! | what a message does | [`websocket::Mode`] and where it is asked for: `websocket/frames.rs` |
 //! | how a subscriber gets a message | `hub/run.rs`; who gets it so: `shard/deliver.rs` |
 //! | what is known of a message on its way | `Publication` in `hub/topics.rs` |
-//! | a letter between shards | `Letter` and `handle_mail` in `shard/mail.rs` |
+//! | a letter | `Letter` and `handle_mail` in `shard/mail.rs` |
 //! | which connections move, and what goes along | `may_move`, `Traveller` in `shard/moves.rs` |
 //! | what the control thread waits for | `Control::run` in `control/mod.rs` |
 //! | what happens to slow readers | `Bounds::admit` in `shard/deliver.rs` |

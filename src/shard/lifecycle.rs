@@ -432,7 +432,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Begins the closing handshake.
-    fn close(&mut self, key: Key, code: CloseCode, reason: &str) {
+    pub(super) fn close(&mut self, key: Key, code: CloseCode, reason: &str) {
         self.schedule_close(key);
         self.command(key, |connection, output| connection.stage.close(code, reason, output));
         self.resume_what_is_closing(key);
