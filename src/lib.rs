@@ -144,6 +144,11 @@
 //! woken for nothing else. Its place among the rings, the last, is a ring that carries nothing but
 //! wake-ups, both ways, and waits for none: a shard that hangs must not hold it up ([`io::waker`]).
 //!
+//! What it wants of a shard is an order, of which each has one at a time (`control/mail.rs`), and
+//! which ends with one answer. An order that concerns many connections is a walk over the places of
+//! the table, so many in a tick (`shard/orders.rs`). Whoever waits for the answer does so for ten
+//! seconds; then the order is withdrawn, and what the shard has not done by then it leaves.
+//!
 //! # Connections that move
 //!
 //! `SO_REUSEPORT` spreads connections as they come, and they go as they like: a shard may be left
@@ -176,10 +181,10 @@
 //! # Administration
 //!
 //! The admin listener is plain HTTP on the control thread (`control/admin`), so that nobody who
-//! asks for counters takes time from a connection. It reads what the shards count and speaks to
-//! them through the mesh. Whether a shard is alive is told by the counter of its ticks; one that
-//! stands still is woken, as sleep looks the same, and only one that does not tick then is missed
-//! (`control/health.rs`).
+//! asks for counters takes time from a connection. It reads what the shards count; what concerns
+//! single connections it has the shards do, by orders (`control/admin/calls.rs`). Whether a shard
+//! is alive is told by the counter of its ticks; one that stands still is woken, as sleep looks the
+//! same, and only one that does not tick then is missed (`control/health.rs`).
 //!
 //! # Settings that change
 //!
@@ -227,7 +232,7 @@
 //! | what a request may wait for | `http/exchange.rs`, [`websocket::Pause`], `shard/pause.rs` |
 //! | a protocol that a connection speaks | `Stage` in `connection/mod.rs`, and whoever asks it |
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
-//! | a path of the admin listener | `control/admin` |
+//! | a path of the admin listener | `control/admin/routes.rs` |
 //! | what the control thread has shards do | `Errand` and `visit` in `shard/orders.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |

@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_uring::Runtime;
 
 use health::LOOK_PERIOD;
-use mail::Mail;
+use mail::{Desk, Mail};
 use standing::Standing;
 
 use crate::hub::Message;
@@ -37,6 +37,7 @@ use crate::shard::mail::Letter;
 /// The control thread's own part of the mesh.
 pub struct Control {
     mail: Mail,
+    desk: Desk,
     meter: Meter,
     /// When the last line about memory was logged.
     logged: Option<Instant>,
@@ -62,10 +63,10 @@ impl Control {
         shared: Arc<Shared>,
         layers: Layers,
     ) -> Self {
-        let mail = Mail::new(endpoint, waker, shared.stats.shards());
+        let (mail, desk) = Mail::new(endpoint, waker, shared.stats.shards());
         let (logged, reminded, refusing_since) = (None, None, None);
         let standing = Arc::new(Standing::new(shared.clone(), layers));
-        Self { mail, meter, logged, refusing_since, reminded, ends, standing, shared }
+        Self { mail, desk, meter, logged, refusing_since, reminded, ends, standing, shared }
     }
 
     /// Sees that there are descriptors for what [`run`](Self::run) needs, parts of which panic
@@ -97,7 +98,7 @@ impl Control {
             let mut pause = self.watch_memory();
             let watches_health = admin.is_some();
             if let Some(admin) = admin {
-                admin.serve(self.standing.clone())?;
+                admin.serve(self.standing.clone(), self.desk.clone())?;
             }
             let mut look = interval(LOOK_PERIOD);
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);

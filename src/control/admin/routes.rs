@@ -13,6 +13,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::answer::{Refused, answer, body, plain, value};
+use super::calls::Calls;
+use super::connections;
 use super::guard::{check_change, check_host};
 use super::report::Report;
 use crate::config::LogLevel;
@@ -24,25 +26,30 @@ use crate::settings::ReloadError;
 type Check = fn(&Uri, &HeaderMap) -> Result<(), Refused>;
 
 /// What the routes answer from.
-struct Desk {
-    standing: Arc<Standing>,
+pub(super) struct Desk {
+    pub(super) standing: Arc<Standing>,
+    pub(super) calls: Calls,
     report: Report,
 }
 
 /// All routes. `checks_host` is for listeners that a browser can reach.
-pub(super) fn router(standing: Arc<Standing>, checks_host: bool) -> Router {
+pub(super) fn router(standing: Arc<Standing>, calls: Calls, checks_host: bool) -> Router {
     let router = Router::new()
         .route("/stats", get(stats))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
+        .route("/connections", get(connections::list))
         .route("/drain", changing(drain))
         .route("/reload", changing(reload))
         .route("/log-level", changing(log_level))
+        .route("/topics/close", changing(connections::close_topic))
+        .route("/connections/close", changing(connections::close))
+        .route("/connections/release", changing(connections::release))
         .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, ROUTES) })
         .method_not_allowed_fallback(|| async {
             Refused::new(StatusCode::METHOD_NOT_ALLOWED, "This route takes other methods.")
         })
-        .with_state(Arc::new(Desk { standing, report: Report::default() }));
+        .with_state(Arc::new(Desk { standing, calls, report: Report::default() }));
     match checks_host {
         true => router.layer(from_fn(|request, next| guarded(check_host, request, next))),
         false => router,
@@ -124,5 +131,6 @@ fn verdict(fault: Option<String>, well: &str) -> Response {
     }
 }
 
-const ROUTES: &str = "Not found. The routes are GET /stats, /healthz and /readyz, and POST /drain, \
-                      /reload and /log-level.";
+const ROUTES: &str = "Not found. The routes are GET /stats, /healthz, /readyz and /connections, \
+                      and POST /drain, /reload, /log-level, /topics/close, /connections/close and \
+                      /connections/release.";
