@@ -149,10 +149,15 @@
 //! ([`shard::pending`]). The inbox of a shard takes 4 KiB, and its letters hold 256 KiB at the
 //! most.
 //!
-//! Letters go from shard to shard: all that they say is `Letter` in `shard/mail.rs`. The control
-//! thread has an inbox as every participant has, but closes it at its start, and no shard can wake
-//! it: it has no place among the rings that `serve.rs` hands out. So nobody can ask it anything
-//! yet; it only sends.
+//! Letters go from shard to shard, and between the control thread and each: all that they say is
+//! `Letter` in `shard/mail.rs`. The control thread reads letters alone, no broadcast ring, and is
+//! woken for nothing else. Its place among the rings, the last, is a ring that carries nothing but
+//! wake-ups, both ways, and waits for none: a shard that hangs must not hold it up ([`io::waker`]).
+//!
+//! What it wants of a shard is an order, of which each has one at a time (`control/mail.rs`), and
+//! which ends with one answer. An order that concerns many connections is a walk over the places of
+//! the table, so many in a tick (`shard/orders.rs`). Whoever waits for the answer does so for ten
+//! seconds; then the order is withdrawn, and what the shard has not done by then it leaves.
 //!
 //! # Connections that move
 //!
@@ -186,10 +191,10 @@
 //! # Administration
 //!
 //! The admin listener is plain HTTP on the control thread (`control/admin`), so that nobody who
-//! asks for counters takes time from a connection. It reads what the shards count and speaks to
-//! them through the mesh. Whether a shard is alive is told by the counter of its ticks; one that
-//! stands still is woken, as sleep looks the same, and only one that does not tick then is missed
-//! (`control/health.rs`).
+//! asks for counters takes time from a connection. It reads what the shards count; what concerns
+//! single connections it has the shards do, by orders (`control/admin/calls.rs`). Whether a shard
+//! is alive is told by the counter of its ticks; one that stands still is woken, as sleep looks the
+//! same, and only one that does not tick then is missed (`control/health.rs`).
 //!
 //! # Settings that change
 //!
@@ -237,7 +242,8 @@
 //! | what a request may wait for | `http/exchange.rs`, [`websocket::Pause`], `shard/pause.rs` |
 //! | a protocol that a connection speaks | `Stage` in `connection/mod.rs`, and whoever asks it |
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
-//! | a path of the admin listener | `control/admin` |
+//! | a path of the admin listener | `control/admin/routes.rs` |
+//! | what the control thread has shards do | `Errand` and `visit` in `shard/orders.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
 //! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `websocket/frames.rs` |
@@ -245,7 +251,7 @@
 //! | how a topic becomes a response | `http/stream.rs`, `connection/stream.rs`, `wire/line.rs` |
 //! | how a subscriber gets a message | `hub/run.rs`; who gets it so: `shard/deliver.rs` |
 //! | what is known of a message on its way | `Publication` in `hub/topics.rs` |
-//! | a letter between shards | `Letter` and `handle_mail` in `shard/mail.rs` |
+//! | a letter | `Letter` and `handle_mail` in `shard/mail.rs` |
 //! | which connections move, and what goes along | `may_move`, `Traveller` in `shard/moves.rs` |
 //! | what the control thread waits for | `Control::run` in `control/mod.rs` |
 //! | what happens to slow readers | `Bounds::admit` in `shard/deliver.rs` |

@@ -111,7 +111,7 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let (ready, is_ready) = channel();
     let (ended, has_ended) = channel();
     let threads = start_threads(&shared, abilities, &mut listeners, &ready, &ended)?;
-    let rings = gather_rings(shards, &is_ready)?;
+    let mut rings = gather_rings(shards, &is_ready)?;
     meter.require_spare()?;
     let mut endpoints = Mesh::new(shards + 1, config.engine.broadcast_ring_slots);
     let admin_connections = admin.as_ref().map_or(0, |_| descriptors.admin_connections());
@@ -123,7 +123,9 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     // Each shard ends once.
     let (ends, has_ends) = mpsc::channel(shards);
     if let Some(endpoint) = endpoints.pop() {
-        let waker = Waker::new(rings.clone()).map_err(ServeError::Control)?;
+        let waker = Waker::new(&rings).map_err(ServeError::Control)?;
+        // By its place in the mesh, the last, shards wake the control thread.
+        rings.push(waker.descriptor());
         let control = Control::new(endpoint, waker, meter, has_ends, shared.clone(), layers);
         let socket = admin.as_mut().and_then(|listener| {
             let socket = listener.take_socket()?;

@@ -106,6 +106,8 @@ shard_stats! {
     turns_deferred,
     /// Connections closed or reset because memory was short and they held much of it.
     connections_shed,
+    /// Connections closed because whoever runs the server wanted their clients to connect again.
+    connections_released,
     /// Times an idle connection was parked on a one-shot poll.
     parked,
     /// Wake-ups sent to other shards.

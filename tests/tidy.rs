@@ -227,8 +227,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "control",
         &[
-            "config", "limits", "settings", "memory", "output", "stats", "http", "hub", "io",
-            "shard",
+            "config", "limits", "settings", "logging", "memory", "output", "stats", "wire", "http",
+            "hub", "io", "shard",
         ],
     ),
     (

@@ -1,12 +1,14 @@
 //! What is logged to standard error, and how.
 
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use super::form::choice;
 use super::setting::{one, settings};
 
 /// The least severe log lines that are written; see RFC 5424 section 6.2.1 for the order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
     /// What ends the program.
     Error,

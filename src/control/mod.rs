@@ -4,6 +4,7 @@
 
 mod admin;
 mod health;
+mod mail;
 mod standing;
 
 use std::fs::File;
@@ -21,6 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_uring::Runtime;
 
 use health::LOOK_PERIOD;
+use mail::{Desk, Mail};
 use standing::Standing;
 
 use crate::hub::Message;
@@ -34,8 +36,8 @@ use crate::shard::mail::Letter;
 
 /// The control thread's own part of the mesh.
 pub struct Control {
-    endpoint: Endpoint<Message, Letter>,
-    waker: Waker,
+    mail: Mail,
+    desk: Desk,
     meter: Meter,
     /// When the last line about memory was logged.
     logged: Option<Instant>,
@@ -54,17 +56,17 @@ impl Control {
     /// A control plane that speaks through `endpoint`, wakes shards with `waker`, watches `meter`,
     /// drains when `ends` tells of a failure, and reads `layers` again when that is asked for.
     pub fn new(
-        mut endpoint: Endpoint<Message, Letter>,
+        endpoint: Endpoint<Message, Letter>,
         waker: Waker,
         meter: Meter,
         ends: mpsc::Receiver<(usize, End)>,
         shared: Arc<Shared>,
         layers: Layers,
     ) -> Self {
-        endpoint.stop_reading();
+        let (mail, desk) = Mail::new(endpoint, waker, shared.stats.shards());
         let (logged, reminded, refusing_since) = (None, None, None);
         let standing = Arc::new(Standing::new(shared.clone(), layers));
-        Self { endpoint, waker, meter, logged, refusing_since, reminded, ends, standing, shared }
+        Self { mail, desk, meter, logged, refusing_since, reminded, ends, standing, shared }
     }
 
     /// Sees that there are descriptors for what [`run`](Self::run) needs, parts of which panic
@@ -85,17 +87,18 @@ impl Control {
     /// admin listener, serves it and watches that every shard ticks.
     ///
     /// # Errors
-    /// When the signals cannot be caught, or come no more. The server, which nobody could stop
-    /// then, drains as this is dropped.
+    /// When the signals cannot be caught, or come no more, or shards could not wake this thread.
+    /// The server, which nobody could stop then, drains as this is dropped.
     pub fn run(mut self, admin: Option<AdminSocket>, ready: impl FnOnce()) -> io::Result<()> {
         let runtime = Runtime::new(&tokio_uring::builder())?;
         runtime.block_on(async move {
             let mut stops = StopSignals::new()?;
             let mut snapshot = signal(SignalKind::user_defined1())?;
+            let bell = self.mail.bell()?;
             let mut pause = self.watch_memory();
             let watches_health = admin.is_some();
             if let Some(admin) = admin {
-                admin.serve(self.standing.clone())?;
+                admin.serve(self.standing.clone(), self.desk.clone())?;
             }
             let mut look = interval(LOOK_PERIOD);
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -105,7 +108,9 @@ impl Control {
             let memory = &shared.memory;
             let mut is_asked_to_stop = false;
             loop {
+                self.mail.go_on();
                 tokio::select! {
+                    result = self.mail.wait(&bell) => result?,
                     signal = snapshot.recv() => {
                         signal.ok_or_else(no_more_signals)?;
                          STANDARD_OUTPUT.write(format!("{}\n", self.shared.report()).into_bytes());
@@ -154,22 +159,7 @@ impl Control {
         if self.standing.begin_to_drain() {
             return;
         }
-        // The control thread sends nothing else, so its ring has room for this.
-        if self.endpoint.publish(Message::Drain, 0).is_err() {
-            tracing::warn!("the shards do not read their messages");
-        }
-        // All of them, not only those who wait for a message: a shard that has failed could wake
-        // nobody who waits for it.
-        self.endpoint.take_wakeups().for_each(drop);
-        self.wake_all();
-    }
-
-    fn wake_all(&mut self) {
-        for shard in 0..self.shared.stats.shards() {
-            if let Err(error) = self.waker.wake(shard) {
-                tracing::warn!(shard, %error, "a shard could not be woken");
-            }
-        }
+        self.mail.publish_drain();
     }
 
     /// Other settings are in force: tells the shards, and measures by the limit of memory that
@@ -177,16 +167,15 @@ impl Control {
     fn heed_settings(&mut self) -> Option<Duration> {
         let limit_bytes = self.shared.in_force.current().config.limits.memory_bytes;
         self.meter = Meter::new(limit_bytes);
-        self.wake_all();
+        self.mail.wake_all();
         self.watch_memory()
     }
 
     /// Wakes the shards that have not ticked for a while: those that sleep will.
     fn look_at_shards(&mut self) {
         for shard in self.standing.look() {
-            match self.waker.try_wake(shard) {
-                Ok(()) => self.standing.woken(shard),
-                Err(error) => tracing::debug!(shard, %error, "a shard could not be woken yet"),
+            if self.mail.wake(shard) {
+                self.standing.woken(shard);
             }
         }
     }
@@ -233,7 +222,7 @@ impl Control {
                 let (used, limit) = (usage.used_bytes, usage.limit_bytes);
                 tracing::warn!(used, limit, pressure = after.name(), "memory");
             }
-            self.wake_all();
+            self.mail.wake_all();
         }
         let Some(spare_bytes) = usages.iter().map(|usage| usage.spare_bytes()).min() else {
             return (!self.meter.is_empty()).then_some(PAUSE_UNLIMITED);
@@ -265,6 +254,7 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.drain();
+        self.mail.settle();
     }
 }
 
@@ -319,8 +309,8 @@ fn no_more_signals() -> io::Error {
     io::Error::other("signals are not delivered any more")
 }
 
-/// Descriptors of the control thread: two rings, an epoll with its wake-up, a pair of sockets for
-/// signals, and files that tell how much memory is in use; with some to spare.
+/// Descriptors of the control thread: two rings, one of them twice, an epoll with its wake-up, a
+/// pair of sockets for signals, and files that tell how much memory is in use; with some to spare.
 const DESCRIPTORS: usize = 16;
 const HANG_UP: &str = "SIGHUP";
 /// The exit status after a second signal.

@@ -37,6 +37,17 @@ impl Standing {
         self.shared.report().to_string()
     }
 
+    /// How many shards there are.
+    pub(super) fn shards(&self) -> usize {
+        self.shared.stats.shards()
+    }
+
+    /// The open WebSockets of each shard.
+    pub(super) fn websockets_open(&self) -> Vec<u64> {
+        let open = |shard| self.shared.stats.shard(shard).websockets_open.value();
+        (0..self.shards()).map(open).collect()
+    }
+
     /// Asks for a drain, as SIGTERM does. One more request for it changes nothing.
     pub(super) fn ask_for_drain(&self) {
         self.drain.notify_one();

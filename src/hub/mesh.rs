@@ -191,9 +191,11 @@ impl<T: Send + Sync, L: Send> Endpoint<T, L> {
             fence(Ordering::SeqCst);
             for peer in &mut self.peers {
                 let drained = mem::take(&mut peer.drained);
-                let sent_to = mem::take(&mut peer.posted) || published;
+                let posted = mem::take(&mut peer.posted);
                 if peer.flags.sleeping.load(Ordering::Relaxed)
-                    && (sent_to || (drained && peer.has_found_room()))
+                    && (posted
+                        || published && peer.flags.reads_rings()
+                        || drained && peer.has_found_room())
                     && peer.flags.sleeping.swap(false, Ordering::Relaxed)
                 {
                     self.wakeups.push(peer.number);
@@ -235,10 +237,10 @@ impl<T: Send + Sync, L: Send> Endpoint<T, L> {
         self.flags.sleeping.swap(false, Ordering::Relaxed);
     }
 
-    /// Stops reading, so that this endpoint holds no ring back and gets no letters: it only sends
-    /// from now on.
-    pub fn stop_reading(&mut self) {
-        self.inbox.close();
+    /// Stops reading what is published, so that this endpoint holds no ring back and is not woken
+    /// for that. It still gets letters.
+    pub fn stop_reading_rings(&mut self) {
+        self.flags.letters_alone.store(true, Ordering::Relaxed);
         for peer in &mut self.peers {
             peer.reader = None;
         }
@@ -265,7 +267,8 @@ impl<T: Send + Sync, L: Send> Endpoint<T, L> {
         // Pairs with the fence in `prepare_sleep`: the readers' cursors are gone before.
         fence(Ordering::SeqCst);
         let woken = left.into_iter().filter(|(_, posted, flags)| {
-            (self.published || *posted || flags.waiting_for_room.load(Ordering::Relaxed))
+            let is_sent_to = *posted || self.published && flags.reads_rings();
+            (is_sent_to || flags.waiting_for_room.load(Ordering::Relaxed))
                 && flags.sleeping.swap(false, Ordering::Relaxed)
         });
         let mut wakeups = mem::take(&mut self.wakeups);
@@ -315,8 +318,7 @@ pub const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
 /// Another endpoint, as seen from one.
 struct Peer<T> {
     number: usize,
-    /// Reads that endpoint's ring.
-    /// Absent when the endpoint only publishes.
+    /// Reads that endpoint's ring; absent when this one reads none.
     reader: Option<Reader<T>>,
     flags: Arc<CachePadded<Flags>>,
     /// Whether its ring was drained since the last `take_wakeups`.
@@ -342,11 +344,22 @@ struct Flags {
     sleeping: AtomicBool,
     /// Set and cleared by the owner alone.
     waiting_for_room: AtomicBool,
+    /// Set once by the owner, which reads no ring from then on. Whoever does not see it yet wakes
+    /// the owner in vain.
+    letters_alone: AtomicBool,
 }
 
 impl Flags {
     fn new() -> Self {
-        Self { sleeping: AtomicBool::new(false), waiting_for_room: AtomicBool::new(false) }
+        Self {
+            sleeping: AtomicBool::new(false),
+            waiting_for_room: AtomicBool::new(false),
+            letters_alone: AtomicBool::new(false),
+        }
+    }
+
+    fn reads_rings(&self) -> bool {
+        !self.letters_alone.load(Ordering::Relaxed)
     }
 }
 
@@ -405,6 +418,25 @@ mod tests {
         assert!(sleeper.prepare_sleep());
         right.publish(4, 1).unwrap();
         assert_eq!(wakeups(&mut right), [2]);
+    }
+
+    #[test]
+    fn whoever_reads_letters_alone_is_not_woken_for_what_is_published() {
+        let pair: [Endpoint<u32, ()>; 2] = Mesh::new(2, 1).try_into().ok().unwrap();
+        let [mut publisher, mut other] = pair;
+        other.stop_reading_rings();
+        assert!(other.prepare_sleep());
+        for message in 0..3 {
+            publisher.publish(message, 1).unwrap();
+            assert!(wakeups(&mut publisher).is_empty());
+        }
+        let place = publisher.take_place(1, 0).ok().unwrap();
+        publisher.post(place, ());
+        assert_eq!(wakeups(&mut publisher), [1]);
+        assert_eq!(other.next_letter(), Some(()));
+        assert!(other.prepare_sleep());
+        publisher.publish(3, 1).unwrap();
+        assert!(publisher.leave().is_empty());
     }
 
     #[test]

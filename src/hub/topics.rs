@@ -106,6 +106,17 @@ impl Topics {
         self.subscriptions.of(member).map(|(_, topic)| TopicId(topic))
     }
 
+    /// The name of a topic.
+    pub fn name(&self, TopicId(topic): TopicId) -> Option<Arc<str>> {
+        self.topics.get(topic as usize).map(|topic| topic.name.clone())
+    }
+
+    /// Whether `member` has joined the topic `name`.
+    pub fn is_member(&self, member: u32, name: &str) -> bool {
+        let topic = self.by_name.get(name);
+        topic.is_some_and(|&topic| self.subscription(member, topic).is_some())
+    }
+
     /// How full a topic is, here or on another shard.
     pub fn fullness(&self, TopicId(topic): TopicId) -> Fullness {
         self.topics.get(topic as usize).map_or(Fullness::HasRoom, |topic| {

@@ -114,7 +114,8 @@ impl Ring {
         self.listeners = listeners.into_iter().map(ListeningSocket::from).collect();
     }
 
-    /// Takes the descriptors of all participants' rings; [`Io::wake`] names them by their place.
+    /// Takes the descriptors of the rings of all participants, the control thread's last;
+    /// [`Io::wake`] names them by their place.
     pub fn join(&mut self, participants: Vec<RawFd>) {
         self.participants = participants;
     }

@@ -1,16 +1,21 @@
-//! Letters of one shard to another: what they say, and who acts on each.
+//! Letters to a shard, and from it to the control thread: what they say, and who acts on each.
 
 use super::Shard;
 use super::moves::Traveller;
+use super::orders::{Order, Outcome};
 use super::pending::PendingKey;
 use crate::io::Io;
 
-/// What one shard tells another.
+/// What one shard tells another, and what the control thread and a shard tell each other.
 pub enum Letter {
     /// A connection whose socket is, or will be, there.
     Traveller(Box<Traveller>),
     /// It goes on there.
     Arrived(PendingKey),
+    /// The control thread wants something done.
+    Order(Box<Order>),
+    /// What has become of an order.
+    Outcome(PendingKey, Box<Outcome>),
 }
 
 impl<I: Io> Shard<I> {
@@ -20,6 +25,8 @@ impl<I: Io> Shard<I> {
             match self.endpoint.next_letter() {
                 Some(Letter::Traveller(traveller)) => self.take_traveller(traveller),
                 Some(Letter::Arrived(move_key)) => self.has_arrived(move_key),
+                Some(Letter::Order(order)) => self.take_order(*order),
+                Some(Letter::Outcome(..)) => debug_assert!(false, "a shard orders nothing"),
                 None => return,
             }
         }

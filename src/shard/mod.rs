@@ -18,12 +18,14 @@ mod lifecycle;
 mod line;
 pub mod mail;
 pub mod moves;
+pub mod orders;
 pub mod outbox;
 pub mod pause;
 pub mod pending;
 mod pending_input;
 mod plain;
 mod receive;
+mod release;
 pub mod requests;
 mod send;
 mod shed;
@@ -45,6 +47,7 @@ use ledger::Ledger;
 use line::Line;
 use mail::Letter;
 use moves::Moves;
+use orders::Orders;
 use pending_input::PendingInput;
 use requests::Requests;
 use timers::{TICK_MS, Tick, Wheel};
@@ -181,6 +184,7 @@ pub struct Shard<I: Io> {
     /// Whether nothing is taken from WebSockets: memory is short, and some hold much of it.
     is_short_of_memory: bool,
     moves: Moves,
+    orders: Orders,
     balance: Balance,
     trim: Trim,
     ledger: Ledger,
@@ -237,6 +241,7 @@ impl<I: Io> Shard<I> {
             memory_signal: Signal::default(),
             is_short_of_memory: false,
             moves: Moves::new(),
+            orders: Orders::default(),
             balance: Balance::default(),
             trim: Trim::new(number),
             ledger: Ledger::default(),
@@ -294,6 +299,7 @@ impl<I: Io> Shard<I> {
         self.resume_for_ring();
         self.handle_messages();
         self.handle_mail();
+        self.follow_orders();
         self.keep_within_limit();
         self.advance_timers();
         self.deliver();
@@ -377,8 +383,9 @@ impl<I: Io> Shard<I> {
         let next = match looks_each_tick {
             true => Some(self.now + 1),
             false => {
+                let moves = self.moves.next_tick(self.now);
                 let nexts =
-                    [self.wheel.next_tick(), self.trim.due(), self.moves.next_tick(self.now)];
+                    [self.wheel.next_tick(), self.trim.due(), moves, self.orders.next_tick()];
                 nexts.into_iter().flatten().min()
             }
         };

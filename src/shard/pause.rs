@@ -174,6 +174,7 @@ impl<I: Io> Shard<I> {
             || self.waiting_for_turn.len() > self.held_back
             || !self.dirty.is_empty()
             || !self.expired.is_empty()
+            || self.orders.has_work(self.now)
             || self.topics.has_pending()
     }
 

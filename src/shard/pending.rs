@@ -13,7 +13,7 @@ pub struct PendingKey {
 }
 
 /// A bounded number of entries, each with a deadline.
-pub(super) struct Pending<V> {
+pub struct Pending<V> {
     entries: Slab<(u32, V)>,
     next_generation: u32,
     deadlines: Wheel,
@@ -22,7 +22,7 @@ pub(super) struct Pending<V> {
 
 impl<V> Pending<V> {
     /// Room for so many entries.
-    pub(super) fn new(most: usize) -> Self {
+    pub fn new(most: usize) -> Self {
         Self {
             entries: Slab::with_capacity(most),
             next_generation: 0,
@@ -35,7 +35,7 @@ impl<V> Pending<V> {
     ///
     /// # Errors
     /// Hands it back when there is no room.
-    pub(super) fn insert(&mut self, value: V, deadline: Tick) -> Result<PendingKey, V> {
+    pub fn insert(&mut self, value: V, deadline: Tick) -> Result<PendingKey, V> {
         if self.entries.len() >= self.most {
             return Err(value);
         }
@@ -47,7 +47,7 @@ impl<V> Pending<V> {
     }
 
     /// Ends an entry, because its answer has come; nothing if it has ended before.
-    pub(super) fn end(&mut self, key: PendingKey) -> Option<V> {
+    pub fn end(&mut self, key: PendingKey) -> Option<V> {
         let (generation, _) = self.entries.get(key.index as usize)?;
         if *generation != key.generation {
             return None;
@@ -57,7 +57,7 @@ impl<V> Pending<V> {
     }
 
     /// Ends all entries whose deadlines have passed.
-    pub(super) fn expire(&mut self, now: Tick) -> Vec<V> {
+    pub fn expire(&mut self, now: Tick) -> Vec<V> {
         let Self { entries, deadlines, .. } = self;
         let mut expired = Vec::new();
         deadlines.advance(now, |index| {
@@ -67,13 +67,18 @@ impl<V> Pending<V> {
     }
 
     /// The next tick at which [`expire`](Self::expire) may find something.
-    pub(super) fn next_tick(&self) -> Option<Tick> {
+    pub fn next_tick(&self) -> Option<Tick> {
         self.deadlines.next_tick()
     }
 
     /// Entries that have not ended.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether all have ended.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 }
 

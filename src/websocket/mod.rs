@@ -250,6 +250,11 @@ impl WebSocket {
         }
     }
 
+    /// What its messages are for, as mounts name it.
+    pub fn service(&self) -> &'static str {
+        if self.upgrade.is_echo() { "echo" } else { "broadcast" }
+    }
+
     /// Whether messages flow, and no close has been asked for.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open && !self.has_pending_close()

@@ -43,6 +43,12 @@ impl CloseCode {
     pub const fn is_valid_on_wire(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
+
+    /// Whether a server may close with this code: any that is valid on the wire but 1010, by which
+    /// a client misses an extension.
+    pub fn may_be_sent_by_server(self) -> bool {
+        self.is_valid_on_wire() && self != Self::MANDATORY_EXTENSION
+    }
 }
 
 /// What a close frame says.
@@ -89,6 +95,8 @@ mod tests {
             let reserved = [1004, 1005, 1006, 1015].contains(&code);
             let valid = (1000..1015).contains(&code) && !reserved || (3000..5000).contains(&code);
             assert_eq!(CloseCode(code).is_valid_on_wire(), valid, "{code}");
+            let of_server = valid && code != 1010;
+            assert_eq!(CloseCode(code).may_be_sent_by_server(), of_server, "{code}");
         }
     }
 

@@ -3,15 +3,14 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use crate::HANG;
 use crate::peer::{Peer, Response};
-use crate::process::{limited, thread_of_shard};
+use crate::process::{hang, limited};
 use crate::server::{ADMIN_VARIABLE, Server, socket_path, wait_until};
 
 /// The answer to a request with these lines after the first, `Host` among them.
-fn ask(address: SocketAddr, line: &str, fields: &[&str], body: &str) -> Response {
+pub fn ask(address: SocketAddr, line: &str, fields: &[&str], body: &str) -> Response {
     ask_on(&mut Peer::connect(address), line, fields, body)
 }
 
@@ -28,12 +27,15 @@ fn ask_on<S: Read + Write>(
     peer.read_response()
 }
 
-fn text(response: &Response) -> &str {
+/// The body of an answer, as text.
+pub fn text(response: &Response) -> &str {
     std::str::from_utf8(&response.body).expect("text").trim_end()
 }
 
-const HOST: &str = "Host: 127.0.0.1";
-const JSON: &str = "Content-Type: application/json";
+/// For whom requests are.
+pub const HOST: &str = "Host: 127.0.0.1";
+/// What requests that change something need.
+pub const JSON: &str = "Content-Type: application/json";
 
 #[test]
 fn no_web_page_can_drain_the_server_or_read_from_it() {
@@ -259,22 +261,51 @@ fn whoever_is_slow_or_silent_is_cut_off() {
 fn a_shard_that_hangs_is_named_and_one_that_sleeps_is_not() {
     let server = Server::start(3, &[]);
     let health = || ask(server.admin(), "GET /healthz", &[HOST], "");
-    let mut strace = Command::new("strace")
-        .args(["-qq", "-o", "/dev/null", "-e", "trace=io_uring_enter"])
-        // Twice as long as anybody waits here.
-        .arg("-e")
-        .arg(format!("inject=io_uring_enter:delay_enter={}", 2 * HANG.as_micros()))
-        .arg("-p")
-        .arg(thread_of_shard(&server, 1))
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("strace runs");
-    wait_until("the shard is missed", || health().status == 503);
+    let hung = hang(&server, 1);
     assert_eq!(text(&health()), "shard 1 has not ticked for 10 s");
     let ready = ask(server.admin(), "GET /readyz", &[HOST], "");
     assert_eq!((ready.status, text(&ready)), (503, "shard 1 has not ticked for 10 s"));
-    strace.kill().expect("our child");
-    strace.wait().expect("our child");
+    drop(hung);
     wait_until("the shard is back", || health().status == 200);
+    server.stop();
+}
+
+#[test]
+fn the_log_tells_more_and_less_while_the_server_runs() {
+    let server = Server::start(1, &["--log-format", "json"]);
+    let set = |level: &str| {
+        let body = format!(r#"{{"level": "{level}"}}"#);
+        let response = ask(server.admin(), "POST /log-level", &[HOST, JSON], &body);
+        (response.status, text(&response).to_owned())
+    };
+    let changed =
+        |level: &str, before: &str| (200, format!(r#"{{"before":"{before}","level":"{level}"}}"#));
+    // What is no request is told at the level of debugging.
+    let disturb = || {
+        let mut peer = Peer::connect(server.admin());
+        peer.send(b"no request\r\n\r\n");
+        peer.read_response();
+        drop(peer);
+        // Handled in the order in which they come.
+        assert_eq!(Peer::connect(server.admin()).get("/healthz").status, 200);
+    };
+    let told = || server.output().matches("an admin connection failed").count();
+    disturb();
+    assert_eq!(told(), 0);
+    assert_eq!(set("debug"), changed("debug", "info"));
+    wait_until("the change is told", || server.output().contains("another level of the log"));
+    disturb();
+    wait_until("it is told", || told() == 1);
+    assert_eq!(set("warn"), changed("warn", "debug"));
+    disturb();
+    assert_eq!(set("info"), changed("info", "warn"));
+    let quiet = "\"to\":\"warn\"";
+    wait_until("the last change is told", || {
+        server.output().matches("\"to\":\"info\"").count() == 1
+    });
+    assert!(server.output().contains(quiet), "{}", server.output());
+    assert_eq!(told(), 1);
+    let (status, told) = set("loud");
+    assert!(status == 400 && told.contains("`error`, `warn`, `info`, `debug`, `trace`"), "{told}");
     server.stop();
 }

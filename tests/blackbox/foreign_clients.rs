@@ -141,6 +141,35 @@ fn curl_publishes() {
     server.stop();
 }
 
+#[test]
+fn curl_closes_a_topic_and_python_websockets_is_told() {
+    const MEMBERS: u64 = 20;
+    let Some(tools) = tools() else { return };
+    for shards in SHARD_COUNTS {
+        let server = Server::start(shards, &[]);
+        let mut members = Command::new(tools.join("python/bin/python"));
+        members.arg(program("closed_by_order.py")).arg(server.url("/broadcast/news"));
+        members.args([&MEMBERS.to_string(), "4001", "closed for today"]);
+        let mut members = Client(members.stdin(Stdio::null()).spawn().expect("python runs"));
+        wait_until("all are members", || server.stats().websockets_open() == MEMBERS);
+        let order = r#"{"topic": "news", "code": 4001, "reason": "closed for today"}"#;
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--fail-with-body", "--noproxy", "*"])
+            .args(["--json", order, &format!("http://{}/topics/close", server.admin())])
+            .output()
+            .expect("curl runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("\"closing\":20"), "{output:?}");
+        let mut status = None;
+        wait_until("all are told", || {
+            status = members.0.try_wait().expect("the client is our child");
+            status.is_some()
+        });
+        assert!(status.is_some_and(|status| status.success()), "{shards} shards");
+        server.stop();
+    }
+}
+
 /// How curl ends when a response is not complete.
 const PARTIAL_FILE: i32 = 18;
 

@@ -19,6 +19,7 @@ mod hostile;
 mod mass_disconnect;
 mod mounts;
 mod moves;
+mod orders;
 mod output;
 mod peer;
 mod process;

@@ -3,10 +3,11 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::HANG;
 use crate::peer::{Peer, TEXT};
 use crate::server::{Server, socket_path, wait_until};
 
@@ -184,8 +185,35 @@ fn a_shard_that_fails_is_told_at_once_and_the_others_drain() {
     }
 }
 
+/// A shard that hangs in the kernel until this is dropped, or for longer than anybody waits.
+pub struct Hung(Child);
+
+/// Lets a shard hang when it next waits for something to do, and waits until it is missed.
+pub fn hang(server: &Server, shard: usize) -> Hung {
+    let strace = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "-e", "trace=io_uring_enter", "-e"])
+        .arg(format!("inject=io_uring_enter:delay_enter={}", 2 * HANG.as_micros()))
+        .arg("-p")
+        .arg(thread_of_shard(server, shard))
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("strace runs");
+    let hung = Hung(strace);
+    wait_until("the shard is missed", || {
+        server.ask_admin("/healthz").is_some_and(|health| health.starts_with("HTTP/1.1 503 "))
+    });
+    hung
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The number of a shard's thread.
-pub fn thread_of_shard(server: &Server, shard: usize) -> OsString {
+fn thread_of_shard(server: &Server, shard: usize) -> OsString {
     let tasks = fs::read_dir(server.process_path("task")).expect("it runs");
     let mut threads = tasks.map(|task| task.expect("a thread").path());
     let name = format!("shard-{shard}\n");

@@ -331,6 +331,11 @@ impl Stats {
         self.count(&["connections_shed"])
     }
 
+    /// Connections closed so that their clients connect again.
+    pub fn connections_released(&self) -> u64 {
+        self.count(&["connections_released"])
+    }
+
     /// How short memory is: `calm`, `refuse` or `shed`.
     pub fn memory_pressure(&self) -> &str {
         self.0["memory"]["pressure"].as_str().expect("a word")

@@ -28,6 +28,8 @@ pub struct Context {
     pub may_be_full: bool,
     /// Whether the server has been told that memory is short: it may have refused or closed anybody.
     pub was_short_of_memory: bool,
+    /// Whether shards were ordered to close connections: it may have been anybody's.
+    pub may_be_ordered_away: bool,
     /// Bytes of the largest filler of each client.
     pub bytes_max: Vec<usize>,
     /// The topic of each client.

@@ -14,7 +14,7 @@ pub struct Network {
     pub sockets: Vec<Socket>,
     /// Connections that wait to be accepted, for each shard.
     pub backlogs: Vec<VecDeque<SocketId>>,
-    /// Wake-ups on their way to each shard.
+    /// Wake-ups on their way to each shard, and, the last, to the control thread.
     pub wakes: Vec<u32>,
     /// Sockets on their way to each shard.
     pub handed_over: Vec<VecDeque<HandOver>>,
@@ -80,7 +80,7 @@ impl Network {
     pub fn new(shards: usize) -> Self {
         Self {
             backlogs: vec![VecDeque::new(); shards],
-            wakes: vec![0; shards],
+            wakes: vec![0; shards + 1],
             handed_over: (0..shards).map(|_| VecDeque::new()).collect(),
             handed_over_results: vec![Vec::new(); shards],
             ..Self::default()

@@ -31,6 +31,8 @@ pub struct Settings {
     pub moves: u8,
     /// Likelihood that the same settings are put in force again before a round, in percent.
     pub reloads: u8,
+    /// Likelihood that a shard is ordered something after a round, in percent.
+    pub orders: u8,
     /// Deadlines that pass in silence before the next bursts.
     pub rests: u8,
 }
@@ -51,6 +53,7 @@ impl Settings {
             measurements: 0,
             moves: 0,
             reloads: 0,
+            orders: 0,
             rests: rng.u8(..6),
         }
     }

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use ringwire::config::{Config, Engine, Limits};
-use ringwire::hub::Message;
 use ringwire::hub::interest::InterestTable;
-use ringwire::hub::mesh::{Endpoint, Mesh};
+use ringwire::hub::mesh::Mesh;
 use ringwire::memory::Memory;
 use ringwire::shard::in_force::InForce;
-use ringwire::shard::mail::Letter;
 use ringwire::shard::{Shard, Shared};
 use ringwire::stats::Stats;
 
+use crate::control::Control;
 use crate::decoder::{Decoder, Item};
 use crate::frames;
 use crate::invariants;
@@ -27,7 +26,7 @@ pub struct Story {
     pub network: Rc<RefCell<Network>>,
     pub shared: Arc<Shared>,
     pub shards: Vec<Shard<Kernel>>,
-    control: Endpoint<Message, Letter>,
+    pub control: Control,
     pub rng: Rng,
 }
 
@@ -66,8 +65,7 @@ impl Story {
         let shared =
             Arc::new(Shared { in_force: InForce::new(config), stats, memory, interest, slots });
         let mut endpoints = Mesh::new(shards + 1, 2);
-        let mut control = endpoints.pop().expect("one more");
-        control.stop_reading();
+        let control = Control::new(endpoints.pop().expect("one more"), shards);
         let shard = |(number, endpoint)| {
             let rng = Rng::with_seed(1);
             let kernel = Kernel::new(number, network.clone(), chaos.clone(), rng);
@@ -186,7 +184,7 @@ impl Story {
     }
 
     pub fn drain(&mut self) {
-        assert!(self.control.publish(Message::Drain, 0).is_ok());
+        self.control.drain();
     }
 
     pub fn counter(&self, name: &str) -> u64 {

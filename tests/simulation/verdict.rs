@@ -4,6 +4,7 @@
 use ringwire::config::SlowConsumer;
 
 use crate::client::{Client, Context};
+use crate::control::ORDERED;
 use crate::decoder::Item;
 use crate::frames::{self, CLOSE, PING, PONG};
 use crate::network::{End, Network};
@@ -159,6 +160,7 @@ impl Client {
                 let is_slow = config.slow_consumer == SlowConsumer::Disconnect && is_member;
                 is_slow || context.was_short_of_memory
             }
+            Some(1012 | ORDERED) => context.may_be_ordered_away,
             _ => false,
         };
         assert!(

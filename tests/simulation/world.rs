@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use ringwire::config::SlowConsumer;
-use ringwire::hub::Message;
 use ringwire::hub::interest::InterestTable;
-use ringwire::hub::mesh::{Endpoint, Mesh};
+use ringwire::hub::mesh::Mesh;
 use ringwire::memory::{Memory, Pressure, Usage};
 use ringwire::shard::in_force::InForce;
-use ringwire::shard::mail::Letter;
+use ringwire::shard::orders::Errand;
 use ringwire::shard::{Shard, Shared};
 use ringwire::stats::Stats;
 
 use crate::client::{Client, Context};
+use crate::control::Control;
 use crate::frames;
 use crate::invariants;
 use crate::kernel::Kernel;
@@ -37,7 +37,9 @@ pub struct World {
     reloads_rng: Rng,
     network: Rc<RefCell<Network>>,
     nodes: Vec<Node>,
-    control: Endpoint<Message, Letter>,
+    /// What decides about orders.
+    orders_rng: Rng,
+    control: Control,
     clients: Vec<Client>,
     context: Context,
     settings: Settings,
@@ -80,6 +82,10 @@ impl World {
         if reloads_rng.u8(..4) == 0 {
             settings.reloads = reloads_rng.u8(1..20);
         }
+        let mut orders_rng = Rng::with_seed(!seed.rotate_left(16));
+        if orders_rng.u8(..4) == 0 {
+            settings.orders = orders_rng.u8(1..10);
+        }
         let shards = settings.config.engine.shards;
         let network = Rc::new(RefCell::new(Network::new(shards)));
         let shared = Arc::new(Shared {
@@ -91,8 +97,7 @@ impl World {
         });
         let ring_slots = settings.config.engine.broadcast_ring_slots;
         let mut endpoints = Mesh::new(shards + 1, ring_slots);
-        let mut control = endpoints.pop().expect("one more than shards");
-        control.stop_reading();
+        let control = Control::new(endpoints.pop().expect("one more than shards"), shards);
         let nodes = endpoints.into_iter().enumerate().map(|(number, endpoint)| {
             let kernel = Kernel::new(number, network.clone(), settings.chaos.clone(), rng.fork());
             let shard = Shard::new(kernel, number, 1, endpoint, shared.clone());
@@ -113,6 +118,7 @@ impl World {
         let context = Context {
             may_be_full: most > room,
             was_short_of_memory: false,
+            may_be_ordered_away: false,
             bytes_max: clients.iter().map(|client| client.plan.bytes_max).collect(),
             topics: clients.iter().map(|client| topic(&client.plan)).collect(),
             shared,
@@ -128,6 +134,7 @@ impl World {
             memory_rng,
             moves_rng,
             reloads_rng,
+            orders_rng,
             network,
             nodes,
             control,
@@ -190,6 +197,7 @@ impl World {
         for number in order {
             is_idle &= !self.step_node(number, everybody);
         }
+        is_idle &= !self.step_control(everybody);
         let is_waiting = |client: &Client| {
             let subscribes = client.plan.is_member() || client.plan.is_stream();
             subscribes && !client.upgraded && !client.is_refused && !client.is_gone()
@@ -255,6 +263,39 @@ impl World {
         true
     }
 
+    /// Whether the control thread did something or could: it orders something now and then, waits
+    /// no more for some of that, and hears of it only when it is woken.
+    fn step_control(&mut self, surely: bool) -> bool {
+        let rng = &mut self.orders_rng;
+        if rng.u8(..100) < self.settings.orders && self.round < CHANGING_ROUNDS {
+            let number = rng.usize(..self.nodes.len());
+            let shard = self.nodes[number].shard.as_ref();
+            let keys = shard.map(|shard| shard.connections().keys()).unwrap_or_default();
+            let errand = Control::draw(rng, &keys);
+            trace!("shard {number} is ordered to {errand:?}");
+            let closes = !matches!(errand, Errand::List { .. });
+            let is_sent = self.control.order(number, errand);
+            self.context.may_be_ordered_away |= is_sent && closes;
+            if rng.u8(..8) == 0 {
+                self.control.withdraw(number);
+            }
+        }
+        let is_woken = self.network.borrow().wakes[self.nodes.len()] > 0;
+        if self.control.is_asleep() && !is_woken {
+            return false;
+        }
+        if surely || self.orders_rng.bool() {
+            self.network.borrow_mut().wakes[self.nodes.len()] = 0;
+            for (shard, outcome) in self.control.hear() {
+                trace!("shard {shard} answers {outcome:?}");
+            }
+            for participant in self.control.rest() {
+                self.network.borrow_mut().wakes[participant] += 1;
+            }
+        }
+        true
+    }
+
     /// Wants a connection of a shard to go on with another, at any point of its life.
     fn move_one(&mut self, number: usize) {
         let to = self.moves_rng.usize(..self.nodes.len());
@@ -284,6 +325,9 @@ impl World {
         trace!("{} ms: at rest", self.context.now_ms);
         for client in &self.clients {
             client.check_rest(&self.network.borrow());
+        }
+        for number in 0..self.nodes.len() {
+            assert!(!self.control.is_owed_by(number), "shard {number} owes an answer");
         }
         self.check_deliveries();
         if !self.context.may_publish {
@@ -352,8 +396,8 @@ impl World {
         }
         trace!("{} ms: drain", self.context.now_ms);
         self.context.draining_since = Some(self.context.now_ms);
-        assert!(self.control.publish(Message::Drain, 0).is_ok(), "no room for one message");
-        for participant in self.control.take_wakeups() {
+        self.control.drain();
+        for participant in self.control.rest() {
             self.network.borrow_mut().wakes[participant] += 1;
         }
     }
@@ -446,7 +490,11 @@ impl World {
     }
 
     /// What must hold when all shards have stopped.
-    fn check_end(&self) {
+    fn check_end(&mut self) {
+        self.control.hear();
+        for number in 0..self.nodes.len() {
+            assert!(!self.control.is_owed_by(number), "shard {number} owes an answer");
+        }
         assert_eq!(self.total("connections_open"), 0, "connections leak");
         assert_eq!(self.total("websockets_open"), 0, "WebSockets leak");
         assert_eq!(self.total("streams_open"), 0, "streams leak");

@@ -8,21 +8,17 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use axum::http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN};
 use axum::http::{StatusCode, Uri};
 
+use super::answer::Refused;
 use crate::config::{Authority, Origin};
-
-/// Why a request is refused: the status, and what is wrong in words.
-pub(super) type Refused = (StatusCode, &'static str);
 
 /// Sees that the request is for this machine by a name that no other can take: an address or a
 /// name of loopback (RFC 6761 section 6.3). Names of other machines get 421.
 pub(super) fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
-    let host = host(uri, headers).ok_or((
-        StatusCode::BAD_REQUEST,
-        "The request needs one Host that is a host with an optional port.",
-    ))?;
+    let host = host(uri, headers)
+        .ok_or(Refused::bad("The request needs one Host that is a host with an optional port."))?;
     match is_address(host.host) || is_loopback_name(host.host) {
         true => Ok(()),
-        false => Err((
+        false => Err(Refused::new(
             StatusCode::MISDIRECTED_REQUEST,
             "The admin listener answers to IP addresses and localhost alone, as any other name may \
              be that of a web page's site.",
@@ -38,15 +34,21 @@ pub(super) fn check_change(uri: &Uri, headers: &HeaderMap) -> Result<(), Refused
         origin.zip(host(uri, headers)).is_some_and(|(origin, host)| origin.is_of(host))
     });
     if !is_own_page {
-        return Err((StatusCode::FORBIDDEN, "A web page of another origin may change nothing."));
+        return Err(Refused::new(
+            StatusCode::FORBIDDEN,
+            "A web page of another origin may change nothing.",
+        ));
     }
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
     if !sites.all(|site| site == "same-origin" || site == "none") {
-        return Err((StatusCode::FORBIDDEN, "A web page of another site may change nothing."));
+        return Err(Refused::new(
+            StatusCode::FORBIDDEN,
+            "A web page of another site may change nothing.",
+        ));
     }
     match one(headers, &CONTENT_TYPE).is_some_and(is_json) {
         true => Ok(()),
-        false => Err((
+        false => Err(Refused::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "A request that changes something needs Content-Type: application/json.",
         )),
@@ -101,7 +103,7 @@ mod tests {
     }
 
     fn status(result: Result<(), Refused>) -> u16 {
-        result.map_or_else(|(status, _)| status.as_u16(), |()| 200)
+        result.map_or_else(|refused| refused.status.as_u16(), |()| 200)
     }
 
     #[test]

@@ -4,6 +4,10 @@
 //! so many connections, of which the oldest gives way to a new one; so much time for a request, for
 //! a body and for the connection itself; so many bytes of each.
 
+mod answer;
+mod calls;
+mod connection_id;
+mod connections;
 mod guard;
 mod report;
 mod routes;
@@ -15,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use calls::Calls;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -23,6 +28,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
+use super::mail::Desk;
 use super::standing::Standing;
 use crate::config::ListenAddress;
 
@@ -45,10 +51,11 @@ impl AdminSocket {
     ///
     /// # Errors
     /// When the socket cannot be watched.
-    pub(super) fn serve(self, standing: Arc<Standing>) -> io::Result<()> {
+    pub(super) fn serve(self, standing: Arc<Standing>, desk: Desk) -> io::Result<()> {
         let Self { descriptor, is_unix, connections } = self;
         // No browser speaks to a Unix socket.
-        let router = routes::router(standing, !is_unix);
+        let calls = Calls::new(desk, standing.shards());
+        let router = routes::router(standing, calls, !is_unix);
         let mut open = Connections { router, tasks: VecDeque::new(), most: connections };
         if is_unix {
             let listener = UnixListener::from_std(descriptor.into())?;

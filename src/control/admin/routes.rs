@@ -1,47 +1,55 @@
 //! The routes of the admin listener and what each answers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::Deserialize;
-use tokio::time::timeout;
+use serde_json::json;
 
-use super::guard::{Refused, check_change, check_host};
+use super::answer::{Refused, answer, body, plain, value};
+use super::calls::Calls;
+use super::connections;
+use super::guard::{check_change, check_host};
 use super::report::Report;
+use crate::config::LogLevel;
 use crate::control::standing::Standing;
+use crate::logging;
 use crate::settings::ReloadError;
 
 /// A check of the guard.
 type Check = fn(&Uri, &HeaderMap) -> Result<(), Refused>;
 
 /// What the routes answer from.
-struct Desk {
-    standing: Arc<Standing>,
+pub(super) struct Desk {
+    pub(super) standing: Arc<Standing>,
+    pub(super) calls: Calls,
     report: Report,
 }
 
 /// All routes. `checks_host` is for listeners that a browser can reach.
-pub(super) fn router(standing: Arc<Standing>, checks_host: bool) -> Router {
+pub(super) fn router(standing: Arc<Standing>, calls: Calls, checks_host: bool) -> Router {
     let router = Router::new()
         .route("/stats", get(stats))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
+        .route("/connections", get(connections::list))
         .route("/drain", changing(drain))
         .route("/reload", changing(reload))
-        .fallback(|| async { plain(StatusCode::NOT_FOUND, ROUTES) })
+        .route("/log-level", changing(log_level))
+        .route("/topics/close", changing(connections::close_topic))
+        .route("/connections/close", changing(connections::close))
+        .route("/connections/release", changing(connections::release))
+        .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, ROUTES) })
         .method_not_allowed_fallback(|| async {
-            plain(StatusCode::METHOD_NOT_ALLOWED, "This route takes other methods.")
+            Refused::new(StatusCode::METHOD_NOT_ALLOWED, "This route takes other methods.")
         })
-        .with_state(Arc::new(Desk { standing, report: Report::default() }));
+        .with_state(Arc::new(Desk { standing, calls, report: Report::default() }));
     match checks_host {
         true => router.layer(from_fn(|request, next| guarded(check_host, request, next))),
         false => router,
@@ -61,7 +69,7 @@ where
 async fn guarded(check: Check, request: Request, next: Next) -> Response {
     match check(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err((status, text)) => plain(status, text),
+        Err(refused) => refused.into_response(),
     }
 }
 
@@ -83,43 +91,36 @@ async fn readiness(State(desk): State<Arc<Desk>>) -> Response {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-async fn drain(State(desk): State<Arc<Desk>>, request: Request) -> Response {
-    if let Err(refusal) = nothing(request).await {
-        return refusal;
-    }
+async fn drain(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Refused> {
+    let Nothing {} = body(request).await?;
     desk.standing.ask_for_drain();
-    plain(StatusCode::ACCEPTED, "draining")
+    Ok(plain(StatusCode::ACCEPTED, "draining"))
 }
 
-async fn reload(State(desk): State<Arc<Desk>>, request: Request) -> Response {
-    if let Err(refusal) = nothing(request).await {
-        return refusal;
-    }
-    match desk.standing.reload() {
-        Ok(changed) => {
-            let text = serde_json::json!({ "changed": changed }).to_string();
-            answer(StatusCode::OK, "application/json", text)
-        }
-        Err(error @ ReloadError::NoFile) => plain(StatusCode::CONFLICT, &error.to_string()),
-        Err(error) => plain(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
-    }
+/// What is logged from now on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Log {
+    level: LogLevel,
 }
 
-/// Reads the body of a request that takes nothing.
-async fn nothing(request: Request) -> Result<(), Response> {
-    let body = match timeout(BODY_TIMEOUT, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => {
-            return Err(plain(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."));
-        }
-        Err(_) => {
-            return Err(plain(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time."));
-        }
-    };
-    match body.is_empty() || serde_json::from_slice::<Nothing>(&body).is_ok() {
-        true => Ok(()),
-        false => Err(plain(StatusCode::BAD_REQUEST, "The body is nothing, or {}.")),
-    }
+async fn log_level(request: Request) -> Result<Response, Refused> {
+    let Log { level } = body(request).await?;
+    let before = logging::set_level(level)
+        .map_err(|error| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(value(StatusCode::OK, &json!({ "level": level, "before": before })))
+}
+
+async fn reload(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Refused> {
+    let Nothing {} = body(request).await?;
+    let changed = desk.standing.reload().map_err(|error| {
+        let status = match error {
+            ReloadError::NoFile => StatusCode::CONFLICT,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Refused::new(status, error.to_string())
+    })?;
+    Ok(value(StatusCode::OK, &json!({ "changed": changed })))
 }
 
 /// 503 with what is wrong, or 200.
@@ -130,23 +131,6 @@ fn verdict(fault: Option<String>, well: &str) -> Response {
     }
 }
 
-fn plain(status: StatusCode, text: &str) -> Response {
-    answer(status, "text/plain; charset=utf-8", format!("{text}\n"))
-}
-
-/// No answer is the same a moment later, and none may be taken for another type than it says.
-fn answer(status: StatusCode, content_type: &'static str, body: impl IntoResponse) -> Response {
-    let fields: [(HeaderName, &str); 3] = [
-        (CONTENT_TYPE, content_type),
-        (CACHE_CONTROL, "no-store"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (status, fields, body).into_response()
-}
-
-const ROUTES: &str = "Not found. The routes are GET /stats, /healthz and /readyz, and POST /drain \
-                      and /reload.";
-/// The largest body of a request.
-const BODY_BYTES_MAX: usize = 4096;
-/// How long the body of a request may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const ROUTES: &str = "Not found. The routes are GET /stats, /healthz, /readyz and /connections, \
+                      and POST /drain, /reload, /log-level, /topics/close, /connections/close and \
+                      /connections/release.";

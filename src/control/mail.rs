@@ -1,0 +1,280 @@
+//! The control thread's part of the mesh: it tells all shards, orders single ones to do something
+//! and hears what has become of that.
+//!
+//! No wake-up is lost in the way that holds for every participant (see `hub::mesh`): whoever is
+//! about to wait says so, and looks once more before it does.
+//!
+//! A shard gets one order at a time, and the place of its answer is taken before. So a shard that
+//! hangs holds one place here, whatever is asked of it. What waits for an answer ends by that or by
+//! its deadline, which withdraws the order; an answer that comes later meets nobody.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use crate::hub::Message;
+use crate::hub::inbox::NoPlace;
+use crate::hub::mesh::Endpoint;
+use crate::io::waker::{Bell, Waker};
+use crate::shard::mail::Letter;
+use crate::shard::orders::{Errand, OUTCOME_BYTES, Order, Outcome};
+use crate::shard::pending::{Pending, PendingKey};
+use crate::shard::timers::{TICK_MS, Tick};
+
+/// What the control thread and the shards say to each other.
+pub(super) struct Mail {
+    endpoint: Endpoint<Message, Letter>,
+    waker: Waker,
+    questions: mpsc::Receiver<Question>,
+    /// What waits for an answer, or for its order to be sent.
+    pending: Pending<Waiting>,
+    unsent: VecDeque<Unsent>,
+    /// The order that each shard has not answered, be anybody waiting for that or not.
+    orders: Vec<Option<PendingKey>>,
+    start: Instant,
+}
+
+/// Where the shards can be asked, by any task of this thread.
+#[derive(Clone)]
+pub(super) struct Desk(mpsc::Sender<Question>);
+
+/// What a shard will have to say.
+pub(super) struct Answer(oneshot::Receiver<Result<Outcome, NoAnswer>>);
+
+/// An errand for a shard, and who wants to know what becomes of it.
+struct Question {
+    shard: usize,
+    errand: Errand,
+    answer: oneshot::Sender<Result<Outcome, NoAnswer>>,
+}
+
+/// Why a shard has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// It did not within [`ANSWER_TIMEOUT`].
+    Late,
+    /// It takes no orders any more.
+    Gone,
+}
+
+struct Waiting {
+    answer: oneshot::Sender<Result<Outcome, NoAnswer>>,
+    withdrawn: Arc<AtomicBool>,
+}
+
+/// An order that has not been sent, because its shard has one, or for want of a place.
+struct Unsent {
+    key: PendingKey,
+    shard: usize,
+    errand: Errand,
+    withdrawn: Arc<AtomicBool>,
+}
+
+impl Mail {
+    /// Mail by `endpoint` with so many `shards`, which `waker` wakes; and where to ask them.
+    pub(super) fn new(
+        mut endpoint: Endpoint<Message, Letter>,
+        waker: Waker,
+        shards: usize,
+    ) -> (Self, Desk) {
+        endpoint.stop_reading_rings();
+        let (asking, questions) = mpsc::channel(QUESTIONS_WAITING);
+        let mail = Self {
+            endpoint,
+            waker,
+            questions,
+            pending: Pending::new(QUESTIONS_MOST),
+            unsent: VecDeque::new(),
+            orders: vec![None; shards],
+            start: Instant::now(),
+        };
+        (mail, Desk(asking))
+    }
+
+    /// The bell that shards ring; see [`Waker::bell`].
+    ///
+    /// # Errors
+    /// When there cannot be one.
+    pub(super) fn bell(&self) -> io::Result<Bell> {
+        self.waker.bell()
+    }
+
+    /// Tells all shards to drain.
+    pub(super) fn publish_drain(&mut self) {
+        // Nothing else is published here, so the ring has room for this.
+        if self.endpoint.publish(Message::Drain, 0).is_err() {
+            tracing::warn!("the shards do not read their messages");
+        }
+        // All of them, not only those who wait for a message: a shard that has failed could wake
+        // nobody who waits for it.
+        self.endpoint.take_wakeups().for_each(drop);
+        self.wake_all();
+    }
+
+    /// Wakes all shards.
+    pub(super) fn wake_all(&mut self) {
+        (0..self.orders.len()).for_each(|shard| self.waker.wake(shard));
+    }
+
+    /// Wakes one shard; whether the kernel had the memory to tell it. Otherwise it is told later.
+    pub(super) fn wake(&mut self, shard: usize) -> bool {
+        self.waker.wake(shard);
+        !self.waker.owes_to(shard)
+    }
+
+    /// Sends the wake-ups that are still owed, as nobody will do so later.
+    pub(super) fn settle(&mut self) {
+        self.waker.settle();
+    }
+
+    /// Waits until there is something to [go on](Self::go_on) with.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub(super) async fn wait(&mut self, bell: &Bell) -> io::Result<()> {
+        if !self.endpoint.prepare_sleep() {
+            // The other tasks of this thread have their turn.
+            yield_now().await;
+            return Ok(());
+        }
+        let has_room = self.pending.len() < QUESTIONS_MOST;
+        let pause = self.pause();
+        tokio::select! {
+            result = bell.rings() => result,
+            Some(question) = self.questions.recv(), if has_room => {
+                self.take_question(question);
+                Ok(())
+            }
+            () = sleep(pause.unwrap_or_default()), if pause.is_some() => Ok(()),
+        }
+    }
+
+    /// Does what can be done now: takes letters, ends what has waited for long enough, and sends
+    /// what is to be sent.
+    pub(super) fn go_on(&mut self) {
+        self.endpoint.awake();
+        self.waker.go_on();
+        for _ in 0..LETTERS_AT_ONCE {
+            let Some(letter) = self.endpoint.next_letter() else { break };
+            let Letter::Outcome(key, outcome) = letter else {
+                debug_assert!(false, "nothing else is sent to the control thread");
+                continue;
+            };
+            for order in self.orders.iter_mut().filter(|order| **order == Some(key)) {
+                *order = None;
+            }
+            if let Some(Waiting { answer, .. }) = self.pending.end(key) {
+                // Whoever has asked may have gone.
+                let _ = answer.send(Ok(*outcome));
+            }
+        }
+        for Waiting { answer, withdrawn } in self.pending.expire(self.now()) {
+            // Relaxed: nothing is published along with it.
+            withdrawn.store(true, Ordering::Relaxed);
+            let _ = answer.send(Err(NoAnswer::Late));
+        }
+        for unsent in std::mem::take(&mut self.unsent) {
+            self.send(unsent);
+        }
+        let waker = &mut self.waker;
+        self.endpoint.take_wakeups().for_each(|shard| waker.wake(shard));
+    }
+
+    fn take_question(&mut self, question: Question) {
+        let Question { shard, errand, answer } = question;
+        let withdrawn = Arc::new(AtomicBool::new(false));
+        let waiting = Waiting { answer, withdrawn: withdrawn.clone() };
+        let deadline = self.now() + ANSWER_TICKS;
+        let Ok(key) = self.pending.insert(waiting, deadline) else {
+            debug_assert!(false, "there is room, or nothing is taken");
+            return;
+        };
+        self.unsent.push_back(Unsent { key, shard, errand, withdrawn });
+    }
+
+    /// Sends an order, or keeps it for later.
+    fn send(&mut self, unsent: Unsent) {
+        let Unsent { key, shard, errand, withdrawn } = unsent;
+        if withdrawn.load(Ordering::Relaxed) {
+            return;
+        }
+        let bytes = size_of::<Order>() as u32 + errand.held_bytes();
+        match self.endpoint.take_place(shard, bytes) {
+            Err(NoPlace::Closed) => {
+                if let Some(Waiting { answer, .. }) = self.pending.end(key) {
+                    let _ = answer.send(Err(NoAnswer::Gone));
+                }
+            }
+            Ok(place)
+                if self.orders[shard].is_none()
+                    && let Ok(answer) = self.endpoint.take_place(self.own(), OUTCOME_BYTES) =>
+            {
+                self.orders[shard] = Some(key);
+                let order = Order { errand, key, answer, withdrawn };
+                self.endpoint.post(place, Letter::Order(Box::new(order)));
+            }
+            Ok(_) | Err(NoPlace::Full) => {
+                self.unsent.push_back(Unsent { key, shard, errand, withdrawn });
+            }
+        }
+    }
+
+    /// The number of the control thread among the participants of the mesh: the last.
+    fn own(&self) -> usize {
+        self.orders.len()
+    }
+
+    /// How long to wait at the most, for deadlines and for what could not be sent.
+    fn pause(&mut self) -> Option<Duration> {
+        let must_retry = self.waker.owes() || !self.unsent.is_empty();
+        let retry = must_retry.then_some(RETRY_PAUSE);
+        let deadline = self.pending.next_tick().map(|tick| {
+            let until = Duration::from_millis((u64::from(tick) + 1) * TICK_MS);
+            until.saturating_sub(self.start.elapsed())
+        });
+        retry.into_iter().chain(deadline).min()
+    }
+
+    fn now(&self) -> Tick {
+        (self.start.elapsed().as_millis() / u128::from(TICK_MS)) as Tick
+    }
+}
+
+impl Desk {
+    /// Has a shard run an errand.
+    pub(super) async fn ask(&self, shard: usize, errand: Errand) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        // Where nobody takes the question, because the control thread ends, it is dropped.
+        let _ = self.0.send(Question { shard, errand, answer }).await;
+        Answer(answered)
+    }
+}
+
+impl Answer {
+    /// Waits for it, for [`ANSWER_TIMEOUT`] at the most.
+    ///
+    /// # Errors
+    /// When the shard gives none.
+    pub(super) async fn outcome(self) -> Result<Outcome, NoAnswer> {
+        self.0.await.unwrap_or(Err(NoAnswer::Gone))
+    }
+}
+
+/// Questions that wait for their answers at a time; more have to be asked later. Each call asks a
+/// shard one at a time, and the calls are bounded by `CALLS_MOST` of the admin listener.
+const QUESTIONS_MOST: usize = 1024;
+/// Those that were asked and not yet taken.
+const QUESTIONS_WAITING: usize = 16;
+/// How long an answer is waited for, and the same in ticks.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TICKS: Tick = (ANSWER_TIMEOUT.as_millis() as u64 / TICK_MS) as Tick;
+/// Letters taken before others have their turn.
+const LETTERS_AT_ONCE: usize = 32;
+/// Before what found no place, or no memory, is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
