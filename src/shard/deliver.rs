@@ -81,13 +81,13 @@ impl<I: Io> Shard<I> {
         let others = self.effective.config.engine.shards.saturating_sub(1).max(1);
         let share_bytes = (INTAKE_BYTES_MAX / others).max(INTAKE_BYTES_LEAST);
         let (mut from, mut taken_bytes) = (usize::MAX, 0);
-        self.endpoint.drain(MESSAGES_PER_TICK, |sender, message| {
+        self.endpoint.drain(MESSAGES_PER_TICK, |sender, position, message| {
             if from != sender {
                 (from, taken_bytes) = (sender, 0);
             }
             match message {
                 Message::Publish(publication) => {
-                    topics.receive(publication);
+                    topics.receive(publication, sender, position);
                     taken_bytes += publication.message.frame_bytes();
                 }
                 Message::Drain => drain = true,
