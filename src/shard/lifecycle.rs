@@ -194,7 +194,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// How often a peer that is being closed is looked at: twice within the close timeout.
-    fn close_look(&self) -> Tick {
+    pub(super) fn close_look(&self) -> Tick {
         ticks_in(self.effective.config.limits.close_timeout / 2)
     }
 
@@ -432,7 +432,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Begins the closing handshake.
-    fn close(&mut self, key: Key, code: CloseCode, reason: &str) {
+    pub(super) fn close(&mut self, key: Key, code: CloseCode, reason: &str) {
         self.schedule_close(key);
         self.command(key, |connection, output| connection.stage.close(code, reason, output));
         self.resume_what_is_closing(key);

@@ -1,9 +1,9 @@
 //! Letters of one shard to another: what they say, and who acts on each.
 
 use super::Shard;
-use super::moves::Traveller;
+use super::moves::{Question, Traveller};
 use super::pending::PendingKey;
-use crate::io::Io;
+use crate::io::{Io, Ticket};
 
 /// What one shard tells another.
 pub enum Letter {
@@ -11,6 +11,12 @@ pub enum Letter {
     Traveller(Box<Traveller>),
     /// It goes on there.
     Arrived(PendingKey),
+    /// A member of topics is to come: what it has joined shall be held for it.
+    Hold(Box<Question>),
+    /// That is done, with how far that shard has read by then; not if it takes nobody.
+    Held(PendingKey, Option<Box<[u64]>>),
+    /// The member does not come after all.
+    Stays(Ticket),
 }
 
 impl<I: Io> Shard<I> {
@@ -20,6 +26,9 @@ impl<I: Io> Shard<I> {
             match self.endpoint.next_letter() {
                 Some(Letter::Traveller(traveller)) => self.take_traveller(traveller),
                 Some(Letter::Arrived(move_key)) => self.has_arrived(move_key),
+                Some(Letter::Hold(question)) => self.hold(*question),
+                Some(Letter::Held(key, positions)) => self.held(key, positions),
+                Some(Letter::Stays(ticket)) => self.release_hold(ticket),
                 None => return,
             }
         }

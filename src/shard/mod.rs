@@ -292,6 +292,8 @@ impl<I: Io> Shard<I> {
         self.resume_for_ring();
         self.handle_messages();
         self.handle_mail();
+        self.continue_arriving();
+        self.continue_leaving();
         self.keep_within_limit();
         self.advance_timers();
         self.deliver();
@@ -367,8 +369,9 @@ impl<I: Io> Shard<I> {
         if must_look_again || !self.endpoint.prepare_sleep() {
             return Some(Duration::ZERO);
         }
-        if self.held_back > 0 {
-            // Nobody tells when another shard has delivered a topic: it is looked for.
+        if self.held_back > 0 || self.moves.awaits_readers() {
+            // Nobody tells when another shard has delivered a topic, or read what was published:
+            // it is looked for.
             return Some(HELD_BACK_LOOK);
         }
         let looks_each_tick = !self.listeners_waiting.is_empty()
@@ -483,7 +486,7 @@ fn ticks_of_seconds(seconds: u16) -> Tick {
     (u64::from(seconds) * 1000 / TICK_MS) as Tick
 }
 
-/// How often those who are held back for the sake of another shard try again.
+/// How often those who are held back for the sake of another shard, or wait for it, try again.
 const HELD_BACK_LOOK: Duration = Duration::from_millis(1);
 /// What WebSockets may do in a tick beyond the least share of each, in units of a [`Budget`]: about
 /// a millisecond.

@@ -388,13 +388,14 @@ impl World {
         }
     }
 
-    /// Messages that policies kept from a client, as far as its shard can still tell.
+    /// Messages that policies kept from a client, as far as the shard that has it can still tell.
     fn dropped(&mut self, number: usize) -> Option<u64> {
-        let Client { plan, socket, .. } = &self.clients[number];
-        let (socket, shard) = ((*socket)?, self.nodes[plan.shard].shard.as_mut()?);
-        let mut tenants = shard.io().slots.iter().flatten();
-        let key = tenants.find(|tenant| tenant.socket == socket)?.key?;
-        Some(shard.dropped_messages(key))
+        let socket = self.clients[number].socket?;
+        self.nodes.iter_mut().filter_map(|node| node.shard.as_mut()).find_map(|shard| {
+            let mut tenants = shard.io().slots.iter().flatten();
+            let key = tenants.find(|tenant| tenant.socket == socket)?.key?;
+            Some(shard.dropped_messages(key))
+        })
     }
 
     /// Messages of a client that the server must have published, where that is certain.
