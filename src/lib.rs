@@ -6,7 +6,7 @@
 //! A process runs as many *shards* as it has cores, each a thread pinned to its core with an
 //! io_uring, a table of registered files, receive buffers, connections, timers and topics of its
 //! own. The kernel spreads connections over the shards (`SO_REUSEPORT`), and there they stay, but
-//! for idle ones that [move](shard::moves) when a shard has many more than its share. On the path
+//! for those that [move](shard::moves) when a shard has many more than its share. On the path
 //! of a message shards share broadcast rings, and a table of counters that tells which topics have
 //! members elsewhere and whether those are behind ([`hub::interest`]); beside it letters to one
 //! shard ([`hub::inbox`]), the counters that anyone may read ([`stats`]) and the state of memory
@@ -162,15 +162,25 @@
 //! # Connections that move
 //!
 //! `SO_REUSEPORT` spreads connections as they come, and they go as they like: a shard may be left
-//! with nearly all. One that has many more than its share moves idle WebSockets to the one that has
-//! the fewest (`shard/balance.rs`). The socket goes by `MSG_RING` from one table of registered
-//! files to another, and everything else by mail, with what was received until the receive ended
-//! (`shard/moves.rs`). Members of topics stay: each shard is elsewhere in the broadcast rings, and
-//! they would miss messages or get some twice.
+//! with nearly all. One that has many more than its share moves some to the one that has the fewest,
+//! those first whose peers are silent (`shard/balance.rs`). The socket goes by `MSG_RING` from one
+//! table of registered files to another, and everything else by mail: the request or message that
+//! has begun, what was received until the receive ended, and what is queued for the peer
+//! (`shard/outbox/luggage.rs`), as far as a letter may hold it. A send that is in flight ends
+//! before; whoever's peer does not read stays, and whoever is being closed.
+//!
+//! What two shards publish may come to a third in any order. So whoever has published leaves only
+//! when all shards have read what its own had published by then.
+//!
+//! Each shard is elsewhere in the broadcast rings. So before a member of a topic leaves, the shard
+//! that is to get it *holds* the topic: it keeps what is published from then on, each message with
+//! its place in the ring that it came by (`hub/topics/holds.rs`). The member leaves as soon as its
+//! shard has read up to where the hold began, and notes how far it has read; what was held from
+//! there on it gets where it goes on, when that shard has read as far (`shard/moves/members.rs`).
+//! The topic counts in [`hub::interest`] there before it counts no more here.
 //!
 //! Which connections may is `Connection::may_move`, what goes along is `Traveller`, both in
-//! `shard/moves.rs`. A topic that moved would have to count in [`hub::interest`] there before it
-//! counts no more here.
+//! `shard/moves.rs`; how they go on is in `shard/moves/arrival.rs`.
 //!
 //! # Compression
 //!

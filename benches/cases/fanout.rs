@@ -39,7 +39,7 @@ fn broadcast_ring(readers: usize) -> Case {
                 assert!(producer.push(black_box(&frame).clone()).is_ok());
             }
             for reader in &mut readers {
-                let drained = reader.drain(BATCH, |frame| {
+                let drained = reader.drain(BATCH, |_, frame| {
                     black_box(frame);
                     true
                 });

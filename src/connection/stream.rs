@@ -61,15 +61,16 @@ impl Stream {
         self.end(Initiator::Remote, CloseCode::NORMAL, output);
     }
 
-    /// Ends the stream, after what is queued. The response is complete if that is the orderly end
-    /// of it; a stream that is cut off lacks what tells its end (RFC 9112 section 8), so that its
-    /// client knows.
+    /// Ends the stream, after what is queued. The response is complete unless `code` says that
+    /// something went wrong: a stream that is cut off lacks what tells its end (RFC 9112 section
+    /// 8), so that its client knows.
     pub(super) fn end(&mut self, initiator: Initiator, code: CloseCode, output: &mut Output) {
         if std::mem::replace(&mut self.is_ended, true) {
             return;
         }
         let last = self.framing.last();
-        if matches!(code, CloseCode::NORMAL | CloseCode::GOING_AWAY) && !last.is_empty() {
+        let is_cut_off = matches!(code, CloseCode::POLICY_VIOLATION | CloseCode::TRY_AGAIN_LATER);
+        if !is_cut_off && !last.is_empty() {
             output.pieces.push(Piece::Owned { bytes: last.to_vec(), ends_frame: true });
         }
         output.closed = Some((initiator, code));

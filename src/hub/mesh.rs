@@ -43,6 +43,7 @@ use super::inbox::{Address, Inbox};
 use super::ring::{CachePadded, Producer, Reader, ring};
 
 mod mail;
+pub use mail::LETTER_BYTES_MAX;
 
 /// Makes the endpoints of a full mesh that carries messages of type `T` to all, and letters of
 /// type `L` to one.
@@ -147,6 +148,25 @@ impl<T: Send + Sync, L: Send> Endpoint<T, L> {
         Ok(Published { room: self.producer.room() })
     }
 
+    /// How many messages this endpoint has published.
+    pub fn position(&self) -> u64 {
+        self.producer.position()
+    }
+
+    /// How many messages of each participant this one has drained, or published, by number.
+    pub fn positions(&self) -> Box<[u64]> {
+        let mut positions: Box<[u64]> = vec![self.producer.position(); self.peers.len() + 1].into();
+        for peer in &self.peers {
+            positions[peer.number] = peer.reader.as_ref().map_or(0, Reader::position);
+        }
+        positions
+    }
+
+    /// Whether all others have drained as many of its messages, or have left.
+    pub fn is_read_up_to(&self, position: u64) -> bool {
+        self.producer.is_read_up_to(position)
+    }
+
     /// Whether the next [`publish`](Self::publish) will succeed.
     pub fn has_room(&mut self) -> bool {
         if self.outstanding.is_full() {
@@ -155,20 +175,21 @@ impl<T: Send + Sync, L: Send> Endpoint<T, L> {
         !self.outstanding.is_full() && self.producer.has_room()
     }
 
-    /// Shows messages of all other endpoints to `visit`, with the number of the sender, and
-    /// returns how many.
+    /// Shows messages of all other endpoints to `visit`, with the number of the sender and how many
+    /// it has sent before, and returns how many.
     ///
     /// At most `per_ring_limit` of each sender, in its order, and no more of it once `visit` has
     /// returned false; what is left keeps `prepare_sleep` from succeeding.
     pub fn drain(
         &mut self,
         per_ring_limit: usize,
-        mut visit: impl FnMut(usize, &T) -> bool,
+        mut visit: impl FnMut(usize, u64, &T) -> bool,
     ) -> usize {
         let mut total = 0;
         for peer in &mut self.peers {
             let Some(reader) = &mut peer.reader else { continue };
-            let count = reader.drain(per_ring_limit, |message| visit(peer.number, message));
+            let visit = |position, message: &T| visit(peer.number, position, message);
+            let count = reader.drain(per_ring_limit, visit);
             peer.drained |= count > 0;
             total += count;
         }
@@ -373,7 +394,7 @@ mod tests {
 
     fn drain(endpoint: &mut Endpoint<u32, ()>) -> Vec<(usize, u32)> {
         let mut seen = Vec::new();
-        endpoint.drain(9, |from, message| {
+        endpoint.drain(9, |from, _, message| {
             seen.push((from, *message));
             true
         });
@@ -389,6 +410,30 @@ mod tests {
         assert_eq!(drain(&mut endpoints[0]), [(1, 11), (2, 12)]);
         assert_eq!(drain(&mut endpoints[1]), [(0, 10), (2, 12)]);
         assert_eq!(drain(&mut endpoints[2]), [(0, 10), (1, 11)]);
+    }
+
+    #[test]
+    fn everybody_knows_how_far_it_has_come() {
+        let [mut one, mut two, mut three] = Mesh::<u32, ()>::new(3, 4).try_into().ok().unwrap();
+        one.publish(1, 1).unwrap();
+        one.publish(2, 1).unwrap();
+        three.publish(3, 1).unwrap();
+        let mut seen = Vec::new();
+        two.drain(1, |from, position, _| {
+            seen.push((from, position));
+            true
+        });
+        two.drain(1, |from, position, _| {
+            seen.push((from, position));
+            true
+        });
+        assert_eq!(seen, [(0, 0), (2, 0), (0, 1)]);
+        assert_eq!((&*one.positions(), &*two.positions()), (&[2, 0, 0][..], &[2, 0, 1][..]));
+        assert!(three.is_read_up_to(0) && !three.is_read_up_to(1), "one has not read it");
+        drain(&mut one);
+        assert!(three.is_read_up_to(1) && !one.is_read_up_to(2), "three has not read it");
+        three.leave();
+        assert!(one.is_read_up_to(2));
     }
 
     #[test]

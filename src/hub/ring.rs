@@ -92,6 +92,16 @@ impl<T: Send + Sync> Producer<T> {
         distance(self.reclaimed, self.tail)
     }
 
+    /// The position of the next value.
+    pub fn position(&self) -> u64 {
+        self.tail
+    }
+
+    /// Whether every reader has passed all values before `position`, or is gone.
+    pub fn is_read_up_to(&self, position: u64) -> bool {
+        self.shared.slowest(position) >= position
+    }
+
     /// How many values surely still fit; a lower bound, because the cursors it rests on may be
     /// stale.
     pub fn room(&self) -> usize {
@@ -117,12 +127,12 @@ pub struct Reader<T> {
 }
 
 impl<T: Send + Sync> Reader<T> {
-    /// Shows the next values, at most `limit`, to `visit` in order until it returns false, and
-    /// returns how many.
+    /// Shows the next values, at most `limit`, to `visit` in order and each with its position, until
+    /// it returns false, and returns how many.
     ///
     /// The cursor is published once for the whole batch. Should `visit` panic, the batch is not
     /// consumed and a later call shows it again.
-    pub fn drain(&mut self, limit: usize, mut visit: impl FnMut(&T) -> bool) -> usize {
+    pub fn drain(&mut self, limit: usize, mut visit: impl FnMut(u64, &T) -> bool) -> usize {
         // Acquire pairs with the Release store of `tail` in `Producer::push`: the slots below it
         // are written.
         let tail = self.shared.tail.load(Ordering::Acquire);
@@ -138,7 +148,7 @@ impl<T: Send + Sync> Reader<T> {
                 // nor drops it before this reader's cursor, stored below, has passed it, and
                 // others only read it.
                 if let Some(value) = unsafe { &*slot } {
-                    goes_on = visit(value);
+                    goes_on = visit(end, value);
                 }
             });
             end += 1;
@@ -149,6 +159,11 @@ impl<T: Send + Sync> Reader<T> {
         // before.
         self.shared.cursors[self.index].store(end, Ordering::Release);
         count
+    }
+
+    /// The position of the next value to read.
+    pub fn position(&self) -> u64 {
+        self.cursor
     }
 
     /// Whether there is something to drain.
@@ -320,7 +335,7 @@ mod tests {
                             prop_assert_eq!(reader.ring_has_room(), has_room);
                             let start = *read;
                             let mut seen = Vec::new();
-                            *read += reader.drain(limit, |(value, _)| {
+                            *read += reader.drain(limit, |_, (value, _)| {
                                 seen.push(*value);
                                 true
                             });
@@ -359,7 +374,7 @@ mod tests {
                     let end = if index == 2 { VALUES / 2 } else { VALUES };
                     let mut next = 0;
                     while next < end {
-                        reader.drain(index * 20 + 1, |value: &Arc<usize>| {
+                        reader.drain(index * 20 + 1, |_, value: &Arc<usize>| {
                             assert_eq!(**value, next);
                             next += 1;
                             true
@@ -399,7 +414,7 @@ mod loom_tests {
                     thread::spawn(move || {
                         let mut seen = Vec::new();
                         for limit in limits {
-                            reader.drain(*limit, |(value, _)| {
+                            reader.drain(*limit, |_, (value, _)| {
                                 seen.push(*value);
                                 true
                             });
@@ -415,7 +430,7 @@ mod loom_tests {
             for thread in threads {
                 let (reader, mut seen) = thread.join().unwrap();
                 if let Some(mut reader) = reader {
-                    reader.drain(2, |(value, _)| {
+                    reader.drain(2, |_, (value, _)| {
                         seen.push(*value);
                         true
                     });

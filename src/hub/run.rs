@@ -158,6 +158,12 @@ impl Run {
         self.skips.retain(|skip| skip.member != member);
     }
 
+    /// Leaves out `member` for all messages that are here.
+    pub fn skip_all(&mut self, member: u32) {
+        let places = 0..=self.more.len() as u32;
+        self.skips.extend(places.map(|place| Skip { member, place }));
+    }
+
     /// Bytes of the plain frames.
     pub fn bytes(&self) -> usize {
         self.bytes

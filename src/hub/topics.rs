@@ -6,6 +6,7 @@
 //! [`Round`]; what is published meanwhile waits for the next. Joining and leaving take the same
 //! time however many members a topic has: members lie in a dense list and know their place in it.
 
+mod holds;
 mod subscriptions;
 
 use std::collections::{HashMap, VecDeque};
@@ -18,6 +19,8 @@ use super::interest::{Fullness, Interest, InterestSlot};
 use super::run::Run;
 use crate::limits::SUBSCRIPTIONS_MOST;
 use crate::wire::message::{DataMessage, SharedMessage};
+use holds::Hold;
+pub use holds::{HoldId, Subscription};
 use subscriptions::{Number, Subscriptions};
 
 /// One message on its way to the subscribers of a topic.
@@ -27,6 +30,15 @@ pub struct Publication {
     pub topic: Arc<str>,
     /// What it says.
     pub message: SharedMessage,
+}
+
+/// Where a message was published.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    /// On which other shard, if not here.
+    shard: Option<usize>,
+    /// How many messages that one had sent to the others before; none if they did not get this.
+    position: Option<u64>,
 }
 
 /// Names a topic of this shard for as long as a member that it was asked of has joined it.
@@ -52,6 +64,9 @@ struct Topic {
     pending: Vec<Run>,
     /// Bytes of both.
     pending_bytes: usize,
+    /// Those for whom messages are kept that are on their way to join, and bytes of these messages.
+    holds: Vec<HoldId>,
+    held_bytes: usize,
     /// Where the interest of all shards in it is counted.
     interest: InterestSlot,
     /// What the other shards have been told of it.
@@ -80,6 +95,9 @@ pub struct Topics {
     /// Bytes of all that is pending.
     pending_bytes: usize,
     interest: Interest,
+    /// How many messages other shards were to get of those that were published here.
+    published: u64,
+    holds: Slab<Hold>,
 }
 
 impl Topics {
@@ -93,6 +111,8 @@ impl Topics {
             dirty: VecDeque::new(),
             pending_bytes: 0,
             interest,
+            published: 0,
+            holds: Slab::new(),
         }
     }
 
@@ -155,7 +175,7 @@ impl Topics {
             true => most.max(PENDING_BYTES_LEAST),
             false => most.min(PENDING_BYTES_LEAST),
         };
-        match topic.pending_bytes {
+        match topic.pending_bytes + topic.held_bytes {
             bytes if bytes >= VERY_FULL_SHARES * share_bytes => Fullness::VeryFull,
             bytes if bytes >= share_bytes => Fullness::Full,
             _ => Fullness::HasRoom,
@@ -206,6 +226,8 @@ impl Topics {
             round: None,
             pending: Vec::new(),
             pending_bytes: 0,
+            holds: Vec::new(),
+            held_bytes: 0,
             fullness: Fullness::HasRoom,
         }) as u32;
         self.by_name.insert(name, topic);
@@ -231,7 +253,13 @@ impl Topics {
         let place = self.subscriptions.remove(member, number);
         let left = &mut self.topics[topic as usize];
         left.remove(place, |moved, place| self.subscriptions.set_place(moved, place));
-        if left.members.is_empty() {
+        self.end_if_unwanted(topic);
+    }
+
+    /// Forgets a topic that nobody here wants any more.
+    fn end_if_unwanted(&mut self, topic: u32) {
+        let left = &self.topics[topic as usize];
+        if left.members.is_empty() && left.holds.is_empty() {
             let topic = self.topics.remove(topic as usize);
             self.by_name.remove(&topic.name);
             self.interest.set_fullness(topic.interest, topic.fullness, Fullness::HasRoom);
@@ -264,7 +292,9 @@ impl Topics {
             .interest
             .is_wanted_elsewhere(*interest)
             .then(|| Publication { topic: name.clone(), message: message.clone() });
-        self.append(topic, message, skip);
+        let position = publication.as_ref().map(|_| self.published);
+        self.published += u64::from(publication.is_some());
+        self.append(topic, message, skip, Origin { shard: None, position });
         publication
     }
 
@@ -274,14 +304,21 @@ impl Topics {
             return self.publish(TopicId(topic), None, message);
         }
         let is_wanted = self.interest.is_wanted_elsewhere(self.interest.slot_of(name));
+        self.published += u64::from(is_wanted);
         is_wanted.then(|| Publication { topic: name.into(), message: message.into_shared() })
     }
 
-    /// Takes a publication of another shard.
-    pub fn receive(&mut self, publication: &Publication) {
+    /// Takes a publication of another `shard`, before which it has sent so many.
+    pub fn receive(&mut self, publication: &Publication, shard: usize, position: u64) {
         if let Some(&topic) = self.by_name.get(&publication.topic) {
-            self.append(topic, publication.message.clone(), None);
+            let origin = Origin { shard: Some(shard), position: Some(position) };
+            self.append(topic, publication.message.clone(), None, origin);
         }
+    }
+
+    /// How many messages this shard has published that others were to get.
+    pub fn published(&self) -> u64 {
+        self.published
     }
 
     /// Hands over what is pending, topic by topic, with the members that have not got it yet.
@@ -328,7 +365,10 @@ impl Topics {
         self.topics.is_empty()
     }
 
-    fn append(&mut self, index: u32, message: SharedMessage, skip: Option<u32>) {
+    fn append(&mut self, index: u32, message: SharedMessage, skip: Option<u32>, origin: Origin) {
+        if !self.topics[index as usize].holds.is_empty() {
+            self.hold_message(index, &message, origin);
+        }
         let topic = &mut self.topics[index as usize];
         if topic.round.is_none() && topic.pending.is_empty() {
             self.dirty.push_back((index, topic.serial));
@@ -341,7 +381,7 @@ impl Topics {
             Some(run) => run.join(message, skip),
             None => topic.pending.push(Run::new(message, skip)),
         }
-        if topic.pending_bytes >= PENDING_BYTES_LEAST {
+        if topic.pending_bytes + topic.held_bytes >= PENDING_BYTES_LEAST {
             self.tell_fullness(index);
         }
     }

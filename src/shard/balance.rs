@@ -1,5 +1,5 @@
 //! Connections spread again when a shard has many more than its share, because the others have lost
-//! theirs: it moves idle ones to shards that have fewer than theirs.
+//! theirs: it moves some to shards that have fewer than theirs, those first whose peers are silent.
 //!
 //! Nobody is woken for it: a shard that has nothing to do is not too full. It looks once a second,
 //! begins when it is well above its share and goes on until it is there; whoever gets some stays
@@ -20,6 +20,8 @@ pub(super) struct Balance {
     next_index: u32,
     /// Places looked at since one was found that can move.
     vain: usize,
+    /// Whether those are moved as well whose peers are not silent, because all others have gone.
+    takes_busy: bool,
     /// Whether one of those that were moved has arrived: the others are moved one at a time until
     /// then, as a shard that hangs takes none in and has ever fewer itself.
     has_arrived: bool,
@@ -49,7 +51,7 @@ impl<I: Io> Shard<I> {
         self.balance.is_above = surplus.is_some();
         self.balance.due = self.now + LOOK_EVERY;
         let Some(Surplus { to, count }) = surplus else {
-            self.balance.has_arrived = false;
+            (self.balance.has_arrived, self.balance.takes_busy) = (false, false);
             return;
         };
         let under_way = self.moves.under_way() as u64;
@@ -63,7 +65,7 @@ impl<I: Io> Shard<I> {
             if moved == most {
                 return;
             }
-            let Some(key) = self.next_idle() else { continue };
+            let Some(key) = self.next_candidate() else { continue };
             if !self.move_to(key, to) {
                 // As many as may are on their way, or on their way there.
                 return;
@@ -71,8 +73,9 @@ impl<I: Io> Shard<I> {
             (moved, self.balance.vain) = (moved + 1, 0);
         }
         if self.balance.vain > self.connections.places() {
-            // All are busy: another time.
-            (self.balance.is_above, self.balance.vain) = (false, 0);
+            // None can move: those who are busy may, and after them all may another time.
+            self.balance.is_above = !self.balance.takes_busy;
+            (self.balance.takes_busy, self.balance.vain) = (!self.balance.takes_busy, 0);
         }
     }
 
@@ -81,16 +84,18 @@ impl<I: Io> Shard<I> {
         self.balance.has_arrived = has_arrived;
     }
 
-    /// The connection in the next place, if there is one whose peer has been silent for a while.
-    fn next_idle(&mut self) -> Option<Key> {
+    /// The connection in the next place, if there is one that may move.
+    fn next_candidate(&mut self) -> Option<Key> {
         let index = self.balance.next_index;
         let is_last = index as usize + 1 >= self.connections.places();
         self.balance.next_index = if is_last { 0 } else { index + 1 };
         self.balance.vain += 1;
         let served = self.served;
-        let (key, connection) = self.connections.at(index)?;
+        let (key, _) = self.connections.at(index)?;
+        let connection = self.connections.get(key)?;
         let silence = served.saturating_sub(connection.last_active);
-        (silence >= IDLE_LEAST && connection.may_move()).then_some(key)
+        let is_wanted = silence >= IDLE_LEAST || self.balance.takes_busy;
+        (is_wanted && self.may_move(key, connection)).then_some(key)
     }
 }
 
@@ -118,7 +123,7 @@ fn surplus<C: Iterator<Item = u64>>(
 
 /// How often a shard compares itself with the others: a second.
 const LOOK_EVERY: Tick = 10;
-/// How long a peer must have been silent to be moved: a second.
+/// How long a peer must have been silent to be moved before others: a second.
 const IDLE_LEAST: Tick = 10;
 /// Connections that a shard has beyond its share and a quarter of it when it begins to move some.
 const MARGIN_LEAST: u64 = 16;

@@ -38,7 +38,7 @@ bitflags! {
         /// Silence was last looked for in a round with an odd number.
         const ODD_ROUND = 1 << 28;
         /// What goes along when it moves to another shard.
-        const TRAVEL = 1 << 21 | 1 << 22 | 1 << 23 | 1 << 27;
+        const TRAVEL = 0b1111 << 21 | 0b11 << 26;
     }
 }
 

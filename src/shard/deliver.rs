@@ -13,7 +13,7 @@ use crate::hub::topics::{Publication, TopicId};
 use crate::io::{Io, Key, SEND_BYTES_MAX, Segment};
 use crate::stats::ShardStats;
 use crate::wire::close::CloseCode;
-use crate::wire::deflate::codec::window_class;
+use crate::wire::deflate::codec::{Codec, window_class};
 use crate::wire::message::DataMessage;
 
 /// Counts time in stretches for telling slow subscribers from bursts.
@@ -29,6 +29,11 @@ pub(super) struct Generation {
 }
 
 impl Generation {
+    /// The generation of what was published last.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
     /// The generation of what is published now.
     fn advance(&mut self, now: Tick, backlog_bytes: usize) -> u32 {
         let ticks = now.saturating_sub(self.began);
@@ -69,6 +74,11 @@ impl<I: Io> Shard<I> {
     fn pass_on(&mut self, publication: Option<Publication>) {
         if let Some(publication) = publication {
             self.overflow.push_back(publication);
+            debug_assert_eq!(
+                self.topics.published(),
+                self.endpoint.position() + self.overflow.len() as u64,
+                "topics count what goes to the ring"
+            );
             self.drain_overflow();
         }
         self.stats().broadcasts.add(1);
@@ -81,13 +91,13 @@ impl<I: Io> Shard<I> {
         let others = self.effective.config.engine.shards.saturating_sub(1).max(1);
         let share_bytes = (INTAKE_BYTES_MAX / others).max(INTAKE_BYTES_LEAST);
         let (mut from, mut taken_bytes) = (usize::MAX, 0);
-        self.endpoint.drain(MESSAGES_PER_TICK, |sender, message| {
+        self.endpoint.drain(MESSAGES_PER_TICK, |sender, position, message| {
             if from != sender {
                 (from, taken_bytes) = (sender, 0);
             }
             match message {
                 Message::Publish(publication) => {
-                    topics.receive(publication);
+                    topics.receive(publication, sender, position);
                     taken_bytes += publication.message.frame_bytes();
                 }
                 Message::Drain => drain = true,
@@ -204,10 +214,11 @@ impl<I: Io> Shard<I> {
 }
 
 /// Whether a connection waits for its turn to send much (`flush`), although its peer reads. Those
-/// who have to wait for their peers hold up nobody.
+/// who have to wait for their peers hold up nobody, nor do those who are about to leave.
 fn awaits_its_turn(connection: &Connection) -> bool {
     !connection.requests.contains(Requests::SEND)
         && !connection.has(Marks::BACKED_UP)
+        && !connection.ending.is_over()
         && connection.outbox.bytes() > LARGE_BYTES
 }
 
@@ -251,7 +262,8 @@ impl Bounds {
         };
         let mut dropped = 0;
         match self.policy {
-            _ if !is_slow => {}
+            // Whoever is about to leave is not sent anything for a moment, which is not its fault.
+            _ if !is_slow || connection.ending.is_over() => {}
             SlowConsumer::DropOldest => dropped = outbox.drop_oldest(self.backlog_bytes),
             SlowConsumer::Disconnect | SlowConsumer::DropNewest => {
                 dropped = share.messages();
@@ -274,25 +286,47 @@ impl Bounds {
             }
         }
         stats.drop_messages(self.policy, dropped);
-        match share {
-            Share::Whole(frames) => {
-                count_delivered(frames.messages().into(), stats);
-                let segment = Segment::Shared { frames: frames.clone(), offset: 0 };
-                outbox.push_published(segment, self.generation);
-            }
-            Share::Others(excerpts) => {
-                for excerpt in excerpts {
-                    count_delivered(excerpt.messages.into(), stats);
-                    let segment = Segment::Excerpt(Box::new(excerpt));
-                    outbox.push_published(segment, self.generation);
-                }
-            }
-        }
+        count_delivered(share.messages(), stats);
+        queue_share(connection, share, self.generation);
         Admitted { dropped, is_too_slow: false }
     }
 }
 
-fn count_delivered(messages: u64, stats: &ShardStats) {
+/// Queues a run for one member alone, and tells how many messages that is; no policy keeps any from
+/// it. As nobody else may want it so, it is encoded in the way that takes no time.
+pub(super) fn queue_alone(
+    run: &mut Run,
+    member: u32,
+    connection: &mut Connection,
+    codec: &mut Codec,
+    generation: u32,
+) -> u64 {
+    let mut budget = EncodingBudget { compressed_bytes: 0, joined_bytes: usize::MAX };
+    let is_encoded = run.encode(Encoding::Plain, codec, &mut budget);
+    debug_assert!(is_encoded, "nothing bounds what is joined");
+    let Some(frames) = run.encoded(Encoding::Plain) else { return 0 };
+    let share = run.share_of(member, frames);
+    let messages = share.messages();
+    queue_share(connection, share, generation);
+    messages
+}
+
+fn queue_share(connection: &mut Connection, share: Share<'_>, generation: u32) {
+    match share {
+        Share::Whole(frames) => {
+            let segment = Segment::Shared { frames: frames.clone(), offset: 0 };
+            connection.outbox.push_published(segment, generation);
+        }
+        Share::Others(excerpts) => {
+            for excerpt in excerpts {
+                let segment = Segment::Excerpt(Box::new(excerpt));
+                connection.outbox.push_published(segment, generation);
+            }
+        }
+    }
+}
+
+pub(super) fn count_delivered(messages: u64, stats: &ShardStats) {
     stats.deliveries.add(messages);
     stats.messages_out.add(messages);
 }

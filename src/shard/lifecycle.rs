@@ -196,7 +196,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// How often a peer that is being closed is looked at: twice within the close timeout.
-    fn close_look(&self) -> Tick {
+    pub(super) fn close_look(&self) -> Tick {
         ticks_in(self.effective.config.limits.close_timeout / 2)
     }
 

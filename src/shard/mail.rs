@@ -1,10 +1,10 @@
 //! Letters to a shard, and from it to the control thread: what they say, and who acts on each.
 
 use super::Shard;
-use super::moves::Traveller;
+use super::moves::{Question, Traveller};
 use super::orders::{Order, Outcome};
 use super::pending::PendingKey;
-use crate::io::Io;
+use crate::io::{Io, Ticket};
 
 /// What one shard tells another, and what the control thread and a shard tell each other.
 pub enum Letter {
@@ -12,6 +12,12 @@ pub enum Letter {
     Traveller(Box<Traveller>),
     /// It goes on there.
     Arrived(PendingKey),
+    /// A member of topics is to come: what it has joined shall be held for it.
+    Hold(Box<Question>),
+    /// That is done, with how far that shard has read by then; not if it takes nobody.
+    Held(PendingKey, Option<Box<[u64]>>),
+    /// The member does not come after all.
+    Stays(Ticket),
     /// The control thread wants something done.
     Order(Box<Order>),
     /// What has become of an order.
@@ -25,6 +31,9 @@ impl<I: Io> Shard<I> {
             match self.endpoint.next_letter() {
                 Some(Letter::Traveller(traveller)) => self.take_traveller(traveller),
                 Some(Letter::Arrived(move_key)) => self.has_arrived(move_key),
+                Some(Letter::Hold(question)) => self.hold(*question),
+                Some(Letter::Held(key, positions)) => self.held(key, positions),
+                Some(Letter::Stays(ticket)) => self.release_hold(ticket),
                 Some(Letter::Order(order)) => self.take_order(*order),
                 Some(Letter::Outcome(..)) => debug_assert!(false, "a shard orders nothing"),
                 None => return,

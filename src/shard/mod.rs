@@ -6,6 +6,7 @@
 //!
 //! The loop knows no socket and reads no clock, so tests run it unchanged on a simulated kernel.
 
+mod attendance;
 mod balance;
 pub mod connections;
 mod deadlines;
@@ -38,6 +39,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use attendance::Attendance;
 use balance::Balance;
 use connections::Connections;
 use deadlines::{Lifetimes, Times, Wanted};
@@ -299,6 +301,8 @@ impl<I: Io> Shard<I> {
         self.resume_for_ring();
         self.handle_messages();
         self.handle_mail();
+        self.continue_arriving();
+        self.continue_leaving();
         self.follow_orders();
         self.keep_within_limit();
         self.advance_timers();
@@ -373,8 +377,9 @@ impl<I: Io> Shard<I> {
         if must_look_again || !self.endpoint.prepare_sleep() {
             return Some(Duration::ZERO);
         }
-        if self.held_back > 0 {
-            // Nobody tells when another shard has delivered a topic: it is looked for.
+        if self.held_back > 0 || self.moves.awaits_readers() {
+            // Nobody tells when another shard has delivered a topic, or read what was published:
+            // it is looked for.
             return Some(HELD_BACK_LOOK);
         }
         let looks_each_tick = !self.listeners_waiting.is_empty()
@@ -440,35 +445,6 @@ fn codec(config: &Config) -> Codec {
     })
 }
 
-/// Time in which a shard did not come round to its peers: a tick that took long, or a process that
-/// was stopped. Nobody's silence counts then, because nobody was listened to.
-#[derive(Debug, Default)]
-struct Attendance {
-    /// When the shard last turned to its peers, when it left them to wait, and for how long.
-    returned: Duration,
-    left: Duration,
-    wait: Option<Duration>,
-    absent: Duration,
-}
-
-impl Attendance {
-    fn leaves(&mut self, now: Duration, wait: Option<Duration>) {
-        (self.left, self.wait) = (now, wait);
-    }
-
-    /// The time missed in all until `now`.
-    fn returns(&mut self, now: Duration) -> Duration {
-        let away = now.saturating_sub(self.left);
-        let late = away.saturating_sub(self.wait.unwrap_or(away));
-        let missed = late + self.left.saturating_sub(self.returned);
-        if missed > ATTENDED {
-            self.absent += missed;
-        }
-        self.returned = now;
-        self.absent
-    }
-}
-
 /// The tick that `time` lies in.
 fn tick_of(time: Duration) -> Tick {
     (time.as_millis() / u128::from(TICK_MS)) as Tick
@@ -490,10 +466,8 @@ fn ticks_of_seconds(seconds: u16) -> Tick {
     (u64::from(seconds) * 1000 / TICK_MS) as Tick
 }
 
-/// How often those who are held back for the sake of another shard try again.
+/// How often those who are held back for the sake of another shard, or wait for it, try again.
 const HELD_BACK_LOOK: Duration = Duration::from_millis(1);
 /// What WebSockets may do in a tick beyond the least share of each, in units of a [`Budget`]: about
 /// a millisecond.
 const TURN: u32 = 4 << 20;
-/// Being away for less is no absence.
-const ATTENDED: Duration = Duration::from_millis(TICK_MS);

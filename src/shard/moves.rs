@@ -3,8 +3,8 @@
 //! ```text
 //! shard that has it                              shard that gets it
 //! takes a place for the letter and one for its
-//! answer; ends the receive or the poll; keeps
-//! what still arrives
+//! answer; ends the receive or the poll; lets
+//! the send end; keeps what still arrives
 //! hand_over ------------------- socket --------> Adopted: waits for the letter
 //! HandedOver: closes its slot;
 //! the move is pending --------- Traveller -----> goes on with both
@@ -16,25 +16,43 @@
 //! done twice. While it moves the first shard holds it as [`Ending::Leaving`], so that nothing else
 //! is begun with it.
 //!
-//! What is not moved: whoever is not an open WebSocket, is being sent something, waits for
-//! something, or is a member of a topic, because each shard is elsewhere in the broadcast rings: it
-//! would miss messages, or get some twice.
+//! What goes along is all that the connection is in the middle of: requests and messages in pieces,
+//! input that waits, and what is queued for its peer, as far as a letter may hold it. A send that
+//! is in flight ends before the socket is handed over; if its peer does not read, the connection
+//! stays. So does one that is being closed: it has its deadline here, and is gone soon.
+//!
+//! What one shard publishes reaches each other shard in its order, but what two publish may overtake
+//! each other. So whoever may have published leaves only when every shard has read what this one
+//! had published by then: its messages keep their order wherever it goes on.
+//!
+//! What members of topics need besides is in `moves/members.rs`.
+
+mod arrival;
+mod members;
 
 use std::time::Duration;
+
+use arrival::{ARRIVAL_TIMEOUT, Arriving, Half};
+pub use members::Question;
+use members::{Asking, Holding, Membership};
 
 use super::connections::{Connection, Marks};
 use super::ending::Ending;
 use super::mail::Letter;
+use super::outbox::luggage::Luggage;
+use super::pause::WaitsFor;
 use super::pending::{Pending, PendingKey};
 use super::receive::SHARE_MOST;
 use super::requests::Requests;
+use super::send::detached;
 use super::timers::Tick;
 use super::{RunState, Shard, seconds, ticks_in};
 use crate::connection;
 use crate::hub::inbox::Place;
-use crate::io::{BufferSlice, Errno, Io, Key, Slot, Ticket};
-use crate::websocket::{Initiator, WebSocket};
-use crate::wire::close::CloseCode;
+use crate::hub::mesh::LETTER_BYTES_MAX;
+use crate::hub::topics::Subscription;
+use crate::io::{BufferSlice, Errno, Io, Key, Ticket};
+use crate::websocket::WebSocket;
 
 /// All of a connection but its socket.
 pub struct Traveller {
@@ -42,61 +60,86 @@ pub struct Traveller {
     protocol: connection::Stage,
     marks: Marks,
     /// What has arrived and is not used yet.
-    stash: Vec<u8>,
+    input: Vec<u8>,
+    /// What waits to be sent.
+    luggage: Luggage,
     /// Ticks since the peer was last heard of, and since its last message.
     silence: Tick,
     message_silence: Tick,
     /// Ticks until the connection reaches its maximum lifetime.
     lifetime_left: Option<Tick>,
+    /// Ticks until the deadline that it had, of which a request knows nothing itself.
+    deadline_left: Tick,
     /// The clock that the WebSocket has counted by.
     now_s: u16,
+    /// Messages that policies kept from it.
+    dropped: u64,
+    membership: Option<Membership>,
     move_key: PendingKey,
     answer: Place<Letter>,
 }
 
 /// The moves of one shard, both ways.
 pub(super) struct Moves {
+    /// Members of topics that are to leave as soon as these are held for them.
+    asking: Pending<Asking>,
     leaving: Vec<Leaving>,
-    /// Connections that have left and not arrived, as far as this shard knows; the number of the
-    /// shard that they went to. They still count as open here.
-    pending: Pending<usize>,
+    /// Connections that have left and not arrived, as far as this shard knows.
+    pending: Pending<Departed>,
     arriving: Vec<Arriving>,
+    /// What is held for members that are to come.
+    holding: Vec<Holding>,
     next_serial: u32,
     /// When a shard that ends does so whatever is on its way to it.
     end_by: Option<Tick>,
 }
 
-/// A connection that has not left yet.
-struct Leaving {
+/// What has been taken for a move.
+struct Departure {
     key: Key,
     ticket: Ticket,
+    /// For the letter, and what that may hold.
     place: Place<Letter>,
+    letter_bytes_most: usize,
     answer: Place<Letter>,
+}
+
+/// A connection that has not left yet.
+struct Leaving {
+    departure: Departure,
     stash: Vec<u8>,
+    /// The deadline that it had.
+    deadline: Option<Tick>,
+    /// When it stays after all, unless its socket is being handed over then.
+    stay_at: Tick,
+    /// How far the others have to read this shard's ring before.
+    published: u64,
+    /// How far this shard has to read, because from there on its topics are held for it.
+    held_from: Option<Box<[u64]>>,
+    /// Whether that is what it waits for.
+    awaits_readers: bool,
     is_poll_cancelled: bool,
-    /// Whether it has been given up meanwhile, and then whether with a reset.
+    /// Whether it has been given up while its socket was handed over, and then whether with a
+    /// reset.
     given_up: Option<bool>,
 }
 
-/// One of the two halves of a connection that is to go on here.
-struct Arriving {
-    ticket: Ticket,
-    /// When the other half must be there.
-    deadline: Tick,
-    half: Half,
-}
-
-enum Half {
-    Socket(Slot),
-    State(Box<Traveller>),
+/// A connection that has left.
+struct Departed {
+    /// The shard that it went to.
+    to: usize,
+    /// Whether it still counts as an open WebSocket here.
+    is_web_socket: bool,
 }
 
 impl Moves {
     pub(super) fn new() -> Self {
         Self {
+            asking: Pending::new(MOVES_MOST),
             leaving: Vec::new(),
             pending: Pending::new(MOVES_MOST),
             arriving: Vec::new(),
+            holding: Vec::new(),
             next_serial: 0,
             end_by: None,
         }
@@ -104,12 +147,17 @@ impl Moves {
 
     /// Connections on their way from this shard.
     pub(super) fn under_way(&self) -> usize {
-        self.leaving.len() + self.pending.len()
+        self.asking.len() + self.leaving.len() + self.pending.len()
+    }
+
+    /// Whether as many connections are on their way from this shard as may be.
+    fn is_full(&self) -> bool {
+        self.under_way() >= MOVES_MOST
     }
 
     /// Whether no connection is on its way from or to this shard, as far as it knows.
     pub(super) fn is_empty(&self) -> bool {
-        self.under_way() == 0 && self.arriving.is_empty()
+        self.under_way() == 0 && self.arriving.is_empty() && self.holding.is_empty()
     }
 
     /// Sees to it that a shard that ends does not wait for ever for what others have begun.
@@ -119,16 +167,23 @@ impl Moves {
 
     /// When to look at the deadlines at the latest: each tick while one half waits for the other.
     pub(super) fn next_tick(&self, now: Tick) -> Option<Tick> {
-        let arriving = (!self.arriving.is_empty()).then_some(now + 1);
-        arriving.into_iter().chain(self.pending.next_tick()).min()
+        let awaits_others = !self.arriving.is_empty() || !self.holding.is_empty();
+        let leaving = self.leaving.iter().map(|leaving| leaving.stay_at.max(now + 1));
+        let pending = [self.asking.next_tick(), self.pending.next_tick()].into_iter().flatten();
+        leaving.chain(awaits_others.then_some(now + 1)).chain(pending).min()
+    }
+
+    /// Whether one waits for nothing but other shards, which tell nobody when they have read.
+    pub(super) fn awaits_readers(&self) -> bool {
+        self.leaving.iter().any(|leaving| leaving.awaits_readers)
     }
 
     fn leaving(&mut self, key: Key) -> Option<&mut Leaving> {
-        self.leaving.iter_mut().find(|leaving| leaving.key == key)
+        self.leaving.iter_mut().find(|leaving| leaving.departure.key == key)
     }
 
     fn take_leaving(&mut self, key: Key) -> Option<Leaving> {
-        let place = self.leaving.iter().position(|leaving| leaving.key == key)?;
+        let place = self.leaving.iter().position(|leaving| leaving.departure.key == key)?;
         Some(self.leaving.swap_remove(place))
     }
 
@@ -140,46 +195,91 @@ impl Moves {
 
 impl<I: Io> Shard<I> {
     /// Begins to move a connection to the shard `to`. False when that cannot be now: the connection
-    /// is in the middle of something, too many are on their way, or the kernel cannot.
+    /// is being closed, more waits for it than a letter may hold, too many are on their way, or the
+    /// kernel cannot.
     pub fn move_to(&mut self, key: Key, to: usize) -> bool {
-        let is_full = self.moves.under_way() >= MOVES_MOST;
         let may_leave = self.run_state == RunState::Serving && self.io.can_hand_over();
-        if !may_leave || to == self.number || is_full {
+        if !may_leave || to == self.number || self.moves.is_full() {
             return false;
         }
-        let Some(connection) = self.connections.get_mut(key).filter(|it| it.may_move()) else {
+        let connection = self.connections.get(key);
+        let Some(connection) = connection.filter(|connection| self.may_move(key, connection))
+        else {
             return false;
         };
-        connection.release_deflater();
-        let bytes = size_of::<Traveller>() + connection.stage.held_bytes();
-        let Ok(bytes) = u32::try_from(bytes) else { return false };
+        let letter_bytes = self.letter_bytes(key, connection);
+        let Ok(bytes) = u32::try_from(letter_bytes) else { return false };
+        let is_member = connection.has(Marks::SUBSCRIBED);
         let Ok(answer) = self.endpoint.take_place(self.number, 0) else { return false };
         let Ok(place) = self.endpoint.take_place(to, bytes) else { return false };
-        connection.ending.leave();
-        self.wheel.cancel(key.index);
         self.moves.next_serial = self.moves.next_serial.wrapping_add(1);
         let ticket = Ticket { from: self.number as u32, serial: self.moves.next_serial };
+        let letter_bytes_most = letter_bytes + STASH_BYTES_MOST;
+        let departure = Departure { key, ticket, place, answer, letter_bytes_most };
+        if is_member {
+            return self.ask_to_hold(departure);
+        }
+        self.begin_to_leave(departure, None);
+        true
+    }
+
+    /// Ends what is under way for a connection that is to move.
+    fn begin_to_leave(&mut self, departure: Departure, held_from: Option<Box<[u64]>>) {
+        let key = departure.key;
         self.moves.leaving.push(Leaving {
-            key,
-            ticket,
-            place,
-            answer,
+            departure,
             stash: Vec::new(),
+            deadline: self.wheel.deadline_of(key.index),
+            stay_at: self.now + ticks_in(LEAVING_TIMEOUT),
+            published: self.topics.published(),
+            held_from,
+            awaits_readers: false,
             is_poll_cancelled: false,
             given_up: None,
         });
+        self.wheel.cancel(key.index);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.release_deflater();
+        connection.ending.leave();
+        let io = &mut self.io;
+        connection.outbox.detach(|segment| detached(io, segment));
         self.settle(key);
-        true
+    }
+
+    /// Whether a connection can move, should there be a place for the letter.
+    pub(super) fn may_move(&self, key: Key, connection: &Connection) -> bool {
+        connection.may_move() && self.letter_bytes(key, connection) <= LETTER_BYTES_MAX as usize
+    }
+
+    /// What a letter would have to hold for a connection to move now.
+    fn letter_bytes(&self, key: Key, connection: &Connection) -> usize {
+        size_of::<Traveller>()
+            + connection.stage.held_bytes()
+            + connection.stage.websocket().map_or(0, WebSocket::busy_deflater_bytes)
+            + connection.outbox.held_bytes()
+            + self.pending_input.bytes(key.index)
+            + match self.topics.of(key.index).count() {
+                0 => 0,
+                topics => {
+                    let positions = self.effective.config.engine.shards + 1;
+                    topics * size_of::<Subscription>() + positions * size_of::<u64>()
+                }
+            }
     }
 
     /// Goes on with a connection that is to move.
     pub(super) fn settle_leaving(&mut self, key: Key) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let letter_bytes = self.letter_bytes(key, connection);
+        let may_publish = connection.may_publish();
+        let positions = self.positions();
         let (leaving, connection) = (self.moves.leaving(key), self.connections.get_mut(key));
         let Some((leaving, connection)) = leaving.zip(connection) else {
             debug_assert!(false, "whoever leaves is listed");
             return;
         };
         let (requests, slot) = (connection.requests, connection.slot());
+        leaving.awaits_readers = false;
         if requests.contains(Requests::RECEIVE) && !requests.contains(Requests::RECEIVE_CANCELLED) {
             connection.requests.begin(Requests::RECEIVE_CANCELLED);
             self.io.cancel_receive(key);
@@ -188,14 +288,39 @@ impl<I: Io> Shard<I> {
             self.io.cancel_poll(key);
         } else if requests.is_any_under_way() {
             // It goes on when that has ended.
-        } else if leaving.given_up.is_some() || leaving.stash.len() > STASH_BYTES_MOST {
-            // Whoever has sent so much meanwhile is not idle after all.
+        } else if letter_bytes + leaving.stash.len() > leaving.departure.letter_bytes_most {
+            // Too much has come meanwhile, from its peer or for it.
             self.stay(key);
+        } else if leaving.must_wait(&positions)
+            || may_publish && !self.endpoint.is_read_up_to(leaving.published)
+        {
+            leaving.awaits_readers = true;
         } else {
-            let (ticket, to) = (leaving.ticket, leaving.place.receiver());
+            let (ticket, to) = (leaving.departure.ticket, leaving.departure.place.receiver());
             connection.requests.begin(Requests::HAND_OVER);
             self.io.hand_over(key, slot, to, ticket);
         }
+    }
+
+    /// Goes on with those who wait for other shards, and gives up the moves that take too long: a
+    /// peer that does not read holds up its send.
+    pub(super) fn continue_leaving(&mut self) {
+        self.expire_questions();
+        let now = self.now;
+        for place in (0..self.moves.leaving.len()).rev() {
+            let Some(leaving) = self.moves.leaving.get(place) else { continue };
+            let (key, is_late) = (leaving.departure.key, leaving.stay_at <= now);
+            if leaving.awaits_readers {
+                self.settle(key);
+            }
+            if is_late && !self.is_handing_over(key) {
+                self.stay(key);
+            }
+        }
+    }
+
+    fn is_handing_over(&self, key: Key) -> bool {
+        self.connections.get(key).is_some_and(|it| it.requests.contains(Requests::HAND_OVER))
     }
 
     /// Keeps what still arrives for a connection that is to move.
@@ -206,10 +331,13 @@ impl<I: Io> Shard<I> {
         self.io.release(slice);
     }
 
-    /// A connection that is to move shall end instead.
+    /// A connection that is to move shall end instead: here, unless its socket is on its way.
     pub(super) fn give_up_leaving(&mut self, key: Key, reset: bool) {
         if let Some(leaving) = self.moves.leaving(key) {
             leaving.given_up.get_or_insert(reset);
+            if !self.is_handing_over(key) {
+                self.stay(key);
+            }
         }
     }
 
@@ -225,7 +353,9 @@ impl<I: Io> Shard<I> {
                 if errno == libc::EOVERFLOW {
                     // The other ring has the socket and was not told, for want of memory. Shut
                     // down, the stream ends for whoever else holds it.
-                    self.give_up_leaving(key, false);
+                    if let Some(leaving) = self.moves.leaving(key) {
+                        leaving.given_up.get_or_insert(false);
+                    }
                     if let Some(connection) = self.connections.get_mut(key) {
                         connection.requests.begin(Requests::SHUTDOWN);
                         self.io.shutdown(key, connection.slot());
@@ -239,29 +369,44 @@ impl<I: Io> Shard<I> {
     /// Sends the state after the socket.
     fn send_off(&mut self, key: Key) {
         let Some(leaving) = self.moves.take_leaving(key) else { return };
-        let Leaving { ticket, place, answer, stash, .. } = leaving;
+        let Leaving { departure, stash, deadline, .. } = leaving;
+        let Departure { ticket, place, answer, .. } = departure;
         let (now, served) = (self.now, self.served);
+        let membership = self.take_out(key);
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let deadline = now + ticks_in(ARRIVAL_TIMEOUT);
-        let Ok(move_key) = self.moves.pending.insert(place.receiver(), deadline) else {
+        let is_web_socket = connection.stage.websocket().is_some();
+        if connection.stage.is_kept_alive() {
+            self.shared.stats.shard(self.number).plain_kept_alive.subtract(1);
+        }
+        let departed = Departed { to: place.receiver(), is_web_socket };
+        let Ok(move_key) = self.moves.pending.insert(departed, now + ticks_in(ARRIVAL_TIMEOUT))
+        else {
             debug_assert!(false, "there is room for as many as may leave");
             return;
         };
+        let (mut input, start) = self.pending_input.take(key.index);
+        input.drain(..start);
+        input.extend_from_slice(&stash);
         let traveller = Traveller {
             ticket,
             protocol: std::mem::take(&mut connection.stage),
             marks: connection.marks() & Marks::TRAVEL,
-            stash,
+            input,
+            luggage: connection.outbox.pack(),
             silence: served.saturating_sub(connection.last_active),
             message_silence: self.wanted.silence(key.index, served),
             lifetime_left: self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(now)),
+            deadline_left: deadline.map_or(0, |deadline| deadline.saturating_sub(now)),
             now_s: seconds(now),
+            dropped: self.ledger.of(key),
+            membership,
             move_key,
             answer,
         };
         // Without its state it is no WebSocket: nobody counts its end here, where it counts as open
         // until it has arrived.
         connection.ending.doom();
+        self.wheel.cancel(key.index);
         self.endpoint.post(place, Letter::Traveller(Box::new(traveller)));
         self.settle(key);
     }
@@ -272,88 +417,40 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.ending.stay();
         self.pending_input.append(key.index, &leaving.stash);
+        if leaving.held_from.is_some() {
+            let Departure { ticket, place, .. } = leaving.departure;
+            self.endpoint.post(place, Letter::Stays(ticket));
+        }
         match leaving.given_up {
             Some(reset) => self.doom(key, reset),
-            None => self.go_on(key),
+            None => self.go_on(key, leaving.deadline.unwrap_or(self.now)),
         }
     }
 
-    /// Lets a connection go on, here or after a move, with what has arrived meanwhile.
-    fn go_on(&mut self, key: Key) {
-        match self.run_state {
-            RunState::Serving => self.schedule_open(key),
+    /// Lets a connection go on, here or after a move, with what has arrived meanwhile; a request
+    /// with the `deadline` that it had.
+    fn go_on(&mut self, key: Key, deadline: Tick) {
+        let Some(connection) = self.connections.get(key) else { return };
+        if connection.stage.is_request() {
+            self.wheel.schedule(key.index, deadline);
+        } else if connection.stage.is_closing() {
+            self.wheel.schedule(key.index, self.now + self.close_look());
+        } else if self.run_state == RunState::Serving {
+            self.schedule_open(key);
+        } else {
             // It missed its moment within the drain window.
-            RunState::Draining { .. } | RunState::Ending | RunState::Stopped => {
-                self.wheel.schedule(key.index, self.now + 1);
-            }
+            self.wheel.schedule(key.index, self.now + 1);
         }
-        self.resume(key, SHARE_MOST);
-    }
-
-    /// Another shard has handed over a socket.
-    pub(super) fn adopted(&mut self, ticket: Ticket, slot: Slot) {
-        match self.moves.take_arriving(ticket) {
-            Some(Half::State(traveller)) => self.arrive(slot, *traveller),
-            Some(Half::Socket(_)) => debug_assert!(false, "a socket is handed over once"),
-            None => self.await_half(ticket, Half::Socket(slot)),
+        let Some(connection) = self.connections.get(key) else { return };
+        let is_listed = connection.waits_for.is_some_and(|reason| reason != WaitsFor::Peer);
+        if !connection.outbox.is_empty() {
+            self.mark_dirty(key);
         }
-    }
-
-    /// Another shard has sent the state of a connection.
-    pub(super) fn take_traveller(&mut self, traveller: Box<Traveller>) {
-        match self.moves.take_arriving(traveller.ticket) {
-            Some(Half::Socket(slot)) => self.arrive(slot, *traveller),
-            _ => self.await_half(traveller.ticket, Half::State(traveller)),
+        match is_listed {
+            // Its turn will come.
+            true => self.settle(key),
+            false => self.resume(key, SHARE_MOST),
         }
-    }
-
-    /// A connection that has left goes on elsewhere.
-    pub(super) fn has_arrived(&mut self, move_key: PendingKey) {
-        if self.moves.pending.end(move_key).is_some() {
-            self.stats().websockets_open.subtract(1);
-            self.note_arrival(true);
-        }
-    }
-
-    fn await_half(&mut self, ticket: Ticket, half: Half) {
-        // In time that this shard was there: a machine that stops must not part the two halves.
-        let deadline = self.served + ticks_in(ARRIVAL_TIMEOUT);
-        self.moves.arriving.push(Arriving { ticket, deadline, half });
-    }
-
-    /// Both halves are here: the connection goes on.
-    fn arrive(&mut self, slot: Slot, traveller: Traveller) {
-        let Traveller { mut protocol, stash, marks, lifetime_left, answer, .. } = traveller;
-        let (now, served) = (self.now, self.served);
-        if let Some(websocket) = protocol.websocket_mut() {
-            websocket.set_clock_forward(seconds(now).wrapping_sub(traveller.now_s));
-        }
-        let key = self.connections.insert(slot, served.saturating_sub(traveller.silence));
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.stage = protocol;
-        connection.mark(marks);
-        self.pending_input.append(key.index, &stash);
-        if let Some(check) = self.times.ping_check {
-            // The rounds of this place are others: its silence is looked for in the next.
-            connection.begins_round(check, now, key.index);
-        }
-        self.wanted.note(key.index, served.saturating_sub(traveller.message_silence));
-        self.lifetimes.set(key.index, lifetime_left.map(|left| now + left));
-        let stats = self.stats();
-        stats.connections_open.add(1);
-        stats.websockets_open.add(1);
-        stats.connections_moved.add(1);
-        self.endpoint.post(answer, Letter::Arrived(traveller.move_key));
-        self.go_on(key);
-        self.keep_slots_free();
-    }
-
-    /// Forgets the connections that were to go on here, and tells how many those are.
-    pub(super) fn forget_arriving(&mut self) -> usize {
-        let is_state = |arriving: &Arriving| matches!(arriving.half, Half::State(_));
-        let states = self.moves.arriving.drain(..).filter(is_state).count();
-        let letters = std::iter::from_fn(|| self.endpoint.next_letter());
-        states + letters.filter(|letter| matches!(letter, Letter::Traveller(_))).count()
     }
 
     /// Whether a connection is on its way from here, or may be on its way to here.
@@ -361,58 +458,27 @@ impl<I: Io> Shard<I> {
         let is_overdue = self.moves.end_by.is_some_and(|end_by| self.now >= end_by);
         !self.moves.is_empty() || !self.endpoint.is_inbox_quiet() && !is_overdue
     }
-
-    /// Acts on the deadlines of moves. Only the failure of a shard brings them about.
-    pub(super) fn expire_moves(&mut self) {
-        if self.moves.is_empty() {
-            return;
-        }
-        for to in self.moves.pending.expire(self.now) {
-            tracing::warn!(from = self.number, to, "a connection was moved and did not arrive");
-            self.stats().websockets_open.subtract(1);
-            self.note_arrival(false);
-        }
-        let served = self.served;
-        let (overdue, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.moves.arriving)
-            .into_iter()
-            .partition(|arriving| arriving.deadline <= served);
-        self.moves.arriving = left;
-        for Arriving { half, .. } in overdue {
-            match half {
-                // A state without its socket can only be forgotten: that is the connection's end.
-                Half::State(_) => self.stats().close(Initiator::Local, CloseCode::ABNORMAL),
-                Half::Socket(slot) => {
-                    let key = self.connections.insert(slot, self.served);
-                    self.stats().connections_open.add(1);
-                    self.doom(key, true);
-                }
-            }
-        }
-    }
 }
 
 impl Connection {
-    /// Whether it can move as it is: a WebSocket that is open, between two sends, and waits for
-    /// its peer alone.
+    /// Whether it can move, as far as it knows: unless it is being closed, or has been. Streams
+    /// stay, as luggage does not tell what framing they have.
     pub(super) fn may_move(&self) -> bool {
-        let requests = Requests::SEND | Requests::LOOK | Requests::MEASURE | Requests::FINISH;
-        let marks = Marks::STARVED | Marks::DIRTY | Marks::PEER_FINISHED | Marks::SUBSCRIBED;
-        self.stage.is_open_websocket()
-            && self.ending == Ending::Open
-            && self.waits_for.is_none()
-            && !self.requests.intersects(requests)
-            && !self.has(marks)
-            && !self.stage.websocket().is_some_and(WebSocket::is_recoding)
-            && self.outbox.is_empty()
-            && !self.outbox.is_mid_frame()
+        self.ending == Ending::Open && !self.stage.is_ended() && self.stage.stream().is_none()
+    }
+
+    /// Whether messages of its peer may be on their way to other shards.
+    fn may_publish(&self) -> bool {
+        self.stage.websocket().is_none() || self.has(Marks::SUBSCRIBED)
     }
 }
 
 /// Connections on their way from one shard at a time. Few in debug builds, so that tests see all
 /// places taken.
 const MOVES_MOST: usize = if cfg!(debug_assertions) { 4 } else { 32 };
-/// Bytes that may arrive for a connection while its receive is ended: what goes along in the letter
+/// Bytes that may come for a connection while its requests end: what goes along in the letter
 /// beyond what its place was taken for.
 const STASH_BYTES_MOST: usize = 4096;
-/// How long a connection may be on its way.
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the requests of a connection may take to end, and the other shards to read what it has
+/// published, or to answer.
+const LEAVING_TIMEOUT: Duration = Duration::from_millis(200);

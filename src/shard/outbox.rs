@@ -7,6 +7,7 @@
 //! * control frames and responses, which go ahead of data but never into the middle of a frame;
 //! * the *queue* of data, of which policies may drop published messages.
 
+pub mod luggage;
 mod recent;
 
 use std::collections::VecDeque;

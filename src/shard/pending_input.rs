@@ -49,6 +49,11 @@ impl PendingInput {
         }
     }
 
+    /// Bytes that wait.
+    pub(super) fn bytes(&self, index: u32) -> usize {
+        self.by_index.get(&index).map_or(0, |pending| pending.bytes.len() - pending.start)
+    }
+
     /// Whether something waits.
     pub(super) fn contains(&self, index: u32) -> bool {
         self.by_index.contains_key(&index)

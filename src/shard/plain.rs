@@ -80,7 +80,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn list_kept_alive(&mut self, key: Key) {
+    /// Lists a connection among those that are kept.
+    pub(super) fn list_kept_alive(&mut self, key: Key) {
         let open = self.stats().plain_kept_alive.value() as usize;
         let Self { kept_alive, connections, .. } = self;
         if kept_alive.len() > 2 * open + LOOKED_AT_MOST {

@@ -100,7 +100,7 @@ impl<I: Io> Shard<I> {
         if sent < outgoing.len() {
             connection.ending.take_back_end();
         }
-        if connection.ending.is_over() {
+        if connection.ending.is_over() && connection.ending != Ending::Leaving {
             self.release_outgoing(outgoing);
             return self.settle(key);
         }

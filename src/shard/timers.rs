@@ -83,7 +83,13 @@ impl Wheel {
 
     /// Whether `index` has a deadline that has not passed.
     pub fn is_scheduled(&self, index: u32) -> bool {
-        self.nodes.get(index as usize).is_some_and(|node| node.deadline != UNSET)
+        self.deadline_of(index).is_some()
+    }
+
+    /// The deadline of `index`, if it has one that has not passed.
+    pub fn deadline_of(&self, index: u32) -> Option<Tick> {
+        let node = self.nodes.get(index as usize)?;
+        (node.deadline != UNSET).then_some(node.deadline)
     }
 
     /// Moves on to `now` and hands over the indices whose deadlines have passed.
@@ -163,6 +169,7 @@ mod tests {
                     Step::Schedule(index, ahead) => {
                         wheel.schedule(index, now + ahead);
                         model.insert(index, (now + ahead).max(now + 1));
+                        prop_assert_eq!(wheel.deadline_of(index), model.get(&index).copied());
                     }
                     Step::Cancel(index) => {
                         wheel.cancel(index);

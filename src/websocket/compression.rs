@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::budget::{DEFLATED_BYTE_COST, FRAME_COST, INFLATED_BYTE_COST, PUBLISHED_COST};
 use super::message::Assembly;
 use super::recoding::{Recoding, Stage, Step, step_bytes};
-use super::{Cold, Mode, Output, Pause, Phase, Piece, Rules, WebSocket};
+use super::{Mode, Output, Pause, Phase, Piece, Rules, WebSocket};
 use crate::config::Limits;
 use crate::wire::deflate::codec::{Codec, Lease, Unpacked, compressed_frame, window_class};
 use crate::wire::deflate::negotiation::Agreement;
@@ -84,13 +84,18 @@ impl WebSocket {
     /// the next message refers to none before. What inflates the peer's messages stays, because
     /// they may refer to any.
     pub fn release_deflater(&mut self) -> usize {
-        let is_busy = |cold: &Cold| {
-            cold.recoding.as_ref().is_some_and(|recoding| recoding.uses_own_deflater())
-        };
-        let idle = self.cold.as_mut().filter(|cold| !is_busy(cold));
+        let is_busy = self.busy_deflater_bytes() > 0;
+        let idle = self.cold.as_mut().filter(|_| !is_busy);
         let deflater = idle.and_then(|cold| cold.deflater.take());
         self.release_cold();
         deflater.map_or(0, |_| Deflater::HELD_BYTES)
+    }
+
+    /// What compresses this connection's messages, where one of them is within it.
+    pub fn busy_deflater_bytes(&self) -> usize {
+        let recoding = self.cold.as_ref().and_then(|cold| cold.recoding.as_ref());
+        let is_busy = recoding.is_some_and(|recoding| recoding.uses_own_deflater());
+        if is_busy { Deflater::HELD_BYTES } else { 0 }
     }
 
     /// Payload bytes that a frame may have.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A run of whole frames for the subscribers of one topic.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Frames(Bytes);
 
 /// Neighbouring messages of a run of frames, for a subscriber that does not get all of the run.
@@ -39,6 +39,15 @@ impl Excerpt {
         Self::of(&self.frames, last..last + 1, true)
     }
 
+    /// Its messages, of which nothing has been sent, in a run that nobody on this thread shares.
+    pub fn into_frames(self) -> Frames {
+        let Self { frames, start, end, .. } = &self;
+        if (*start, *end as usize) == (0, frames.bytes().len()) {
+            return Rc::unwrap_or_clone(self.frames);
+        }
+        joined(&[self])
+    }
+
     /// The frames of its messages.
     pub fn bytes(&self) -> &[u8] {
         &self.frames.bytes()[self.start as usize..self.end as usize]
@@ -52,6 +61,13 @@ impl Excerpt {
 
 /// The messages of all excerpts, in a run of their own.
 pub fn copied(excerpts: &[Excerpt]) -> Excerpt {
+    let frames = joined(excerpts);
+    let messages = frames.messages();
+    Excerpt::of(&Rc::new(frames), 0..messages, true)
+}
+
+/// A copy of the messages of all excerpts, of which nothing has been sent.
+fn joined(excerpts: &[Excerpt]) -> Frames {
     let mut bytes = Vec::with_capacity(excerpts.iter().map(|it| it.bytes().len()).sum());
     let mut ends = Vec::with_capacity(excerpts.iter().map(|it| it.messages as usize).sum());
     for Excerpt { frames, start, end, messages, .. } in excerpts {
@@ -60,11 +76,10 @@ pub fn copied(excerpts: &[Excerpt]) -> Excerpt {
         ends.extend(places.map(|place| frames.start_of(place) - start + shift));
         bytes.extend_from_slice(&frames.bytes()[*start as usize..*end as usize]);
     }
-    let messages = ends.len() as u32;
-    Excerpt::of(&Rc::new(Frames::joined(bytes, ends)), 0..messages, true)
+    Frames::joined(bytes, ends)
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Bytes {
     One(Arc<Vec<u8>>),
     /// Several, and where each ends.
@@ -159,5 +174,8 @@ mod tests {
         let copy = copied(&[excerpt(0, 1), excerpt(2, 4)]);
         assert_eq!((copy.bytes(), copy.messages), (&b"onextwo"[..], 3));
         assert_eq!([0, 1, 2, 3].map(|place| copy.frames.start_of(place)), [0, 3, 4, 7]);
+        let [all, some] = [(0, 4), (1, 3)].map(|(from, to)| excerpt(from, to).into_frames());
+        assert_eq!((all.bytes(), all.messages()), (frames.bytes(), 4));
+        assert_eq!((some.bytes(), some.messages()), (&b"threex"[..], 2));
     }
 }

@@ -7,8 +7,7 @@ use crate::server::{Server, wait_until};
 #[test]
 fn a_shard_that_is_much_fuller_than_the_others_gives_some_away() {
     let server = Server::start(2, &["--park-after", "200ms"]);
-    let mut peers = uneven_peers(&server);
-    let moved = |server: &Server| server.stats().connections_moved();
+    let mut peers = uneven_peers(&server, || Peer::upgrade(server.address(), "/echo"));
     // Every third is in the middle of a text, and every third has just been parked.
     for (number, peer) in peers.iter_mut().enumerate().filter(|(number, _)| number % 3 == 0) {
         let (first, _) = cut(number);
@@ -17,7 +16,7 @@ fn a_shard_that_is_much_fuller_than_the_others_gives_some_away() {
     wait_until("the shards have about as many", || {
         // A shard that has nothing to do is left alone.
         echo(&mut peers[1], b"anything");
-        moved(&server) >= (PEERS / 4) as u64
+        many_have_moved(&server)
     });
     for (number, peer) in peers.iter_mut().enumerate() {
         if number % 3 == 0 {
@@ -42,7 +41,7 @@ fn a_shard_that_is_much_fuller_than_the_others_gives_some_away() {
 #[test]
 fn connections_stay_where_sockets_cannot_be_handed_over() {
     let server = Server::start(2, &["--disable", "hand-over"]);
-    let mut peers = uneven_peers(&server);
+    let mut peers = uneven_peers(&server, || Peer::upgrade(server.address(), "/echo"));
     let full = server.stats().shards().iter().map(|it| it.websockets_open()).max();
     for _ in 0..150 {
         echo(&mut peers[1], b"anything");
@@ -55,15 +54,85 @@ fn connections_stay_where_sockets_cannot_be_handed_over() {
     server.stop();
 }
 
-/// Open WebSockets, all on one of the two shards.
-fn uneven_peers(server: &Server) -> Vec<Peer> {
-    let mut upgrades = vec![0; 2];
+/// Members of a topic that is busy: two of them publish all the time, and may be moved as well.
+#[test]
+fn members_of_a_busy_topic_get_every_message_once_and_in_order_wherever_they_are() {
+    let server = Server::start(2, &[]);
+    let path = "/broadcast/busy?exclude_self=true";
+    let mut peers = uneven_peers(&server, || Peer::upgrade(server.address(), path));
+    let mut poster = Peer::connect(server.address());
+    let mut published = 0;
+    wait_until("the shards have about as many", || {
+        for publisher in &mut peers[..PUBLISHERS] {
+            publisher.send_frame(TEXT, published.to_string().as_bytes());
+        }
+        let length = published.to_string().len();
+        let head = "POST /broadcast/busy HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n";
+        poster.send(format!("{head}Content-Length: {length}\r\n\r\n{published}").as_bytes());
+        assert_eq!(poster.read_response().status, 202);
+        published += 1;
+        many_have_moved(&server)
+    });
+    // Each publisher counts, so those that a member has not heard of are behind.
+    for (number, peer) in peers.iter_mut().enumerate() {
+        let others = if number < PUBLISHERS { PUBLISHERS - 1 } else { PUBLISHERS };
+        let mut counts = vec![0; published];
+        for _ in 0..published * (others + 1) {
+            let frame = peer.read_frame();
+            let index: usize = std::str::from_utf8(&frame.payload).unwrap().parse().unwrap();
+            // Of each publisher it is the next: as many have said the number before, or more.
+            assert!(index == 0 || counts[index - 1] > counts[index], "{index} out of order");
+            counts[index] += 1;
+        }
+        assert!(counts.iter().all(|&count| count == others + 1), "{counts:?}");
+        assert!(!peer.has_input(), "nothing comes twice");
+    }
+    server.stop();
+}
+
+#[test]
+fn plain_connections_go_on_within_their_requests() {
+    const REQUEST: &[u8] =
+        b"POST /broadcast/a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    let server = Server::start(2, &["--handshake-timeout", "60s"]);
+    let opened = std::cell::Cell::new(0);
+    let mut peers = uneven_peers(&server, || {
+        let mut peer = Peer::connect(server.address());
+        peer.send(&REQUEST[..20]);
+        opened.set(opened.get() + 1);
+        wait_until("it is accepted", || server.stats().connections_accepted() == opened.get());
+        peer
+    });
+    wait_until("the shards have about as many", || {
+        // A shard that has nothing to do is left alone.
+        peers[1].send(&REQUEST[20..]);
+        assert_eq!(peers[1].read_response().status, 202);
+        peers[1].send(&REQUEST[..20]);
+        many_have_moved(&server)
+    });
+    for peer in &mut peers {
+        peer.send(&REQUEST[20..]);
+        assert_eq!(peer.read_response().status, 202);
+        assert_eq!(peer.get("/healthz").status, 200);
+    }
+    assert_eq!(server.stats().plain_kept_alive(), PEERS as u64);
+    server.stop();
+}
+
+fn many_have_moved(server: &Server) -> bool {
+    server.stats().connections_moved() >= (PEERS / 4) as u64
+}
+
+/// Peers that are all on one of the two shards.
+fn uneven_peers(server: &Server, mut open: impl FnMut() -> Peer) -> Vec<Peer> {
+    let mut accepted = vec![0; 2];
     let mut by_shard = [Vec::new(), Vec::new()];
     while by_shard.iter().all(|peers| peers.len() < PEERS) {
-        let peer = Peer::upgrade(server.address(), "/echo");
-        let now: Vec<_> = server.stats().shards().iter().map(|it| it.upgrades()).collect();
-        let shard = (0..2).find(|&shard| now[shard] > upgrades[shard]).expect("it is on one");
-        upgrades = now;
+        let peer = open();
+        let shards = server.stats().shards();
+        let now: Vec<_> = shards.iter().map(|it| it.connections_accepted()).collect();
+        let shard = (0..2).find(|&shard| now[shard] > accepted[shard]).expect("it is on one");
+        accepted = now;
         by_shard[shard].push(peer);
     }
     by_shard.into_iter().find(|peers| peers.len() == PEERS).expect("the loop saw to it")
@@ -86,5 +155,7 @@ fn cut(number: usize) -> (Vec<u8>, Vec<u8>) {
     (first, rest)
 }
 
+/// Members that publish.
+const PUBLISHERS: usize = 2;
 /// Connections on the shard that has them all: well above the half.
 const PEERS: usize = 90;

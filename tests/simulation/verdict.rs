@@ -131,7 +131,7 @@ impl Client {
         let effective = context.shared.in_force.current();
         let has_lifetime = effective.config.limits.lifetime.is_some();
         let is_slow = self.plan.reading == Reading::Slow;
-        let is_stopping = context.draining_since.is_some();
+        let is_stopping = context.draining_since.is_some() || context.may_be_ordered_away;
         self.has_finished || has_lifetime || is_slow || is_stopping || context.has_jumped
     }
 

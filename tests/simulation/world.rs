@@ -247,7 +247,9 @@ impl World {
         let State::Asleep(until) = node.state else { return true };
         let is_due = until.is_some_and(|until| until <= self.context.now_ms);
         if !is_due && !shard.io().has_event() {
-            return !was_idle || !shard.io().is_idle();
+            // Whoever looks again at once waits for what other shards do.
+            let is_looking = until.is_some_and(|until| until <= self.context.now_ms + LOOK_MS);
+            return is_looking || !was_idle || !shard.io().is_idle();
         }
         if surely || self.rng.bool() {
             trace!("{now:?}: shard {number} wakes");
@@ -450,13 +452,14 @@ impl World {
         }
     }
 
-    /// Messages that policies kept from a client, as far as its shard can still tell.
+    /// Messages that policies kept from a client, as far as the shard that has it can still tell.
     fn dropped(&mut self, number: usize) -> Option<u64> {
-        let Client { plan, socket, .. } = &self.clients[number];
-        let (socket, shard) = ((*socket)?, self.nodes[plan.shard].shard.as_mut()?);
-        let mut tenants = shard.io().slots.iter().flatten();
-        let key = tenants.find(|tenant| tenant.socket == socket)?.key?;
-        Some(shard.dropped_messages(key))
+        let socket = self.clients[number].socket?;
+        self.nodes.iter_mut().filter_map(|node| node.shard.as_mut()).find_map(|shard| {
+            let mut tenants = shard.io().slots.iter().flatten();
+            let key = tenants.find(|tenant| tenant.socket == socket)?.key?;
+            Some(shard.dropped_messages(key))
+        })
     }
 
     /// Messages of a client that the server must have published, where that is certain.
@@ -530,6 +533,8 @@ fn topic(plan: &Plan) -> Option<u8> {
 
 /// What the content of a publication takes besides its filler.
 const PREFIX_BYTES_MAX: usize = 16;
+/// How long a shard sleeps that nobody wakes when it can go on.
+const LOOK_MS: u64 = 1;
 /// After this many rounds memory and settings stay as they are; only at rest does time pass in leaps.
 const CHANGING_ROUNDS: u32 = 1000;
 /// What the process may use; what it uses is drawn.

@@ -32,7 +32,7 @@ fn a_message_in_a_ring_wakes_its_reader() {
         let reading = thread::spawn(move || {
             let mut count = 0;
             loop {
-                count += reader.drain(2, |_, _| true);
+                count += reader.drain(2, |_, _, _| true);
                 wake(&mut reader, &bell);
                 if count == 2 {
                     break;
@@ -58,7 +58,7 @@ fn full_ring(last_reader_leaves: bool) {
         wake(&mut publisher, &doorbell);
         let [first_bell, last_bell] = bells;
         let draining = thread::spawn(move || {
-            first.drain(1, |_, _| true);
+            first.drain(1, |_, _, _| true);
             wake(&mut first, &first_bell);
             first
         });
@@ -67,7 +67,7 @@ fn full_ring(last_reader_leaves: bool) {
                 last.leave().into_iter().for_each(|_| last_bell.notify());
                 return None;
             }
-            last.drain(1, |_, _| true);
+            last.drain(1, |_, _, _| true);
             wake(&mut last, &last_bell);
             Some(last)
         });

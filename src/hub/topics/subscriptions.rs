@@ -86,6 +86,11 @@ impl Subscriptions {
         entry.place = entry.place & EXCLUDES_SELF | place;
     }
 
+    /// The place of a subscription among the members of its topic.
+    pub(super) fn place(&self, number: Number) -> u32 {
+        self.entries[number as usize].place & !EXCLUDES_SELF
+    }
+
     /// Whether the member does not want what it publishes itself.
     pub(super) fn excludes_self(&self, number: Number) -> bool {
         self.entries[number as usize].place & EXCLUDES_SELF != 0

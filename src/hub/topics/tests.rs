@@ -30,7 +30,7 @@ fn drained(topics: &mut Topics) -> Vec<(u32, Vec<u8>)> {
 }
 
 /// What a member is told by a run.
-fn payloads(run: &mut Run, member: u32) -> Vec<Vec<u8>> {
+pub(super) fn payloads(run: &mut Run, member: u32) -> Vec<Vec<u8>> {
     let frames = plain(run);
     let bytes = match run.share_of(member, &frames) {
         Share::Whole(frames) => frames.bytes().to_vec(),
@@ -52,7 +52,7 @@ fn plain(run: &mut Run) -> Rc<Frames> {
     run.encoded(Encoding::Plain).expect("made").clone()
 }
 
-fn message(payload: &[u8]) -> DataMessage {
+pub(super) fn message(payload: &[u8]) -> DataMessage {
     DataMessage::new(MessageKind::Binary, payload)
 }
 
@@ -125,9 +125,9 @@ fn a_topic_ends_with_its_last_member() {
     assert!(topics.is_empty() && drained(&mut topics).is_empty());
     assert_eq!(topics.pending_bytes(), 0);
     assert_eq!(topics.of(2).next(), None);
-    topics.receive(&publication);
+    topics.receive(&publication, 1, 0);
     join(&mut topics, 9, "b");
-    topics.receive(&publication);
+    topics.receive(&publication, 1, 0);
     assert!(drained(&mut topics).is_empty());
     assert_eq!(topics.len(), 1);
 }
@@ -153,7 +153,7 @@ fn whoever_has_not_joined_publishes_as_well() {
     assert!(topics.publish_by_name("a", message(b"y")).is_none());
     assert_eq!(drained(&mut topics), [(1, b"xy".to_vec())]);
     let publication = topics.publish_by_name("b", message(b"z")).expect("wanted elsewhere");
-    others.receive(&publication);
+    others.receive(&publication, 1, 0);
     assert_eq!(drained(&mut others), [(2, b"z".to_vec())]);
     assert!(topics.publish_by_name("nobody's", message(b"z")).is_none());
     assert!(!topics.has_pending() && topics.pending_bytes() == 0);
@@ -335,13 +335,13 @@ fn a_topic_that_has_its_share_pending_is_full_on_all_shards() {
     join(&mut topics, 1, "a");
     join(&mut others, 1, "a");
     join(&mut topics, 2, "b");
-    topics.receive(&publication("a", &[0; PENDING_BYTES_MAX]));
+    topics.receive(&publication("a", &[0; PENDING_BYTES_MAX]), 1, 0);
     assert_eq!((fullness(&topics, 1), fullness(&others, 1)), (Fullness::Full, Fullness::Full));
     let is_held_back = |topics: &Topics| topics.is_full_elsewhere_alone(topic_of(topics, 1));
     assert!(is_held_back(&others) && !is_held_back(&topics));
     assert_eq!(fullness(&topics, 2), Fullness::HasRoom, "another topic");
     for _ in 1..VERY_FULL_SHARES {
-        topics.receive(&publication("a", &[0; PENDING_BYTES_MAX]));
+        topics.receive(&publication("a", &[0; PENDING_BYTES_MAX]), 1, 0);
     }
     assert_eq!(
         (fullness(&topics, 1), fullness(&others, 1)),
@@ -359,7 +359,7 @@ fn a_topic_that_ends_is_full_no_more() {
     let [mut topics, mut others] = two_shards();
     join(&mut topics, 1, "a");
     join(&mut others, 1, "a");
-    topics.receive(&publication("a", &[0; PENDING_BYTES_MAX]));
+    topics.receive(&publication("a", &[0; PENDING_BYTES_MAX]), 1, 0);
     topics.leave_all(1);
     assert_eq!(fullness(&others, 1), Fullness::HasRoom);
 }

@@ -44,6 +44,8 @@ enum Step {
     DropAll,
     DropUnsent,
     Detach,
+    /// To another shard.
+    Move,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -67,6 +69,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::DropAll),
         1 => Just(Step::DropUnsent),
         1 => Just(Step::Detach),
+        1 => Just(Step::Move),
     ];
     prop::collection::vec(step, 0..250)
 }
@@ -142,11 +145,13 @@ impl Driver {
                 });
             }
             Step::Detach => self.detach(),
+            Step::Move if self.in_flight.is_none() => self.move_to_another_shard(),
             Step::Publish { .. }
             | Step::Control { .. }
             | Step::Take
             | Step::DropNewest { .. }
-            | Step::DropUnsent => {}
+            | Step::DropUnsent
+            | Step::Move => {}
         }
         self.check();
     }
@@ -180,6 +185,18 @@ impl Driver {
     fn detach(&mut self) {
         let Self { outbox, buffers_lent, lent, .. } = self;
         outbox.detach(|segment| copied(&segment, lent, buffers_lent));
+    }
+
+    fn move_to_another_shard(&mut self) {
+        self.detach();
+        let bytes = self.outbox.bytes();
+        let luggage = self.outbox.pack();
+        assert!(self.outbox.is_empty() && self.outbox.behind.is_none());
+        self.outbox = Outbox::unpack(luggage, self.generation);
+        assert_eq!(self.outbox.bytes(), bytes);
+        // All of it counts as recent there.
+        let held = self.waiting().map(Segment::held_bytes).sum();
+        self.published.push((u16::MAX, self.generation, held));
     }
 
     fn complete(&mut self, part: u8) {

@@ -113,3 +113,50 @@ fn a_socket_stays_where_it_is_when_the_other_ring_has_no_slot_or_is_no_ring() {
     rig.ring.submit(Some(Duration::ZERO)).unwrap();
     other.join().unwrap();
 }
+
+/// What one ring sends while its peer does not read, the peer gets before what the other sends; and
+/// what arrives while a poll is cancelled is the other's to receive.
+#[test]
+fn a_socket_goes_on_behind_a_send_that_had_to_wait() {
+    let [abilities, _] = kernels();
+    let mut rig = Rig::new(abilities, 4, 4);
+    let mut connection = rig.connect();
+    rig.ring.poll(connection.key, connection.slot);
+    rig.expect_nothing();
+    // More than the buffers of both sockets hold.
+    let queued = vec![7; SEND_BYTES_MAX];
+    let (mut sent, mut read) = (0, Vec::new());
+    while sent < 8 * SEND_BYTES_MAX {
+        let outgoing = Outgoing::One(Segment::owned(queued.clone(), true));
+        rig.ring.send(connection.key, connection.slot, outgoing);
+        loop {
+            rig.ring.submit(Some(Duration::from_millis(20))).unwrap();
+            match rig.ring.next_event() {
+                Some(Event::Sent { result, .. }) => {
+                    sent += result.unwrap();
+                    break;
+                }
+                Some(event) => panic!("unexpected {event:?}"),
+                // It waits for the peer.
+                None => read.extend(read_exactly(&mut connection.peer, 64 << 10)),
+            }
+        }
+    }
+    let (descriptor, other) = echoing_ring(abilities, 4);
+    rig.ring.join(vec![-1, descriptor]);
+    connection.peer.write_all(b"late").unwrap();
+    rig.ring.cancel_poll(connection.key);
+    assert!(matches!(rig.next(), Event::Readable { .. }));
+    let ticket = Ticket { from: 3, serial: 9 };
+    rig.ring.hand_over(connection.key, connection.slot, 1, ticket);
+    let event = rig.next();
+    assert!(matches!(event, Event::HandedOver { result: Ok(()), .. }), "{event:?}");
+    rig.close(&connection);
+    let left = sent - read.len();
+    read.extend(read_exactly(&mut connection.peer, left));
+    assert!(read.iter().all(|byte| *byte == 7));
+    assert_eq!(read_exactly(&mut connection.peer, 4), b"late");
+    rig.ring.wake(1);
+    rig.ring.submit(Some(Duration::ZERO)).unwrap();
+    assert_eq!(other.join().unwrap(), [ticket]);
+}

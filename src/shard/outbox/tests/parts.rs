@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use crate::io::{BufferSlice, Segment};
 use crate::wire::frames::{Excerpt, Frames};
@@ -66,7 +65,10 @@ impl Part {
             Kind::Excerpt { messages } => {
                 let (start, end) = (3, 3 + self.len as u32);
                 let around = [b"...", &bytes[..], b"..."].concat();
-                let frames = Rc::new(Frames::one(Arc::new(around)));
+                let mut ends = vec![end; messages as usize];
+                ends.insert(0, start);
+                ends.push(around.len() as u32);
+                let frames = Rc::new(Frames::joined(around, ends));
                 Segment::Excerpt(Box::new(Excerpt { frames, start, end, messages, is_first: true }))
             }
         }
