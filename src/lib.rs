@@ -287,6 +287,7 @@
 //! * [`memory`]: how short memory is, measured on the control thread and heeded by the shards.
 //! * [`serve`], [`control`]: starting and pinning shards; signals and the admin listener, on a
 //!   thread that never touches a connection of a shard.
+//! * [`service_manager`]: what systemd is told; what it hands over is taken by [`io::activation`].
 //! * [`mod@bench`]: the load generator: the client's role on the same ring and wire format, and no
 //!   part of the server.
 //!
@@ -314,6 +315,7 @@ pub mod logging;
 pub mod memory;
 pub mod output;
 pub mod serve;
+pub mod service_manager;
 pub mod settings;
 pub mod shard;
 pub mod stats;

@@ -3,11 +3,10 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use crate::HANG;
 use crate::peer::{Peer, Response};
-use crate::process::{limited, thread_of_shard};
+use crate::process::{hang, limited, thread_of_shard};
 use crate::server::{ADMIN_VARIABLE, Server, socket_path, wait_until};
 
 /// The answer to a request with these lines after the first, `Host` among them.
@@ -259,16 +258,7 @@ fn whoever_is_slow_or_silent_is_cut_off() {
 fn a_shard_that_hangs_is_named_and_one_that_sleeps_is_not() {
     let server = Server::start(3, &[]);
     let health = || ask(server.admin(), "GET /healthz", &[HOST], "");
-    let mut strace = Command::new("strace")
-        .args(["-qq", "-o", "/dev/null", "-e", "trace=io_uring_enter"])
-        // Twice as long as anybody waits here.
-        .arg("-e")
-        .arg(format!("inject=io_uring_enter:delay_enter={}", 2 * HANG.as_micros()))
-        .arg("-p")
-        .arg(thread_of_shard(&server, 1))
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("strace runs");
+    let mut strace = hang(&thread_of_shard(&server, 1));
     wait_until("the shard is missed", || health().status == 503);
     assert_eq!(text(&health()), "shard 1 has not ticked for 10 s");
     let ready = ask(server.admin(), "GET /readyz", &[HOST], "");

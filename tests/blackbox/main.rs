@@ -25,6 +25,7 @@ mod process;
 mod publishing;
 mod reload;
 mod server;
+mod service_manager;
 mod slow_consumers;
 mod timers;
 

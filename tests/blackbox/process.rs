@@ -1,12 +1,13 @@
 //! The process around the service: its descriptors, its socket files, restarts, and the failure of
 //! a part of it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::HANG;
 use crate::peer::{Peer, TEXT};
 use crate::server::{Server, socket_path, wait_until};
 
@@ -193,6 +194,20 @@ pub fn thread_of_shard(server: &Server, shard: usize) -> OsString {
         .find(|path| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm == name))
         .expect("the shard has a thread");
     thread.file_name().expect("a number").to_owned()
+}
+
+/// Lets a thread hang until the process that is returned is killed.
+pub fn hang(thread: &OsStr) -> Child {
+    Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "-e", "trace=io_uring_enter"])
+        // Twice as long as anybody waits here.
+        .arg("-e")
+        .arg(format!("inject=io_uring_enter:delay_enter={}", 2 * HANG.as_micros()))
+        .arg("-p")
+        .arg(thread)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("strace runs")
 }
 
 /// Lets the kernel refuse every further system call of one shard's event loop.
