@@ -288,6 +288,7 @@
 //! * [`serve`], [`control`]: starting and pinning shards; signals and the admin listener, on a
 //!   thread that never touches a connection of a shard.
 //! * [`service_manager`]: what systemd is told; what it hands over is taken by [`io::activation`].
+//! * [`health`]: asks a running server how it is, for containers.
 //! * [`mod@bench`]: the load generator: the client's role on the same ring and wire format, and no
 //!   part of the server.
 //!
@@ -307,6 +308,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod control;
+pub mod health;
 pub mod http;
 pub mod hub;
 pub mod io;

@@ -204,6 +204,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("logging", &["config", "output", "settings"]),
     ("memory", &[]),
     ("authorization", &["config"]),
+    ("health", &["config"]),
     ("http", &["authorization", "config", "wire"]),
     ("websocket", &["config", "wire"]),
     ("connection", &["authorization", "config", "http", "websocket", "wire"]),
@@ -261,10 +262,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("bench", &["config", "limits", "wire", "io"]),
-    ("cli", &["config", "limits", "settings", "logging", "serve", "bench"]),
+    ("cli", &["config", "health", "limits", "settings", "logging", "serve", "bench"]),
     ("lib", &[]),
     (
         "main",
-        &["cli", "config", "limits", "settings", "logging", "memory", "output", "serve", "bench"],
+        &[
+            "cli", "config", "health", "limits", "settings", "logging", "memory", "output",
+            "serve", "bench",
+        ],
     ),
 ];

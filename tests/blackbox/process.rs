@@ -185,6 +185,41 @@ fn a_shard_that_fails_is_told_at_once_and_the_others_drain() {
     }
 }
 
+#[test]
+fn a_server_that_may_not_use_io_uring_says_what_forbids_it() {
+    for (answer, name) in [(EPERM, "Operation not permitted"), (ENOSYS, "Function not implemented")]
+    {
+        let output = Command::new("python3")
+            .args(["-c", FILTER, &answer.to_string()])
+            .arg(Server::command().get_program())
+            .stdin(Stdio::null())
+            .output()
+            .expect("python3 runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("a seccomp filter") && said.contains(name), "{said}");
+    }
+}
+
+const EPERM: i32 = 1;
+const ENOSYS: i32 = 38;
+/// Runs a program for which io_uring_setup(2), the call 425 of every architecture, fails with an
+/// error number: a filter of three instructions (seccomp(2)).
+const FILTER: &str = r#"
+import ctypes, os, struct, sys
+LOAD, EQUALS, RETURN = 0x20, 0x15, 0x06
+filters = b"".join(struct.pack("HBBI", *instruction) for instruction in (
+    (LOAD, 0, 0, 0), (EQUALS, 0, 1, 425),
+    (RETURN, 0, 0, 0x00050000 | int(sys.argv[1])), (RETURN, 0, 0, 0x7fff0000)))
+buffer = ctypes.create_string_buffer(filters)
+program = struct.pack("HP", len(filters) // 8, ctypes.addressof(buffer))
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+arguments = (ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+assert prctl(38, *arguments) == 0, "PR_SET_NO_NEW_PRIVS"
+assert prctl(22, ctypes.c_ulong(2), ctypes.c_char_p(program)) == 0, "PR_SET_SECCOMP"
+os.execv(sys.argv[2], sys.argv[2:])
+"#;
+
 /// The number of a shard's thread.
 pub fn thread_of_shard(server: &Server, shard: usize) -> OsString {
     let tasks = fs::read_dir(server.process_path("task")).expect("it runs");

@@ -146,6 +146,29 @@ fn the_watchdog_is_fed_while_every_shard_ticks_and_not_while_one_hangs() {
 }
 
 #[test]
+fn a_reload_is_told_from_its_beginning_to_its_end_whatever_comes_of_it() {
+    let manager = Manager::new("reloading");
+    let file = socket_path("reloading").with_extension("toml");
+    fs::write(&file, "").expect("the file can be written");
+    let flags = ["--config", file.to_str().expect("UTF-8")];
+    let server = Server::start_as(manager.command(), &["127.0.0.1:0"], 1, &flags);
+    manager.wait_for("READY=1");
+    for (settings, reloads) in [("idle-timeout = \"1m\"\n", 1), ("idle-timeout = \"never\"\n", 2)] {
+        fs::write(&file, settings).expect("the file can be written");
+        server.signal("HUP");
+        wait_until("it serves again", || manager.heard("READY=1") == reloads + 1);
+        assert_eq!(manager.heard("RELOADING=1"), reloads);
+        let lines = manager.lines();
+        let begin = lines.iter().rposition(|line| line == "RELOADING=1").expect("heard");
+        let time = lines[begin + 1].strip_prefix("MONOTONIC_USEC=").expect("the time follows");
+        assert!(time.parse::<u64>().expect("a number") > 0);
+        assert!(lines[begin..].contains(&"READY=1".to_owned()));
+    }
+    server.stop();
+    fs::remove_file(&file).expect("ours");
+}
+
+#[test]
 fn without_a_watchdog_nobody_feeds_it() {
     let manager = Manager::new("no-watchdog");
     let server = Server::start_as(manager.command(), &["127.0.0.1:0"], 1, &[]);
