@@ -179,7 +179,7 @@
 //! asks for counters takes time from a connection. It reads what the shards count and speaks to
 //! them through the mesh. Whether a shard is alive is told by the counter of its ticks; one that
 //! stands still is woken, as sleep looks the same, and only one that does not tick then is missed
-//! (`control/health.rs`).
+//! (`control/health.rs`). While one is missed, the watchdog of the service manager is not fed.
 //!
 //! # Settings that change
 //!
@@ -228,6 +228,7 @@
 //! | a protocol that a connection speaks | `Stage` in `connection/mod.rs`, and whoever asks it |
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
 //! | a path of the admin listener | `control/admin` |
+//! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
 //! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `websocket/frames.rs` |
