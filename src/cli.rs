@@ -9,7 +9,8 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint,
 use clap_complete::Shell;
 
 use crate::bench::Arguments;
-use crate::config::{Config, Setting, Shape, declarations};
+use crate::config::{Admin, Config, ListenAddress, Setting, Shape, declarations};
+use crate::health::Question;
 use crate::settings::{FILE_KEY, Flags, Layers, SettingError, Settings};
 
 /// What was asked for.
@@ -25,6 +26,8 @@ pub enum Action {
     },
     /// Measure a server.
     Bench(Box<Arguments>),
+    /// Ask a running server how it is.
+    Health(Question),
     /// Print a text to standard output.
     Print {
         /// The text.
@@ -50,6 +53,7 @@ impl Action {
                 let arguments = Arguments::from_arg_matches(matches);
                 Ok(Self::Bench(Box::new(arguments.unwrap_or_else(|error| error.exit()))))
             }
+            Some((HEALTH, matches)) => Self::health(matches, environment),
             Some((COMPLETIONS, matches)) => Ok(Self::print(completions(matches))),
             Some((MAN, _)) => Ok(Self::print(manual())),
             Some((_, matches)) => Self::serve(matches, environment),
@@ -83,6 +87,23 @@ impl Action {
         Ok(Self::Print { text: text.into_bytes(), warnings: settings.warnings().to_vec() })
     }
 
+    /// The server is where it is said, or where the settings of its file and its environment have
+    /// it.
+    fn health(
+        matches: &ArgMatches,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, SettingError> {
+        let admin = match matches.get_one::<ListenAddress>(ADDRESS) {
+            Some(address) => Admin::At(address.clone()),
+            None => {
+                let file = matches.get_one(FILE_KEY).cloned();
+                let flags = Flags { file, values: Vec::new() };
+                Settings::load(flags, environment)?.resolve()?.admin
+            }
+        };
+        Ok(Self::Health(Question { admin, is_about_readiness: matches.get_flag(READY) }))
+    }
+
     fn print(text: Vec<u8>) -> Self {
         Self::Print { text, warnings: Vec::new() }
     }
@@ -110,6 +131,22 @@ pub fn command() -> Command {
     let bench = Arguments::augment_args(Command::new(BENCH))
         .about("Measure a WebSocket server: this one, or any other")
         .after_help(BENCH_AFTER_HELP);
+    let health = Command::new(HEALTH)
+        .about("Ask the admin listener of a running server whether all its shards are alive")
+        .after_help(HEALTH_AFTER_HELP)
+        .arg(
+            Arg::new(ADDRESS)
+                .value_name("ADDRESS")
+                .value_parser(value_parser!(ListenAddress))
+                .help("The admin listener [default: as the file and the environment have --admin]"),
+        )
+        .arg(
+            Arg::new(READY)
+                .long(READY)
+                .action(ArgAction::SetTrue)
+                .help("Ask instead whether an upgrade would be accepted now"),
+        )
+        .arg(file());
     let man = Command::new(MAN).about("Print the manual page to standard output");
     with_settings(Command::new(NAME))
         .version(crate::VERSION)
@@ -121,20 +158,24 @@ pub fn command() -> Command {
         .subcommand(with_settings(serve).after_help(AFTER_HELP))
         .subcommand(with_settings(config).after_help(AFTER_HELP))
         .subcommand(bench)
+        .subcommand(health)
         .subcommand(completions)
         .subcommand(man)
 }
 
 fn with_settings(command: Command) -> Command {
-    let file = Arg::new(FILE_KEY)
+    let defaults = &mut Config::default();
+    let settings = declarations();
+    command.arg(file()).args(settings.iter().map(|setting| argument(setting, defaults)))
+}
+
+fn file() -> Arg {
+    Arg::new(FILE_KEY)
         .long(FILE_KEY)
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .value_hint(ValueHint::FilePath)
-        .help("Read settings from this TOML file");
-    let defaults = &mut Config::default();
-    let settings = declarations();
-    command.arg(file).args(settings.iter().map(|setting| argument(setting, defaults)))
+        .help("Read settings from this TOML file")
 }
 
 fn argument(setting: &Setting, defaults: &mut Config) -> Arg {
@@ -190,6 +231,9 @@ const NAME: &str = "ringwire";
 const SERVE: &str = "serve";
 const CONFIG: &str = "config";
 const BENCH: &str = "bench";
+const HEALTH: &str = "health";
+const ADDRESS: &str = "address";
+const READY: &str = "ready";
 const COMPLETIONS: &str = "completions";
 const MAN: &str = "man";
 const CHECK: &str = "check";
@@ -214,6 +258,11 @@ takes the topic from the path. exclude_self holds where the query says nothing e
 
 Exit status: 0 after a stop by signal, 1 when the server fails or a second signal ends it at once, 2
 when a setting is refused.";
+const HEALTH_AFTER_HELP: &str = "\
+The answer goes to standard output.
+
+Exit status: 0 when all is well, 1 when it is not or nobody answers within 5 s, 2 when a setting is
+refused.";
 const BENCH_AFTER_HELP: &str = "\
 Sizes are bytes or have a unit (20, 1KiB, 16MiB), times always have one (250ms, 10s, 2m, 1h).
 

@@ -91,7 +91,8 @@ settings! {
                     vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7071))).into()],
                 as entries::<ListenerConfig>().at_least_one(),
                 named "listen" "ADDRESS[,OPTION...]",
-                help "Accept connections on IP:PORT, [IPv6]:PORT or unix:PATH; may be repeated";
+                help "Accept connections on IP:PORT, [IPv6]:PORT, unix:PATH, or systemd:NAME, \
+                      which is what a socket unit has opened; may be repeated";
 
             /// Where the process tells of itself and is told to stop.
             pub admin: Admin = Admin::default(),

@@ -204,7 +204,8 @@
 //! asks for counters takes time from a connection. It reads what the shards count; what concerns
 //! single connections it has the shards do, by orders (`control/admin/calls.rs`). Whether a shard
 //! is alive is told by the counter of its ticks; one that stands still is woken, as sleep looks the
-//! same, and only one that does not tick then is missed (`control/health.rs`).
+//! same, and only one that does not tick then is missed (`control/health.rs`). While one is missed,
+//! the watchdog of the service manager is not fed.
 //!
 //! # Settings that change
 //!
@@ -254,6 +255,7 @@
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
 //! | a path of the admin listener | `control/admin/routes.rs` |
 //! | what the control thread has shards do | `Errand` and `visit` in `shard/orders.rs` |
+//! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
 //! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `websocket/frames.rs` |
@@ -315,6 +317,8 @@
 //! * [`memory`]: how short memory is, measured on the control thread and heeded by the shards.
 //! * [`serve`], [`control`]: starting and pinning shards; signals and the admin listener, on a
 //!   thread that never touches a connection of a shard.
+//! * [`service_manager`]: what systemd is told; what it hands over is taken by [`io::activation`].
+//! * [`health`]: asks a running server how it is, for containers.
 //! * [`mod@bench`]: the load generator: the client's role on the same ring and wire format, and no
 //!   part of the server.
 //!
@@ -334,6 +338,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod control;
+pub mod health;
 pub mod http;
 pub mod hub;
 pub mod io;
@@ -342,6 +347,7 @@ pub mod logging;
 pub mod memory;
 pub mod output;
 pub mod serve;
+pub mod service_manager;
 pub mod settings;
 pub mod shard;
 pub mod stats;

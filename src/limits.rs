@@ -125,6 +125,9 @@ pub const TOPIC_BYTES_MOST: usize = 255;
 /// Longest path of a Unix socket: `sun_path` holds 108 bytes with the terminator, see unix(7).
 pub const UNIX_PATH_BYTES_MOST: usize = 107;
 
+/// Longest name of a socket of the service manager: `FDNAME_MAX` of systemd, sd_listen_fds(3).
+pub const DESCRIPTOR_NAME_BYTES_MOST: usize = 255;
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

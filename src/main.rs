@@ -8,6 +8,7 @@ use mimalloc::MiMalloc;
 use ringwire::bench::{self, Arguments};
 use ringwire::cli::{self, Action};
 use ringwire::config::Config;
+use ringwire::health::{Answer, Question};
 use ringwire::logging;
 use ringwire::memory::allocator;
 use ringwire::output::{self, STANDARD_ERROR};
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     match Action::from_matches(&cli::command().get_matches(), std::env::vars_os()) {
         Ok(Action::Serve { config, layers, warnings }) => serve(*config, layers, &warnings),
         Ok(Action::Bench(arguments)) => bench(&arguments),
+        Ok(Action::Health(question)) => health(&question),
         Ok(Action::Print { text, warnings }) => print(&text, &warnings),
         Err(error) => refuse(&error),
     }
@@ -47,6 +49,19 @@ fn bench(arguments: &Arguments) -> ExitCode {
     match bench::run(arguments) {
         Ok(verdict) => ExitCode::from(verdict.exit_status()),
         Err(error) => refuse(&error),
+    }
+}
+
+fn health(question: &Question) -> ExitCode {
+    match question.ask() {
+        Ok(Answer { is_well, text }) => {
+            print(format!("{text}\n").as_bytes(), &[]);
+            if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            complain("error", &error);
+            ExitCode::FAILURE
+        }
     }
 }
 

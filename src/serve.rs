@@ -1,7 +1,7 @@
 //! Starts the shards, each on its own pinned thread, and waits until they have drained.
 
 use std::fmt;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
@@ -18,12 +18,14 @@ use crate::control::{AdminSocket, Control, End};
 use crate::hub::Message;
 use crate::hub::interest::InterestTable;
 use crate::hub::mesh::{Endpoint, Mesh};
-use crate::io::listener::{ListenError, Listener};
+use crate::io::activation::{ActivatedSockets, ActivationError};
+use crate::io::listener::{ListenError, Listener, ListeningSocket};
 use crate::io::probe::{Abilities, Ability, Refusal};
 use crate::io::waker::Waker;
 use crate::io::{Ring, RingOptions, SLOTS_MAX};
 use crate::memory::{Memory, Meter, NothingSpare};
 use crate::output::STANDARD_OUTPUT;
+use crate::service_manager::ServiceManager;
 use crate::settings::Layers;
 use crate::shard::in_force::InForce;
 use crate::shard::mail::Letter;
@@ -41,6 +43,9 @@ pub enum ServeError {
     /// An address is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// What the service manager hands over is not what the settings say.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -96,11 +101,14 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let descriptors = Descriptors::limit(config.engine.raise_nofile);
     let abilities = abilities(&config)?;
     let shards = config.engine.shards;
+    let manager = Arc::new(ServiceManager::of_this_process());
+    let mut activated = ActivatedSockets::take()?;
     let mut listeners = Vec::with_capacity(config.listen.len());
     for address in &config.listen {
-        listeners.push(Listener::bind(address, shards)?);
+        listeners.push(Listener::bind(address, shards, &mut activated)?);
     }
-    let mut admin = admin_listener(&config.admin)?;
+    let mut admin = admin_listener(&config.admin, &mut activated)?;
+    activated.require_all_taken()?;
     let meter = Meter::new(config.limits.memory_bytes);
     let (stats, memory) = (Stats::new(shards), Memory::default());
     let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
@@ -126,10 +134,11 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
         let waker = Waker::new(&rings).map_err(ServeError::Control)?;
         // By its place in the mesh, the last, shards wake the control thread.
         rings.push(waker.descriptor());
-        let control = Control::new(endpoint, waker, meter, has_ends, shared.clone(), layers);
+        let control =
+            Control::new(endpoint, waker, meter, has_ends, manager.clone(), shared.clone(), layers);
         let socket = admin.as_mut().and_then(|listener| {
             let socket = listener.take_socket()?;
-            Some(AdminSocket::new(socket, &listener.address, admin_connections))
+            Some(AdminSocket::new(socket.into(), &listener.address, admin_connections))
         });
         start_control(control, socket, &ended, &has_ended)?;
     }
@@ -138,6 +147,7 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
         let _ = neighbours.send(Neighbours { endpoint, rings: rings.clone() });
     }
     announce(&listeners, admin.as_ref(), &shared, abilities, descriptors);
+    manager.serves();
     let result = supervision::wait(shards, &has_ended, |part, has_failed| {
         if let Part::Shard(shard) = part {
             let end = if has_failed { End::Failed } else { End::Drained };
@@ -151,11 +161,14 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
 
 /// The admin listener. Without one that nobody has asked for the server starts all the same: a
 /// second server on the machine finds the default address taken.
-fn admin_listener(admin: &Admin) -> Result<Option<Listener>, ListenError> {
+fn admin_listener(
+    admin: &Admin,
+    activated: &mut ActivatedSockets,
+) -> Result<Option<Listener>, ListenError> {
     match admin {
         Admin::Off => Ok(None),
-        Admin::At(address) => Listener::bind_admin(&address.clone().into()).map(Some),
-        Admin::Auto => Ok(Listener::bind_admin(&Admin::AUTO.into())
+        Admin::At(address) => Listener::bind_admin(&address.clone().into(), activated).map(Some),
+        Admin::Auto => Ok(Listener::bind_admin(&Admin::AUTO.into(), activated)
             .inspect_err(|error| {
                 tracing::warn!("{error}: there is no admin listener; --admin off expects none");
             })
@@ -210,7 +223,7 @@ fn run_shard(
     number: usize,
     core: Option<CoreId>,
     options: &RingOptions,
-    sockets: Vec<OwnedFd>,
+    sockets: Vec<ListeningSocket>,
     shared: Arc<Shared>,
     ready: &Sender<Ready>,
     given: &Receiver<Neighbours>,
@@ -296,6 +309,8 @@ fn url(scheme: &str, address: &ListenAddress) -> String {
     match address {
         ListenAddress::Tcp(address) => format!("{scheme}://{address}/"),
         ListenAddress::Unix(path) => format!("{scheme}+unix:{}", path.display()),
+        // A listener knows the address of what it was given.
+        ListenAddress::Activated(_) => address.to_string(),
     }
 }
 

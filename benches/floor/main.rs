@@ -21,6 +21,7 @@ use clap::{Parser, ValueEnum};
 use mimalloc::MiMalloc;
 use ringwire::config::{Config, ListenAddress};
 use ringwire::http::Policy;
+use ringwire::io::activation::ActivatedSockets;
 use ringwire::io::listener::Listener;
 use ringwire::io::probe::Abilities;
 use ringwire::io::{Ring, RingOptions};
@@ -88,7 +89,11 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         std::process::exit(0);
     });
     let config = Config::default();
-    let mut listener = Listener::bind(&ListenAddress::Tcp(options.listen).into(), 1)?;
+    let mut listener = Listener::bind(
+        &ListenAddress::Tcp(options.listen).into(),
+        1,
+        &mut ActivatedSockets::default(),
+    )?;
     let slots = u32::try_from(rlimit::Resource::NOFILE.get_soft()?)?;
     let mut ring = Ring::new(&RingOptions {
         abilities: Abilities::probe()?,

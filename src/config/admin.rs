@@ -22,7 +22,7 @@ pub enum Admin {
 impl Admin {
     /// What may be written, for the help and for refusals.
     pub const GRAMMAR: &'static str = "auto (127.0.0.1:7072 unless that is taken), an IP:PORT such \
-         as 127.0.0.1:7072 or [::1]:7072, unix:PATH, or off";
+         as 127.0.0.1:7072 or [::1]:7072, unix:PATH, systemd:NAME for a socket unit, or off";
 
     /// Loopback only, as whoever reaches it may drain the server.
     pub const AUTO: ListenAddress =
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        for text in ["auto", "127.0.0.1:7072", "[::1]:0", "unix:/run/admin.sock", "off"] {
+        for text in ["auto", "127.0.0.1:7072", "[::1]:0", "unix:/run/a.sock", "systemd:a", "off"] {
             assert_eq!(text.parse::<Admin>().unwrap().to_string(), text);
         }
         assert_eq!(Admin::AUTO.to_string(), "127.0.0.1:7072");

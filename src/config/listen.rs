@@ -62,6 +62,14 @@ impl Entry for ListenerConfig {
             let text = format!("mode with {address}: allowed is mode for unix:PATH alone");
             return Err(Fault::Contradiction(text));
         }
+        if matches!(address, ListenAddress::Activated(_))
+            && (draft.mode.is_some() || draft.backlog.is_some())
+        {
+            let text = format!(
+                "options with {address}: allowed are Backlog= and SocketMode= of the socket unit"
+            );
+            return Err(Fault::Contradiction(text));
+        }
         let backlog = draft.backlog.unwrap_or(limits::LISTEN_BACKLOG.default);
         Ok(Self { address, backlog, mode: draft.mode })
     }
@@ -126,6 +134,9 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// A Unix stream socket, written `unix:PATH`.
     Unix(PathBuf),
+    /// What the service manager has opened under this name (`FileDescriptorName=`,
+    /// systemd.socket(5)), written `systemd:NAME`.
+    Activated(String),
 }
 
 /// A text that is no listen address.
@@ -135,15 +146,20 @@ pub struct ListenAddressError;
 
 impl ListenAddress {
     /// What may be written, for the help and for refusals.
-    pub const GRAMMAR: &'static str = "IP:PORT such as 127.0.0.1:7071 or [::1]:7071, or unix:PATH";
+    pub const GRAMMAR: &'static str = "IP:PORT such as 127.0.0.1:7071 or [::1]:7071, unix:PATH, or \
+         systemd:NAME for a socket unit";
 }
 
 impl FromStr for ListenAddress {
     type Err = ListenAddressError;
 
-    /// Reads `IP:PORT`, `[IPv6]:PORT` or `unix:PATH`. Names are refused: what they resolve to may
-    /// change between two starts.
+    /// Reads `IP:PORT`, `[IPv6]:PORT`, `unix:PATH` or `systemd:NAME`. Names of hosts are refused:
+    /// what they resolve to may change between two starts.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(name) = text.strip_prefix("systemd:") {
+            let name = is_descriptor_name(name).then(|| Self::Activated(name.to_owned()));
+            return name.ok_or(ListenAddressError);
+        }
         match text.strip_prefix("unix:") {
             Some(path) if is_socket_path(path) => Ok(Self::Unix(PathBuf::from(path))),
             Some(_) => Err(ListenAddressError),
@@ -157,6 +173,7 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => write!(formatter, "{address}"),
             Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            Self::Activated(name) => write!(formatter, "systemd:{name}"),
         }
     }
 }
@@ -165,13 +182,25 @@ fn is_socket_path(path: &str) -> bool {
     !path.is_empty() && path.len() <= limits::UNIX_PATH_BYTES_MOST && !path.contains('\0')
 }
 
+/// What sd_listen_fds(3) allows: ASCII that can be seen, without the colon that separates names.
+fn is_descriptor_name(name: &str) -> bool {
+    (1..=limits::DESCRIPTOR_NAME_BYTES_MOST).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn addresses_read_back_as_they_were_written() {
-        for text in ["127.0.0.1:7071", "[::1]:7071", "0.0.0.0:0", "unix:/run/ringwire.sock"] {
+        for text in [
+            "127.0.0.1:7071",
+            "[::1]:7071",
+            "0.0.0.0:0",
+            "unix:/run/ringwire.sock",
+            "systemd:a.socket",
+        ] {
             let address: ListenAddress = text.parse().expect(text);
             assert_eq!(address.to_string(), text);
         }
@@ -180,7 +209,20 @@ mod tests {
     #[test]
     fn names_and_half_addresses_are_refused() {
         let long = format!("unix:/{}", "x".repeat(limits::UNIX_PATH_BYTES_MOST));
-        for text in ["localhost:7071", "127.0.0.1", "::1:7071", ":7071", "unix:", "", &long] {
+        let long_name = format!("systemd:{}", "x".repeat(limits::DESCRIPTOR_NAME_BYTES_MOST + 1));
+        for text in [
+            "localhost:7071",
+            "127.0.0.1",
+            "::1:7071",
+            ":7071",
+            "unix:",
+            "",
+            "systemd:",
+            "systemd:a:b",
+            "systemd:a b",
+            &long,
+            &long_name,
+        ] {
             assert_eq!(text.parse::<ListenAddress>(), Err(ListenAddressError), "{text}");
         }
     }

@@ -18,18 +18,20 @@ pub use health::End;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_uring::Runtime;
 
 use health::LOOK_PERIOD;
 use mail::{Desk, Mail};
 use standing::Standing;
 
+use crate::config::Config;
 use crate::hub::Message;
 use crate::hub::mesh::Endpoint;
 use crate::io::waker::Waker;
 use crate::memory::{Meter, Pressure, Usage, allocator};
 use crate::output::{self, STANDARD_OUTPUT};
+use crate::service_manager::ServiceManager;
 use crate::settings::Layers;
 use crate::shard::Shared;
 use crate::shard::mail::Letter;
@@ -48,25 +50,43 @@ pub struct Control {
     /// The ends of the shards' event loops, with their numbers. One that has failed asks for the
     /// end of the server.
     ends: mpsc::Receiver<(usize, End)>,
+    manager: Arc<ServiceManager>,
+    /// What it was told last of how the server fares.
+    told: String,
     standing: Arc<Standing>,
     shared: Arc<Shared>,
 }
 
 impl Control {
     /// A control plane that speaks through `endpoint`, wakes shards with `waker`, watches `meter`,
-    /// drains when `ends` tells of a failure, and reads `layers` again when that is asked for.
+    /// drains when `ends` tells of a failure, tells `manager` how the server fares, and reads
+    /// `layers` again when that is asked for.
     pub fn new(
         endpoint: Endpoint<Message, Letter>,
         waker: Waker,
         meter: Meter,
         ends: mpsc::Receiver<(usize, End)>,
+        manager: Arc<ServiceManager>,
         shared: Arc<Shared>,
         layers: Layers,
     ) -> Self {
         let (mail, desk) = Mail::new(endpoint, waker, shared.stats.shards());
         let (logged, reminded, refusing_since) = (None, None, None);
-        let standing = Arc::new(Standing::new(shared.clone(), layers));
-        Self { mail, desk, meter, logged, refusing_since, reminded, ends, standing, shared }
+        let standing = Arc::new(Standing::new(manager.clone(), shared.clone(), layers));
+        let told = String::new();
+        Self {
+            mail,
+            desk,
+            meter,
+            logged,
+            refusing_since,
+            reminded,
+            ends,
+            manager,
+            told,
+            standing,
+            shared,
+        }
     }
 
     /// Sees that there are descriptors for what [`run`](Self::run) needs, parts of which panic
@@ -84,7 +104,8 @@ impl Control {
     /// beginning, SIGHUP drain it, and a second one ends it at once, but SIGHUP has a server with a
     /// file of settings read them again; SIGUSR1 prints the counters on
     /// standard output. Where memory has a limit, measures it again and again. Where there is an
-    /// admin listener, serves it and watches that every shard ticks.
+    /// admin listener, serves it; where there is a service manager, tells it how the server fares.
+    /// For either, watches that every shard ticks.
     ///
     /// # Errors
     /// When the signals cannot be caught, or come no more, or shards could not wake this thread.
@@ -96,12 +117,13 @@ impl Control {
             let mut snapshot = signal(SignalKind::user_defined1())?;
             let bell = self.mail.bell()?;
             let mut pause = self.watch_memory();
-            let watches_health = admin.is_some();
+            let watches_health = admin.is_some() || self.manager.is_there();
+            let mut watchdog = self.manager.feeding_period().map(every);
+            let mut status = self.manager.is_there().then(|| every(STATUS_PERIOD));
             if let Some(admin) = admin {
                 admin.serve(self.standing.clone(), self.desk.clone())?;
             }
-            let mut look = interval(LOOK_PERIOD);
-            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut look = every(LOOK_PERIOD);
             ready();
             let standing = self.standing.clone();
             let shared = self.shared.clone();
@@ -124,6 +146,8 @@ impl Control {
                     () = standing.have_settings_changed() => pause = self.heed_settings(),
                     () = standing.is_asked_to_drain() => self.drain_for("POST /drain"),
                     _ = look.tick(), if watches_health => self.look_at_shards(),
+                    () = due(&mut status) => self.tell_how_the_server_fares(),
+                    () = due(&mut watchdog) => self.feed_watchdog(),
                     () = memory.is_to_be_given_back() => allocator::give_back(),
                     name = stops.next() => {
                         let name = name?;
@@ -159,6 +183,8 @@ impl Control {
         if self.standing.begin_to_drain() {
             return;
         }
+        let Config { drain, limits, .. } = &self.shared.in_force.current().config;
+        self.manager.stops(*drain + limits.close_timeout + STOP_MARGIN, &self.standing.summary());
         self.mail.publish_drain();
     }
 
@@ -177,6 +203,23 @@ impl Control {
             if self.mail.wake(shard) {
                 self.standing.woken(shard);
             }
+        }
+    }
+
+    /// Tells the service manager what has changed since it was told last.
+    fn tell_how_the_server_fares(&mut self) {
+        let summary = self.standing.summary();
+        if summary != self.told {
+            self.manager.fares(&summary);
+            self.told = summary;
+        }
+    }
+
+    /// Keeps the service manager from ending the process, but not while a shard hangs: to start
+    /// anew is all that helps then. A shard that has failed has the others drain.
+    fn feed_watchdog(&self) {
+        if !self.standing.hangs() {
+            self.manager.feed_watchdog();
         }
     }
 
@@ -305,6 +348,21 @@ fn is_ignored(kind: SignalKind) -> bool {
     mask.is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1)
 }
 
+/// Ticks with this period; those that are missed are not made up for.
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Waits for the next tick, for ever where there is none.
+async fn due(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => pending().await,
+    }
+}
+
 fn no_more_signals() -> io::Error {
     io::Error::other("signals are not delivered any more")
 }
@@ -315,6 +373,10 @@ const DESCRIPTORS: usize = 16;
 const HANG_UP: &str = "SIGHUP";
 /// The exit status after a second signal.
 const ENDED_AT_ONCE: i32 = 1;
+/// Between two looks at what the service manager is to be told.
+const STATUS_PERIOD: Duration = Duration::from_secs(2);
+/// What a drain may take beyond its window and the last close, on a busy machine.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
 /// How long WebSockets are refused before whoever holds the most makes room for them.
 const REFUSED_AT_MOST: Duration = Duration::from_secs(5);
 /// Between two measurements: long enough for what was shed to be given back.

@@ -8,11 +8,13 @@ use tokio::sync::Notify;
 
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
 use crate::memory::{Meter, Pressure, Usage};
+use crate::service_manager::ServiceManager;
 use crate::settings::{Change, Layers, ReloadError};
 use crate::shard::Shared;
 
 /// The state of the server as the control thread sees it.
 pub(super) struct Standing {
+    manager: Arc<ServiceManager>,
     shared: Arc<Shared>,
     layers: Layers,
     known: Mutex<Known>,
@@ -26,10 +28,10 @@ struct Known {
 }
 
 impl Standing {
-    pub(super) fn new(shared: Arc<Shared>, layers: Layers) -> Self {
+    pub(super) fn new(manager: Arc<ServiceManager>, shared: Arc<Shared>, layers: Layers) -> Self {
         let health = Health::new(shared.stats.shards());
         let known = Mutex::new(Known { health, is_draining: false });
-        Self { shared, layers, known, drain: Notify::new(), settings: Notify::new() }
+        Self { manager, shared, layers, known, drain: Notify::new(), settings: Notify::new() }
     }
 
     /// All counters and the state of memory, as JSON.
@@ -69,7 +71,9 @@ impl Standing {
     /// # Errors
     /// What is wrong with them.
     pub(super) fn reload(&self) -> Result<Vec<&'static str>, ReloadError> {
+        self.manager.reloads();
         let result = self.put_in_force();
+        self.manager.serves();
         match &result {
             Ok(keys) => tracing::info!(changed = keys.join(","), "settings reloaded"),
             Err(error) => tracing::error!("settings stay as they are: {error}"),
@@ -138,6 +142,18 @@ impl Standing {
                 .then(|| format!("{} not ticked for {STUCK_SECONDS} s", have(&stuck))),
             (!failed.is_empty()).then(|| format!("{} failed", have(&failed))),
         ])
+    }
+
+    /// Whether a shard does not come round to its peers.
+    pub(super) fn hangs(&self) -> bool {
+        self.known().health.ailing().any(|(_, ailment)| ailment == Ailment::Stuck)
+    }
+
+    /// How the server fares, in a line for people.
+    pub(super) fn summary(&self) -> String {
+        let open = self.shared.stats.websockets_open();
+        let trouble = self.unreadiness().map_or_else(String::new, |text| format!("; {text}"));
+        format!("{open} WebSockets open{trouble}")
     }
 
     /// Why an upgrade would be refused now, or might be on some shard, in words; `None` when it

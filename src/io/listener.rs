@@ -1,5 +1,6 @@
 //! Listening sockets: one per shard and TCP address, so that the kernel spreads connections over
-//! the shards (`SO_REUSEPORT`); a Unix socket is one queue that all shards accept from in turn.
+//! the shards (`SO_REUSEPORT`); a Unix socket is one queue that all shards accept from in turn, and
+//! so is one that the service manager has opened.
 
 use std::fs::{Metadata, Permissions};
 use std::io;
@@ -11,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::activation::ActivatedSockets;
 use super::socket_option;
 use crate::config::{ListenAddress, ListenerConfig, SocketMode};
 
@@ -21,7 +23,7 @@ use crate::config::{ListenAddress, ListenerConfig, SocketMode};
 pub struct Listener {
     /// Where it listens; a port of 0 has become the one that the kernel chose.
     pub address: ListenAddress,
-    sockets: Vec<OwnedFd>,
+    sockets: Vec<ListeningSocket>,
     /// The socket file, which is removed when the listener ends.
     _file: Option<SocketFile>,
 }
@@ -37,16 +39,23 @@ struct SocketFile {
 }
 
 /// A socket that one shard accepts from.
-pub(super) struct ListeningSocket {
+#[derive(Debug)]
+pub struct ListeningSocket {
     pub(super) descriptor: OwnedFd,
     /// Whether other shards accept from the same queue.
     pub(super) is_shared: bool,
 }
 
-impl From<OwnedFd> for ListeningSocket {
-    fn from(descriptor: OwnedFd) -> Self {
-        let domain = SockRef::from(&descriptor).domain();
-        Self { is_shared: domain.is_ok_and(|domain| domain == Domain::UNIX), descriptor }
+impl ListeningSocket {
+    /// A socket whose queue is this shard's alone.
+    pub(super) fn own(descriptor: impl Into<OwnedFd>) -> Self {
+        Self { descriptor: descriptor.into(), is_shared: false }
+    }
+}
+
+impl From<ListeningSocket> for OwnedFd {
+    fn from(socket: ListeningSocket) -> Self {
+        socket.descriptor
     }
 }
 
@@ -81,30 +90,42 @@ impl ListenError {
 impl Listener {
     /// Binds the listener's address for `shards` shards. What a server that was killed leaves
     /// behind is the kernel's for some milliseconds, so an address in use is tried again for a
-    /// second.
+    /// second. What the service manager has opened is taken from `activated`.
     ///
     /// # Errors
     /// A [`ListenError`] that names the address, the cause and a likely fix.
-    pub fn bind(listener: &ListenerConfig, shards: usize) -> Result<Self, ListenError> {
-        Self::bind_for("--listen", listener, shards)
+    pub fn bind(
+        listener: &ListenerConfig,
+        shards: usize,
+        activated: &mut ActivatedSockets,
+    ) -> Result<Self, ListenError> {
+        Self::bind_for("--listen", listener, shards, activated)
     }
 
     /// The same for the one socket of the admin listener.
     ///
     /// # Errors
     /// As for [`bind`](Self::bind).
-    pub fn bind_admin(listener: &ListenerConfig) -> Result<Self, ListenError> {
-        Self::bind_for("--admin", listener, 1)
+    pub fn bind_admin(
+        listener: &ListenerConfig,
+        activated: &mut ActivatedSockets,
+    ) -> Result<Self, ListenError> {
+        Self::bind_for("--admin", listener, 1, activated)
     }
 
     fn bind_for(
         option: &'static str,
         listener: &ListenerConfig,
         shards: usize,
+        activated: &mut ActivatedSockets,
     ) -> Result<Self, ListenError> {
         let ListenerConfig { address, backlog, mode } = listener;
         let backlog = i32::from(*backlog);
         let bind = || match address {
+            ListenAddress::Activated(name) => {
+                let (address, sockets) = activated.listener(name, shards)?;
+                Ok(Self { address, sockets, _file: None })
+            }
             ListenAddress::Tcp(socket_address) => Self::bind_tcp(*socket_address, shards, backlog),
             ListenAddress::Unix(path) => Self::bind_unix(path, shards, backlog, *mode),
         };
@@ -113,7 +134,7 @@ impl Listener {
     }
 
     /// Takes the next shard's socket.
-    pub fn take_socket(&mut self) -> Option<OwnedFd> {
+    pub fn take_socket(&mut self) -> Option<ListeningSocket> {
         self.sockets.pop()
     }
 
@@ -137,7 +158,7 @@ impl Listener {
             accept_with_request(socket)?;
             socket.listen(backlog)?;
         }
-        let sockets = sockets.into_iter().map(OwnedFd::from).collect();
+        let sockets = sockets.into_iter().map(ListeningSocket::own).collect();
         Ok(Self { address: ListenAddress::Tcp(address), sockets, _file: None })
     }
 
@@ -160,10 +181,10 @@ impl Listener {
         }
         socket.listen(backlog)?;
         let mut sockets = Vec::with_capacity(shards);
-        for _ in 1..shards {
-            sockets.push(OwnedFd::from(socket.try_clone()?));
+        for _ in 0..shards {
+            let descriptor = socket.try_clone()?.into();
+            sockets.push(ListeningSocket { descriptor, is_shared: true });
         }
-        sockets.push(OwnedFd::from(socket));
         Ok(Self { address, sockets, _file: Some(file) })
     }
 }
@@ -208,7 +229,7 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
 
 /// Lets the kernel keep a connection to itself until its request has begun to arrive, so that one
 /// wake-up brings both, or until [`SILENCE_SECONDS`] have passed (`TCP_DEFER_ACCEPT`, tcp(7)).
-fn accept_with_request(socket: &Socket) -> io::Result<()> {
+pub(super) fn accept_with_request(socket: &Socket) -> io::Result<()> {
     socket_option::set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SILENCE_SECONDS)
 }
 
@@ -254,13 +275,17 @@ mod tests {
 
     use super::*;
 
+    fn bind(listener: &ListenerConfig, shards: usize) -> Result<Listener, ListenError> {
+        Listener::bind(listener, shards, &mut ActivatedSockets::default())
+    }
+
     #[test]
     fn every_shard_shares_the_port_the_kernel_chose() {
         let any = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()).into();
-        let mut listener = Listener::bind(&any, 3).unwrap();
+        let mut listener = bind(&any, 3).unwrap();
         let ListenAddress::Tcp(address) = listener.address.clone() else { panic!("TCP") };
         assert_ne!(address.port(), 0);
-        let taken = Listener::bind(&ListenAddress::Tcp(address).into(), 1).unwrap_err().to_string();
+        let taken = bind(&ListenAddress::Tcp(address).into(), 1).unwrap_err().to_string();
         assert!(taken.contains("another process listens"), "{taken}");
         assert!((0..3).all(|_| listener.take_socket().is_some()));
         assert!(listener.take_socket().is_none());
@@ -269,9 +294,9 @@ mod tests {
     #[test]
     fn a_connection_is_accepted_when_its_request_begins() {
         let any = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()).into();
-        let mut listener = Listener::bind(&any, 1).unwrap();
+        let mut listener = bind(&any, 1).unwrap();
         let ListenAddress::Tcp(address) = listener.address.clone() else { panic!("TCP") };
-        let socket = Socket::from(listener.take_socket().unwrap());
+        let socket = Socket::from(listener.take_socket().unwrap().descriptor);
         // A stall of this test longer than the silence allowed makes a try worthless.
         let is_deferred = (0..10).any(|_| {
             let mut client = TcpStream::connect(address).unwrap();
@@ -311,10 +336,10 @@ mod tests {
             // A backlog of 0 holds one connection.
             let waiting = Socket::new(Domain::UNIX, kind.nonblocking(), None).unwrap();
             let _ = waiting.connect(&address);
-            let error = Listener::bind(&ListenAddress::Unix(path.clone()).into(), 1).unwrap_err();
+            let error = bind(&ListenAddress::Unix(path.clone()).into(), 1).unwrap_err();
             assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse, "{name}");
             drop((socket, waiting));
-            assert!(Listener::bind(&ListenAddress::Unix(path).into(), 1).is_ok(), "{name}");
+            assert!(bind(&ListenAddress::Unix(path).into(), 1).is_ok(), "{name}");
         }
         std::fs::remove_dir_all(&directory).unwrap();
     }
@@ -323,11 +348,11 @@ mod tests {
     fn the_file_of_a_successor_stays() {
         let directory = directory("successor");
         let address = ListenAddress::Unix(directory.join("socket")).into();
-        let mut first = Listener::bind(&address, 1).unwrap();
+        let mut first = bind(&address, 1).unwrap();
         // Its shards have ended and closed their sockets.
         drop(first.take_socket());
         std::fs::remove_file(directory.join("socket")).unwrap();
-        let second = Listener::bind(&address, 1).unwrap();
+        let second = bind(&address, 1).unwrap();
         drop(first);
         std::os::unix::net::UnixStream::connect(directory.join("socket")).unwrap();
         drop(second);
@@ -342,7 +367,7 @@ mod tests {
         for text in ["600", "666", "606"] {
             let mode: SocketMode = text.parse().unwrap();
             let listener = ListenerConfig { mode: Some(mode), ..address.clone().into() };
-            let _listener = Listener::bind(&listener, 2).unwrap();
+            let _listener = bind(&listener, 2).unwrap();
             let metadata = std::fs::metadata(directory.join("socket")).unwrap();
             assert_eq!(metadata.permissions().mode() & 0o777, mode.bits());
         }
@@ -354,7 +379,7 @@ mod tests {
         let directory = directory("backlog");
         let path = directory.join("socket");
         let listener = ListenerConfig { backlog: 3, ..ListenAddress::Unix(path.clone()).into() };
-        let _listener = Listener::bind(&listener, 2).unwrap();
+        let _listener = bind(&listener, 2).unwrap();
         let connect = || {
             let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
             socket.connect(&SockAddr::unix(&path)?).map(|()| socket)
@@ -388,12 +413,12 @@ mod tests {
         let path = directory.join("socket");
         let address = ListenAddress::Unix(path.clone()).into();
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let listener = Listener::bind(&address, 2).unwrap();
-        assert!(Listener::bind(&address, 1).is_err());
+        let listener = bind(&address, 2).unwrap();
+        assert!(bind(&address, 1).is_err());
         drop(listener);
         assert!(!path.exists());
         std::fs::write(&path, "precious").unwrap();
-        let refused = Listener::bind(&address, 1).unwrap_err().to_string();
+        let refused = bind(&address, 1).unwrap_err().to_string();
         assert!(refused.contains("no socket"), "{refused}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
         std::fs::remove_dir_all(&directory).unwrap();

@@ -5,6 +5,7 @@
 //!
 //! > The tick: reap all completions, act on each, queue requests, submit once with the wait.
 
+pub mod activation;
 mod buffers;
 mod connect;
 mod enter;

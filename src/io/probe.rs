@@ -102,14 +102,34 @@ impl fmt::Display for Abilities {
 pub enum Refusal {
     /// The system call does not exist.
     #[error(
-        "this kernel has no io_uring ({0}): Linux 6.1 or newer built with CONFIG_IO_URING is needed"
+        "this kernel has no io_uring ({0}): Linux 6.1 or newer built with CONFIG_IO_URING is \
+         needed, and no sandbox such as gVisor in the place of the kernel"
     )]
     Absent(io::Error),
-    /// A policy forbids it.
+    /// The administrator has switched it off: `kernel.io_uring_disabled`, kernel 6.6.
     #[error(
-        "io_uring is forbidden here ({0}): set the sysctl kernel.io_uring_disabled to 0, or, in a \
-         container, use a seccomp profile that allows io_uring_setup, io_uring_enter and \
-         io_uring_register (docker run --security-opt seccomp=...)"
+        "io_uring is switched off on this machine ({0}): the sysctl kernel.io_uring_disabled is 2; \
+         set it to 0 (sysctl -w kernel.io_uring_disabled=0, and a file in /etc/sysctl.d to keep it)"
+    )]
+    SwitchedOff(io::Error),
+    /// The administrator allows it to some.
+    #[error(
+        "io_uring is not for everybody on this machine ({0}): the sysctl kernel.io_uring_disabled \
+         is 1; set it to 0, or start the server in the group that kernel.io_uring_group names"
+    )]
+    ForSome(io::Error),
+    /// A filter of system calls stops it.
+    #[error(
+        "io_uring is forbidden here ({0}): a seccomp filter stops io_uring_setup, as the default \
+         profiles of Docker, containerd and Podman do; allow io_uring_setup, io_uring_enter and \
+         io_uring_register (docker run --security-opt seccomp=contrib/container/seccomp.json, \
+         localhostProfile in Kubernetes, SystemCallFilter=@aio in a unit of systemd)"
+    )]
+    Filtered(io::Error),
+    /// Something else forbids it.
+    #[error(
+        "io_uring is forbidden here ({0}), by no sysctl and no seccomp filter: ask the log of the \
+         security module, such as SELinux"
     )]
     Forbidden(io::Error),
     /// The kernel does not know the ring's set-up flags.
@@ -141,12 +161,44 @@ pub enum Refusal {
 impl Refusal {
     /// Names the cause of a failed set-up.
     pub fn from_setup(error: io::Error) -> Self {
+        Self::from_setup_within(error, Confinement::of_this_process())
+    }
+
+    fn from_setup_within(error: io::Error, confinement: Confinement) -> Self {
+        let Confinement { switch, is_filtered } = confinement;
         match error.raw_os_error() {
+            // Filters answer with either.
+            Some(libc::ENOSYS) if is_filtered => Self::Filtered(error),
             Some(libc::ENOSYS) => Self::Absent(error),
+            Some(libc::EPERM) if switch == Some(2) => Self::SwitchedOff(error),
+            Some(libc::EPERM) if switch == Some(1) => Self::ForSome(error),
+            Some(libc::EPERM) if is_filtered => Self::Filtered(error),
             Some(libc::EPERM | libc::EACCES) => Self::Forbidden(error),
             Some(libc::EINVAL) => Self::TooOld(error),
             Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => Self::Resources(error),
             _ => Self::Other(error),
+        }
+    }
+}
+
+/// What may keep this process from io_uring, beside its kernel.
+#[derive(Clone, Copy, Debug, Default)]
+struct Confinement {
+    /// `kernel.io_uring_disabled`, where the kernel has it.
+    switch: Option<u32>,
+    /// Whether a seccomp filter looks at its system calls (proc_pid_status(5)).
+    is_filtered: bool,
+}
+
+impl Confinement {
+    fn of_this_process() -> Self {
+        let switch = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Self {
+            switch: switch.ok().and_then(|text| text.trim().parse().ok()),
+            is_filtered: status.lines().any(|line| {
+                line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == SECCOMP_FILTER)
+            }),
         }
     }
 }
@@ -201,6 +253,8 @@ const REQUIRED: [(u8, &str); 8] = [
 ];
 
 const PROBE_ENTRIES: u32 = 4;
+/// `SECCOMP_MODE_FILTER`, seccomp(2).
+const SECCOMP_FILTER: &str = "2";
 
 #[cfg(test)]
 mod tests {
@@ -215,13 +269,22 @@ mod tests {
 
     #[test]
     fn each_refusal_names_a_fix() {
-        for (errno, fix) in [
-            (libc::ENOSYS, "CONFIG_IO_URING"),
-            (libc::EPERM, "kernel.io_uring_disabled"),
-            (libc::EINVAL, "upgrade the kernel"),
-            (libc::EMFILE, "--shards"),
+        for (errno, switch, is_filtered, fix) in [
+            (libc::ENOSYS, None, false, "CONFIG_IO_URING"),
+            (libc::ENOSYS, Some(0), true, "seccomp=contrib/container/seccomp.json"),
+            (libc::EPERM, Some(0), true, "seccomp=contrib/container/seccomp.json"),
+            (libc::EPERM, None, true, "seccomp=contrib/container/seccomp.json"),
+            (libc::EPERM, Some(2), true, "kernel.io_uring_disabled=0"),
+            (libc::EPERM, Some(2), false, "kernel.io_uring_disabled=0"),
+            (libc::EPERM, Some(1), false, "kernel.io_uring_group"),
+            (libc::EPERM, Some(0), false, "security module"),
+            (libc::EACCES, Some(0), true, "security module"),
+            (libc::EINVAL, Some(0), false, "upgrade the kernel"),
+            (libc::EMFILE, Some(0), false, "--shards"),
         ] {
-            let text = Refusal::from_setup(io::Error::from_raw_os_error(errno)).to_string();
+            let error = io::Error::from_raw_os_error(errno);
+            let confinement = Confinement { switch, is_filtered };
+            let text = Refusal::from_setup_within(error, confinement).to_string();
             assert!(text.contains(fix), "{text}");
         }
     }

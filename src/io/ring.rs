@@ -4,7 +4,7 @@
 use std::io;
 use std::mem;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 use std::time::{Duration, Instant};
 
@@ -110,8 +110,8 @@ impl Ring {
     }
 
     /// Takes the listeners; [`Io::accept`] names them by their place.
-    pub fn listen(&mut self, listeners: Vec<OwnedFd>) {
-        self.listeners = listeners.into_iter().map(ListeningSocket::from).collect();
+    pub fn listen(&mut self, listeners: Vec<ListeningSocket>) {
+        self.listeners = listeners;
     }
 
     /// Takes the descriptors of the rings of all participants, the control thread's last;

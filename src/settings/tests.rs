@@ -230,7 +230,17 @@ fn faults_of_entries_name_place_field_and_remedy() {
         (
             from_file("[[listen]]\nmode = \"660\"\n"),
             "[[listen]] entry 1 (a.toml, line 1): address is missing: allowed is IP:PORT such as \
-             127.0.0.1:7071 or [::1]:7071, or unix:PATH",
+             127.0.0.1:7071 or [::1]:7071, unix:PATH, or systemd:NAME for a socket unit",
+        ),
+        (
+            from_file("[[listen]]\naddress = \"systemd:web\"\nbacklog = 64\n"),
+            "[[listen]] entry 1 (a.toml, line 1): options with systemd:web: allowed are Backlog= \
+             and SocketMode= of the socket unit",
+        ),
+        (
+            from_flag("listen", &["systemd:web,mode=660"]),
+            "listen = \"systemd:web,mode=660\" (flag --listen): options with systemd:web: allowed \
+             are Backlog= and SocketMode= of the socket unit",
         ),
         (
             from_file("[shards]\ncount = 1\n"),

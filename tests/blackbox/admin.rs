@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
-use std::process::Stdio;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
 
 use crate::peer::{Peer, Response};
 use crate::process::{hang, limited};
@@ -194,6 +194,71 @@ fn a_unix_socket_needs_no_host_and_goes_with_the_server() {
     assert!(!path.exists());
 }
 
+/// The exit status of `ringwire health`, and what it prints.
+fn ask_by_command(arguments: &[&str]) -> (Option<i32>, String) {
+    ask_by(Server::command().env_remove(ADMIN_VARIABLE), arguments)
+}
+
+fn ask_by(command: &mut Command, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = command.arg("health").args(arguments).output().expect("it runs");
+    let texts = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(texts).expect("text"))
+}
+
+#[test]
+fn a_command_asks_for_those_without_an_http_client() {
+    let path = socket_path("asked");
+    let at_path = format!("unix:{}", path.display());
+    let file = path.with_extension("toml");
+    fs::write(&file, format!("admin = \"{at_path}\"\n")).expect("the file can be written");
+    let file = file.to_str().expect("UTF-8");
+    for address in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0", &at_path] {
+        let mut server = Server::start(2, &["--admin", address, "--drain", "1h"]);
+        let address = match address.strip_suffix(":0") {
+            Some(host) => format!("{host}:{}", server.admin().port()),
+            None => address.to_owned(),
+        };
+        assert_eq!(ask_by_command(&[&address]), (Some(0), "ok\n".to_owned()));
+        assert_eq!(ask_by_command(&[&address, "--ready"]), (Some(0), "ready\n".to_owned()));
+        let mut command = Server::command();
+        let asked = ask_by(command.env(ADMIN_VARIABLE, &address), &[]);
+        assert_eq!(asked, (Some(0), "ok\n".to_owned()));
+        if address == at_path {
+            assert_eq!(ask_by_command(&["--config", file]), (Some(0), "ok\n".to_owned()));
+        }
+        let peer = Peer::upgrade(server.address(), "/echo");
+        server.signal("TERM");
+        wait_until("it drains", || ask_by_command(&[&address, "--ready"]).0 == Some(1));
+        assert_eq!(ask_by_command(&[&address]), (Some(0), "ok\n".to_owned()));
+        let asked = ask_by_command(&[&address, "--ready"]);
+        assert_eq!(asked, (Some(1), "draining\n".to_owned()));
+        drop(peer);
+        assert!(server.wait().success());
+        let (status, said) = ask_by_command(&[&address]);
+        assert_eq!(status, Some(1), "{said}");
+        assert!(said.contains("does not answer"), "{said}");
+    }
+    fs::remove_file(file).expect("ours");
+}
+
+#[test]
+fn a_command_that_asks_believes_no_other_service_and_waits_for_none() {
+    let server = Server::start(1, &[]);
+    // The public listener knows /healthz as well, but not whether every shard is ready.
+    let (status, said) = ask_by_command(&[&server.address().to_string(), "--ready"]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("no admin listener"), "{said}");
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("it is bound").to_string();
+    let (status, said) = ask_by_command(&[&address]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("timed out"), "{said}");
+    assert_eq!(ask_by_command(&["localhost"]).0, Some(2));
+    let mut command = Server::command();
+    assert_eq!(ask_by(command.env(ADMIN_VARIABLE, "off"), &[]).0, Some(1));
+    server.stop();
+}
+
 #[test]
 fn readiness_follows_the_room_there_is() {
     let server = Server::start(2, &["--max-connections", "2"]);
@@ -263,6 +328,8 @@ fn a_shard_that_hangs_is_named_and_one_that_sleeps_is_not() {
     let health = || ask(server.admin(), "GET /healthz", &[HOST], "");
     let hung = hang(&server, 1);
     assert_eq!(text(&health()), "shard 1 has not ticked for 10 s");
+    let asked = ask_by_command(&[&server.admin().to_string()]);
+    assert_eq!(asked, (Some(1), "shard 1 has not ticked for 10 s\n".to_owned()));
     let ready = ask(server.admin(), "GET /readyz", &[HOST], "");
     assert_eq!((ready.status, text(&ready)), (503, "shard 1 has not ticked for 10 s"));
     drop(hung);

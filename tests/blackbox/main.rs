@@ -26,6 +26,7 @@ mod process;
 mod publishing;
 mod reload;
 mod server;
+mod service_manager;
 mod slow_consumers;
 mod streams;
 mod timers;

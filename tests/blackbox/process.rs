@@ -190,6 +190,15 @@ pub struct Hung(Child);
 
 /// Lets a shard hang when it next waits for something to do, and waits until it is missed.
 pub fn hang(server: &Server, shard: usize) -> Hung {
+    let hung = begin_to_hang(server, shard);
+    wait_until("the shard is missed", || {
+        server.ask_admin("/healthz").is_some_and(|health| health.starts_with("HTTP/1.1 503 "))
+    });
+    hung
+}
+
+/// Lets a shard hang when it next waits for something to do.
+pub fn begin_to_hang(server: &Server, shard: usize) -> Hung {
     let strace = Command::new("strace")
         .args(["-qq", "-o", "/dev/null", "-e", "trace=io_uring_enter", "-e"])
         .arg(format!("inject=io_uring_enter:delay_enter={}", 2 * HANG.as_micros()))
@@ -198,11 +207,7 @@ pub fn hang(server: &Server, shard: usize) -> Hung {
         .stdin(Stdio::null())
         .spawn()
         .expect("strace runs");
-    let hung = Hung(strace);
-    wait_until("the shard is missed", || {
-        server.ask_admin("/healthz").is_some_and(|health| health.starts_with("HTTP/1.1 503 "))
-    });
-    hung
+    Hung(strace)
 }
 
 impl Drop for Hung {
@@ -211,6 +216,41 @@ impl Drop for Hung {
         let _ = self.0.wait();
     }
 }
+
+#[test]
+fn a_server_that_may_not_use_io_uring_says_what_forbids_it() {
+    for (answer, name) in [(EPERM, "Operation not permitted"), (ENOSYS, "Function not implemented")]
+    {
+        let output = Command::new("python3")
+            .args(["-c", FILTER, &answer.to_string()])
+            .arg(Server::command().get_program())
+            .stdin(Stdio::null())
+            .output()
+            .expect("python3 runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("a seccomp filter") && said.contains(name), "{said}");
+    }
+}
+
+const EPERM: i32 = 1;
+const ENOSYS: i32 = 38;
+/// Runs a program for which io_uring_setup(2), the call 425 of every architecture, fails with an
+/// error number: a filter of three instructions (seccomp(2)).
+const FILTER: &str = r#"
+import ctypes, os, struct, sys
+LOAD, EQUALS, RETURN = 0x20, 0x15, 0x06
+filters = b"".join(struct.pack("HBBI", *instruction) for instruction in (
+    (LOAD, 0, 0, 0), (EQUALS, 0, 1, 425),
+    (RETURN, 0, 0, 0x00050000 | int(sys.argv[1])), (RETURN, 0, 0, 0x7fff0000)))
+buffer = ctypes.create_string_buffer(filters)
+program = struct.pack("HP", len(filters) // 8, ctypes.addressof(buffer))
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+arguments = (ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+assert prctl(38, *arguments) == 0, "PR_SET_NO_NEW_PRIVS"
+assert prctl(22, ctypes.c_ulong(2), ctypes.c_char_p(program)) == 0, "PR_SET_SECCOMP"
+os.execv(sys.argv[2], sys.argv[2:])
+"#;
 
 /// The number of a shard's thread.
 fn thread_of_shard(server: &Server, shard: usize) -> OsString {

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::io::half_close::INSTALLED_MAX;
+use crate::io::listener::ListeningSocket;
 use crate::io::waker::Waker;
 use crate::wire::frames::Frames;
 
@@ -52,7 +53,7 @@ impl Rig {
         let mut ring = Ring::new(options).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        ring.listen(vec![listener.into()]);
+        ring.listen(vec![ListeningSocket::own(listener)]);
         ring.accept(0);
         Self { ring, address, next_index: 0 }
     }

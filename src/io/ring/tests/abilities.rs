@@ -4,7 +4,7 @@
 //! tests.
 
 use std::fs::{self, File};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::*;
 
