@@ -276,6 +276,7 @@
 //!   the ring, tests plug in a simulated kernel.
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
 //!   frames, compression.
+//! * [`proxy_protocol`]: the header by which a proxy tells who has connected to it.
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
 //! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
 //!   are published by POST.
@@ -313,6 +314,7 @@ pub mod limits;
 pub mod logging;
 pub mod memory;
 pub mod output;
+pub mod proxy_protocol;
 pub mod serve;
 pub mod settings;
 pub mod shard;

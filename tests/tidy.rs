@@ -197,6 +197,7 @@ const DRAWERS: &[&str] = &["utils", "util", "common", "helpers", "misc", "types"
 const MAY_USE: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("wire", &[]),
+    ("proxy_protocol", &[]),
     ("config", &["limits"]),
     ("settings", &["config", "limits"]),
     ("output", &[]),
