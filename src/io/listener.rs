@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::socket_option;
 use crate::config::{ListenAddress, ListenerConfig, SocketMode};
@@ -34,20 +34,6 @@ struct SocketFile {
     identity: (u64, u64),
     /// Keeps the inode from being given to another file until this one is removed.
     _socket: OwnedFd,
-}
-
-/// A socket that one shard accepts from.
-pub(super) struct ListeningSocket {
-    pub(super) descriptor: OwnedFd,
-    /// Whether other shards accept from the same queue.
-    pub(super) is_shared: bool,
-}
-
-impl From<OwnedFd> for ListeningSocket {
-    fn from(descriptor: OwnedFd) -> Self {
-        let domain = SockRef::from(&descriptor).domain();
-        Self { is_shared: domain.is_ok_and(|domain| domain == Domain::UNIX), descriptor }
-    }
 }
 
 /// Why a listener could not be set up.

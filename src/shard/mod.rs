@@ -389,7 +389,9 @@ impl<I: Io> Shard<I> {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Accepted { listener, result, more } => self.accepted(listener, result, more),
+            Event::Accepted { listener, result, more, .. } => {
+                self.accepted(listener, result, more);
+            }
             Event::Received { key, result, more } => self.received(key, result, more),
             Event::Readable { key } => self.readable(key),
             Event::Sent { key, result, outgoing } => self.sent(key, result, outgoing),
