@@ -9,8 +9,8 @@
 //! for idle ones that [move](shard::moves) when a shard has many more than its share. On the path
 //! of a message shards share broadcast rings, and a table of counters that tells which topics have
 //! members elsewhere and whether those are behind ([`hub::interest`]); beside it letters to one
-//! shard ([`hub::inbox`]), the counters that anyone may read ([`stats`]) and the state of memory
-//! ([`memory`]).
+//! shard ([`hub::inbox`]), the counters that anyone may read ([`stats`]), the state of memory
+//! ([`memory`]), and who is connected, where that is limited ([`admission`]).
 //!
 //! ```text
 //!            kernel-chosen buffer        in place              pieces, publications
@@ -73,7 +73,7 @@
 //!
 //! The 64 bytes are full but for some bits, of the requests (`shard/requests.rs`) and of the marks
 //! (`shard/connections.rs`). What only some connections need lies beside the table, by their index
-//! (`shard/pending_input.rs`, `Lifetimes`).
+//! (`shard/pending_input.rs`, `Lifetimes`, `shard/peers.rs`).
 //!
 //! A registered file is no file descriptor of the process: `RLIMIT_NOFILE` bounds the table of a
 //! ring, so more shards hold more connections, without privilege.
@@ -104,6 +104,20 @@
 //! What waits keeps its request in `Exchange`; only a whole body that may not be published yet does
 //! so far (`Answer::Blocked`). Whether a connection is open means whether it is an open WebSocket
 //! (`Stage::is_open`): a further protocol has to look at each place in `shard` that asks.
+//!
+//! # Who connects
+//!
+//! A multishot accept does not tell who has connected. Where that makes a difference (a limit by
+//! address, a network that may or may not connect, a proxy that is trusted) each accept is for one
+//! connection and tells its address, and several wait (`io/accept.rs`); elsewhere nothing changes.
+//! The peer is judged in `Shard::arrived` (`shard/peers.rs`), before anything is received. By
+//! listeners that expect PROXY headers ([`proxy_protocol`]) the connection begins in a stage of its
+//! own, which `Shard::take_preamble` ends before `take_in` goes on with what follows. For whom a
+//! trusted proxy asks in a header of HTTP is decided with the upgrade (`http/forwarded.rs`).
+//!
+//! Limits hold for the process ([`admission`]): connections of one address are spread over all
+//! shards. What a connection counts for lies beside the table of connections, goes along when it
+//! moves, and is given back when its slot is free.
 //!
 //! # Broadcast
 //!
@@ -230,6 +244,8 @@
 //! | a path of the admin listener | `control/admin` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
+//! | who may connect, how many, how fast | [`admission`], and who asks it: `shard/peers.rs` |
+//! | for whom a proxy speaks | `http/forwarded.rs`, [`proxy_protocol`] |
 //! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `websocket/frames.rs` |
 //! | what a message does | [`websocket::Mode`] and where it is asked for: `websocket/frames.rs` |
 //! | how a subscriber gets a message | `hub/run.rs`; who gets it so: `shard/deliver.rs` |
@@ -277,11 +293,13 @@
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
 //!   frames, compression.
 //! * [`proxy_protocol`]: the header by which a proxy tells who has connected to it.
+//! * [`admission`]: who may connect, how many and how fast: for all shards together.
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
 //! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
 //!   are published by POST.
 //! * [`websocket`]: the state machine of one WebSocket, without socket and clock.
-//! * [`connection`]: what one connection speaks at the moment: requests, then a WebSocket.
+//! * [`connection`]: what one connection speaks at the moment: the header of a proxy, requests,
+//!   then a WebSocket.
 //! * [`hub`]: topics of a shard, rings and mail between shards.
 //! * [`shard`]: the event loop: connections, outboxes, timers, backpressure, moves, drain.
 //! * [`stats`]: counters, each written by one shard and read by anyone.
@@ -301,6 +319,7 @@
 #[cfg(test)]
 extern crate self as ringwire;
 
+pub mod admission;
 pub mod authorization;
 pub mod bench;
 pub mod cli;

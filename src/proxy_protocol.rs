@@ -21,11 +21,14 @@ pub struct Header {
 #[error("no PROXY header")]
 pub struct Malformed;
 
-/// What there is of a header.
+/// What there is of a header; owns nothing before its first byte.
 #[derive(Debug, Default)]
 pub struct Preamble {
-    partial: Vec<u8>,
+    partial: Option<Box<Partial>>,
 }
+
+#[derive(Debug)]
+struct Partial(Vec<u8>);
 
 impl Preamble {
     /// Takes bytes from the start of `input`: all of them while the header is incomplete (`None`),
@@ -34,34 +37,27 @@ impl Preamble {
     /// # Errors
     /// What came is no header, or a longer one than is taken ([`BYTES_MOST`]).
     pub fn receive(&mut self, input: &[u8]) -> Result<Option<(Header, usize)>, Malformed> {
-        let carried = self.partial.len();
-        let header = if carried == 0 {
+        let Some(partial) = &mut self.partial else {
             // What comes in one piece is looked at where it lies.
-            parse(input)?
-        } else {
-            let fresh = input.len().min(BYTES_MOST - carried);
-            self.partial.extend_from_slice(&input[..fresh]);
-            parse(&self.partial)?
+            let header = parse(input)?;
+            if header.is_none() && !input.is_empty() {
+                self.partial = Some(Box::new(Partial(input.to_vec())));
+            }
+            return Ok(header.map(|header| (header, header.bytes)));
         };
-        match header {
-            Some(header) => {
-                debug_assert!(header.bytes > carried, "what came before was incomplete");
-                self.partial = Vec::new();
-                Ok(Some((header, header.bytes - carried)))
-            }
-            None => {
-                if carried == 0 {
-                    self.partial.extend_from_slice(input);
-                }
-                debug_assert!(self.partial.len() < BYTES_MOST, "a header of this length is known");
-                Ok(None)
-            }
-        }
+        let Partial(carried) = &mut **partial;
+        let before = carried.len();
+        debug_assert!(before < BYTES_MOST, "no header is longer");
+        carried.extend_from_slice(&input[..input.len().min(BYTES_MOST - before)]);
+        let Some(header) = parse(carried)? else { return Ok(None) };
+        debug_assert!(header.bytes > before, "what came before was incomplete");
+        self.partial = None;
+        Ok(Some((header, header.bytes - before)))
     }
 
     /// Bytes of memory that it takes.
     pub fn held_bytes(&self) -> usize {
-        self.partial.capacity()
+        self.partial.as_ref().map_or(0, |partial| partial.0.capacity())
     }
 }
 

@@ -204,20 +204,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("logging", &["config", "output", "settings"]),
     ("memory", &[]),
     ("authorization", &["config"]),
-    ("http", &["authorization", "config", "wire"]),
+    ("admission", &["config"]),
+    ("http", &["admission", "authorization", "config", "wire"]),
     ("websocket", &["config", "wire"]),
-    ("connection", &["authorization", "config", "http", "websocket", "wire"]),
+    ("connection", &["authorization", "config", "http", "proxy_protocol", "websocket", "wire"]),
     ("stats", &["config", "wire", "http", "websocket"]),
     ("hub", &["config", "limits", "wire"]),
     ("io", &["config", "limits", "wire"]),
     (
         "shard",
         &[
+            "admission",
             "config",
             "limits",
             "memory",
             "stats",
             "wire",
+            "proxy_protocol",
             "http",
             "websocket",
             "connection",
@@ -235,6 +238,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "serve",
         &[
+            "admission",
             "config",
             "limits",
             "settings",

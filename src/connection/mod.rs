@@ -2,7 +2,7 @@
 //! and decisions out.
 //!
 //! ```text
-//! Http --upgrade--> WebSocket
+//! Preamble --header of a proxy--> Http --upgrade--> WebSocket
 //! ```
 //!
 //! Either ends by itself: a request that is refused or not followed by another, a closing
@@ -12,6 +12,7 @@
 mod requests;
 
 use crate::http::{Conditions, Exchange, Posted, Refusal, Route};
+use crate::proxy_protocol::Preamble;
 use crate::websocket::{self, Piece, WebSocket};
 use crate::wire::close::CloseCode;
 
@@ -50,6 +51,8 @@ pub struct Upgraded {
 /// The protocol that a connection speaks.
 #[derive(Debug)]
 pub enum Stage {
+    /// A header by which a proxy tells who has connected to it; only where listeners expect one.
+    Preamble(Preamble),
     /// Requests, each with its answer.
     Http(Exchange),
     /// Frames, after an upgrade.
@@ -69,6 +72,10 @@ impl Stage {
     /// says that the connection pauses.
     pub fn receive(&mut self, input: &mut [u8], rules: &Rules<'_>, output: &mut Output) -> usize {
         match self {
+            Self::Preamble(_) => {
+                debug_assert!(false, "who connects is known before what they ask for");
+                input.len()
+            }
             Self::Http(exchange) => {
                 let (consumed, upgraded) = requests::receive(exchange, input, rules, output);
                 let Some(mut websocket) = upgraded else { return consumed };
@@ -92,26 +99,43 @@ impl Stage {
                 exchange.end();
                 output.websocket.finish = true;
             }
+            Self::Preamble(_) => {
+                self.end_preamble();
+                output.websocket.finish = true;
+            }
             Self::WebSocket(websocket) => websocket.close(code, reason, &mut output.websocket),
         }
     }
 
-    /// Refuses a request that could not be answered in time.
-    pub fn time_out_request(&mut self, output: &mut Output) {
-        if let Self::Http(exchange) = self
-            && !exchange.is_ended()
-        {
-            let (refusal, response) = exchange.time_out();
-            output.refused = Some(refusal);
-            output.websocket.pieces.push(Piece::Response(response));
-            output.websocket.finish = true;
+    /// Refuses a request that could not be answered in time. A proxy that has not told who has
+    /// connected gets no answer.
+    pub fn time_out_request(&mut self, retry_after_s: u8, output: &mut Output) {
+        match self {
+            Self::Http(exchange) if !exchange.is_ended() => {
+                let (refusal, response) = exchange.time_out(retry_after_s);
+                output.refused = Some(refusal);
+                output.websocket.pieces.push(Piece::Response(response));
+                output.websocket.finish = true;
+            }
+            Self::Preamble(_) => {
+                self.end_preamble();
+                output.refused = Some(Refusal::ProxyHeader);
+                output.websocket.finish = true;
+            }
+            Self::Http(_) | Self::WebSocket(_) => {}
         }
+    }
+
+    fn end_preamble(&mut self) {
+        let mut exchange = Exchange::default();
+        exchange.end();
+        *self = Self::Http(exchange);
     }
 
     /// The WebSocket, once the connection is one.
     pub fn websocket(&self) -> Option<&WebSocket> {
         match self {
-            Self::Http(_) => None,
+            Self::Preamble(_) | Self::Http(_) => None,
             Self::WebSocket(websocket) => Some(websocket),
         }
     }
@@ -119,7 +143,7 @@ impl Stage {
     /// The same, to be changed.
     pub fn websocket_mut(&mut self) -> Option<&mut WebSocket> {
         match self {
-            Self::Http(_) => None,
+            Self::Preamble(_) | Self::Http(_) => None,
             Self::WebSocket(websocket) => Some(websocket),
         }
     }
@@ -128,13 +152,17 @@ impl Stage {
     pub fn exchange_mut(&mut self) -> Option<&mut Exchange> {
         match self {
             Self::Http(exchange) => Some(exchange),
-            Self::WebSocket(_) => None,
+            Self::Preamble(_) | Self::WebSocket(_) => None,
         }
     }
 
-    /// Whether a request is waited for, or for the rest of one.
+    /// Whether a request is waited for, or for the rest of one, or for what comes before it.
     pub fn is_request(&self) -> bool {
-        matches!(self, Self::Http(exchange) if !exchange.is_ended())
+        match self {
+            Self::Preamble(_) => true,
+            Self::Http(exchange) => !exchange.is_ended(),
+            Self::WebSocket(_) => false,
+        }
     }
 
     /// Whether a request has begun that is not complete.
@@ -156,7 +184,7 @@ impl Stage {
     pub fn blocked_topic(&self) -> Option<&str> {
         match self {
             Self::Http(exchange) => exchange.blocked_topic(),
-            Self::WebSocket(_) => None,
+            Self::Preamble(_) | Self::WebSocket(_) => None,
         }
     }
 
@@ -164,6 +192,7 @@ impl Stage {
     /// ticks, or one that waits to be published.
     pub fn can_go_on(&self) -> bool {
         match self {
+            Self::Preamble(_) => false,
             Self::Http(exchange) => exchange.blocked_topic().is_some(),
             Self::WebSocket(websocket) => websocket.is_recoding(),
         }
@@ -183,6 +212,7 @@ impl Stage {
     /// Whether nothing the peer sends matters any more.
     pub fn is_ended(&self) -> bool {
         match self {
+            Self::Preamble(_) => false,
             Self::Http(exchange) => exchange.is_ended(),
             Self::WebSocket(websocket) => websocket.is_ended(),
         }
@@ -192,6 +222,7 @@ impl Stage {
     /// [`WebSocket::held_bytes`].
     pub fn held_bytes(&self) -> usize {
         match self {
+            Self::Preamble(preamble) => preamble.held_bytes(),
             Self::Http(exchange) => exchange.held_bytes(),
             Self::WebSocket(websocket) => websocket.held_bytes(),
         }

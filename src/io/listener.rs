@@ -88,7 +88,7 @@ impl Listener {
         listener: &ListenerConfig,
         shards: usize,
     ) -> Result<Self, ListenError> {
-        let ListenerConfig { address, backlog, mode } = listener;
+        let ListenerConfig { address, backlog, mode, .. } = listener;
         let backlog = i32::from(*backlog);
         let bind = || match address {
             ListenAddress::Tcp(socket_address) => Self::bind_tcp(*socket_address, shards, backlog),

@@ -20,6 +20,7 @@ pub mod mail;
 pub mod moves;
 pub mod outbox;
 pub mod pause;
+mod peers;
 pub mod pending;
 mod pending_input;
 mod plain;
@@ -44,11 +45,13 @@ use ledger::Ledger;
 use line::Line;
 use mail::Letter;
 use moves::Moves;
+use peers::Peers;
 use pending_input::PendingInput;
 use requests::Requests;
 use timers::{TICK_MS, Tick, Wheel};
 use trim::Trim;
 
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::connection::Output;
 use crate::http::Serving;
@@ -67,6 +70,8 @@ use crate::wire::deflate::codec::{self, Codec};
 pub struct Shared {
     /// The settings, some of which change while the server runs.
     pub in_force: InForce,
+    /// Who may connect, and who is connected.
+    pub admission: Admission,
     /// All counters.
     pub stats: Stats,
     /// How short memory is.
@@ -136,6 +141,7 @@ pub struct Shard<I: Io> {
     times: Times,
     lifetimes: Lifetimes,
     wanted: Wanted,
+    peers: Peers,
     topics: Topics,
     generation: Generation,
     /// Compresses and inflates for all connections that keep nothing between messages.
@@ -189,19 +195,16 @@ pub struct Shard<I: Io> {
 impl<I: Io> Shard<I> {
     /// A shard that accepts on `listeners` listeners of its `io`.
     pub fn new(
-        mut io: I,
+        io: I,
         number: usize,
         listeners: u32,
         endpoint: Endpoint<Message, Letter>,
         shared: Arc<Shared>,
     ) -> Self {
-        for listener in 0..listeners {
-            io.accept(listener);
-        }
         let slots = shared.slots as usize;
         let effective = shared.in_force.current();
         let config = &effective.config;
-        Self {
+        let mut shard = Self {
             io,
             number,
             listeners,
@@ -211,6 +214,7 @@ impl<I: Io> Shard<I> {
             times: Times::new(config),
             lifetimes: Lifetimes::default(),
             wanted: Wanted::new(config.limits.message_idle_timeout),
+            peers: Peers::new(number),
             topics: Topics::new(Interest::new(shared.interest.clone())),
             generation: Generation::default(),
             codec: RefCell::new(codec(config)),
@@ -243,10 +247,12 @@ impl<I: Io> Shard<I> {
             next_to_reschedule: None,
             effective,
             shared,
-        }
+        };
+        shard.begin_to_accept();
+        shard
     }
 
-    /// Runs until drained; `clock` tells the time since the shard's start.
+    /// Runs until drained; `clock` tells the time since the start of the process.
     ///
     /// # Errors
     /// When the kernel refuses to go on.
@@ -389,8 +395,8 @@ impl<I: Io> Shard<I> {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Accepted { listener, result, more, .. } => {
-                self.accepted(listener, result, more);
+            Event::Accepted { listener, result, address, more } => {
+                self.accepted(listener, result, address, more);
             }
             Event::Received { key, result, more } => self.received(key, result, more),
             Event::Readable { key } => self.readable(key),

@@ -30,6 +30,7 @@ use super::receive::SHARE_MOST;
 use super::requests::Requests;
 use super::timers::Tick;
 use super::{RunState, Shard, seconds, ticks_in};
+use crate::admission::Counted;
 use crate::connection;
 use crate::hub::inbox::Place;
 use crate::io::{BufferSlice, Errno, Io, Key, Slot, Ticket};
@@ -40,6 +41,8 @@ use crate::wire::close::CloseCode;
 pub struct Traveller {
     ticket: Ticket,
     protocol: connection::Stage,
+    /// Where it is counted for its address, if it is.
+    counted: Option<Counted>,
     marks: Marks,
     /// What has arrived and is not used yet.
     stash: Vec<u8>,
@@ -250,6 +253,7 @@ impl<I: Io> Shard<I> {
         let traveller = Traveller {
             ticket,
             protocol: std::mem::take(&mut connection.stage),
+            counted: self.peers.take_counted(key.index),
             marks: connection.marks() & Marks::TRAVEL,
             stash,
             silence: served.saturating_sub(connection.last_active),
@@ -339,6 +343,7 @@ impl<I: Io> Shard<I> {
         }
         self.wanted.note(key.index, served.saturating_sub(traveller.message_silence));
         self.lifetimes.set(key.index, lifetime_left.map(|left| now + left));
+        self.peers.set_counted(key.index, traveller.counted);
         let stats = self.stats();
         stats.connections_open.add(1);
         stats.websockets_open.add(1);
@@ -380,7 +385,10 @@ impl<I: Io> Shard<I> {
         for Arriving { half, .. } in overdue {
             match half {
                 // A state without its socket can only be forgotten: that is the connection's end.
-                Half::State(_) => self.stats().close(Initiator::Local, CloseCode::ABNORMAL),
+                Half::State(traveller) => {
+                    self.stats().close(Initiator::Local, CloseCode::ABNORMAL);
+                    traveller.counted.into_iter().for_each(|it| self.shared.admission.release(it));
+                }
                 Half::Socket(slot) => {
                     let key = self.connections.insert(slot, self.served);
                     self.stats().connections_open.add(1);

@@ -16,6 +16,8 @@ mod kernel;
 mod memory;
 mod moves;
 mod network;
+mod peer_stories;
+mod peers;
 mod plan;
 mod progress;
 mod publishing;

@@ -201,6 +201,11 @@ impl Socket {
         self.reset_reported = true;
     }
 
+    /// Whether the server has closed it.
+    pub fn is_closed(&self) -> bool {
+        self.server_closed
+    }
+
     /// Bytes that were sent and that the peer has not read.
     pub fn unread(&self) -> usize {
         self.to_client.len()

@@ -66,6 +66,7 @@ impl Client {
         let is_draining = context.draining_since.is_some();
         let is_understood = match (status, expected) {
             (status, Some(expected)) if status == expected => true,
+            (status, Some(101)) if context.origins[self.number].may_get(status, context) => true,
             (503, Some(101)) => is_draining || context.may_be_full || context.was_short_of_memory,
             (503, Some(202)) => is_draining || context.was_short_of_memory,
             (503, Some(200)) => is_draining,
@@ -76,11 +77,15 @@ impl Client {
             }
         };
         assert!(is_understood, "client {}: {status} for {expected:?}", self.number);
+        let is_unwelcome = context.origins[self.number].is_unwelcome(&context.config_at_start);
+        assert!(status != 101 || !is_unwelcome, "client {}: let in", self.number);
         self.upgraded = status == 101;
         self.accepted += u32::from(status == 202);
         if closes {
             self.is_refused = true;
             self.statuses.clear();
+        } else if expected == Some(101) && !self.upgraded {
+            self.give_up();
         }
     }
 
@@ -171,6 +176,7 @@ impl Client {
             || is_old
             || context.has_jumped
             || context.was_short_of_memory
+            || !self.upgraded && context.origins[self.number].may_be_refused(context)
         {
             return;
         }

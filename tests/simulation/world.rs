@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use ringwire::admission::Admission;
 use ringwire::config::SlowConsumer;
 use ringwire::hub::Message;
 use ringwire::hub::interest::InterestTable;
@@ -21,6 +22,7 @@ use crate::client::{Client, Context};
 use crate::invariants;
 use crate::kernel::Kernel;
 use crate::network::Network;
+use crate::peers::{self, Origin};
 use crate::plan::{Plan, Reading, Service};
 use crate::settings::Settings;
 use crate::trace::trace;
@@ -79,9 +81,13 @@ impl World {
         if reloads_rng.u8(..4) == 0 {
             settings.reloads = reloads_rng.u8(1..20);
         }
+        let mut peers_rng = Rng::with_seed(!seed.rotate_left(16));
+        Origin::settings(&mut peers_rng, &mut settings.config);
         let shards = settings.config.engine.shards;
         let network = Rc::new(RefCell::new(Network::new(shards)));
+        let capacity = settings.chaos.slots as usize * shards;
         let shared = Arc::new(Shared {
+            admission: Admission::new(&settings.config, capacity),
             stats: Stats::new(shards),
             memory: Memory::default(),
             interest: InterestTable::new(shards),
@@ -112,6 +118,11 @@ impl World {
             was_short_of_memory: false,
             bytes_max: clients.iter().map(|client| client.plan.bytes_max).collect(),
             topics: clients.iter().map(|client| topic(&client.plan)).collect(),
+            origins: clients
+                .iter()
+                .map(|_| Origin::draw(&mut peers_rng, &settings.config))
+                .collect(),
+            config_at_start: settings.config.clone(),
             shared,
             now_ms: 0,
             may_publish: false,
@@ -188,7 +199,11 @@ impl World {
             is_idle &= !self.step_node(number, everybody);
         }
         let is_waiting = |client: &Client| {
-            client.plan.is_member() && !client.upgraded && !client.is_refused && !client.is_gone()
+            client.plan.is_member()
+                && !client.upgraded
+                && !client.is_refused
+                && !client.has_finished
+                && !client.is_gone()
         };
         self.context.may_publish |= !self.clients.iter().any(is_waiting);
         is_idle
@@ -214,7 +229,8 @@ impl World {
             return false;
         }
         let capacities = (self.settings.to_server_bytes, self.settings.to_client_bytes);
-        client.connect(&mut network, capacities, self.context.now_ms);
+        let origin = &self.context.origins[number];
+        client.connect(&mut network, capacities, origin, self.context.now_ms);
         true
     }
 
@@ -243,6 +259,7 @@ impl World {
             node.state = State::Awake;
             let asks = self.clients.iter().any(|client| client.plan.requests > 0);
             invariants::check(shard, &self.settings.config, asks);
+            peers::check_limits(&self.clients, &self.network.borrow(), &self.context);
             match goes_on {
                 true => self.move_one(number),
                 false => self.stop(number),
@@ -431,6 +448,8 @@ impl World {
     fn check_end(&self) {
         assert_eq!(self.total("connections_open"), 0, "connections leak");
         assert_eq!(self.total("websockets_open"), 0, "WebSockets leak");
+        let counted = self.context.shared.admission.counted();
+        assert_eq!(counted, 0, "connections count for an address and are gone");
         assert_eq!(self.total("connections_accepted"), self.accepted, "accepts");
         let stats = self.context.shared.stats.to_json();
         let closes = stats["closes"].as_object().expect("by initiator").values();
