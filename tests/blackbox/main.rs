@@ -21,6 +21,7 @@ mod mounts;
 mod moves;
 mod output;
 mod peer;
+mod peers;
 mod process;
 mod publishing;
 mod reload;
