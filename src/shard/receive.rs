@@ -98,10 +98,15 @@ impl<I: Io> Shard<I> {
     }
 
     fn take_in(&mut self, key: Key, input: &mut Input, share: usize) {
-        if self.take_preamble(key, input) {
-            return;
+        let Some(connection) = self.connections.get(key) else { return };
+        let (mut serving, mut retry_after_s) = (Serving::Open, 0);
+        if connection.stage.is_request() {
+            if self.take_preamble(key, input) {
+                return;
+            }
+            // The counters of all shards are asked only for a request.
+            (serving, retry_after_s) = (self.serving(), self.peers.retry_after.next_s());
         }
-        let serving = self.serving_if_asked(key);
         let Some(connection) = self.connections.get(key) else { return };
         if connection.waits_for.is_some() {
             // What arrives meanwhile goes behind what has not been used.
@@ -113,10 +118,6 @@ impl<I: Io> Shard<I> {
             return self.pause(key, WaitsFor::Memory);
         }
         let too_full = connection.too_full();
-        let retry_after_s = match connection.stage.is_request() {
-            true => self.peers.retry_after.next_s(),
-            false => 0,
-        };
         let admitted = RefCell::new(None);
         let (admission, time) = (&self.shared.admission, self.attendance.returned);
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -181,14 +182,6 @@ impl<I: Io> Shard<I> {
     fn release(&mut self, input: Input) {
         if let Input::Buffer(slice) = input {
             self.io.release(slice);
-        }
-    }
-
-    /// The counters of all shards are asked only for a request.
-    fn serving_if_asked(&mut self, key: Key) -> Serving {
-        match self.connections.get_mut(key) {
-            Some(connection) if connection.stage.is_request() => self.serving(),
-            _ => Serving::Open,
         }
     }
 
