@@ -25,7 +25,9 @@ mod limits;
 mod listen;
 mod logs;
 mod mount;
+mod network;
 mod origin;
+mod peers;
 mod setting;
 mod similar;
 mod subprotocol;
@@ -42,7 +44,9 @@ pub use limits::Limits;
 pub use listen::{ListenAddress, ListenAddressError, ListenerConfig, SocketMode, SocketModeError};
 pub use logs::{LogFormat, LogLevel, Logs};
 pub use mount::{BUILT_IN_PATHS, Mount, MountPath, MountPathError, Service};
+pub use network::{Network, NetworkError, TrustedProxy};
 pub use origin::{Origin, OriginPattern, OriginPatternError};
+pub use peers::{ForwardedHeader, Peers, RefuseWith};
 pub use setting::{Heading, Refusal, Setting, Shape, Value};
 pub use similar::closest;
 pub use subprotocol::{Subprotocol, SubprotocolError};
@@ -185,8 +189,10 @@ settings! {
         }
         /// Compression.
         pub compression: Compression,
-        /// Bounds on peers.
+        /// Bounds on what one peer may cost.
         pub limits: Limits,
+        /// Who may connect, how many and how fast.
+        pub peers: Peers,
         /// The event loops.
         pub engine: Engine,
         /// The log.

@@ -9,8 +9,8 @@
 //! for those that [move](shard::moves) when a shard has many more than its share. On the path
 //! of a message shards share broadcast rings, and a table of counters that tells which topics have
 //! members elsewhere and whether those are behind ([`hub::interest`]); beside it letters to one
-//! shard ([`hub::inbox`]), the counters that anyone may read ([`stats`]) and the state of memory
-//! ([`memory`]).
+//! shard ([`hub::inbox`]), the counters that anyone may read ([`stats`]), the state of memory
+//! ([`memory`]), and who is connected, where that is limited ([`admission`]).
 //!
 //! ```text
 //!            kernel-chosen buffer        in place              pieces, publications
@@ -73,7 +73,7 @@
 //!
 //! The 64 bytes are full but for some bits, of the requests (`shard/requests.rs`) and of the marks
 //! (`shard/connections.rs`). What only some connections need lies beside the table, by their index
-//! (`shard/pending_input.rs`, `Lifetimes`).
+//! (`shard/pending_input.rs`, `Lifetimes`, `shard/peers.rs`).
 //!
 //! A registered file is no file descriptor of the process: `RLIMIT_NOFILE` bounds the table of a
 //! ring, so more shards hold more connections, without privilege.
@@ -114,6 +114,20 @@
 //! sends is thrown away. Silence says nothing of it, so the shard looks at what it takes
 //! (`shard/streams.rs`). Lines are one more encoding of a run, each in a chunk of its own, so that
 //! what is dropped, or cut off, stays whole.
+//!
+//! # Who connects
+//!
+//! A multishot accept does not tell who has connected. Where that makes a difference (a limit by
+//! address, a network that may or may not connect, a proxy that is trusted) each accept is for one
+//! connection and tells its address, and several wait (`io/accept.rs`); elsewhere nothing changes.
+//! The peer is judged in `Shard::arrived` (`shard/peers.rs`), before anything is received. By
+//! listeners that expect PROXY headers ([`proxy_protocol`]) the connection begins in a stage of its
+//! own, which `Shard::take_preamble` ends before `take_in` goes on with what follows. For whom a
+//! trusted proxy asks in a header of HTTP is decided with the upgrade (`http/forwarded.rs`).
+//!
+//! Limits hold for the process ([`admission`]): connections of one address are spread over all
+//! shards. What a connection counts for lies beside the table of connections, goes along when it
+//! moves, and is given back when its slot is free.
 //!
 //! # Broadcast
 //!
@@ -258,6 +272,8 @@
 //! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
+//! | who may connect, how many, how fast | [`admission`], and who asks it: `shard/peers.rs` |
+//! | for whom a proxy speaks | `http/forwarded.rs`, [`proxy_protocol`] |
 //! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `websocket/frames.rs` |
 //! | what a message does | [`websocket::Mode`] and where it is asked for: `websocket/frames.rs` |
 //! | how a topic becomes a response | `http/stream.rs`, `connection/stream.rs`, `wire/line.rs` |
@@ -305,12 +321,14 @@
 //!   the ring, tests plug in a simulated kernel.
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
 //!   frames, compression; and messages as lines.
+//! * [`proxy_protocol`]: the header by which a proxy tells who has connected to it.
+//! * [`admission`]: who may connect, how many and how fast: for all shards together.
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
 //! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
 //!   are published by POST.
 //! * [`websocket`]: the state machine of one WebSocket, without socket and clock.
-//! * [`connection`]: what one connection speaks at the moment: requests, then a WebSocket or a
-//!   stream.
+//! * [`connection`]: what one connection speaks at the moment: the header of a proxy, requests,
+//!   then a WebSocket or a stream.
 //! * [`hub`]: topics of a shard, rings and mail between shards.
 //! * [`shard`]: the event loop: connections, outboxes, timers, backpressure, moves, drain.
 //! * [`stats`]: counters, each written by one shard and read by anyone.
@@ -332,6 +350,7 @@
 #[cfg(test)]
 extern crate self as ringwire;
 
+pub mod admission;
 pub mod authorization;
 pub mod bench;
 pub mod cli;
@@ -346,6 +365,7 @@ pub mod limits;
 pub mod logging;
 pub mod memory;
 pub mod output;
+pub mod proxy_protocol;
 pub mod serve;
 pub mod service_manager;
 pub mod settings;

@@ -46,6 +46,22 @@ pub const BATCH_WAIT_US: Bound<u32, Option<u32>> =
 pub const CONNECTIONS: Bound<usize, Option<usize>> =
     Bound { default: None, least: 1, most: 100_000_000 };
 
+/// Open connections of one address, which are counted in 16 bits.
+pub const CONNECTIONS_PER_ADDRESS: Bound<u16, Option<u16>> =
+    Bound { default: None, least: 1, most: u16::MAX };
+
+/// Connections that begin in one second.
+pub const CONNECTION_RATE: Bound<u32, Option<u32>> =
+    Bound { default: None, least: 1, most: 1_000_000 };
+
+/// The same of one address.
+pub const CONNECTION_RATE_PER_ADDRESS: Bound<u32, Option<u32>> =
+    Bound { default: None, least: 1, most: 10_000 };
+
+/// Bits of an IPv6 address that tell one client from another: a customer of a provider has 64 bits
+/// to choose addresses from, or more (RFC 6177 section 2).
+pub const LIMIT_IPV6_PREFIX: Bound<u8> = Bound { default: 64, least: 32, most: 128 };
+
 /// Bytes of a request head.
 pub const REQUEST_HEAD_BYTES: Bound<usize> =
     Bound { default: 8 * KIB as usize, least: 256, most: MIB as usize };
@@ -171,6 +187,7 @@ assert_ordered!(
     COMPRESSION_WINDOW_BITS,
     COMPRESSION_THRESHOLD_BYTES,
     CONTROL_FRAMES_PER_SECOND,
+    LIMIT_IPV6_PREFIX,
     BACKLOG_BYTES,
 );
 

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use supervision::Ended;
 pub use supervision::Part;
 
+use crate::admission::Admission;
 use crate::config::{Admin, Config, ListenAddress};
 use crate::control::{AdminSocket, Control, End};
 use crate::hub::Message;
@@ -87,6 +88,8 @@ pub enum ServeError {
 struct Neighbours {
     endpoint: Endpoint<Message, Letter>,
     rings: Vec<RawFd>,
+    /// When the process started, so that all shards tell the same time.
+    start: Instant,
 }
 
 /// What a shard's thread tells once: that its ring is set up, or why not.
@@ -112,8 +115,9 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let meter = Meter::new(config.limits.memory_bytes);
     let (stats, memory) = (Stats::new(shards), Memory::default());
     let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
-    let shared =
-        Arc::new(Shared { stats, memory, interest, slots, in_force: InForce::new(config) });
+    let admission = Admission::new(&config, slots as usize * shards);
+    let in_force = InForce::new(config);
+    let shared = Arc::new(Shared { admission, stats, memory, interest, slots, in_force });
     let effective = shared.in_force.current();
     let config = &effective.config;
     let (ready, is_ready) = channel();
@@ -142,9 +146,10 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
         });
         start_control(control, socket, &ended, &has_ended)?;
     }
+    let start = Instant::now();
     for (neighbours, endpoint) in threads.into_iter().zip(endpoints) {
         // A thread that has ended meanwhile has told why.
-        let _ = neighbours.send(Neighbours { endpoint, rings: rings.clone() });
+        let _ = neighbours.send(Neighbours { endpoint, rings: rings.clone(), start });
     }
     announce(&listeners, admin.as_ref(), &shared, abilities, descriptors);
     manager.serves();
@@ -244,9 +249,8 @@ fn run_shard(
     ring.listen(sockets);
     let _ = ready.send((number, Ok(ring.descriptor())));
     // Without neighbours the start has failed elsewhere.
-    let Ok(Neighbours { endpoint, rings }) = given.recv() else { return Ok(()) };
+    let Ok(Neighbours { endpoint, rings, start }) = given.recv() else { return Ok(()) };
     ring.join(rings);
-    let start = Instant::now();
     Shard::new(ring, number, listeners, endpoint, shared)
         .run(|| start.elapsed())
         .map_err(|error| ServeError::Shard { number, error })

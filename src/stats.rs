@@ -75,6 +75,9 @@ shard_stats! {
     streams_begun,
     /// Accepts that failed because the table of registered files was full or memory short.
     accepts_failed,
+    /// Connections that were let in without counting for their address, because many others fill
+    /// the table of those.
+    addresses_untracked,
     /// Data messages received whole.
     messages_in,
     /// Data messages queued for their peers: echoes and deliveries. What a policy drops later is

@@ -205,7 +205,7 @@ fn a_hidden_mistake_is_still_a_mistake() {
 
 #[test]
 fn values_that_contradict_each_other_are_refused() {
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 14] = [
         (
             &["--busy-poll", "true", "--batch-wait-us", "200"],
             &["busy-poll = true", "batch-wait-us = 200"],
@@ -230,6 +230,14 @@ fn values_that_contradict_each_other_are_refused() {
         (
             &["--mount", "/a=broadcast,topic=t", "--broadcast-access", "none"],
             &["mount /a", "broadcast-access", "none"],
+        ),
+        (
+            &["--listen", "[::1]:80,proxy", "--trusted-proxy", "unix"],
+            &["listen [::1]:80", "proxy", "--trusted-proxy", "network"],
+        ),
+        (
+            &["--listen", "unix:/a,proxy", "--trusted-proxy", "10.0.0.0/8"],
+            &["listen unix:/a", "proxy", "--trusted-proxy", "unix"],
         ),
         (&["--allow-host", ""], &["allow-host"]),
         (&["--allow-origin", ""], &["allow-origin"]),
@@ -449,6 +457,20 @@ const ROWS: &[Row] = &[
     row("idle-timeout", "off", "1h", r#""2d""#, [r#""off""#, r#""1h""#, r#""2d""#]),
     row("close-timeout", "1s", "2s", r#""3s""#, [r#""1s""#, r#""2s""#, r#""3s""#]),
     row("lifetime", "60s", "90s", r#""24h""#, [r#""1m""#, r#""90s""#, r#""1d""#]),
+    row("trusted-proxy", "10.0.0.0/8,unix", "::1", r#"["192.0.2.1/32"]"#,
+        [r#"["10.0.0.0/8", "unix"]"#, r#"["::1"]"#, r#"["192.0.2.1"]"#]),
+    row("forwarded-header", "forwarded", "x-forwarded-for", r#""forwarded""#,
+        [r#""forwarded""#, r#""x-forwarded-for""#, r#""forwarded""#]),
+    row("allow-network", "10.0.0.0/8,::1", "0.0.0.0/0", r#"["2001:DB8::/32"]"#,
+        [r#"["10.0.0.0/8", "::1"]"#, r#"["0.0.0.0/0"]"#, r#"["2001:db8::/32"]"#]),
+    row("deny-network", "10.0.0.0/8,::1", "0.0.0.0/0", r#"["2001:DB8::/32"]"#,
+        [r#"["10.0.0.0/8", "::1"]"#, r#"["0.0.0.0/0"]"#, r#"["2001:db8::/32"]"#]),
+    row("max-connections-per-address", "1", "off", "65535", ["1", r#""off""#, "65535"]),
+    row("connection-rate", "1", "off", "1000000", ["1", r#""off""#, "1000000"]),
+    row("connection-rate-per-address", "1", "off", "10000", ["1", r#""off""#, "10000"]),
+    row("limit-ipv6-prefix", "48", "56", "128", ["48", "56", "128"]),
+    row("refuse-with", "close", "status", r#""close""#, [r#""close""#, r#""status""#,
+        r#""close""#]),
     row("slow-consumer", "latest", "drop-newest", r#""drop-oldest""#, [r#""latest""#,
         r#""drop-newest""#, r#""drop-oldest""#]),
     row("max-backlog", "64KiB", "2MiB", "4194304", [r#""64KiB""#, r#""2MiB""#, r#""4MiB""#]),

@@ -197,6 +197,7 @@ const DRAWERS: &[&str] = &["utils", "util", "common", "helpers", "misc", "types"
 const MAY_USE: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("wire", &[]),
+    ("proxy_protocol", &[]),
     ("config", &["limits"]),
     ("settings", &["config", "limits"]),
     ("output", &[]),
@@ -204,21 +205,24 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("logging", &["config", "output", "settings"]),
     ("memory", &[]),
     ("authorization", &["config"]),
+    ("admission", &["config"]),
     ("health", &["config"]),
-    ("http", &["authorization", "config", "wire"]),
+    ("http", &["admission", "authorization", "config", "wire"]),
     ("websocket", &["config", "wire"]),
-    ("connection", &["authorization", "config", "http", "websocket", "wire"]),
+    ("connection", &["authorization", "config", "http", "proxy_protocol", "websocket", "wire"]),
     ("stats", &["config", "wire", "http", "websocket"]),
     ("hub", &["config", "limits", "wire"]),
     ("io", &["config", "limits", "wire"]),
     (
         "shard",
         &[
+            "admission",
             "config",
             "limits",
             "memory",
             "stats",
             "wire",
+            "proxy_protocol",
             "http",
             "websocket",
             "connection",
@@ -247,6 +251,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "serve",
         &[
+            "admission",
             "config",
             "limits",
             "settings",

@@ -54,8 +54,7 @@ fn handshake(name: &str, request: &'static str) -> Case {
     Case::new(name, 1, move || {
         let policy = policy();
         Box::new(move || {
-            let conditions =
-                Conditions { policy: &policy, serving: Serving::Open, may_publish: &|_| true };
+            let conditions = Conditions::unlimited(&policy, Serving::Open);
             let mut exchange = Exchange::default();
             black_box(exchange.receive(black_box(request.as_bytes()), &conditions));
         })

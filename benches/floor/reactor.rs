@@ -117,8 +117,10 @@ impl Reactor {
         let Some(request) = &mut connection.request else { return };
         request.extend_from_slice(self.ring.bytes(&slice));
         self.ring.release(slice);
-        let conditions =
-            Conditions { policy: &self.policy, serving: Serving::Open, may_publish: &|_| false };
+        let conditions = Conditions {
+            may_publish: &|_| false,
+            ..Conditions::unlimited(&self.policy, Serving::Open)
+        };
         let (consumed, response) = match Exchange::default().receive(request, &conditions) {
             Answer::Incomplete => return,
             Answer::Upgrade { consumed, response, .. } => (consumed, response),

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::entry::{Entry, EntryNotation, Fault, field};
-use super::form::{count, parsed};
+use super::form::{boolean, count, parsed};
 use crate::limits;
 
 /// A listener: its address and its options.
@@ -20,12 +20,14 @@ pub struct ListenerConfig {
     pub backlog: u16,
     /// Who may connect to a Unix socket; `None` leaves it to the umask of the process.
     pub mode: Option<SocketMode>,
+    /// Whether each connection begins with a PROXY header.
+    pub proxy: bool,
 }
 
 impl From<ListenAddress> for ListenerConfig {
     /// A listener without options.
     fn from(address: ListenAddress) -> Self {
-        Self { address, backlog: limits::LISTEN_BACKLOG.default, mode: None }
+        Self { address, backlog: limits::LISTEN_BACKLOG.default, mode: None, proxy: false }
     }
 }
 
@@ -35,6 +37,7 @@ pub(super) struct ListenerDraft {
     address: Option<ListenAddress>,
     backlog: Option<u16>,
     mode: Option<SocketMode>,
+    proxy: Option<bool>,
 }
 
 impl Entry for ListenerConfig {
@@ -48,6 +51,7 @@ impl Entry for ListenerConfig {
             options: vec![
                 field("backlog", count(&limits::LISTEN_BACKLOG), |draft| &mut draft.backlog),
                 field("mode", parsed(SocketMode::GRAMMAR), |draft| &mut draft.mode),
+                field("proxy", boolean(), |draft| &mut draft.proxy),
             ],
             allowed: ListenAddress::GRAMMAR,
         }
@@ -71,7 +75,7 @@ impl Entry for ListenerConfig {
             return Err(Fault::Contradiction(text));
         }
         let backlog = draft.backlog.unwrap_or(limits::LISTEN_BACKLOG.default);
-        Ok(Self { address, backlog, mode: draft.mode })
+        Ok(Self { address, backlog, mode: draft.mode, proxy: draft.proxy.unwrap_or(false) })
     }
 
     fn to_draft(&self) -> ListenerDraft {
@@ -79,6 +83,7 @@ impl Entry for ListenerConfig {
             address: Some(self.address.clone()),
             backlog: (self.backlog != limits::LISTEN_BACKLOG.default).then_some(self.backlog),
             mode: self.mode,
+            proxy: self.proxy.then_some(true),
         }
     }
 }

@@ -42,6 +42,8 @@ pub enum Heading {
     Compression,
     /// What one peer may cost.
     Limits,
+    /// Who may connect.
+    Peers,
     /// Who does not read.
     SlowConsumers,
     /// The end of the server.
@@ -59,6 +61,7 @@ impl Heading {
             Self::WebSocket => "WebSocket",
             Self::Compression => "Compression",
             Self::Limits => "Limits",
+            Self::Peers => "Peers",
             Self::SlowConsumers => "Slow consumers",
             Self::Stop => "Stop",
             Self::Logs => "Logs",

@@ -2,9 +2,9 @@
 //! and decisions out.
 //!
 //! ```text
-//! Http --upgrade--> WebSocket
-//!   |
-//!   +----stream---> Stream
+//! Preamble --header of a proxy--> Http --upgrade--> WebSocket
+//!                                   |
+//!                                   +----stream---> Stream
 //! ```
 //!
 //! Each ends by itself: a request that is refused or not followed by another, a closing handshake,
@@ -15,6 +15,7 @@ mod requests;
 mod stream;
 
 use crate::http::{Conditions, Exchange, Posted, Refusal, Route};
+use crate::proxy_protocol::Preamble;
 use crate::websocket::{self, Initiator, Piece, WebSocket};
 use crate::wire::close::CloseCode;
 pub use stream::Stream;
@@ -65,6 +66,8 @@ pub struct Streamed {
 /// The protocol that a connection speaks.
 #[derive(Debug)]
 pub enum Stage {
+    /// A header by which a proxy tells who has connected to it; only where listeners expect one.
+    Preamble(Preamble),
     /// Requests, each with its answer.
     Http(Exchange),
     /// Frames, after an upgrade.
@@ -86,6 +89,10 @@ impl Stage {
     /// says that the connection pauses.
     pub fn receive(&mut self, input: &mut [u8], rules: &Rules<'_>, output: &mut Output) -> usize {
         match self {
+            Self::Preamble(_) => {
+                debug_assert!(false, "who connects is known before what they ask for");
+                input.len()
+            }
             Self::Http(exchange) => {
                 let (consumed, next) = requests::receive(exchange, input, rules, output);
                 let Some(next) = next else { return consumed };
@@ -114,7 +121,7 @@ impl Stage {
             Self::WebSocket(websocket) => {
                 websocket.receive(input, from, &rules.websocket, &mut output.websocket)
             }
-            Self::Http(_) | Self::Stream(_) => {
+            Self::Preamble(_) | Self::Http(_) | Self::Stream(_) => {
                 from + self.receive(&mut input[from..], rules, output)
             }
         }
@@ -129,6 +136,10 @@ impl Stage {
                 exchange.end();
                 output.websocket.finish = true;
             }
+            Self::Preamble(_) => {
+                self.end_preamble();
+                output.websocket.finish = true;
+            }
             Self::WebSocket(websocket) => websocket.close(code, reason, &mut output.websocket),
             Self::Stream(stream) => stream.end(Initiator::Local, code, &mut output.websocket),
         }
@@ -139,27 +150,40 @@ impl Stage {
     pub fn abandon(&mut self, code: CloseCode, reason: &str, output: &mut Output) {
         match self {
             Self::WebSocket(websocket) => websocket.abandon(code, reason, &mut output.websocket),
-            Self::Http(_) | Self::Stream(_) => self.close(code, reason, output),
+            Self::Preamble(_) | Self::Http(_) | Self::Stream(_) => self.close(code, reason, output),
         }
     }
 
-    /// Refuses a request that could not be answered in time.
-    pub fn time_out_request(&mut self, output: &mut Output) {
-        if let Self::Http(exchange) = self
-            && !exchange.is_ended()
-        {
-            let (refusal, response) = exchange.time_out();
-            output.refused = Some(refusal);
-            output.websocket.pieces.push(Piece::Response(response));
-            output.websocket.finish = true;
+    /// Refuses a request that could not be answered in time. A proxy that has not told who has
+    /// connected gets no answer.
+    pub fn time_out_request(&mut self, retry_after_s: u8, output: &mut Output) {
+        match self {
+            Self::Http(exchange) if !exchange.is_ended() => {
+                let (refusal, response) = exchange.time_out(retry_after_s);
+                output.refused = Some(refusal);
+                output.websocket.pieces.push(Piece::Response(response));
+                output.websocket.finish = true;
+            }
+            Self::Preamble(_) => {
+                self.end_preamble();
+                output.refused = Some(Refusal::ProxyHeader);
+                output.websocket.finish = true;
+            }
+            Self::Http(_) | Self::WebSocket(_) | Self::Stream(_) => {}
         }
+    }
+
+    fn end_preamble(&mut self) {
+        let mut exchange = Exchange::default();
+        exchange.end();
+        *self = Self::Http(exchange);
     }
 
     /// The WebSocket, once the connection is one.
     pub fn websocket(&self) -> Option<&WebSocket> {
         match self {
             Self::WebSocket(websocket) => Some(websocket),
-            Self::Http(_) | Self::Stream(_) => None,
+            Self::Preamble(_) | Self::Http(_) | Self::Stream(_) => None,
         }
     }
 
@@ -167,7 +191,7 @@ impl Stage {
     pub fn websocket_mut(&mut self) -> Option<&mut WebSocket> {
         match self {
             Self::WebSocket(websocket) => Some(websocket),
-            Self::Http(_) | Self::Stream(_) => None,
+            Self::Preamble(_) | Self::Http(_) | Self::Stream(_) => None,
         }
     }
 
@@ -175,7 +199,7 @@ impl Stage {
     pub fn stream(&self) -> Option<&Stream> {
         match self {
             Self::Stream(stream) => Some(stream),
-            Self::Http(_) | Self::WebSocket(_) => None,
+            Self::Preamble(_) | Self::Http(_) | Self::WebSocket(_) => None,
         }
     }
 
@@ -183,7 +207,7 @@ impl Stage {
     pub fn stream_mut(&mut self) -> Option<&mut Stream> {
         match self {
             Self::Stream(stream) => Some(stream),
-            Self::Http(_) | Self::WebSocket(_) => None,
+            Self::Preamble(_) | Self::Http(_) | Self::WebSocket(_) => None,
         }
     }
 
@@ -191,13 +215,17 @@ impl Stage {
     pub fn exchange_mut(&mut self) -> Option<&mut Exchange> {
         match self {
             Self::Http(exchange) => Some(exchange),
-            Self::WebSocket(_) | Self::Stream(_) => None,
+            Self::Preamble(_) | Self::WebSocket(_) | Self::Stream(_) => None,
         }
     }
 
-    /// Whether a request is waited for, or for the rest of one.
+    /// Whether a request is waited for, or for the rest of one, or for what comes before it.
     pub fn is_request(&self) -> bool {
-        matches!(self, Self::Http(exchange) if !exchange.is_ended())
+        match self {
+            Self::Preamble(_) => true,
+            Self::Http(exchange) => !exchange.is_ended(),
+            Self::WebSocket(_) | Self::Stream(_) => false,
+        }
     }
 
     /// Whether a request has begun that is not complete.
@@ -219,7 +247,7 @@ impl Stage {
     pub fn blocked_topic(&self) -> Option<&str> {
         match self {
             Self::Http(exchange) => exchange.blocked_topic(),
-            Self::WebSocket(_) | Self::Stream(_) => None,
+            Self::Preamble(_) | Self::WebSocket(_) | Self::Stream(_) => None,
         }
     }
 
@@ -227,6 +255,7 @@ impl Stage {
     /// ticks, or one that waits to be published.
     pub fn can_go_on(&self) -> bool {
         match self {
+            Self::Preamble(_) => false,
             Self::Http(exchange) => exchange.blocked_topic().is_some(),
             Self::WebSocket(websocket) => websocket.is_recoding(),
             Self::Stream(_) => false,
@@ -247,7 +276,7 @@ impl Stage {
     /// ([`websocket::Output::closed`]).
     pub fn owes_close(&self) -> bool {
         match self {
-            Self::Http(_) => false,
+            Self::Preamble(_) | Self::Http(_) => false,
             Self::WebSocket(websocket) => !websocket.has_told_its_end(),
             Self::Stream(stream) => stream.is_open(),
         }
@@ -262,6 +291,7 @@ impl Stage {
     /// Whether nothing the peer sends matters any more.
     pub fn is_ended(&self) -> bool {
         match self {
+            Self::Preamble(_) => false,
             Self::Http(exchange) => exchange.is_ended(),
             Self::WebSocket(websocket) => websocket.is_ended(),
             Self::Stream(stream) => !stream.is_open(),
@@ -272,6 +302,7 @@ impl Stage {
     /// [`WebSocket::held_bytes`].
     pub fn held_bytes(&self) -> usize {
         match self {
+            Self::Preamble(preamble) => preamble.held_bytes(),
             Self::Http(exchange) => exchange.held_bytes(),
             Self::WebSocket(websocket) => websocket.held_bytes(),
             Self::Stream(_) => 0,

@@ -1,5 +1,7 @@
 //! Which request gets what: the one place that knows all routes and the order of the checks.
 
+use super::exchange::Conditions;
+use super::forwarded;
 use super::handshake;
 use super::origin;
 use super::page;
@@ -10,8 +12,11 @@ use super::response::Response;
 use super::route::{self, Endpoint, Resolved, Route, Target};
 use super::stream::Stream;
 use super::{Policy, Serving};
-use crate::config::Authority;
+use crate::admission::Denial;
+use crate::config::{Authority, RefuseWith};
+use crate::wire::close::CloseCode;
 use crate::wire::deflate::negotiation::Agreement;
+use crate::wire::header::close_frame;
 
 /// What becomes of a request that is not refused.
 pub(super) enum Decision {
@@ -25,20 +30,30 @@ pub(super) enum Decision {
     Stream(Stream),
     /// The body of a message is to be received.
     Receive(Upload),
+    /// An upgrade is refused in a way that scripts in browsers can see.
+    Close {
+        /// The 101 response, and a close frame.
+        response: Vec<u8>,
+        refusal: Refusal,
+    },
 }
 
 /// Decides in the order in which a person looks for a mistake: path, host, method, protocol,
 /// handshake, origin, subprotocol, and whether there is room only for what is otherwise right.
-pub(super) fn decide(
-    head: &Head<'_>,
-    policy: &Policy,
-    serving: Serving,
-) -> Result<Decision, Refused> {
+pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Decision, Refused> {
+    let Conditions { policy, serving, is_trusted_proxy, retry_after_s, .. } = *conditions;
     let Resolved { target, query, authority } = route::resolve(head.target, &policy.mounts)?;
     let host = authority.or(head.host);
     // Who asks for health, such as Kubernetes, may know an address alone.
     if target != Target::Health {
         check_host(host, policy)?;
+    }
+    let client = match is_trusted_proxy {
+        true => forwarded::client(head, policy.forwarded_header, &policy.access),
+        false => None,
+    };
+    if !policy.access.allows(client) {
+        return Err(Refused::denied(Denial::Network));
     }
     match (&target, head.method) {
         (_, Method::Get | Method::Head) => {}
@@ -61,15 +76,18 @@ pub(super) fn decide(
     // An HTTP/1.0 client cannot switch protocols, so its Upgrade is ignored (RFC 9110 section 7.8).
     let upgrades = head.upgrade_websocket && head.http_11 && head.method == Method::Get;
     let endpoint = match target {
-        Target::Health => return Ok(Decision::Serve(health(serving))),
+        Target::Health => return Ok(Decision::Serve(health(serving, retry_after_s))),
         Target::WebSocket(endpoint) if upgrades => endpoint,
         Target::WebSocket(Endpoint::Root) => return Ok(Decision::Serve(page::response())),
         Target::WebSocket(Endpoint::Broadcast { topic, .. }) => {
             let stream = Stream::accept(head, topic, query, host, policy, serving)?;
-            return Ok(match head.method {
-                Method::Head => Decision::Serve(stream.response),
-                _ => Decision::Stream(stream),
-            });
+            if head.method == Method::Head {
+                return Ok(Decision::Serve(stream.response));
+            }
+            if is_trusted_proxy {
+                (conditions.admit)(client).map_err(Refused::denied)?;
+            }
+            return Ok(Decision::Stream(stream));
         }
         Target::WebSocket(Endpoint::Echo) => {
             let detail = "This is a WebSocket route; connect with ws:// over HTTP/1.1.";
@@ -77,9 +95,19 @@ pub(super) fn decide(
         }
     };
     let route = endpoint.route(query, policy.root, &policy.permissions)?;
-    let (response, compression) = handshake::accept(head, host, policy, &route)?;
-    match serving.refused() {
+    let (mut response, compression) = handshake::accept(head, host, policy, &route)?;
+    let refused = serving.refused().or_else(|| {
+        let admitted = if is_trusted_proxy { (conditions.admit)(client) } else { Ok(()) };
+        admitted.err().map(Refused::denied)
+    });
+    match refused {
         None => Ok(Decision::Upgrade { route, response, compression }),
+        Some(refused) if policy.refuse_with == RefuseWith::Close => {
+            debug_assert!(refused.refusal.is_temporary(), "whoever waits may succeed");
+            let reason = refused.reason(retry_after_s);
+            response.extend(close_frame(CloseCode::TRY_AGAIN_LATER, &reason));
+            Ok(Decision::Close { response, refusal: refused.refusal })
+        }
         Some(refused) => Err(refused),
     }
 }
@@ -93,10 +121,10 @@ fn check_host(host: Option<Authority<'_>>, policy: &Policy) -> Result<(), Refuse
 }
 
 /// What a load balancer asks; a full server is a healthy one.
-fn health(serving: Serving) -> Response {
+fn health(serving: Serving, retry_after_s: u8) -> Response {
     match serving {
         Serving::Open | Serving::Full | Serving::ShortOfMemory => Response::text(200, "ok\n"),
-        Serving::Draining => Response::text(503, "draining\n").retry_later(),
+        Serving::Draining => Response::text(503, "draining\n").retry_later(retry_after_s),
     }
 }
 

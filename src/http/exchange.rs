@@ -1,5 +1,7 @@
 //! The requests of one connection, one after the other, however their bytes arrive.
 
+use std::net::IpAddr;
+
 use super::body::Framing;
 use super::decision::{self, Decision};
 use super::origin::AllowedOrigin;
@@ -8,6 +10,7 @@ use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
 use super::stream::Stream;
 use super::{Answer, Policy, Serving};
+use crate::admission::Denial;
 
 /// What a request may find besides the settings.
 pub struct Conditions<'a> {
@@ -17,6 +20,28 @@ pub struct Conditions<'a> {
     pub serving: Serving,
     /// Whether a message for this topic may be published now, or has to wait for others.
     pub may_publish: &'a dyn Fn(&str) -> bool,
+    /// Whether whoever asks is a proxy that is trusted to say for whom.
+    pub is_trusted_proxy: bool,
+    /// Lets in the client of such a proxy, as far as its address is known, for an upgrade that is
+    /// otherwise right; asked at most once before that upgrade is answered.
+    pub admit: &'a dyn Fn(Option<IpAddr>) -> Result<(), Denial>,
+    /// When those who are refused for the moment may come back.
+    pub retry_after_s: u8,
+}
+
+impl<'a> Conditions<'a> {
+    /// Conditions under which nothing stands in the way but the settings and how welcome upgrades
+    /// are.
+    pub fn unlimited(policy: &'a Policy, serving: Serving) -> Self {
+        Self {
+            policy,
+            serving,
+            may_publish: &|_| true,
+            is_trusted_proxy: false,
+            admit: &|_| Ok(()),
+            retry_after_s: 5,
+        }
+    }
 }
 
 /// Where a connection is among its requests; owns nothing between two of them.
@@ -51,7 +76,7 @@ impl Exchange {
 
     /// Refuses a request that is not answered in time, and ends: 408 if the peer has not sent all
     /// of it (RFC 9110 section 15.5.9), 503 if it waits for a topic that takes no more.
-    pub fn time_out(&mut self) -> (Refusal, Vec<u8>) {
+    pub fn time_out(&mut self, retry_after_s: u8) -> (Refusal, Vec<u8>) {
         let refused = match self.blocked_topic() {
             None => Refused::new(Refusal::Timeout, "The request did not arrive in time."),
             Some(_) => Refused::new(Refusal::Congested, "The topic takes no more for now."),
@@ -59,7 +84,7 @@ impl Exchange {
         let origin = self.upload().map_or(AllowedOrigin::NONE, |upload| upload.origin.clone());
         let refused = refused.readable_by(&origin);
         self.end();
-        (refused.refusal, refused.response().encode(false, false))
+        (refused.refusal, refused.response(retry_after_s).encode(false, false))
     }
 
     /// Ends it: whatever the peer sends from now on is of no interest.
@@ -188,7 +213,7 @@ impl Exchange {
     ) -> Answer {
         let consumed = match upload.receive(&input[at..]) {
             Ok(bytes) => at + bytes,
-            Err(refused) => return refuse(&refused, input.len()),
+            Err(refused) => return refuse(&refused, input.len(), conditions),
         };
         if !upload.is_complete() {
             return self.keep(Partial::Body(upload), Answer::Incomplete);
@@ -218,9 +243,9 @@ impl Heading {
         let (head, consumed) = match parsed {
             Ok(Some(complete)) => complete,
             Ok(None) => return Self::Incomplete,
-            Err(refused) => return Self::Answered(refuse(&refused, input.len())),
+            Err(refused) => return Self::Answered(refuse(&refused, input.len(), conditions)),
         };
-        let (response, refusal) = match decision::decide(&head, policy, serving) {
+        let (response, refusal) = match decision::decide(&head, conditions) {
             Ok(Decision::Upgrade { route, response, compression }) => {
                 let answer = Answer::Upgrade { consumed, route, response, compression };
                 return Self::Answered(answer);
@@ -229,9 +254,14 @@ impl Heading {
                 let response = response.encode(false, false);
                 return Self::Answered(Answer::Stream { consumed, topic, response, framing });
             }
+            Ok(Decision::Close { response, refusal }) => {
+                let refusal = Some(refusal);
+                let answer = Answer::Respond { consumed, response, keep_alive: false, refusal };
+                return Self::Answered(answer);
+            }
             Ok(Decision::Receive(upload)) => return Self::Upload(Box::new(upload), consumed),
             Ok(Decision::Serve(response)) => (response, None),
-            Err(refused) => (refused.response(), Some(refused.refusal)),
+            Err(refused) => (refused.response(conditions.retry_after_s), Some(refused.refusal)),
         };
         // A server that has no room or wants to stop does not keep connections for requests that
         // may never come; and a body that nobody reads must not be taken for the next request.
@@ -245,8 +275,8 @@ impl Heading {
 }
 
 /// Refuses what cannot be understood to its end: nothing that follows is looked at.
-fn refuse(refused: &Refused, consumed: usize) -> Answer {
-    let response = refused.response().encode(false, false);
+fn refuse(refused: &Refused, consumed: usize, conditions: &Conditions<'_>) -> Answer {
+    let response = refused.response(conditions.retry_after_s).encode(false, false);
     Answer::Respond { consumed, response, keep_alive: false, refusal: Some(refused.refusal) }
 }
 

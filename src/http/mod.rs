@@ -6,6 +6,7 @@
 mod body;
 mod decision;
 mod exchange;
+mod forwarded;
 mod handshake;
 mod origin;
 mod page;
@@ -21,7 +22,7 @@ mod stream;
 pub use exchange::{Conditions, Exchange};
 pub use policy::{Policy, Serving};
 pub use publish::Posted;
-pub use refusal::Refusal;
+pub use refusal::{Refusal, RetryAfter};
 pub use route::Route;
 
 use crate::wire::deflate::negotiation::Agreement;
@@ -130,7 +131,7 @@ mod tests {
     }
 
     fn answer(input: &[u8], policy: &Policy, serving: Serving) -> Answer {
-        let conditions = Conditions { policy, serving, may_publish: &|_| true };
+        let conditions = Conditions::unlimited(policy, serving);
         Exchange::default().receive(input, &conditions)
     }
 
@@ -322,7 +323,7 @@ mod tests {
 
     #[test]
     fn the_timeout_response_closes() {
-        let (refusal, response) = Exchange::default().time_out();
+        let (refusal, response) = Exchange::default().time_out(7);
         let text = String::from_utf8(response).unwrap();
         assert_eq!(refusal, Refusal::Timeout);
         assert!(text.starts_with("HTTP/1.1 408 Request Timeout\r\n"));

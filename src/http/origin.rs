@@ -85,7 +85,7 @@ mod tests {
             allow_origin: origins.iter().map(|origin| origin.parse().unwrap()).collect(),
             ..Policy::new(&Config::default())
         };
-        let conditions = Conditions { policy: &policy, serving, may_publish: &|_| true };
+        let conditions = Conditions::unlimited(&policy, serving);
         let answer = Exchange::default().receive(request.as_bytes(), &conditions);
         match answer {
             Answer::Respond { response, .. } | Answer::Publish { response, .. } => {
@@ -139,12 +139,11 @@ mod tests {
     #[test]
     fn a_body_that_does_not_come_is_refused_readably() {
         let policy = Policy::new(&Config::default());
-        let conditions =
-            Conditions { policy: &policy, serving: Serving::Open, may_publish: &|_| true };
+        let conditions = Conditions::unlimited(&policy, Serving::Open);
         let mut exchange = Exchange::default();
         let text = request("POST", "Origin: https://a.org\r\nContent-Length: 3\r\n", "x");
         assert_eq!(exchange.receive(text.as_bytes(), &conditions), Answer::Incomplete);
-        let (_, response) = exchange.time_out();
+        let (_, response) = exchange.time_out(5);
         let response = String::from_utf8(response).unwrap();
         assert_eq!(learned(&response), ("408", Some("https://a.org")));
     }

@@ -1,9 +1,11 @@
 //! What the listener accepts, in the form in which requests are compared with it.
 
 use super::refusal::{Refusal, Refused};
+use crate::admission::Access;
 use crate::authorization::Permissions;
 use crate::config::{
-    CompressionMode, Config, HostPattern, MessageTypes, Mount, OriginPattern, Root, Subprotocol,
+    CompressionMode, Config, ForwardedHeader, HostPattern, MessageTypes, Mount, OriginPattern,
+    RefuseWith, Root, Subprotocol,
 };
 use crate::wire::deflate::negotiation::Terms;
 
@@ -35,6 +37,12 @@ pub struct Policy {
     pub request_head_bytes: usize,
     /// Most header fields of a request.
     pub request_headers: usize,
+    /// Which clients may ask by a proxy, and which proxies speak for them.
+    pub access: Access,
+    /// Where those say for whom.
+    pub forwarded_header: ForwardedHeader,
+    /// How upgrades are refused that may succeed later.
+    pub refuse_with: RefuseWith,
 }
 
 impl Policy {
@@ -53,6 +61,9 @@ impl Policy {
             message_bytes: config.limits.message_bytes as usize,
             request_head_bytes: config.limits.request_head_bytes,
             request_headers: config.limits.request_headers,
+            access: Access::new(&config.peers),
+            forwarded_header: config.peers.forwarded_header,
+            refuse_with: config.peers.refuse_with,
         }
     }
 }

@@ -190,14 +190,12 @@ mod tests {
 
     fn ask(exchange: &mut Exchange, input: &[u8], serving: Serving, may_publish: bool) -> Answer {
         let policy = policy();
-        let conditions = Conditions {
-            policy: &policy,
-            serving,
-            may_publish: &|topic| {
-                assert_eq!(topic, "t", "the topic is the one in the path");
-                may_publish
-            },
+        let may_publish = |topic: &str| {
+            assert_eq!(topic, "t", "the topic is the one in the path");
+            may_publish
         };
+        let conditions =
+            Conditions { may_publish: &may_publish, ..Conditions::unlimited(&policy, serving) };
         exchange.receive(input, &conditions)
     }
 
@@ -236,8 +234,7 @@ mod tests {
             (BroadcastAccess::None, "t", Some(Refusal::Forbidden)),
         ] {
             let policy = Policy { permissions: Permissions { broadcast }, ..policy() };
-            let conditions =
-                Conditions { policy: &policy, serving: Serving::Open, may_publish: &|_| true };
+            let conditions = Conditions::unlimited(&policy, Serving::Open);
             let text = post("Content-Length: 1", "x").replace("/t ", &format!("/{path} "));
             let answer = Exchange::default().receive(text.as_bytes(), &conditions);
             let refusal = match answer {
@@ -320,7 +317,7 @@ mod tests {
         let answer = ask(&mut exchange, b"next", Serving::Open, true);
         assert!(matches!(answer, Answer::Publish { consumed: 0, .. }), "{answer:?}");
         ask(&mut exchange, text.as_bytes(), Serving::Open, false);
-        let (refusal, response) = exchange.time_out();
+        let (refusal, response) = exchange.time_out(7);
         assert_eq!(refusal, Refusal::Congested);
         assert!(response.starts_with(b"HTTP/1.1 503 ") && exchange.is_ended());
     }

@@ -3,12 +3,16 @@
 
 use super::origin::AllowedOrigin;
 use super::response::Response;
+use crate::admission::Denial;
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The head is not HTTP/1.0 or 1.1, or the handshake breaks RFC 6455 section 4.2.1: 400.
     BadRequest,
+    /// What must be a PROXY header is none, or did not come in time: the connection ends without an
+    /// answer, and 400 stands for that.
+    ProxyHeader,
     /// `Host` is absent or empty (RFC 9112 section 3.2): 400.
     MissingHost,
     /// `Sec-WebSocket-Key` is absent, repeated or not 16 bytes in base64: 400.
@@ -17,6 +21,10 @@ pub enum Refusal {
     NoSubprotocol,
     /// The origin is not allowed (RFC 6455 section 10.2), or the topic not open to clients: 403.
     Forbidden,
+    /// Whoever must be a proxy is not trusted: the connection is reset, and 403 stands for that.
+    UntrustedProxy,
+    /// The network of the client may not connect: 403, or a reset when it is known before.
+    NetworkDenied,
     /// No such path: 404.
     NotFound,
     /// A method that the path does not have: 405 with `Allow`.
@@ -38,12 +46,20 @@ pub enum Refusal {
     UpgradeRequired,
     /// Another protocol version: 426 with `Sec-WebSocket-Version` (RFC 6455 section 4.4).
     VersionUnsupported,
+    /// The address of the client has as many connections as it may: 429 with `Retry-After` (RFC
+    /// 6585 section 4), or a reset when it is known before.
+    AddressConnections,
+    /// The address of the client began too many within the last second: the same.
+    AddressRate,
     /// The head has too many bytes or fields: 431 (RFC 6585 section 5).
     HeadTooLarge,
     /// The body has a transfer coding other than `chunked`: 501 (RFC 9112 section 6.1).
     UnknownTransferCoding,
     /// The limit of connections is reached: 503 with `Retry-After`.
     Full,
+    /// All together began too many within the last second: 503 with `Retry-After`, or a reset when
+    /// there is no request yet.
+    ConnectionRate,
     /// Memory is short: 503 with `Retry-After`.
     ShortOfMemory,
     /// A message waited too long for a topic that takes no more: 503 with `Retry-After`.
@@ -54,12 +70,15 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 27] = [
         Self::BadRequest,
+        Self::ProxyHeader,
         Self::MissingHost,
         Self::BadKey,
         Self::NoSubprotocol,
         Self::Forbidden,
+        Self::UntrustedProxy,
+        Self::NetworkDenied,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Timeout,
@@ -70,9 +89,12 @@ impl Refusal {
         Self::Misdirected,
         Self::UpgradeRequired,
         Self::VersionUnsupported,
+        Self::AddressConnections,
+        Self::AddressRate,
         Self::HeadTooLarge,
         Self::UnknownTransferCoding,
         Self::Full,
+        Self::ConnectionRate,
         Self::ShortOfMemory,
         Self::Congested,
         Self::Draining,
@@ -82,10 +104,13 @@ impl Refusal {
     pub const fn name(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
+            Self::ProxyHeader => "proxy_header",
             Self::MissingHost => "missing_host",
             Self::BadKey => "bad_key",
             Self::NoSubprotocol => "no_subprotocol",
             Self::Forbidden => "forbidden",
+            Self::UntrustedProxy => "untrusted_proxy",
+            Self::NetworkDenied => "network_denied",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Timeout => "timeout",
@@ -96,9 +121,12 @@ impl Refusal {
             Self::Misdirected => "misdirected",
             Self::UpgradeRequired => "upgrade_required",
             Self::VersionUnsupported => "version_unsupported",
+            Self::AddressConnections => "address_connections",
+            Self::AddressRate => "address_rate",
             Self::HeadTooLarge => "head_too_large",
             Self::UnknownTransferCoding => "unknown_transfer_coding",
             Self::Full => "full",
+            Self::ConnectionRate => "connection_rate",
             Self::ShortOfMemory => "short_of_memory",
             Self::Congested => "congested",
             Self::Draining => "draining",
@@ -108,8 +136,12 @@ impl Refusal {
     /// The HTTP status code (RFC 9110 section 15).
     pub const fn status(self) -> u16 {
         match self {
-            Self::BadRequest | Self::MissingHost | Self::BadKey | Self::NoSubprotocol => 400,
-            Self::Forbidden => 403,
+            Self::BadRequest
+            | Self::ProxyHeader
+            | Self::MissingHost
+            | Self::BadKey
+            | Self::NoSubprotocol => 400,
+            Self::Forbidden | Self::UntrustedProxy | Self::NetworkDenied => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
@@ -119,18 +151,63 @@ impl Refusal {
             Self::ExpectationFailed => 417,
             Self::Misdirected => 421,
             Self::UpgradeRequired | Self::VersionUnsupported => 426,
+            Self::AddressConnections | Self::AddressRate => 429,
             Self::HeadTooLarge => 431,
             Self::UnknownTransferCoding => 501,
-            Self::Full | Self::ShortOfMemory | Self::Congested | Self::Draining => 503,
+            Self::Full
+            | Self::ConnectionRate
+            | Self::ShortOfMemory
+            | Self::Congested
+            | Self::Draining => 503,
         }
+    }
+
+    /// Whether the same request may be welcome a while later.
+    pub(super) const fn is_temporary(self) -> bool {
+        matches!(self.status(), 429 | 503)
     }
 
     /// Whether the connection can serve the next request: after these the request was understood to
     /// its last byte.
     pub(super) const fn allows_keep_alive(self) -> bool {
-        matches!(self.status(), 403 | 404 | 405 | 415 | 417 | 421 | 426)
+        matches!(self.status(), 403 | 404 | 405 | 415 | 417 | 421 | 426 | 429)
     }
 }
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Network => Self::NetworkDenied,
+            Denial::AddressConnections => Self::AddressConnections,
+            Denial::AddressRate => Self::AddressRate,
+            Denial::Rate => Self::ConnectionRate,
+        }
+    }
+}
+
+/// How many seconds later those who are refused for the moment may come back: another number for
+/// each, so that a crowd does not come back together.
+#[derive(Debug)]
+pub struct RetryAfter(u32);
+
+impl RetryAfter {
+    /// Numbers in an order that depends on `seed`.
+    pub fn new(seed: u32) -> Self {
+        Self(seed)
+    }
+
+    /// Seconds for the next one.
+    pub fn next_s(&mut self) -> u8 {
+        // Steps of the golden ratio spread over the whole range (2^32 divided by it).
+        self.0 = self.0.wrapping_add(0x9e37_79b9);
+        let span = u64::from(RETRY_AFTER_MOST_S - RETRY_AFTER_LEAST_S) + 1;
+        RETRY_AFTER_LEAST_S + ((u64::from(self.0) * span) >> 32) as u8
+    }
+}
+
+/// Long enough to spare a full server, short enough for a rolling restart.
+const RETRY_AFTER_LEAST_S: u8 = 5;
+const RETRY_AFTER_MOST_S: u8 = 30;
 
 /// A refusal with the sentence that tells the peer what to change.
 #[derive(Debug, PartialEq, Eq)]
@@ -159,18 +236,34 @@ impl Refused {
         Self { origin: origin.clone(), ..self }
     }
 
-    pub(super) fn response(&self) -> Response {
+    /// A client that another speaks for is not let in.
+    pub(super) fn denied(denial: Denial) -> Self {
+        let detail = match denial {
+            Denial::Network => "Your network may not connect.",
+            Denial::AddressConnections => "Your address has as many connections as it may.",
+            Denial::AddressRate => "Your address connects too often.",
+            Denial::Rate => "Too many connect at the moment.",
+        };
+        Self::new(denial.into(), detail)
+    }
+
+    /// The response; who is refused for the moment may come back after so many seconds.
+    pub(super) fn response(&self, retry_after_s: u8) -> Response {
         let text = format!("{} {}\n", self.refusal.status(), self.detail);
         let response = self.origin.may_read(Response::text(self.refusal.status(), text));
         match self.refusal {
             Refusal::MethodNotAllowed => response.header("Allow", self.allow),
             Refusal::UpgradeRequired => response.upgrade(),
             Refusal::VersionUnsupported => response.upgrade().header("Sec-WebSocket-Version", "13"),
-            Refusal::Full | Refusal::ShortOfMemory | Refusal::Congested | Refusal::Draining => {
-                response.retry_later()
-            }
+            refusal if refusal.is_temporary() => response.retry_later(retry_after_s),
             _ => response,
         }
+    }
+
+    /// What the reason of a close says instead of the response.
+    pub(super) fn reason(&self, retry_after_s: u8) -> String {
+        let sentence = self.detail.trim_end_matches('.');
+        format!("{sentence}; come back in {retry_after_s} s")
     }
 }
 
@@ -188,5 +281,15 @@ mod tests {
         }
         let names: HashSet<_> = Refusal::ALL.iter().map(|r| r.name()).collect();
         assert_eq!(names.len(), Refusal::ALL.len());
+    }
+
+    #[test]
+    fn those_who_are_refused_together_come_back_one_after_the_other() {
+        let mut retry_after = RetryAfter::new(0);
+        let mut crowd = [0; RETRY_AFTER_MOST_S as usize + 1];
+        (0..2600).for_each(|_| crowd[usize::from(retry_after.next_s())] += 1);
+        let (early, rest) = crowd.split_at(RETRY_AFTER_LEAST_S.into());
+        assert!(early.iter().all(|count| *count == 0));
+        assert!(rest.iter().all(|count| (95..105).contains(count)), "{rest:?}");
     }
 }

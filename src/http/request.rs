@@ -34,6 +34,10 @@ pub(super) struct Head<'a> {
     pub(super) protocols: Vec<&'a [u8]>,
     /// Values of `Sec-WebSocket-Extensions`, each a list.
     pub(super) extensions: Vec<&'a [u8]>,
+    /// Values of `X-Forwarded-For`, each a list.
+    pub(super) x_forwarded_for: Vec<&'a [u8]>,
+    /// Values of `Forwarded`, each a list.
+    pub(super) forwarded: Vec<&'a [u8]>,
 }
 
 impl<'a> Head<'a> {
@@ -84,6 +88,8 @@ impl<'a> Head<'a> {
             expect: Field::Absent,
             protocols: Vec::new(),
             extensions: Vec::new(),
+            x_forwarded_for: Vec::new(),
+            forwarded: Vec::new(),
         };
         let mut host = Field::Absent;
         let (mut length, mut coding) = (Field::Absent, Field::Absent);
@@ -119,6 +125,10 @@ impl<'a> Head<'a> {
                 head.has_content_encoding |= !value.eq_ignore_ascii_case(b"identity");
             } else if is("Expect") && http_11 {
                 head.expect.add(value);
+            } else if is("X-Forwarded-For") {
+                head.x_forwarded_for.push(value);
+            } else if is("Forwarded") {
+                head.forwarded.push(value);
             }
         }
         head.host = authority(&host, http_11)?;

@@ -69,9 +69,9 @@ impl Response {
         self.header("Upgrade", "websocket")
     }
 
-    /// Tells the client when to come back (RFC 9110 section 10.2.3).
-    pub(super) fn retry_later(self) -> Self {
-        self.header("Retry-After", RETRY_AFTER_SECONDS)
+    /// Tells the client in how many seconds to come back (RFC 9110 section 10.2.3).
+    pub(super) fn retry_later(self, after_s: u8) -> Self {
+        self.header("Retry-After", after_s.to_string())
     }
 
     /// The bytes to send, or those that begin it; the answer to HEAD has the same head and no body
@@ -119,6 +119,7 @@ fn reason_phrase(status: u16) -> &'static str {
         417 => "Expectation Failed",
         421 => "Misdirected Request",
         426 => "Upgrade Required",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         503 => "Service Unavailable",
@@ -130,8 +131,6 @@ fn reason_phrase(status: u16) -> &'static str {
 const NOT_STORED: (&str, Cow<'static, str>) = ("Cache-Control", Cow::Borrowed("no-store"));
 /// None may be taken for another type than it says.
 const NOT_SNIFFED: (&str, Cow<'static, str>) = ("X-Content-Type-Options", Cow::Borrowed("nosniff"));
-/// Long enough to spare a full server, short enough for a rolling restart.
-const RETRY_AFTER_SECONDS: &str = "5";
 
 #[cfg(test)]
 mod tests {

@@ -83,7 +83,7 @@ mod tests {
     }
 
     fn answer(request: &str, policy: &Policy, serving: Serving) -> Answer {
-        let conditions = Conditions { policy, serving, may_publish: &|_| true };
+        let conditions = Conditions::unlimited(policy, serving);
         Exchange::default().receive(request.as_bytes(), &conditions)
     }
 

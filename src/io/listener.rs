@@ -119,7 +119,7 @@ impl Listener {
         shards: usize,
         activated: &mut ActivatedSockets,
     ) -> Result<Self, ListenError> {
-        let ListenerConfig { address, backlog, mode } = listener;
+        let ListenerConfig { address, backlog, mode, .. } = listener;
         let backlog = i32::from(*backlog);
         let bind = || match address {
             ListenAddress::Activated(name) => {

@@ -5,6 +5,7 @@
 //!
 //! > The tick: reap all completions, act on each, queue requests, submit once with the wait.
 
+mod accept;
 pub mod activation;
 mod buffers;
 mod connect;
@@ -20,6 +21,7 @@ mod socket_option;
 mod token;
 pub mod waker;
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -48,6 +50,8 @@ pub enum Event {
         listener: u32,
         /// The new connection's slot.
         result: Result<Slot, Errno>,
+        /// The address of its peer, where the accept was to tell it.
+        address: Option<IpAddr>,
         /// Whether the multishot accept goes on.
         more: bool,
     },
@@ -135,7 +139,9 @@ pub trait Io {
     /// Accepts connections on `listener` until cancelled, out of slots, or, where other shards
     /// accept from the same queue, until the first.
     fn accept(&mut self, listener: u32);
-    /// Ends an accept.
+    /// Accepts one connection on `listener` and tells who has connected; several may wait.
+    fn accept_with_address(&mut self, listener: u32);
+    /// Ends all accepts on `listener`.
     fn cancel_accept(&mut self, listener: u32);
     /// Receives again and again into buffers the kernel chooses.
     fn receive(&mut self, key: Key, slot: Slot);

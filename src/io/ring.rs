@@ -4,13 +4,14 @@
 use std::io;
 use std::mem;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed};
+use io_uring::types::{CancelBuilder, Fixed};
 use io_uring::{IoUring, Submitter, cqueue, opcode, squeue};
 
+use super::accept::Accepts;
 use super::buffers::{BufferSlice, ReceiveBuffers};
 use super::connect::Connects;
 use super::enter::{Wait, keep_time_exactly};
@@ -46,6 +47,7 @@ pub struct Ring {
     in_flight: InFlight,
     /// Receives that have been queued and not ended.
     receives: usize,
+    accepts: Accepts,
     pub(super) connects: Connects,
     half_closes: HalfCloses,
     listeners: Vec<ListeningSocket>,
@@ -92,6 +94,7 @@ impl Ring {
             buffers,
             in_flight: InFlight::default(),
             receives: 0,
+            accepts: Accepts::default(),
             connects: Connects::default(),
             half_closes: HalfCloses::new(options.abilities.has(Ability::DescriptorInstall)),
             listeners: Vec::new(),
@@ -132,9 +135,10 @@ impl Ring {
     /// Queues one request, making room first when the queue is full. A ring that has failed drops
     /// it: the coming submit returns the error.
     pub(super) fn push(&mut self, entry: squeue::Entry) {
-        // SAFETY: whatever an entry points to lives until its completion: receive buffers and sends
-        // in flight, which `drop` waits for; peers, whose addresses the kernel copies when it is
-        // entered, and which live as long as the ring; constants for ever.
+        // SAFETY: whatever an entry points to lives until its completion: receive buffers, sends in
+        // flight and addresses of peers to come, which `drop` waits for; addresses to connect to,
+        // which the kernel copies when it is entered, and which live as long as the ring; constants
+        // for ever.
         while !unsafe { self.queues.push(&entry) } && self.make_room(1) {}
     }
 
@@ -200,8 +204,9 @@ impl Ring {
         let more = cqueue::more(flags);
         Some(match verb {
             Verb::Accept => {
+                let address = self.accepts.complete(key);
                 let result = check(result).map(|slot| slot as Slot);
-                Event::Accepted { listener: key.index, result, more }
+                Event::Accepted { listener: key.index, result, address, more }
             }
             Verb::Receive => {
                 self.receives -= usize::from(!more);
@@ -282,7 +287,7 @@ impl Ring {
     /// When the kernel refuses, or has not let go in time.
     fn end_requests(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + END_TIMEOUT;
-        while self.in_flight.len() + self.receives > 0 {
+        while self.in_flight.len() + self.receives + self.accepts.len() > 0 {
             // What is queued has been counted, so it must be submitted to complete.
             self.queues.submit(None)?;
             self.queues.cancel_all(END_TIMEOUT)?;
@@ -306,7 +311,7 @@ impl Drop for Ring {
             Ok(()) => unsafe { self.buffers.unregister(&self.queues.submitter()) },
             Err(error) => {
                 tracing::warn!(%error, "requests go on after their ring: their memory is leaked");
-                mem::forget(mem::take(&mut self.in_flight));
+                mem::forget((mem::take(&mut self.in_flight), mem::take(&mut self.accepts)));
             }
         }
     }
@@ -317,25 +322,19 @@ type SendVectors = (Vectors, squeue::Entry);
 
 impl Io for Ring {
     fn accept(&mut self, listener: u32) {
-        let ListeningSocket { descriptor, is_shared } = &self.listeners[listener as usize];
-        let descriptor = Fd(descriptor.as_raw_fd());
-        // A connection wakes the first who waits for one. One accept at a time puts this ring
-        // behind all others after each; a multishot accept stays first for ever.
-        let entry = match is_shared {
-            true => opcode::Accept::new(descriptor, ptr::null_mut(), ptr::null_mut())
-                .file_index(Some(DestinationSlot::auto_target()))
-                .flags(libc::SOCK_NONBLOCK)
-                .build(),
-            false => opcode::AcceptMulti::new(descriptor)
-                .allocate_file_index(true)
-                .flags(libc::SOCK_NONBLOCK)
-                .build(),
-        };
-        self.push(entry.user_data(Token::indexed(Verb::Accept, listener).to_bits()));
+        let entry = Accepts::unaddressed(listener, &self.listeners[listener as usize]);
+        self.push(entry);
+    }
+
+    fn accept_with_address(&mut self, listener: u32) {
+        let entry = self.accepts.addressed(listener, &self.listeners[listener as usize]);
+        self.push(entry);
     }
 
     fn cancel_accept(&mut self, listener: u32) {
-        self.cancel(Token::indexed(Verb::Accept, listener));
+        for token in self.accepts.tokens(listener) {
+            self.cancel(token);
+        }
     }
 
     fn receive(&mut self, key: Key, slot: Slot) {

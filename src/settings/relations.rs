@@ -4,6 +4,7 @@ use super::Settings;
 use super::error::SettingError;
 use crate::config::{
     Admin, BUILT_IN_PATHS, BroadcastAccess, Config, ListenAddress, MountPath, Root, Service,
+    TrustedProxy,
 };
 use crate::limits;
 
@@ -20,7 +21,8 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
         .or_else(|| memory_below_receive_buffers(settings, config))
         .or_else(|| nothing_to_require(settings, config))
         .or_else(|| broadcast_without_access(settings, config))
-        .or_else(|| batches_without_sleep(settings, config));
+        .or_else(|| batches_without_sleep(settings, config))
+        .or_else(|| proxy_without_trust(config));
     match broken {
         Some(text) => Err(SettingError::Contradiction(text)),
         None => Ok(()),
@@ -170,4 +172,28 @@ fn batches_without_sleep(settings: &Settings, config: &Config) -> Option<String>
             settings.describe("batch-wait-us"),
         )
     })
+}
+
+/// Every connection would be reset.
+fn proxy_without_trust(config: &Config) -> Option<String> {
+    let trusts = |address: &ListenAddress| {
+        let mut trusted = config.peers.trusted_proxies.iter();
+        trusted.any(|proxy| match address {
+            ListenAddress::Tcp(_) => *proxy != TrustedProxy::Unix,
+            ListenAddress::Unix(_) => *proxy == TrustedProxy::Unix,
+            // What it is shows at the start.
+            ListenAddress::Activated(_) => true,
+        })
+    };
+    let listener = config.listen.iter().find(|it| it.proxy && !trusts(&it.address))?;
+    let needed = match listener.address {
+        ListenAddress::Tcp(_) => "the network of its proxies",
+        ListenAddress::Unix(_) => "unix",
+        ListenAddress::Activated(_) => "the network of its proxies, or unix",
+    };
+    Some(format!(
+        "listen {} with proxy takes connections of trusted proxies alone, and there is none: \
+         allowed is proxy with {needed} among --trusted-proxy",
+        listener.address,
+    ))
 }

@@ -167,12 +167,12 @@ fn faults_of_entries_name_place_field_and_remedy() {
         (
             from_flag("listen", &["127.0.0.1:1,backlgo=5"]),
             "listen = \"127.0.0.1:1,backlgo=5\" (flag --listen): unknown option backlgo: did you \
-             mean backlog? The options are backlog, mode",
+             mean backlog? The options are backlog, mode, proxy",
         ),
         (
             from_variable("listen", "unix:/a, unix:/b,c,tls"),
             "listen = \"unix:/b,c,tls\" (environment variable RINGWIRE_LISTEN): unknown option c: \
-             the options are backlog, mode",
+             the options are backlog, mode, proxy",
         ),
         (
             from_flag("listen", &["unix:/a,mode=9"]),
@@ -207,7 +207,7 @@ fn faults_of_entries_name_place_field_and_remedy() {
         (
             from_file("listen = [\"127.0.0.1:1,mdoe=660\"]"),
             "listen = \"127.0.0.1:1,mdoe=660\" (a.toml, line 1): unknown option mdoe: did you mean \
-             mode? The options are backlog, mode",
+             mode? The options are backlog, mode, proxy",
         ),
         (
             from_file(&format!("{mounts}path = \"/b\"\nservce = \"echo\"\n")),

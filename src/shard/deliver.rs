@@ -227,7 +227,7 @@ fn encoding_for(connection: &Connection) -> Encoding {
     let window_bits = match &connection.stage {
         Stage::Stream(stream) => return Encoding::Lines(stream.framing()),
         Stage::WebSocket(websocket) => websocket.server_window_bits(),
-        Stage::Http(_) => None,
+        Stage::Preamble(_) | Stage::Http(_) => None,
     };
     window_bits.map_or(Encoding::Plain, |bits| Encoding::Compressed(window_class(bits)))
 }

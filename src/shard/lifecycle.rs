@@ -1,5 +1,7 @@
 //! From accept to the free slot: arming receives, deadlines, orderly ends and abrupt ones.
 
+use std::net::IpAddr;
+
 use super::connections::Marks;
 use super::ending::Ending;
 use super::pause::WaitsFor;
@@ -15,7 +17,13 @@ use crate::wire::close::CloseCode;
 
 impl<I: Io> Shard<I> {
     /// A listener accepted a connection, or ran out of slots or memory.
-    pub(super) fn accepted(&mut self, listener: u32, result: Result<Slot, Errno>, more: bool) {
+    pub(super) fn accepted(
+        &mut self,
+        listener: u32,
+        result: Result<Slot, Errno>,
+        address: Option<IpAddr>,
+        more: bool,
+    ) {
         match result {
             Ok(slot) => {
                 let key = self.connections.insert(slot, self.served);
@@ -26,6 +34,7 @@ impl<I: Io> Shard<I> {
                 self.wheel.schedule(key.index, deadline);
                 // Nothing of who was in its place before.
                 self.lifetimes.set(key.index, None);
+                self.arrived(key, listener, address);
                 self.settle(key);
                 self.keep_slots_free();
             }
@@ -36,7 +45,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         if result.is_ok() && !self.is_ahead() {
-            return self.io.accept(listener);
+            return self.accept(listener);
         }
         // Out of something, or the turn of others: again when a slot is free, or a little later.
         self.listeners_waiting.push(listener);
@@ -180,6 +189,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         self.unread.remove(&key.index);
+        self.forget_peer(key.index);
         self.stats().connections_open.subtract(1);
         self.accept_again();
     }
@@ -355,9 +365,10 @@ impl<I: Io> Shard<I> {
     fn request_timed_out(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_idle = connection.stage.is_kept_alive() && !connection.stage.has_partial_request();
+        let retry_after_s = self.peers.retry_after.next_s();
         self.command(key, |connection, output| match is_idle {
             true => connection.stage.close(CloseCode::GOING_AWAY, "", output),
-            false => connection.stage.time_out_request(output),
+            false => connection.stage.time_out_request(retry_after_s, output),
         });
     }
 
@@ -461,7 +472,7 @@ impl<I: Io> Shard<I> {
 
     pub(super) fn accept_again(&mut self) {
         for listener in std::mem::take(&mut self.listeners_waiting) {
-            self.io.accept(listener);
+            self.accept(listener);
         }
     }
 }
@@ -469,7 +480,7 @@ impl<I: Io> Shard<I> {
 /// The gauge that counts what a connection has become.
 fn gauge<'s>(stats: &'s ShardStats, stage: &Stage) -> Option<&'s Counter> {
     match stage {
-        Stage::Http(_) => None,
+        Stage::Preamble(_) | Stage::Http(_) => None,
         Stage::WebSocket(_) => Some(&stats.websockets_open),
         Stage::Stream(_) => Some(&stats.streams_open),
     }

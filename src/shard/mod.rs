@@ -22,6 +22,7 @@ pub mod moves;
 pub mod orders;
 pub mod outbox;
 pub mod pause;
+mod peers;
 pub mod pending;
 mod pending_input;
 mod plain;
@@ -50,11 +51,13 @@ use line::Line;
 use mail::Letter;
 use moves::Moves;
 use orders::Orders;
+use peers::Peers;
 use pending_input::PendingInput;
 use requests::Requests;
 use timers::{TICK_MS, Tick, Wheel};
 use trim::Trim;
 
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::connection::Output;
 use crate::http::Serving;
@@ -73,6 +76,8 @@ use crate::wire::deflate::codec::{self, Codec};
 pub struct Shared {
     /// The settings, some of which change while the server runs.
     pub in_force: InForce,
+    /// Who may connect, and who is connected.
+    pub admission: Admission,
     /// All counters.
     pub stats: Stats,
     /// How short memory is.
@@ -143,6 +148,7 @@ pub struct Shard<I: Io> {
     times: Times,
     lifetimes: Lifetimes,
     wanted: Wanted,
+    peers: Peers,
     topics: Topics,
     generation: Generation,
     /// Compresses and inflates for all connections that keep nothing between messages.
@@ -197,19 +203,16 @@ pub struct Shard<I: Io> {
 impl<I: Io> Shard<I> {
     /// A shard that accepts on `listeners` listeners of its `io`.
     pub fn new(
-        mut io: I,
+        io: I,
         number: usize,
         listeners: u32,
         endpoint: Endpoint<Message, Letter>,
         shared: Arc<Shared>,
     ) -> Self {
-        for listener in 0..listeners {
-            io.accept(listener);
-        }
         let slots = shared.slots as usize;
         let effective = shared.in_force.current();
         let config = &effective.config;
-        Self {
+        let mut shard = Self {
             io,
             number,
             listeners,
@@ -219,6 +222,7 @@ impl<I: Io> Shard<I> {
             times: Times::new(config),
             lifetimes: Lifetimes::default(),
             wanted: Wanted::new(config.limits.message_idle_timeout),
+            peers: Peers::new(number),
             topics: Topics::new(Interest::new(shared.interest.clone())),
             generation: Generation::default(),
             codec: RefCell::new(codec(config)),
@@ -252,10 +256,12 @@ impl<I: Io> Shard<I> {
             next_to_reschedule: None,
             effective,
             shared,
-        }
+        };
+        shard.begin_to_accept();
+        shard
     }
 
-    /// Runs until drained; `clock` tells the time since the shard's start.
+    /// Runs until drained; `clock` tells the time since the start of the process.
     ///
     /// # Errors
     /// When the kernel refuses to go on.
@@ -401,7 +407,9 @@ impl<I: Io> Shard<I> {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Accepted { listener, result, more } => self.accepted(listener, result, more),
+            Event::Accepted { listener, result, address, more } => {
+                self.accepted(listener, result, address, more);
+            }
             Event::Received { key, result, more } => self.received(key, result, more),
             Event::Readable { key } => self.readable(key),
             Event::Sent { key, result, outgoing } => self.sent(key, result, outgoing),

@@ -41,6 +41,7 @@ use super::ending::Ending;
 use super::mail::Letter;
 use super::outbox::luggage::Luggage;
 use super::pause::WaitsFor;
+use super::peers::Peer;
 use super::pending::{Pending, PendingKey};
 use super::receive::SHARE_MOST;
 use super::requests::Requests;
@@ -58,6 +59,7 @@ use crate::websocket::WebSocket;
 pub struct Traveller {
     ticket: Ticket,
     protocol: connection::Stage,
+    peer: Peer,
     marks: Marks,
     /// What has arrived and is not used yet.
     input: Vec<u8>,
@@ -390,6 +392,7 @@ impl<I: Io> Shard<I> {
         let traveller = Traveller {
             ticket,
             protocol: std::mem::take(&mut connection.stage),
+            peer: self.peers.take(key.index),
             marks: connection.marks() & Marks::TRAVEL,
             input,
             luggage: connection.outbox.pack(),

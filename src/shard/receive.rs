@@ -1,5 +1,7 @@
 //! Bytes from a peer: to its WebSocket, and what the WebSocket makes of them to outbox and hub.
 
+use std::cell::RefCell;
+
 use super::connections::{Connection, Marks};
 use super::pause::WaitsFor;
 use super::requests::Requests;
@@ -11,7 +13,7 @@ use crate::websocket::{self, Budget, Initiator, Piece};
 use crate::wire::close::CloseCode;
 
 /// Where input lies.
-enum Input {
+pub(super) enum Input {
     Buffer(BufferSlice),
     /// In memory of its own, from this place on.
     Owned(Vec<u8>, usize),
@@ -96,7 +98,15 @@ impl<I: Io> Shard<I> {
     }
 
     fn take_in(&mut self, key: Key, input: &mut Input, share: usize) {
-        let serving = self.serving_if_asked(key);
+        let Some(connection) = self.connections.get(key) else { return };
+        let (mut serving, mut retry_after_s) = (Serving::Open, 0);
+        if connection.stage.is_request() {
+            if self.take_preamble(key, input) {
+                return;
+            }
+            // The counters of all shards are asked only for a request.
+            (serving, retry_after_s) = (self.serving(), self.peers.retry_after.next_s());
+        }
         let Some(connection) = self.connections.get(key) else { return };
         if connection.waits_for.is_some() {
             // What arrives meanwhile goes behind what has not been used.
@@ -108,6 +118,8 @@ impl<I: Io> Shard<I> {
             return self.pause(key, WaitsFor::Memory);
         }
         let too_full = connection.too_full();
+        let admitted = RefCell::new(None);
+        let (admission, time) = (&self.shared.admission, self.attendance.returned);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = match input {
             Input::Buffer(slice) => self.io.bytes(slice),
@@ -130,12 +142,22 @@ impl<I: Io> Shard<I> {
                 may_publish: &|topic| {
                     self.overflow.is_empty() && self.topics.fullness_by_name(topic) < too_full
                 },
+                is_trusted_proxy: self.peers.is_proxy(key.index),
+                admit: &|address| {
+                    let before = admitted.replace(Some(admission.admit(address, time)?));
+                    debug_assert!(before.is_none(), "a connection is upgraded once");
+                    Ok(())
+                },
+                retry_after_s,
             },
         };
         let mut output = std::mem::take(&mut self.output);
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
         self.turn.spend(before - budget.left());
         let pause = output.websocket.paused.take();
+        if let Some(admitted) = admitted.into_inner() {
+            self.note_admitted(key, admitted);
+        }
         self.apply(key, input, &mut output);
         self.output = output;
         if let Some(pause) = pause {
@@ -160,14 +182,6 @@ impl<I: Io> Shard<I> {
     fn release(&mut self, input: Input) {
         if let Input::Buffer(slice) = input {
             self.io.release(slice);
-        }
-    }
-
-    /// The counters of all shards are asked only for a request.
-    fn serving_if_asked(&mut self, key: Key) -> Serving {
-        match self.connections.get_mut(key) {
-            Some(connection) if connection.stage.is_request() => self.serving(),
-            _ => Serving::Open,
         }
     }
 

@@ -220,7 +220,7 @@ impl Drop for Client {
 }
 
 /// Where scripts/test has installed the clients.
-fn tools() -> Option<PathBuf> {
+pub fn tools() -> Option<PathBuf> {
     let tools = env::var_os("RINGWIRE_TEST_TOOLS").map(PathBuf::from);
     if tools.is_none() {
         // Past the capture of the test runner, which would hide it.
@@ -231,6 +231,6 @@ fn tools() -> Option<PathBuf> {
     tools
 }
 
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }

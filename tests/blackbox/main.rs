@@ -22,6 +22,7 @@ mod moves;
 mod orders;
 mod output;
 mod peer;
+mod peers;
 mod process;
 mod publishing;
 mod reload;

@@ -108,7 +108,16 @@ impl Peer<TcpStream> {
         has_input || !self.received.is_empty()
     }
 
-    fn with_stream(stream: TcpStream) -> Self {
+    /// Whether the server ends the connection, in whatever way, instead of sending anything.
+    pub fn is_turned_away(&self) -> bool {
+        match self.stream.peek(&mut [0]) {
+            Ok(bytes) => bytes == 0,
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        }
+    }
+
+    /// A peer on a stream that is connected.
+    pub fn with_stream(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
         stream.set_write_timeout(Some(HANG)).expect("SO_SNDTIMEO");
         stream.set_nodelay(true).expect("TCP_NODELAY");

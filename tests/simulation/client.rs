@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use fastrand::Rng;
+use ringwire::config::Config;
 use ringwire::shard::Shared;
 
 use crate::decoder::Decoder;
 use crate::frames::{self, CLOSE, PING, RSV1};
 use crate::network::{End, Network, Read, SocketId};
+use crate::peers::Origin;
 use crate::plan::{Ending, Plan, Reading, Service};
 use crate::trace::trace;
 
@@ -34,6 +36,10 @@ pub struct Context {
     pub bytes_max: Vec<usize>,
     /// The topic of each client.
     pub topics: Vec<Option<u8>>,
+    /// Where each client comes from.
+    pub origins: Vec<Origin>,
+    /// The settings at the start; some have changed since.
+    pub config_at_start: Config,
 }
 
 impl Context {
@@ -70,6 +76,8 @@ pub struct Client {
     pub is_full_member: bool,
     /// Whether the server ends the connection after a response.
     pub is_refused: bool,
+    /// Whether it was refused on a connection that stays open.
+    pub gives_up: bool,
     /// Statuses of the responses to come.
     pub statuses: VecDeque<u16>,
     /// Messages that will come back.
@@ -112,6 +120,7 @@ impl Client {
             upgraded: false,
             is_full_member: false,
             is_refused: false,
+            gives_up: false,
             statuses: VecDeque::new(),
             echoes: VecDeque::new(),
             pongs: VecDeque::new(),
@@ -145,9 +154,19 @@ impl Client {
     }
 
     /// Connects, and asks for what the plan says.
-    pub fn connect(&mut self, network: &mut Network, capacities: (usize, usize), now_ms: u64) {
-        self.socket = Some(network.connect(self.plan.shard, capacities));
+    pub fn connect(
+        &mut self,
+        network: &mut Network,
+        capacities: (usize, usize),
+        origin: &Origin,
+        now_ms: u64,
+    ) {
+        let address = origin.socket_address();
+        self.socket = Some(network.connect_from(address, self.plan.shard, capacities));
         (self.connected_ms, self.written_ms) = (now_ms, now_ms);
+        // Drawn aside, so that all else stays as it is without.
+        let preamble = origin.preamble(&mut Rng::with_seed(!self.rng.get_seed()));
+        self.queue(&preamble);
         for _ in 0..self.plan.requests {
             let request = self.rng.choice(&frames::REQUESTS).expect("there are some");
             self.request(request.0.as_bytes(), request.1, request.2);
@@ -161,7 +180,8 @@ impl Client {
                 )
             }
             Service::Stream { topic, version } => {
-                self.request(&frames::stream(*topic, version), 200, false);
+                let request = origin.pass_on(frames::stream(*topic, version));
+                self.request(&request, 200, false);
                 // A request that comes too early is not served.
                 let early = if self.plan.pipelined { frames::REQUESTS[0].0 } else { "" };
                 return self.queue(early.as_bytes());
@@ -177,7 +197,7 @@ impl Client {
         if let Some(offer) = self.plan.offer {
             upgrade = frames::with_offer(upgrade, offer);
         }
-        self.request(&upgrade, 101, false);
+        self.request(&origin.pass_on(upgrade), 101, false);
     }
 
     /// Does what it can; false when there was nothing to do and will be nothing by itself.
@@ -227,6 +247,17 @@ impl Client {
         self.queue(bytes);
         self.decoder.expect_response(head);
         self.statuses.push_back(status);
+    }
+
+    /// Refused on a connection that stays open: ends it, whatever the server makes of frames that
+    /// were sent already.
+    pub fn give_up(&mut self) {
+        self.gives_up = true;
+        self.violation = Some(0);
+        self.out.clear();
+        self.statuses.clear();
+        self.echoes.clear();
+        self.pongs.clear();
     }
 
     fn leave_abruptly(&mut self, network: &mut Network, socket: SocketId) {
@@ -286,7 +317,11 @@ impl Client {
             return self.post(topic, context);
         }
         let is_ready = self.is_open()
-            || (self.plan.pipelined && !self.upgraded && !self.is_refused && !self.has_finished);
+            || (self.plan.pipelined
+                && !self.upgraded
+                && !self.is_refused
+                && !self.gives_up
+                && !self.has_finished);
         let is_member = self.plan.is_member();
         let has_frames = is_member || self.plan.service == Service::Echo;
         let may = !is_member || context.may_publish;
@@ -377,6 +412,11 @@ impl Client {
             ending => ending,
         };
         let may_end = if is_web_socket { self.is_open() } else { !self.has_finished };
+        if self.gives_up && !self.has_finished {
+            network.sockets[socket].client_finish();
+            (self.has_finished, self.ending_ms) = (true, Some(context.now_ms));
+            return true;
+        }
         let subscribes = self.plan.is_member() || self.plan.is_stream();
         let waits = subscribes && !context.may_publish && !context.shall_leave;
         if !is_done || !may_end || waits || self.is_refused {

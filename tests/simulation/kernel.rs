@@ -51,8 +51,10 @@ pub struct Kernel {
     pub(crate) chaos: Chaos,
     pub(crate) buffers: Buffers,
     pub(crate) slots: Vec<Option<Tenant>>,
-    /// The accept of the one listener.
+    /// The multishot accept of the one listener, and whether accepts are cancelled.
     pub(crate) accept: Accept,
+    /// Accepts that wait for one connection each.
+    pub(crate) accepts_with_address: u32,
     pub(crate) completions: VecDeque<Event>,
     /// Events of requests that have completed, but are not told of yet.
     pub(crate) late: Vec<Event>,
@@ -129,6 +131,7 @@ impl Tenant {
 
 enum Request {
     Accept,
+    AcceptWithAddress,
     CancelAccept,
     CancelReceive(Key),
     CancelPoll(Key),
@@ -150,6 +153,7 @@ impl Kernel {
             buffers: Buffers::new(chaos.buffers, chaos.buffer_bytes, chaos.incremental),
             slots: (0..chaos.slots).map(|_| None).collect(),
             accept: Accept::Idle,
+            accepts_with_address: 0,
             queued: VecDeque::new(),
             completions: VecDeque::new(),
             late: Vec::new(),
@@ -200,7 +204,13 @@ impl Kernel {
                     assert_eq!(self.accept, Accept::Idle, "accept while another is under way");
                     self.accept = Accept::Armed;
                 }
-                Request::CancelAccept if self.accept == Accept::Armed => {
+                Request::AcceptWithAddress => {
+                    assert_eq!(self.accept, Accept::Idle, "accept while another is under way");
+                    self.accepts_with_address += 1;
+                }
+                Request::CancelAccept
+                    if self.accept == Accept::Armed || self.accepts_with_address > 0 =>
+                {
                     self.accept = Accept::Cancelled;
                 }
                 Request::CancelAccept => {}
@@ -307,6 +317,11 @@ impl Io for Kernel {
     fn accept(&mut self, listener: u32) {
         assert_eq!(listener, 0, "there is one listener");
         self.queue(Request::Accept);
+    }
+
+    fn accept_with_address(&mut self, listener: u32) {
+        assert_eq!(listener, 0, "there is one listener");
+        self.queue(Request::AcceptWithAddress);
     }
 
     fn cancel_accept(&mut self, listener: u32) {

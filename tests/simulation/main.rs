@@ -18,6 +18,8 @@ mod memory;
 mod moves;
 mod network;
 mod orders;
+mod peer_stories;
+mod peers;
 mod plan;
 mod progress;
 mod publishing;

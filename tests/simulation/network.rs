@@ -2,6 +2,7 @@
 //! directions, and the ends that TCP knows.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ringwire::io::{Key, Ticket};
 
@@ -51,6 +52,8 @@ pub enum Read {
 
 /// One connection, both ends.
 pub struct Socket {
+    /// The address that the server sees.
+    pub address: IpAddr,
     to_server: VecDeque<u8>,
     to_client: VecDeque<u8>,
     /// Bytes that fit on the way to the server.
@@ -89,7 +92,18 @@ impl Network {
 
     /// Connects a client to a shard.
     pub fn connect(&mut self, shard: usize, capacities: (usize, usize)) -> SocketId {
+        self.connect_from(ADDRESS, shard, capacities)
+    }
+
+    /// Connects a client with this address to a shard.
+    pub fn connect_from(
+        &mut self,
+        address: IpAddr,
+        shard: usize,
+        capacities: (usize, usize),
+    ) -> SocketId {
         self.sockets.push(Socket {
+            address,
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
             to_server_capacity: capacities.0,
@@ -187,6 +201,11 @@ impl Socket {
         self.reset_reported = true;
     }
 
+    /// Whether the server has closed it.
+    pub fn is_closed(&self) -> bool {
+        self.server_closed
+    }
+
     /// Bytes that were sent and that the peer has not read.
     pub fn unread(&self) -> usize {
         self.to_client.len()
@@ -262,3 +281,6 @@ impl Socket {
         }
     }
 }
+
+/// Whoever has no other address.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));

@@ -113,7 +113,8 @@ impl Kernel {
 
     fn can_accept(&self) -> bool {
         let waits = || !self.network.borrow().backlogs[self.number].is_empty();
-        self.accept == Accept::Cancelled || self.accept == Accept::Armed && waits()
+        let is_armed = self.accept == Accept::Armed || self.accepts_with_address > 0;
+        self.accept == Accept::Cancelled || is_armed && waits()
     }
 
     fn can_complete(&self, slot: usize, kind: Kind) -> bool {
@@ -269,8 +270,9 @@ impl Kernel {
 
     fn complete_accept(&mut self) {
         let failed = |kernel: &mut Self, errno| {
-            kernel.accept = Accept::Idle;
-            let event = Event::Accepted { listener: 0, result: Err(errno), more: false };
+            kernel.end_accept();
+            let result = Err(errno);
+            let event = Event::Accepted { listener: 0, result, address: None, more: false };
             kernel.completions.push_back(event);
         };
         if self.accept == Accept::Cancelled {
@@ -293,12 +295,23 @@ impl Kernel {
         };
         self.slots[slot] = Some(Tenant::new(socket));
         self.accepted += 1;
-        let more = !self.likely(self.chaos.end);
+        let tells_address = self.accepts_with_address > 0;
+        let more = !tells_address && !self.likely(self.chaos.end);
         if !more {
+            self.end_accept();
+        }
+        let address = self.network.borrow().sockets[socket].address;
+        let address = tells_address.then_some(address);
+        let event = Event::Accepted { listener: 0, result: Ok(slot as u32), address, more };
+        self.completions.push_back(event);
+    }
+
+    /// The accept that has completed goes on no more.
+    fn end_accept(&mut self) {
+        self.accepts_with_address = self.accepts_with_address.saturating_sub(1);
+        if self.accepts_with_address == 0 {
             self.accept = Accept::Idle;
         }
-        let event = Event::Accepted { listener: 0, result: Ok(slot as u32), more };
-        self.completions.push_back(event);
     }
 }
 

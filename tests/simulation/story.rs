@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use ringwire::admission::Admission;
 use ringwire::config::{Config, Engine, Limits};
 use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::Mesh;
@@ -19,7 +20,7 @@ use crate::decoder::{Decoder, Item};
 use crate::frames;
 use crate::invariants;
 use crate::kernel::{Chaos, Kernel};
-use crate::network::{Network, Read, SocketId};
+use crate::network::{End, Network, Read, SocketId};
 
 /// Shards on kernels that do everything at once, and peers that do what the story says.
 pub struct Story {
@@ -62,8 +63,9 @@ impl Story {
         let (stats, slots) = (Stats::new(shards), chaos.slots);
         let memory = Memory::default();
         let interest = InterestTable::new(shards);
-        let shared =
-            Arc::new(Shared { in_force: InForce::new(config), stats, memory, interest, slots });
+        let admission = Admission::new(&config, slots as usize * shards);
+        let in_force = InForce::new(config);
+        let shared = Arc::new(Shared { admission, in_force, stats, memory, interest, slots });
         let mut endpoints = Mesh::new(shards + 1, 2);
         let control = Control::new(endpoints.pop().expect("one more"), shards);
         let shard = |(number, endpoint)| {
@@ -110,6 +112,24 @@ impl Story {
 
     pub fn connect(&mut self, shard: usize) -> SocketId {
         self.network.borrow_mut().connect(shard, (1 << 20, 4096))
+    }
+
+    /// The same from an address.
+    pub fn connect_from(&mut self, address: &str, shard: usize) -> SocketId {
+        let address = address.parse().expect("an address");
+        self.network.borrow_mut().connect_from(address, shard, (1 << 20, 4096))
+    }
+
+    /// Whether the server has reset a peer.
+    pub fn is_reset(&self, socket: SocketId) -> bool {
+        let mut network = self.network.borrow_mut();
+        network.sockets[socket].client_read(usize::MAX) == Read::End(End::Reset)
+    }
+
+    /// Requests refused for a reason.
+    pub fn refused(&self, reason: &str) -> u64 {
+        let stats = self.shared.stats.to_json();
+        stats["connections_refused"][reason].as_u64().expect("a reason")
     }
 
     pub fn write(&mut self, socket: SocketId, bytes: &[u8]) {

@@ -75,8 +75,13 @@ impl Client {
         let is_overdue =
             context.has_jumped || context.now_ms + TICK_MS >= self.connected_ms + handshake_ms;
         let is_draining = context.draining_since.is_some();
+        let origin = &context.origins[self.number];
+        let asks_for_more = expected == Some(101) || self.plan.is_stream();
         let is_understood = match (status, expected) {
             (status, Some(expected)) if status == expected => true,
+            (status, Some(_)) if asks_for_more && origin.may_get(status, context) => true,
+            // What was asked for too early, behind a stream that is refused.
+            (200, None) if self.plan.is_stream() && self.gives_up => true,
             (503, Some(200)) if self.plan.is_stream() => {
                 is_draining || context.may_be_full || context.was_short_of_memory
             }
@@ -90,12 +95,16 @@ impl Client {
             }
         };
         assert!(is_understood, "client {}: {status} for {expected:?}", self.number);
-        let is_stream = self.plan.is_stream() && status == 200;
+        let is_stream = self.plan.is_stream() && status == 200 && !self.gives_up;
         self.upgraded = status == 101 || is_stream;
+        let is_unwelcome = origin.is_unwelcome(&context.config_at_start);
+        assert!(!self.upgraded || !is_unwelcome, "client {}: let in", self.number);
         self.accepted += u32::from(status == 202);
         if closes && !is_stream {
             self.is_refused = true;
             self.statuses.clear();
+        } else if asks_for_more && !self.upgraded {
+            self.give_up();
         }
     }
 
@@ -209,6 +218,7 @@ impl Client {
             || is_old
             || context.has_jumped
             || context.was_short_of_memory
+            || !self.upgraded && context.origins[self.number].may_be_refused(context)
         {
             return;
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use ringwire::admission::Admission;
 use ringwire::config::SlowConsumer;
 use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::Mesh;
@@ -22,6 +23,7 @@ use crate::frames;
 use crate::invariants;
 use crate::kernel::Kernel;
 use crate::network::Network;
+use crate::peers::{self, Origin};
 use crate::plan::{Plan, Reading, Service};
 use crate::settings::Settings;
 use crate::trace::trace;
@@ -86,9 +88,13 @@ impl World {
         if orders_rng.u8(..4) == 0 {
             settings.orders = orders_rng.u8(1..10);
         }
+        let mut peers_rng = Rng::with_seed(seed.rotate_left(48));
+        Origin::settings(&mut peers_rng, &mut settings.config);
         let shards = settings.config.engine.shards;
         let network = Rc::new(RefCell::new(Network::new(shards)));
+        let capacity = settings.chaos.slots as usize * shards;
         let shared = Arc::new(Shared {
+            admission: Admission::new(&settings.config, capacity),
             stats: Stats::new(shards),
             memory: Memory::default(),
             interest: InterestTable::new(shards),
@@ -121,6 +127,11 @@ impl World {
             may_be_ordered_away: false,
             bytes_max: clients.iter().map(|client| client.plan.bytes_max).collect(),
             topics: clients.iter().map(|client| topic(&client.plan)).collect(),
+            origins: clients
+                .iter()
+                .map(|_| Origin::draw(&mut peers_rng, &settings.config))
+                .collect(),
+            config_at_start: settings.config.clone(),
             shared,
             now_ms: 0,
             may_publish: false,
@@ -200,7 +211,11 @@ impl World {
         is_idle &= !self.step_control(everybody);
         let is_waiting = |client: &Client| {
             let subscribes = client.plan.is_member() || client.plan.is_stream();
-            subscribes && !client.upgraded && !client.is_refused && !client.is_gone()
+            subscribes
+                && !client.upgraded
+                && !client.is_refused
+                && !client.has_finished
+                && !client.is_gone()
         };
         self.context.may_publish |= !self.clients.iter().any(is_waiting);
         is_idle
@@ -226,7 +241,8 @@ impl World {
             return false;
         }
         let capacities = (self.settings.to_server_bytes, self.settings.to_client_bytes);
-        client.connect(&mut network, capacities, self.context.now_ms);
+        let origin = &self.context.origins[number];
+        client.connect(&mut network, capacities, origin, self.context.now_ms);
         true
     }
 
@@ -257,6 +273,7 @@ impl World {
             node.state = State::Awake;
             let asks = self.clients.iter().any(|client| client.plan.requests > 0);
             invariants::check(shard, &self.settings.config, asks);
+            peers::check_limits(&self.clients, &self.network.borrow(), &self.context);
             match goes_on {
                 true => self.move_one(number),
                 false => self.stop(number),
@@ -501,6 +518,8 @@ impl World {
         assert_eq!(self.total("connections_open"), 0, "connections leak");
         assert_eq!(self.total("websockets_open"), 0, "WebSockets leak");
         assert_eq!(self.total("streams_open"), 0, "streams leak");
+        let counted = self.context.shared.admission.counted();
+        assert_eq!(counted, 0, "connections count for an address and are gone");
         assert_eq!(self.total("connections_accepted"), self.accepted, "accepts");
         let stats = self.context.shared.stats.to_json();
         let closes = stats["closes"].as_object().expect("by initiator").values();

@@ -154,9 +154,8 @@ impl Harness {
                     budget: &budget,
                 },
                 http: Conditions {
-                    policy: &self.policy,
-                    serving: Serving::Open,
                     may_publish: &|_| self.may_begin,
+                    ..Conditions::unlimited(&self.policy, Serving::Open)
                 },
             };
             let consumed = self.stage.receive(&mut input, &rules, &mut output);

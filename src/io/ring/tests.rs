@@ -2,6 +2,7 @@
 //! nothing optional. The peers are plain blocking sockets.
 
 mod abilities;
+mod accept;
 mod failure;
 mod hand_over;
 mod lifecycle;
@@ -11,6 +12,7 @@ mod send;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -83,7 +85,7 @@ impl Rig {
         let peer = TcpStream::connect(self.address).unwrap();
         peer.set_nodelay(true).unwrap();
         let slot = match self.next() {
-            Event::Accepted { listener: 0, result: Ok(slot), more: true } => slot,
+            Event::Accepted { listener: 0, result: Ok(slot), more: true, .. } => slot,
             event => panic!("unexpected {event:?}"),
         };
         let key = Key { index: self.next_index, generation: 5 };

@@ -121,6 +121,7 @@ impl<I: Io> Shard<I> {
         self.ledger.dropped(key, traveller.dropped);
         self.wanted.note(key.index, served.saturating_sub(traveller.message_silence));
         self.lifetimes.set(key.index, traveller.lifetime_left.map(|left| now + left));
+        self.peers.put(key.index, traveller.peer);
         let stats = self.stats();
         stats.connections_open.add(1);
         stats.websockets_open.add(is_web_socket.into());
@@ -173,10 +174,16 @@ impl<I: Io> Shard<I> {
         for Arriving { half, .. } in overdue {
             match half {
                 // A state without its socket can only be forgotten: that is the connection's end.
-                Half::State(traveller) if traveller.owes_close() => {
-                    self.stats().close(Initiator::Local, CloseCode::ABNORMAL);
+                Half::State(traveller) => {
+                    if traveller.owes_close() {
+                        self.stats().close(Initiator::Local, CloseCode::ABNORMAL);
+                    }
+                    traveller
+                        .peer
+                        .counted
+                        .into_iter()
+                        .for_each(|it| self.shared.admission.release(it));
                 }
-                Half::State(_) => {}
                 // What it waits for does not come: the shard has failed that published it.
                 Half::Both(slot, traveller) => self.arrive(slot, *traveller),
                 Half::Socket(slot) => {

@@ -7,6 +7,7 @@ pub mod config_file;
 pub mod deflate;
 pub mod frame_decoder;
 pub mod message_assembler;
+pub mod proxy_protocol;
 pub mod request_head;
 pub mod websocket;
 
@@ -31,13 +32,14 @@ mod strict;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets; the names are those of the modules, of the programs and of the corpora.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("client_reader", client_reader::check),
     ("close_payload", close_payload::check),
     ("config_file", config_file::check),
     ("deflate", deflate::check),
     ("frame_decoder", frame_decoder::check),
     ("message_assembler", message_assembler::check),
+    ("proxy_protocol", proxy_protocol::check),
     ("request_head", request_head::check),
     ("websocket", websocket::check),
 ];

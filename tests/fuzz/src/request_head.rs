@@ -36,7 +36,7 @@ pub fn check(data: &[u8]) {
         message_bytes: MESSAGE_BYTES,
         ..Policy::new(&Config::default())
     };
-    let conditions = Conditions { policy: &policy, serving, may_publish: &|_| true };
+    let conditions = Conditions::unlimited(&policy, serving);
     let ask = |input: &[u8]| Exchange::default().receive(input, &conditions);
     let whole = ask(input);
     judge(input, &policy, serving, &whole);

@@ -11,7 +11,8 @@ fn connections_are_accepted_into_slots_until_there_are_none() {
         assert_ne!(first.slot, second.slot);
         let _third = TcpStream::connect(rig.address).unwrap();
         let refused = rig.next();
-        let full = Event::Accepted { listener: 0, result: Err(libc::ENFILE), more: false };
+        let full =
+            Event::Accepted { listener: 0, result: Err(libc::ENFILE), address: None, more: false };
         assert_eq!(format!("{refused:?}"), format!("{full:?}"));
         rig.close(&first);
         rig.ring.accept(0);

@@ -1,0 +1,224 @@
+//! Who may connect, how many and how fast: for the whole process, since the kernel spreads the
+//! connections of one address over all shards.
+//!
+//! Asked when a connection is accepted, when a proxy has told whose it is, and when it ends; never
+//! on the path of a message. Nothing here knows a socket or a clock.
+
+mod addresses;
+mod networks;
+mod rate;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use addresses::AddressTable;
+pub use addresses::Counted;
+pub use networks::{Access, Networks};
+use rate::{Rate, RateLimiter};
+
+use crate::config::Config;
+
+/// Who may connect, and who is connected already.
+#[derive(Debug)]
+pub struct Admission {
+    access: Access,
+    rate: Option<RateLimiter>,
+    addresses: Option<AddressTable>,
+}
+
+/// Why a connection is not to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// Its network is not allowed.
+    Network,
+    /// Its address has as many connections as it may.
+    AddressConnections,
+    /// Its address began as many within the last second as it may.
+    AddressRate,
+    /// All began as many within the last second as they may.
+    Rate,
+}
+
+/// Who has connected.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A proxy that is trusted: who its clients are is said later, and counts then.
+    Proxy,
+    /// Somebody who speaks for themselves.
+    Client(Admitted),
+}
+
+/// A connection that may be.
+#[derive(Debug, Default)]
+pub struct Admitted {
+    /// Where it is counted, if it is: to be given back when it ends.
+    pub counted: Option<Counted>,
+    /// Whether it should be counted and found no place, as others fill the table.
+    pub is_untracked: bool,
+}
+
+impl Admission {
+    /// What the configuration says, for a server of at most `capacity` connections.
+    pub fn new(config: &Config, capacity: usize) -> Self {
+        let peers = &config.peers;
+        let per_address =
+            peers.connections_per_address.is_some() || peers.connection_rate_per_address.is_some();
+        Self {
+            access: Access::new(peers),
+            rate: peers.connection_rate.map(|rate| RateLimiter::new(Rate::per_second(rate))),
+            addresses: per_address.then(|| AddressTable::new(peers, capacity)),
+        }
+    }
+
+    /// Whether it makes a difference who connects, and from where.
+    pub fn needs_addresses(&self) -> bool {
+        self.addresses.is_some() || !self.access.is_open()
+    }
+
+    /// Whether it makes a difference that somebody connects.
+    pub fn is_needed(&self) -> bool {
+        self.needs_addresses() || self.rate.is_some() || self.access.trusts_unix()
+    }
+
+    /// Judges a connection from `address`, or one without by a Unix socket, `now` since the start
+    /// of the process.
+    ///
+    /// # Errors
+    /// Why it is to be reset.
+    pub fn arrive(&self, address: Option<IpAddr>, now: Duration) -> Result<Arrival, Denial> {
+        if !self.access.allows(address) {
+            return Err(Denial::Network);
+        }
+        if self.access.trusts(address) {
+            return Ok(Arrival::Proxy);
+        }
+        self.admit(address, now).map(Arrival::Client)
+    }
+
+    /// Lets in a client that has an `address`, or of which nobody knows any. Proxies among
+    /// themselves count as no address.
+    ///
+    /// # Errors
+    /// Which limit it would exceed.
+    pub fn admit(&self, address: Option<IpAddr>, now: Duration) -> Result<Admitted, Denial> {
+        // Looked at before, so that the others' excess is not counted as its own.
+        if self.rate.as_ref().is_some_and(|rate| !rate.has_room(now)) {
+            return Err(Denial::Rate);
+        }
+        let address = address.filter(|address| !self.access.trusts(Some(*address)));
+        let admitted = match (&self.addresses, address) {
+            (Some(addresses), Some(address)) => addresses.admit(address, now)?,
+            _ => Admitted::default(),
+        };
+        // Counted last, so that nobody takes from the others what is refused to them alone.
+        match self.rate.as_ref().is_none_or(|rate| rate.admit(now)) {
+            true => Ok(admitted),
+            false => {
+                admitted.counted.into_iter().for_each(|counted| self.release(counted));
+                Err(Denial::Rate)
+            }
+        }
+    }
+
+    /// A connection that was counted has ended.
+    pub fn release(&self, counted: Counted) {
+        if let Some(addresses) = &self.addresses {
+            addresses.release(counted);
+        }
+    }
+
+    /// Connections that are counted for an address.
+    pub fn counted_for(&self, address: IpAddr) -> u32 {
+        self.addresses.as_ref().map_or(0, |addresses| addresses.counted_for(address))
+    }
+
+    /// Connections that are counted.
+    pub fn counted(&self) -> u64 {
+        self.addresses.as_ref().map_or(0, AddressTable::counted)
+    }
+}
+
+#[cfg(all(test, not(ringwire_loom)))]
+mod tests {
+    use super::*;
+    use crate::config::Peers;
+
+    fn admission(change: impl FnOnce(&mut Peers)) -> Admission {
+        let mut config = Config::default();
+        change(&mut config.peers);
+        Admission::new(&config, 100)
+    }
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    fn second(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn nothing_is_asked_for_by_default() {
+        let open = admission(|_| ());
+        assert!(!open.is_needed() && !open.needs_addresses());
+        let unix = admission(|peers| peers.trusted_proxies = vec!["unix".parse().unwrap()]);
+        assert!(unix.is_needed() && !unix.needs_addresses());
+        let rate = admission(|peers| peers.connection_rate = Some(1));
+        assert!(rate.is_needed() && !rate.needs_addresses());
+        let denies = admission(|peers| peers.deny_networks = vec!["::1".parse().unwrap()]);
+        assert!(denies.is_needed() && denies.needs_addresses());
+    }
+
+    #[test]
+    fn whoever_is_trusted_is_not_counted_and_whoever_is_denied_is_not_trusted() {
+        let admission = admission(|peers| {
+            peers.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+            peers.deny_networks = vec!["10.9.0.0/16".parse().unwrap()];
+            peers.allow_networks = vec!["192.0.2.0/24".parse().unwrap()];
+            peers.connections_per_address = Some(1);
+        });
+        let arrive = |text| admission.arrive(address(text), second(0));
+        for _ in 0..3 {
+            assert!(matches!(arrive("10.0.0.1"), Ok(Arrival::Proxy)));
+        }
+        assert_eq!(arrive("10.9.0.1").unwrap_err(), Denial::Network);
+        assert_eq!(arrive("198.51.100.1").unwrap_err(), Denial::Network);
+        assert!(matches!(arrive("192.0.2.1"), Ok(Arrival::Client(_))));
+        assert_eq!(arrive("192.0.2.1").unwrap_err(), Denial::AddressConnections);
+        // The file of a Unix socket says who may connect by it.
+        assert!(matches!(admission.arrive(None, second(0)), Ok(Arrival::Client(_))));
+        assert!(admission.admit(address("10.0.0.1"), second(0)).unwrap().counted.is_none());
+    }
+
+    #[test]
+    fn what_the_rate_of_all_refuses_is_not_counted_for_the_address() {
+        let admission = admission(|peers| {
+            peers.connection_rate = Some(2);
+            peers.connections_per_address = Some(9);
+        });
+        let admit = |now| admission.admit(address("192.0.2.1"), now);
+        let counted: Vec<_> = (0..2).filter_map(|_| admit(second(5)).unwrap().counted).collect();
+        assert_eq!(admit(second(5)).unwrap_err(), Denial::Rate);
+        assert_eq!(admission.counted(), 2);
+        counted.into_iter().for_each(|counted| admission.release(counted));
+        assert_eq!(admission.counted_for(address("192.0.2.1").unwrap()), 0);
+        assert!(admit(second(6)).is_ok());
+    }
+
+    #[test]
+    fn whoever_exceeds_its_own_rate_takes_nothing_from_the_others() {
+        let admission = admission(|peers| {
+            peers.connection_rate = Some(4);
+            peers.connection_rate_per_address = Some(1);
+        });
+        assert!(admission.admit(address("192.0.2.1"), second(1)).is_ok());
+        for _ in 0..9 {
+            let denial = admission.admit(address("192.0.2.1"), second(1)).unwrap_err();
+            assert_eq!(denial, Denial::AddressRate);
+        }
+        for last in 2..5 {
+            assert!(admission.admit(address(&format!("192.0.2.{last}")), second(1)).is_ok());
+        }
+        assert_eq!(admission.admit(address("::1"), second(1)).unwrap_err(), Denial::Rate);
+    }
+}
