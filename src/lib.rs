@@ -176,11 +176,11 @@
 //! # Connections that move
 //!
 //! `SO_REUSEPORT` spreads connections as they come, and they go as they like: a shard may be left
-//! with nearly all. One that has many more than its share moves some to the one that has the fewest,
-//! those first whose peers are silent (`shard/balance.rs`). The socket goes by `MSG_RING` from one
-//! table of registered files to another, and everything else by mail: the request or message that
-//! has begun, what was received until the receive ended, and what is queued for the peer
-//! (`shard/outbox/luggage.rs`), as far as a letter may hold it. A send that is in flight ends
+//! with nearly all. One that has many more than its share moves some to the one that has the
+//! fewest, those first whose peers are silent (`shard/balance.rs`). The socket goes by `MSG_RING`
+//! from one table of registered files to another, and everything else by mail: the request or
+//! message that has begun, what was received until the receive ended, and what is queued for the
+//! peer (`shard/outbox/luggage.rs`), as far as a letter may hold it. A send that is in flight ends
 //! before; whoever's peer does not read stays, and whoever is being closed.
 //!
 //! What two shards publish may come to a third in any order. So whoever has published leaves only

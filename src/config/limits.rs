@@ -11,8 +11,8 @@ settings! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Limits at (|config| &mut config.limits) {
         under Limits {
-            /// Open WebSockets and streams of the whole process; `None` is what the descriptor tables
-            /// hold.
+            /// Open WebSockets and streams of the whole process; `None` is what the descriptor
+            /// tables hold.
             pub connections: Option<usize> = limits::CONNECTIONS.default,
                 as one(count(&limits::CONNECTIONS).or_off()),
                 named "max-connections" "COUNT",

@@ -127,8 +127,8 @@ pub struct Reader<T> {
 }
 
 impl<T: Send + Sync> Reader<T> {
-    /// Shows the next values, at most `limit`, to `visit` in order and each with its position, until
-    /// it returns false, and returns how many.
+    /// Shows the next values, at most `limit`, to `visit` in order and each with its position,
+    /// until it returns false, and returns how many.
     ///
     /// The cursor is published once for the whole batch. Should `visit` panic, the batch is not
     /// consumed and a later call shows it again.

@@ -21,9 +21,9 @@
 //! is in flight ends before the socket is handed over; if its peer does not read, the connection
 //! stays. So does one that is being closed: it has its deadline here, and is gone soon.
 //!
-//! What one shard publishes reaches each other shard in its order, but what two publish may overtake
-//! each other. So whoever may have published leaves only when every shard has read what this one
-//! had published by then: its messages keep their order wherever it goes on.
+//! What one shard publishes reaches each other shard in its order, but what two publish may
+//! overtake each other. So whoever may have published leaves only when every shard has read what
+//! this one had published by then: its messages keep their order wherever it goes on.
 //!
 //! What members of topics need besides is in `moves/members.rs`.
 

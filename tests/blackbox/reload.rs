@@ -104,7 +104,7 @@ fn a_file_that_is_wrong_changes_nothing_and_is_told() {
     let cases = [
         ("max-message = \"100\"\nidle-timeout = \"soon\"\n", "idle-timeout"),
         ("max-message = \"100\"\nmax-massage = \"1KiB\"\n", "max-message"),
-        ("max-message = \"100\"\nlisten = [\"127.0.0.1:1\"]\n", "restart"),
+        ("max-message = \"100\"\ncompression = \"shared\"\n", "restart"),
         ("max-message = \"100\"\nreceive-buffers = 64\n", "receive-buffers"),
         ("max-message = \"100\"\nmax-memory = \"1MiB\"\n", "max-memory"),
         ("max-message = \"100\"\nbroken", "toml"),

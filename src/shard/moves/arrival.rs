@@ -138,8 +138,8 @@ impl<I: Io> Shard<I> {
         self.keep_slots_free();
     }
 
-    /// Forgets the connections that were to go on here, and tells how many WebSockets are among them
-    /// whose end is still to be counted.
+    /// Forgets the connections that were to go on here, and tells how many WebSockets are among
+    /// them whose end is still to be counted.
     pub(in crate::shard) fn forget_arriving(&mut self) -> usize {
         let owes_close = |arriving: &Arriving| match &arriving.half {
             Half::State(traveller) | Half::Both(_, traveller) => traveller.owes_close(),

@@ -10,8 +10,9 @@
 //!                                                not got of what was held
 //! ```
 //!
-//! Why none misses a message or gets one twice: see `hub/topics/holds.rs`. Until the socket has been
-//! handed over the member stays what it was, and if that fails, only the hold has to be released.
+//! Why none misses a message or gets one twice: see `hub/topics/holds.rs`. Until the socket has
+//! been handed over the member stays what it was, and if that fails, only the hold has to be
+//! released.
 
 use super::{
     ARRIVAL_TIMEOUT, Departure, LEAVING_TIMEOUT, Leaving, Moves, PendingKey, Place, Ticket,
