@@ -4,7 +4,6 @@ use std::fmt;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Instant;
 
 use core_affinity::CoreId;
 use rlimit::Resource;
@@ -231,7 +230,7 @@ fn run_shard(
     // Without neighbours the start has failed elsewhere.
     let Ok(Neighbours { endpoint, rings }) = given.recv() else { return Ok(()) };
     ring.join(rings);
-    let start = Instant::now();
+    let start = shared.stats.start();
     Shard::new(ring, number, listeners, endpoint, shared)
         .run(|| start.elapsed())
         .map_err(|error| ServeError::Shard { number, error })

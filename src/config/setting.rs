@@ -48,6 +48,8 @@ pub enum Heading {
     Stop,
     /// Log lines.
     Logs,
+    /// What a monitoring system is told.
+    Metrics,
 }
 
 impl Heading {
@@ -62,6 +64,7 @@ impl Heading {
             Self::SlowConsumers => "Slow consumers",
             Self::Stop => "Stop",
             Self::Logs => "Logs",
+            Self::Metrics => "Metrics",
         }
     }
 }

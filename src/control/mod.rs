@@ -4,6 +4,7 @@
 
 mod admin;
 mod health;
+mod metrics;
 mod standing;
 
 use std::fs::File;

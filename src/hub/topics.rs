@@ -27,6 +27,8 @@ pub struct Publication {
     pub topic: Arc<str>,
     /// What it says.
     pub message: SharedMessage,
+    /// When it came, by the clock of [`Topics::set_clock`].
+    pub at_us: u32,
 }
 
 /// Names a topic of this shard for as long as a member that it was asked of has joined it.
@@ -50,6 +52,8 @@ struct Topic {
     round: Option<Box<Round>>,
     /// What has been published since.
     pending: Vec<Run>,
+    /// When the first of that came.
+    pending_since_us: u32,
     /// Bytes of both.
     pending_bytes: usize,
     /// Where the interest of all shards in it is counted.
@@ -63,9 +67,20 @@ struct Topic {
 #[derive(Debug)]
 struct Round {
     runs: Vec<Run>,
+    since_us: u32,
     bytes: usize,
     next: u32,
     end: u32,
+}
+
+/// What a tick has done for a topic.
+struct Delivered {
+    /// How many members were served.
+    members: usize,
+    /// How many bytes of what was published everybody has got now.
+    bytes: usize,
+    /// When the first of that came.
+    since_us: Option<u32>,
 }
 
 /// The topics of one shard. Members are named by their connection's index.
@@ -80,6 +95,7 @@ pub struct Topics {
     /// Bytes of all that is pending.
     pending_bytes: usize,
     interest: Interest,
+    clock_us: u32,
 }
 
 impl Topics {
@@ -93,7 +109,18 @@ impl Topics {
             dirty: VecDeque::new(),
             pending_bytes: 0,
             interest,
+            clock_us: 0,
         }
+    }
+
+    /// Tells the time, in microseconds on a clock that all shards share and that may wrap.
+    pub fn set_clock(&mut self, now_us: u32) {
+        self.clock_us = now_us;
+    }
+
+    /// The name of a topic.
+    pub fn name(&self, TopicId(topic): TopicId) -> Option<Arc<str>> {
+        self.topics.get(topic as usize).map(|topic| topic.name.clone())
     }
 
     /// Memory of what was published and has not been delivered to all.
@@ -194,6 +221,7 @@ impl Topics {
             subscriptions: Vec::new(),
             round: None,
             pending: Vec::new(),
+            pending_since_us: 0,
             pending_bytes: 0,
             fullness: Fullness::HasRoom,
         }) as u32;
@@ -252,8 +280,8 @@ impl Topics {
         let publication = self
             .interest
             .is_wanted_elsewhere(*interest)
-            .then(|| Publication { topic: name.clone(), message: message.clone() });
-        self.append(topic, message, skip);
+            .then(|| self.publication(name.clone(), message.clone()));
+        self.append(topic, message, skip, self.clock_us);
         publication
     }
 
@@ -263,27 +291,33 @@ impl Topics {
             return self.publish(TopicId(topic), None, message);
         }
         let is_wanted = self.interest.is_wanted_elsewhere(self.interest.slot_of(name));
-        is_wanted.then(|| Publication { topic: name.into(), message: message.into_shared() })
+        is_wanted.then(|| self.publication(name.into(), message.into_shared()))
+    }
+
+    fn publication(&self, topic: Arc<str>, message: SharedMessage) -> Publication {
+        Publication { topic, message, at_us: self.clock_us }
     }
 
     /// Takes a publication of another shard.
     pub fn receive(&mut self, publication: &Publication) {
         if let Some(&topic) = self.by_name.get(&publication.topic) {
-            self.append(topic, publication.message.clone(), None);
+            self.append(topic, publication.message.clone(), None, publication.at_us);
         }
     }
 
     /// Hands over what is pending, topic by topic, with the members that have not got it yet.
     /// `deliver` returns how many of them it has served, in their order; the others, and what is
-    /// published meanwhile, come again with the next call.
-    pub fn drain(&mut self, mut deliver: impl FnMut(&[u32], &mut [Run]) -> usize) {
-        let mut served = Vec::new();
+    /// published meanwhile, come again with the next call. Returns for how many microseconds that
+    /// had waited which waited longest of what all members have got now.
+    pub fn drain(&mut self, mut deliver: impl FnMut(&[u32], &mut [Run]) -> usize) -> Option<u32> {
+        let (mut served, mut waited_us) = (Vec::new(), None);
         for _ in 0..self.dirty.len() {
             let Some(entry @ (number, serial)) = self.dirty.pop_front() else { break };
             // A topic may have been left by all its members, and its place taken by another.
             let topic = self.topics.get_mut(number as usize);
             let Some(topic) = topic.filter(|topic| topic.serial == serial) else { continue };
-            let (members, bytes) = topic.deliver(&mut deliver);
+            let Delivered { members, bytes, since_us } = topic.deliver(&mut deliver);
+            waited_us = waited_us.max(since_us.map(|since| self.clock_us.wrapping_sub(since)));
             topic.pending_bytes -= bytes;
             self.pending_bytes -= bytes;
             if topic.round.is_some() || !topic.pending.is_empty() {
@@ -300,6 +334,7 @@ impl Topics {
             served.rotate_left(1);
         }
         self.dirty.extend(served);
+        waited_us
     }
 
     /// Whether something is pending.
@@ -317,7 +352,7 @@ impl Topics {
         self.topics.is_empty()
     }
 
-    fn append(&mut self, index: u32, message: SharedMessage, skip: Option<u32>) {
+    fn append(&mut self, index: u32, message: SharedMessage, skip: Option<u32>, at_us: u32) {
         let topic = &mut self.topics[index as usize];
         if topic.round.is_none() && topic.pending.is_empty() {
             self.dirty.push_back((index, topic.serial));
@@ -328,7 +363,12 @@ impl Topics {
         self.pending_bytes += bytes;
         match topic.pending.last_mut().filter(|run| run.takes(&message)) {
             Some(run) => run.join(message, skip),
-            None => topic.pending.push(Run::new(message, skip)),
+            None => {
+                if topic.pending.is_empty() {
+                    topic.pending_since_us = at_us;
+                }
+                topic.pending.push(Run::new(message, skip));
+            }
         }
         if topic.pending_bytes >= PENDING_BYTES_LEAST {
             self.tell_fullness(index);
@@ -347,9 +387,8 @@ impl Topics {
 }
 
 impl Topic {
-    /// Begins a round with what is pending or goes on with the one that has begun; returns how many
-    /// members were served, and how many bytes of what was published everybody has got now.
-    fn deliver(&mut self, deliver: &mut impl FnMut(&[u32], &mut [Run]) -> usize) -> (usize, usize) {
+    /// Begins a round with what is pending or goes on with the one that has begun.
+    fn deliver(&mut self, deliver: &mut impl FnMut(&[u32], &mut [Run]) -> usize) -> Delivered {
         let Some(round) = &mut self.round else {
             for run in &mut self.pending {
                 run.prepare();
@@ -357,28 +396,30 @@ impl Topic {
             let served = deliver(&self.members, &mut self.pending);
             if served == self.members.len() {
                 self.pending.clear();
-                return (served, self.pending_bytes);
+                let since_us = Some(self.pending_since_us);
+                return Delivered { members: served, bytes: self.pending_bytes, since_us };
             }
             if served > 0 {
                 self.round = Some(Box::new(Round {
                     runs: std::mem::take(&mut self.pending),
+                    since_us: self.pending_since_us,
                     bytes: self.pending_bytes,
                     next: served as u32,
                     end: self.members.len() as u32,
                 }));
             }
-            return (served, 0);
+            return Delivered { members: served, bytes: 0, since_us: None };
         };
         let waiting = &self.members[round.next as usize..round.end as usize];
         let served = deliver(waiting, &mut round.runs);
         round.next += served as u32;
         debug_assert!(round.next <= round.end, "nobody is served twice");
         if round.next < round.end {
-            return (served, 0);
+            return Delivered { members: served, bytes: 0, since_us: None };
         }
-        let bytes = round.bytes;
+        let (bytes, since_us) = (round.bytes, Some(round.since_us));
         self.round = None;
-        (served, bytes)
+        Delivered { members: served, bytes, since_us }
     }
 
     /// Takes out the member at `place`, and tells of each that takes another place: those who have

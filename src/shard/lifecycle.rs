@@ -2,6 +2,7 @@
 
 use super::connections::Marks;
 use super::ending::Ending;
+use super::measure::ping_payload;
 use super::pause::WaitsFor;
 use super::requests::Requests;
 use super::shed::held_bytes;
@@ -19,6 +20,7 @@ impl<I: Io> Shard<I> {
                 let key = self.connections.insert(slot, self.served);
                 self.stats().connections_accepted.add(1);
                 self.stats().connections_open.add(1);
+                self.note_connections();
                 let limits = &self.effective.config.limits;
                 let deadline = self.now + ticks_in(limits.handshake_timeout);
                 self.wheel.schedule(key.index, deadline);
@@ -139,8 +141,16 @@ impl<I: Io> Shard<I> {
         if connection.ending.is_over() {
             return self.give_up_leaving(key, reset);
         }
-        let (is_websocket, owes_close) =
-            (connection.stage.websocket().is_some(), connection.owes_close());
+        let is_websocket = connection.stage.websocket().is_some();
+        if connection.owes_close() {
+            let (initiator, reason) = match reset {
+                true => (Initiator::Local, "reset"),
+                false => (Initiator::Remote, "connection lost"),
+            };
+            // While what waits for it is still there to be told of.
+            self.note_ending(key, initiator, CloseCode::ABNORMAL, reason);
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
         // Nothing more is compressed for it; what else it holds goes with its slot.
         let freed_bytes = held_bytes(connection) + connection.release_deflater();
         self.trim.note_freed(freed_bytes, self.now);
@@ -153,10 +163,6 @@ impl<I: Io> Shard<I> {
             connection.requests.begin(Requests::RESET);
         }
         self.wheel.cancel(key.index);
-        if owes_close {
-            let initiator = if reset { Initiator::Local } else { Initiator::Remote };
-            self.stats().close(initiator, CloseCode::ABNORMAL);
-        }
         if is_websocket {
             self.stats().websockets_open.subtract(1);
         }
@@ -174,6 +180,7 @@ impl<I: Io> Shard<I> {
 
     /// The slot is free: the connection is gone.
     pub(super) fn slot_closed(&mut self, key: Key) {
+        self.note_connections();
         if self.connections.remove(key).is_none() {
             return;
         }
@@ -390,11 +397,14 @@ impl<I: Io> Shard<I> {
         // Whoever does not answer is asked once within the time, not at every look.
         let is_silent = silence / check.period % 2 == 1;
         if (!has_sent || is_silent) && !is_stuck {
+            let payload = ping_payload(self.clock());
+            let mut is_sent = false;
             self.command(key, |connection, output| {
                 if let Some(websocket) = connection.stage.websocket_mut() {
-                    websocket.ping(&mut output.websocket);
+                    is_sent = websocket.ping(&payload, &mut output.websocket);
                 }
             });
+            self.stats().pings_out.add(is_sent.into());
         }
     }
 
@@ -433,8 +443,8 @@ impl<I: Io> Shard<I> {
 
     /// Begins the closing handshake.
     fn close(&mut self, key: Key, code: CloseCode, reason: &str) {
-        self.schedule_close(key);
         self.command(key, |connection, output| connection.stage.close(code, reason, output));
+        self.schedule_close(key);
         self.resume_what_is_closing(key);
     }
 

@@ -17,6 +17,7 @@ mod ledger;
 mod lifecycle;
 mod line;
 pub mod mail;
+mod measure;
 pub mod moves;
 pub mod outbox;
 pub mod pause;
@@ -43,6 +44,7 @@ use in_force::{Effective, InForce};
 use ledger::Ledger;
 use line::Line;
 use mail::Letter;
+use measure::Measures;
 use moves::Moves;
 use pending_input::PendingInput;
 use requests::Requests;
@@ -182,6 +184,7 @@ pub struct Shard<I: Io> {
     balance: Balance,
     trim: Trim,
     ledger: Ledger,
+    measures: Measures,
     /// Scratch, kept for its capacity.
     output: Output,
 }
@@ -238,6 +241,7 @@ impl<I: Io> Shard<I> {
             balance: Balance::default(),
             trim: Trim::new(number),
             ledger: Ledger::default(),
+            measures: Measures::new(slots),
             output: Output::default(),
             expired: VecDeque::new(),
             next_to_reschedule: None,
@@ -246,7 +250,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Runs until drained; `clock` tells the time since the shard's start.
+    /// Runs until drained; `clock` tells the time since the start, which is one for all shards.
     ///
     /// # Errors
     /// When the kernel refuses to go on.
@@ -268,6 +272,7 @@ impl<I: Io> Shard<I> {
     /// # Errors
     /// When the kernel refuses to go on.
     pub fn submit(&mut self, now: Duration) -> std::io::Result<()> {
+        self.measure_tick(now);
         let wait = self.wait(now);
         self.attendance.leaves(now, wait);
         self.io.submit(wait)
@@ -280,6 +285,7 @@ impl<I: Io> Shard<I> {
         self.now = tick_of(now);
         self.served = tick_of(now.saturating_sub(self.attendance.returns(now)));
         self.turn = Budget::new(TURN);
+        self.begin_to_measure();
         self.heed_memory();
         self.heed_settings();
         let mut completions = 0;
@@ -303,6 +309,7 @@ impl<I: Io> Shard<I> {
         self.balance();
         self.trim_when_due();
         self.count_compression();
+        self.look_at_backlogs();
         self.stats().ticks.add(1);
         self.stats().completions.add(completions);
         self.run_state != RunState::Stopped
@@ -323,9 +330,8 @@ impl<I: Io> Shard<I> {
     /// this one reads. Its ring cannot wake anybody any more, so whoever hears of the failure must
     /// wake all shards.
     fn fail(mut self) {
-        let open =
-            self.connections.iter().filter(|(_, connection)| connection.owes_close()).count();
-        let lost = open + self.forget_arriving();
+        self.note_failure();
+        let lost = self.forget_arriving();
         let stats = self.stats();
         (0..lost).for_each(|_| stats.close(Initiator::Local, CloseCode::ABNORMAL));
         for gauge in [&stats.connections_open, &stats.websockets_open, &stats.plain_kept_alive] {

@@ -43,6 +43,8 @@ pub struct Traveller {
     marks: Marks,
     /// What has arrived and is not used yet.
     stash: Vec<u8>,
+    /// Ticks since the connection was opened.
+    age: Tick,
     /// Ticks since the peer was last heard of, and since its last message.
     silence: Tick,
     message_silence: Tick,
@@ -252,6 +254,7 @@ impl<I: Io> Shard<I> {
             protocol: std::mem::take(&mut connection.stage),
             marks: connection.marks() & Marks::TRAVEL,
             stash,
+            age: self.measures.age(key.index, now),
             silence: served.saturating_sub(connection.last_active),
             message_silence: self.wanted.silence(key.index, served),
             lifetime_left: self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(now)),
@@ -339,6 +342,8 @@ impl<I: Io> Shard<I> {
         }
         self.wanted.note(key.index, served.saturating_sub(traveller.message_silence));
         self.lifetimes.set(key.index, lifetime_left.map(|left| now + left));
+        self.measures.opened(key.index, now.saturating_sub(traveller.age));
+        self.note_connections();
         let stats = self.stats();
         stats.connections_open.add(1);
         stats.websockets_open.add(1);

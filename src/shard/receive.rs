@@ -7,7 +7,7 @@ use super::{Shard, seconds, ticks_in};
 use crate::connection::{Output, Rules, Upgraded};
 use crate::http::{Conditions, Posted, Route, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
-use crate::websocket::{self, Budget, Initiator, Piece};
+use crate::websocket::{self, Budget, Closed, Heard, Initiator, Piece};
 use crate::wire::close::CloseCode;
 
 /// Where input lies.
@@ -191,14 +191,27 @@ impl<I: Io> Shard<I> {
         if messages > 0 {
             self.wanted.note(key.index, self.served);
         }
-        stats.messages_in.add(messages.into());
-        stats.messages_out.add(u64::from(std::mem::take(&mut websocket.reflected_messages)));
+        let published = (websocket.published.len() + output.posted.len()) as u32;
+        debug_assert!(published <= messages, "what is published has been received");
+        stats.echo_messages_in.add((messages - published).into());
+        let reflected = std::mem::take(&mut websocket.reflected_messages);
+        stats.echo_messages_out.add(reflected.into());
         if let Some(upgraded) = output.upgraded.take() {
             self.upgraded(key, upgraded);
+        }
+        let closed = websocket.closed.take();
+        if let Some(Closed { initiator, code, reason }) = &closed
+            && self.connections.get(key).is_some_and(|it| !it.ending.has_begun())
+        {
+            // While nothing of ours waits behind what the peer has not read.
+            self.note_ending(key, *initiator, *code, reason);
         }
         self.queue_pieces(key, input, &mut websocket.pieces);
         if std::mem::take(&mut output.answered) {
             self.keep_for_next_request(key);
+        }
+        if published > 0 {
+            self.stats().broadcast_messages_in.add(published.into());
         }
         for message in websocket.published.drain(..) {
             self.publish(key, message);
@@ -206,11 +219,10 @@ impl<I: Io> Shard<I> {
         for Posted { topic, message } in output.posted.drain(..) {
             self.publish_by_name(&topic, message);
         }
-        if let Some((initiator, code)) = websocket.closed.take() {
-            let connection = self.connections.get(key);
-            if connection.is_some_and(|connection| !connection.ending.has_begun()) {
-                self.stats().close(initiator, code);
-            }
+        if websocket.heard != Heard::default() {
+            self.heard(std::mem::take(&mut websocket.heard));
+        }
+        if closed.is_some() {
             self.schedule_close(key);
         }
         if std::mem::take(&mut websocket.finish) {
@@ -259,6 +271,8 @@ impl<I: Io> Shard<I> {
         if was_kept_alive {
             self.stats().plain_kept_alive.subtract(1);
         }
+        self.stats().upgrade(&route);
+        self.measures.opened(key.index, self.now);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.last_active = self.served;
         if let Route::Broadcast { topic, exclude_self, .. } = route {
@@ -269,7 +283,6 @@ impl<I: Io> Shard<I> {
         let lifetime = self.effective.config.limits.lifetime;
         self.lifetimes.set(key.index, lifetime.map(|lifetime| self.now + ticks_in(lifetime)));
         self.wanted.note(key.index, self.served);
-        self.stats().upgrades.add(1);
         self.stats().websockets_open.add(1);
         self.schedule_open(key);
     }
@@ -289,7 +302,8 @@ impl<I: Io> Shard<I> {
             && connection.waits_for.is_none()
         {
             if connection.owes_close() {
-                self.stats().close(Initiator::Remote, CloseCode::ABNORMAL);
+                let reason = "the stream ended without a close frame";
+                self.note_ending(key, Initiator::Remote, CloseCode::ABNORMAL, reason);
             }
             self.finish(key);
         }

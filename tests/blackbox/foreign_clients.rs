@@ -122,7 +122,7 @@ impl Drop for Client {
 }
 
 /// Where scripts/test has installed the clients.
-fn tools() -> Option<PathBuf> {
+pub fn tools() -> Option<PathBuf> {
     let tools = env::var_os("RINGWIRE_TEST_TOOLS").map(PathBuf::from);
     if tools.is_none() {
         // Past the capture of the test runner, which would hide it.
@@ -133,6 +133,7 @@ fn tools() -> Option<PathBuf> {
     tools
 }
 
-fn program(name: &str) -> PathBuf {
+/// A client below `tests/clients`.
+pub fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }

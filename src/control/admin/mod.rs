@@ -4,6 +4,7 @@
 //! so many connections, of which the oldest gives way to a new one; so much time for a request, for
 //! a body and for the connection itself; so many bytes of each.
 
+mod closed;
 mod guard;
 mod report;
 mod routes;

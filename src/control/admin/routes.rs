@@ -15,8 +15,10 @@ use axum::routing::{MethodRouter, get, post};
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use super::closed::{self, Filter};
 use super::guard::{Refused, check_change, check_host};
-use super::report::Report;
+use super::report::{Pace, Report};
+use crate::control::metrics::{Format, Metrics};
 use crate::control::standing::Standing;
 use crate::settings::ReloadError;
 
@@ -27,12 +29,18 @@ type Check = fn(&Uri, &HeaderMap) -> Result<(), Refused>;
 struct Desk {
     standing: Arc<Standing>,
     report: Report,
+    metrics: Metrics,
+    /// The metrics in each format.
+    texts: [Report; 2],
+    closed: Pace,
 }
 
 /// All routes. `checks_host` is for listeners that a browser can reach.
 pub(super) fn router(standing: Arc<Standing>, checks_host: bool) -> Router {
     let router = Router::new()
         .route("/stats", get(stats))
+        .route("/metrics", get(metrics))
+        .route("/closed", get(closed))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
         .route("/drain", changing(drain))
@@ -41,7 +49,13 @@ pub(super) fn router(standing: Arc<Standing>, checks_host: bool) -> Router {
         .method_not_allowed_fallback(|| async {
             plain(StatusCode::METHOD_NOT_ALLOWED, "This route takes other methods.")
         })
-        .with_state(Arc::new(Desk { standing, report: Report::default() }));
+        .with_state(Arc::new(Desk {
+            metrics: Metrics::new(standing.clone()),
+            standing,
+            report: Report::default(),
+            texts: Default::default(),
+            closed: Pace::default(),
+        }));
     match checks_host {
         true => router.layer(from_fn(|request, next| guarded(check_host, request, next))),
         false => router,
@@ -67,6 +81,23 @@ async fn guarded(check: Check, request: Request, next: Next) -> Response {
 
 async fn stats(State(desk): State<Arc<Desk>>) -> Response {
     let text = desk.report.text(|| desk.standing.report()).await;
+    answer(StatusCode::OK, "application/json", text)
+}
+
+async fn metrics(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
+    let format = Format::preferred(&headers);
+    let text = desk.texts[format as usize].text(|| desk.metrics.text(format)).await;
+    answer(StatusCode::OK, format.content_type(), text)
+}
+
+async fn closed(State(desk): State<Arc<Desk>>, uri: Uri) -> Response {
+    let filter = match Filter::parse(&uri) {
+        Ok(filter) => filter,
+        Err(fault) => return plain(StatusCode::BAD_REQUEST, &fault),
+    };
+    desk.closed.wait().await;
+    let standing = &desk.standing;
+    let text = closed::report(&standing.shared.stats, standing.started_at, &filter);
     answer(StatusCode::OK, "application/json", text)
 }
 
@@ -144,8 +175,8 @@ fn answer(status: StatusCode, content_type: &'static str, body: impl IntoRespons
     (status, fields, body).into_response()
 }
 
-const ROUTES: &str = "Not found. The routes are GET /stats, /healthz and /readyz, and POST /drain \
-                      and /reload.";
+const ROUTES: &str = "Not found. The routes are GET /metrics, /stats, /closed, /healthz and \
+                      /readyz, and POST /drain and /reload.";
 /// The largest body of a request.
 const BODY_BYTES_MAX: usize = 4096;
 /// How long the body of a request may take to arrive.
