@@ -21,9 +21,11 @@ mod engine;
 pub mod entry;
 mod form;
 mod host;
+mod label;
 mod limits;
 mod listen;
 mod logs;
+mod metrics;
 mod mount;
 mod network;
 mod origin;
@@ -40,9 +42,11 @@ pub use broadcast::BroadcastAccess;
 pub use compression::{Compression, CompressionMode};
 pub use engine::Engine;
 pub use host::{HostPattern, HostPatternError};
+pub use label::{Label, LabelError};
 pub use limits::Limits;
 pub use listen::{ListenAddress, ListenAddressError, ListenerConfig, SocketMode, SocketModeError};
 pub use logs::{LogFormat, LogLevel, Logs};
+pub use metrics::Metrics;
 pub use mount::{BUILT_IN_PATHS, Mount, MountPath, MountPathError, Service};
 pub use network::{Network, NetworkError, TrustedProxy};
 pub use origin::{Origin, OriginPattern, OriginPatternError};
@@ -197,6 +201,8 @@ settings! {
         pub engine: Engine,
         /// The log.
         pub logs: Logs,
+        /// What a monitoring system is told.
+        pub metrics: Metrics,
     }
 }
 

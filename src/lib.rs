@@ -67,9 +67,9 @@
 //!
 //! # What a connection costs
 //!
-//! 64 bytes of hot state, 12 of timer, nothing else while it is idle: no buffer, no task, no
-//! allocation. In the kernel an idle connection is *parked*: its multishot receive (about 1,150
-//! bytes) is replaced by a one-shot poll (256 bytes); the first byte un-parks it.
+//! 64 bytes of hot state, 12 of timer, 4 for its age, nothing else while it is idle: no buffer, no
+//! task, no allocation. In the kernel an idle connection is *parked*: its multishot receive (about
+//! 1,150 bytes) is replaced by a one-shot poll (256 bytes); the first byte un-parks it.
 //!
 //! The 64 bytes are full but for some bits, of the requests (`shard/requests.rs`) and of the marks
 //! (`shard/connections.rs`). What only some connections need lies beside the table, by their index
@@ -221,6 +221,12 @@
 //! same, and only one that does not tick then is missed (`control/health.rs`). While one is missed,
 //! the watchdog of the service manager is not fed.
 //!
+//! Metrics are what the shards count ([`stats::family`]) and what the control thread knows besides
+//! (`control/metrics`), put into words by a library when they are asked for. A shard measures with
+//! the two times that a tick has anyway, its begin and its end (`shard/measure.rs`): nothing reads
+//! a clock for a message, and a ping carries its time with it. How each WebSocket ended is kept by
+//! its shard ([`stats::endings`]), which waits for nobody who reads that.
+//!
 //! # Settings that change
 //!
 //! What a setting's declaration calls live may change while the server runs. The control thread
@@ -261,7 +267,9 @@
 //! | an option | [`config`], range in [`limits`]; how options agree: `settings/relations.rs` |
 //! | an option of a listener, of a mount | a `field` in `config/listen.rs`, `config/mount.rs` |
 //! | a limit of the whole server | `Shared` and `Shard::serving` in `shard/mod.rs` |
-//! | a counter | [`stats`] |
+//! | a counter, a metric | [`stats`]; of the process or the server: `control/metrics` |
+//! | what a shard measures | `shard/measure.rs` |
+//! | what is told of an end | `Ending` in [`stats::endings`], `control/admin/closed.rs` |
 //! | a path of the public listeners | `http/route.rs`, `http/decision.rs`, `BUILT_IN_PATHS` |
 //! | a field of a request's head that counts | `Head` in `http/request.rs` |
 //! | what a request may wait for | `http/exchange.rs`, [`websocket::Pause`], `shard/pause.rs` |

@@ -128,6 +128,13 @@ pub const BACKLOG_BYTES: Bound<usize> =
 pub const MEMORY_BYTES: Bound<u64, Option<u64>> =
     Bound { default: None, least: 16 * MIB, most: 16 * 1024 * GIB };
 
+/// Bytes received and sent that somebody pays for.
+pub const TRAFFIC_BUDGET_BYTES: Bound<u64, Option<u64>> =
+    Bound { default: None, least: 1, most: 1 << 60 };
+
+/// Labels that all metrics of a server may carry.
+pub const LABELS_MOST: usize = 16;
+
 /// Window over which a stop closes the connections.
 pub const DRAIN: Bound<Duration> =
     Bound { default: seconds(10), least: Duration::ZERO, most: hours(1) };

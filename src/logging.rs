@@ -4,13 +4,16 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
 use std::panic;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Registry, fmt, reload};
+use tracing_subscriber::{Layer, Registry, fmt, registry, reload};
 
 use crate::config::{LogFormat, LogLevel};
 use crate::output::{self, STANDARD_ERROR};
@@ -26,12 +29,15 @@ pub fn init(level: LogLevel, format: LogFormat) {
         // It would tell on standard error that standard error cannot be written, and panic.
         .log_internal_errors(false);
     let (filter, handle) = reload::Layer::new(filter(level));
-    let log = tracing_subscriber::registry().with(filter);
     match format {
         LogFormat::Human => {
-            log.with(lines.with_ansi(is_colourful()).with_target(false)).init();
+            let lines = lines.with_ansi(is_colourful()).with_target(false);
+            registry().with(lines.with_filter(filter)).with(counted()).init();
         }
-        LogFormat::Json => log.with(lines.json().flatten_event(true)).init(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            registry().with(lines.with_filter(filter)).with(counted()).init();
+        }
     }
     *LEVEL.lock().unwrap_or_else(PoisonError::into_inner) = Some((level, handle));
     panic::set_hook(Box::new(|panic| {
@@ -78,6 +84,39 @@ pub enum LogLevelError {
 
 /// The level of the log, and what changes it.
 static LEVEL: Mutex<Option<(LogLevel, reload::Handle<LevelFilter, Registry>)>> = Mutex::new(None);
+/// Warnings logged since the start, whether or not they were written.
+pub fn warnings() -> u64 {
+    // No partner: a number of its own.
+    WARNINGS.load(Ordering::Relaxed)
+}
+
+/// The same of errors.
+pub fn errors() -> u64 {
+    ERRORS.load(Ordering::Relaxed)
+}
+
+/// Counts what an operator should look at.
+struct Counts;
+
+fn counted<S>() -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    Counts.with_filter(LevelFilter::WARN)
+}
+
+impl<S: Subscriber> Layer<S> for Counts {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let count = match *event.metadata().level() {
+            Level::ERROR => &ERRORS,
+            _ => &WARNINGS,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+static WARNINGS: AtomicU64 = AtomicU64::new(0);
+static ERRORS: AtomicU64 = AtomicU64::new(0);
 
 /// Takes a line of the log, which is handed over whole.
 struct Line;

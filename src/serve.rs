@@ -4,7 +4,6 @@ use std::fmt;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Instant;
 
 use core_affinity::CoreId;
 use rlimit::Resource;
@@ -88,8 +87,6 @@ pub enum ServeError {
 struct Neighbours {
     endpoint: Endpoint<Message, Letter>,
     rings: Vec<RawFd>,
-    /// When the process started, so that all shards tell the same time.
-    start: Instant,
 }
 
 /// What a shard's thread tells once: that its ring is set up, or why not.
@@ -146,10 +143,9 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
         });
         start_control(control, socket, &ended, &has_ended)?;
     }
-    let start = Instant::now();
     for (neighbours, endpoint) in threads.into_iter().zip(endpoints) {
         // A thread that has ended meanwhile has told why.
-        let _ = neighbours.send(Neighbours { endpoint, rings: rings.clone(), start });
+        let _ = neighbours.send(Neighbours { endpoint, rings: rings.clone() });
     }
     announce(&listeners, admin.as_ref(), &shared, abilities, descriptors);
     manager.serves();
@@ -249,8 +245,9 @@ fn run_shard(
     ring.listen(sockets);
     let _ = ready.send((number, Ok(ring.descriptor())));
     // Without neighbours the start has failed elsewhere.
-    let Ok(Neighbours { endpoint, rings, start }) = given.recv() else { return Ok(()) };
+    let Ok(Neighbours { endpoint, rings }) = given.recv() else { return Ok(()) };
     ring.join(rings);
+    let start = shared.stats.start();
     Shard::new(ring, number, listeners, endpoint, shared)
         .run(|| start.elapsed())
         .map_err(|error| ServeError::Shard { number, error })

@@ -205,7 +205,10 @@ fn a_hidden_mistake_is_still_a_mistake() {
 
 #[test]
 fn values_that_contradict_each_other_are_refused() {
-    let cases: [(&[&str], &[&str]); 14] = [
+    let many = (0..17).map(|number| format!("l{number}=x")).collect::<Vec<_>>().join(",");
+    let cases: [(&[&str], &[&str]); 16] = [
+        (&["--label", "a=1,b=2,a=3"], &["label a", "--label", "twice"]),
+        (&["--label", &many], &["label", "17", "16"]),
         (
             &["--busy-poll", "true", "--batch-wait-us", "200"],
             &["busy-poll = true", "batch-wait-us = 200"],
@@ -475,6 +478,9 @@ const ROWS: &[Row] = &[
         r#""drop-newest""#, r#""drop-oldest""#]),
     row("max-backlog", "64KiB", "2MiB", "4194304", [r#""64KiB""#, r#""2MiB""#, r#""4MiB""#]),
     row("drain", "0s", "1s", r#""250ms""#, [r#""0ms""#, r#""1s""#, r#""250ms""#]),
+    row("label", "region=eu,zone=a", "a=b", r#"["c=d"]"#, [r#"["region=eu", "zone=a"]"#,
+        r#"["a=b"]"#, r#"["c=d"]"#]),
+    row("traffic-budget", "1GiB", "off", "4096", [r#""1GiB""#, r#""off""#, r#""4KiB""#]),
     row("log-level", "error", "warn", r#""debug""#, [r#""error""#, r#""warn""#, r#""debug""#]),
     row("log-format", "json", "human", r#""json""#, [r#""json""#, r#""human""#, r#""json""#]),
 ];

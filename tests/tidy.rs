@@ -233,6 +233,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "control",
         &[
+            "admission",
             "config",
             "limits",
             "settings",
@@ -242,6 +243,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "stats",
             "wire",
             "http",
+            "websocket",
             "hub",
             "io",
             "service_manager",

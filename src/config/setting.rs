@@ -50,6 +50,8 @@ pub enum Heading {
     Stop,
     /// Log lines.
     Logs,
+    /// What a monitoring system is told.
+    Metrics,
 }
 
 impl Heading {
@@ -65,6 +67,7 @@ impl Heading {
             Self::SlowConsumers => "Slow consumers",
             Self::Stop => "Stop",
             Self::Logs => "Logs",
+            Self::Metrics => "Metrics",
         }
     }
 }

@@ -141,7 +141,9 @@ impl Stage {
                 output.websocket.finish = true;
             }
             Self::WebSocket(websocket) => websocket.close(code, reason, &mut output.websocket),
-            Self::Stream(stream) => stream.end(Initiator::Local, code, &mut output.websocket),
+            Self::Stream(stream) => {
+                stream.end(Initiator::Local, code, reason, &mut output.websocket)
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! A response that goes on: the messages of a topic as lines, until one of both ends has enough.
 
-use crate::websocket::{Initiator, Output, Piece};
+use crate::websocket::{Closed, Initiator, Output, Piece};
 use crate::wire::close::CloseCode;
 use crate::wire::line::LineFraming;
 
@@ -37,7 +37,8 @@ impl Stream {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.received_bytes = self.received_bytes.saturating_add(bytes);
         if self.received_bytes > RECEIVED_BYTES_MAX {
-            self.end(Initiator::Local, CloseCode::POLICY_VIOLATION, output);
+            let reason = "a stream takes nothing";
+            self.end(Initiator::Local, CloseCode::POLICY_VIOLATION, reason, output);
         }
     }
 
@@ -58,13 +59,19 @@ impl Stream {
 
     /// Ends the stream because the peer has closed its side.
     pub fn end_by_peer(&mut self, output: &mut Output) {
-        self.end(Initiator::Remote, CloseCode::NORMAL, output);
+        self.end(Initiator::Remote, CloseCode::NORMAL, "", output);
     }
 
     /// Ends the stream, after what is queued. The response is complete unless `code` says that
     /// something went wrong: a stream that is cut off lacks what tells its end (RFC 9112 section
     /// 8), so that its client knows.
-    pub(super) fn end(&mut self, initiator: Initiator, code: CloseCode, output: &mut Output) {
+    pub(super) fn end(
+        &mut self,
+        initiator: Initiator,
+        code: CloseCode,
+        reason: &str,
+        output: &mut Output,
+    ) {
         if std::mem::replace(&mut self.is_ended, true) {
             return;
         }
@@ -73,7 +80,7 @@ impl Stream {
         if !is_cut_off && !last.is_empty() {
             output.pieces.push(Piece::Owned { bytes: last.to_vec(), ends_frame: true });
         }
-        output.closed = Some((initiator, code));
+        output.closed = Some(Closed { initiator, code, reason: reason.into() });
         output.finish = true;
     }
 }

@@ -5,6 +5,7 @@
 mod admin;
 mod health;
 mod mail;
+mod metrics;
 mod standing;
 
 use std::fs::File;

@@ -3,6 +3,7 @@
 
 use std::fmt::{Display, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
@@ -15,8 +16,10 @@ use crate::shard::Shared;
 /// The state of the server as the control thread sees it.
 pub(super) struct Standing {
     manager: Arc<ServiceManager>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     layers: Layers,
+    /// When the clocks of the shards began, as a time since 1970, by the clock of that moment.
+    pub(super) started_at: Duration,
     known: Mutex<Known>,
     drain: Notify,
     settings: Notify,
@@ -31,7 +34,10 @@ impl Standing {
     pub(super) fn new(manager: Arc<ServiceManager>, shared: Arc<Shared>, layers: Layers) -> Self {
         let health = Health::new(shared.stats.shards());
         let known = Mutex::new(Known { health, is_draining: false });
-        Self { manager, shared, layers, known, drain: Notify::new(), settings: Notify::new() }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started_at = now.saturating_sub(shared.stats.start().elapsed());
+        let (drain, settings) = (Notify::new(), Notify::new());
+        Self { manager, shared, layers, started_at, known, drain, settings }
     }
 
     /// All counters and the state of memory, as JSON.
@@ -130,6 +136,18 @@ impl Standing {
         self.known().health.ended(shard, end);
     }
 
+    /// Whether the server drains.
+    pub(super) fn is_draining(&self) -> bool {
+        self.known().is_draining
+    }
+
+    /// How many shards do not tick, and the event loops of how many have failed.
+    pub(super) fn ailing_shards(&self) -> (usize, usize) {
+        let known = self.known();
+        let with = |ailment| known.health.ailing().filter(move |&(_, other)| other == ailment);
+        (with(Ailment::Stuck).count(), with(Ailment::Failed).count())
+    }
+
     /// What is wrong with the shards, in words; `None` when nothing is.
     pub(super) fn illness(&self) -> Option<String> {
         let known = self.known();
@@ -160,7 +178,7 @@ impl Standing {
     /// would be accepted.
     pub(super) fn unreadiness(&self) -> Option<String> {
         let illness = self.illness();
-        let is_draining = self.known().is_draining.then(|| "draining".to_owned());
+        let is_draining = self.is_draining().then(|| "draining".to_owned());
         joined([is_draining, illness, self.fullness(), self.shortage()])
     }
 

@@ -7,6 +7,7 @@
 //! time however many members a topic has: members lie in a dense list and know their place in it.
 
 mod holds;
+mod publication;
 mod subscriptions;
 
 use std::collections::{HashMap, VecDeque};
@@ -21,25 +22,9 @@ use crate::limits::SUBSCRIPTIONS_MOST;
 use crate::wire::message::{DataMessage, SharedMessage};
 use holds::Hold;
 pub use holds::{HoldId, Subscription};
+use publication::Origin;
+pub use publication::Publication;
 use subscriptions::{Number, Subscriptions};
-
-/// One message on its way to the subscribers of a topic.
-#[derive(Clone, Debug)]
-pub struct Publication {
-    /// The topic's name.
-    pub topic: Arc<str>,
-    /// What it says.
-    pub message: SharedMessage,
-}
-
-/// Where a message was published.
-#[derive(Clone, Copy, Debug)]
-struct Origin {
-    /// On which other shard, if not here.
-    shard: Option<usize>,
-    /// How many messages that one had sent to the others before; none if they did not get this.
-    position: Option<u64>,
-}
 
 /// Names a topic of this shard for as long as a member that it was asked of has joined it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +47,8 @@ struct Topic {
     round: Option<Box<Round>>,
     /// What has been published since.
     pending: Vec<Run>,
+    /// When the first of that came.
+    pending_since_us: u32,
     /// Bytes of both.
     pending_bytes: usize,
     /// Those for whom messages are kept that are on their way to join, and bytes of these messages.
@@ -78,9 +65,20 @@ struct Topic {
 #[derive(Debug)]
 struct Round {
     runs: Vec<Run>,
+    since_us: u32,
     bytes: usize,
     next: u32,
     end: u32,
+}
+
+/// What a tick has done for a topic.
+struct Delivered {
+    /// How many members were served.
+    members: usize,
+    /// How many bytes of what was published everybody has got now.
+    bytes: usize,
+    /// When the first of that came.
+    since_us: Option<u32>,
 }
 
 /// The topics of one shard. Members are named by their connection's index.
@@ -98,6 +96,7 @@ pub struct Topics {
     /// How many messages other shards were to get of those that were published here.
     published: u64,
     holds: Slab<Hold>,
+    clock_us: u32,
 }
 
 impl Topics {
@@ -113,7 +112,13 @@ impl Topics {
             interest,
             published: 0,
             holds: Slab::new(),
+            clock_us: 0,
         }
+    }
+
+    /// Tells the time, in microseconds on a clock that all shards share and that may wrap.
+    pub fn set_clock(&mut self, now_us: u32) {
+        self.clock_us = now_us;
     }
 
     /// Memory of what was published and has not been delivered to all.
@@ -225,6 +230,7 @@ impl Topics {
             subscriptions: Vec::new(),
             round: None,
             pending: Vec::new(),
+            pending_since_us: 0,
             pending_bytes: 0,
             holds: Vec::new(),
             held_bytes: 0,
@@ -291,10 +297,10 @@ impl Topics {
         let publication = self
             .interest
             .is_wanted_elsewhere(*interest)
-            .then(|| Publication { topic: name.clone(), message: message.clone() });
+            .then(|| self.publication(name.clone(), message.clone()));
         let position = publication.as_ref().map(|_| self.published);
         self.published += u64::from(publication.is_some());
-        self.append(topic, message, skip, Origin { shard: None, position });
+        self.append(topic, message, skip, Origin { shard: None, position }, self.clock_us);
         publication
     }
 
@@ -305,14 +311,18 @@ impl Topics {
         }
         let is_wanted = self.interest.is_wanted_elsewhere(self.interest.slot_of(name));
         self.published += u64::from(is_wanted);
-        is_wanted.then(|| Publication { topic: name.into(), message: message.into_shared() })
+        is_wanted.then(|| self.publication(name.into(), message.into_shared()))
+    }
+
+    fn publication(&self, topic: Arc<str>, message: SharedMessage) -> Publication {
+        Publication { topic, message, at_us: self.clock_us }
     }
 
     /// Takes a publication of another `shard`, before which it has sent so many.
     pub fn receive(&mut self, publication: &Publication, shard: usize, position: u64) {
         if let Some(&topic) = self.by_name.get(&publication.topic) {
             let origin = Origin { shard: Some(shard), position: Some(position) };
-            self.append(topic, publication.message.clone(), None, origin);
+            self.append(topic, publication.message.clone(), None, origin, publication.at_us);
         }
     }
 
@@ -323,15 +333,17 @@ impl Topics {
 
     /// Hands over what is pending, topic by topic, with the members that have not got it yet.
     /// `deliver` returns how many of them it has served, in their order; the others, and what is
-    /// published meanwhile, come again with the next call.
-    pub fn drain(&mut self, mut deliver: impl FnMut(&[u32], &mut [Run]) -> usize) {
-        let mut served = Vec::new();
+    /// published meanwhile, come again with the next call. Returns for how many microseconds that
+    /// had waited which waited longest of what all members have got now.
+    pub fn drain(&mut self, mut deliver: impl FnMut(&[u32], &mut [Run]) -> usize) -> Option<u32> {
+        let (mut served, mut waited_us) = (Vec::new(), None);
         for _ in 0..self.dirty.len() {
             let Some(entry @ (number, serial)) = self.dirty.pop_front() else { break };
             // A topic may have been left by all its members, and its place taken by another.
             let topic = self.topics.get_mut(number as usize);
             let Some(topic) = topic.filter(|topic| topic.serial == serial) else { continue };
-            let (members, bytes) = topic.deliver(&mut deliver);
+            let Delivered { members, bytes, since_us } = topic.deliver(&mut deliver);
+            waited_us = waited_us.max(since_us.map(|since| self.clock_us.wrapping_sub(since)));
             topic.pending_bytes -= bytes;
             self.pending_bytes -= bytes;
             if topic.round.is_some() || !topic.pending.is_empty() {
@@ -348,6 +360,7 @@ impl Topics {
             served.rotate_left(1);
         }
         self.dirty.extend(served);
+        waited_us
     }
 
     /// Whether something is pending.
@@ -365,7 +378,14 @@ impl Topics {
         self.topics.is_empty()
     }
 
-    fn append(&mut self, index: u32, message: SharedMessage, skip: Option<u32>, origin: Origin) {
+    fn append(
+        &mut self,
+        index: u32,
+        message: SharedMessage,
+        skip: Option<u32>,
+        origin: Origin,
+        at_us: u32,
+    ) {
         if !self.topics[index as usize].holds.is_empty() {
             self.hold_message(index, &message, origin);
         }
@@ -379,7 +399,12 @@ impl Topics {
         self.pending_bytes += bytes;
         match topic.pending.last_mut().filter(|run| run.takes(&message)) {
             Some(run) => run.join(message, skip),
-            None => topic.pending.push(Run::new(message, skip)),
+            None => {
+                if topic.pending.is_empty() {
+                    topic.pending_since_us = at_us;
+                }
+                topic.pending.push(Run::new(message, skip));
+            }
         }
         if topic.pending_bytes + topic.held_bytes >= PENDING_BYTES_LEAST {
             self.tell_fullness(index);
@@ -398,9 +423,8 @@ impl Topics {
 }
 
 impl Topic {
-    /// Begins a round with what is pending or goes on with the one that has begun; returns how many
-    /// members were served, and how many bytes of what was published everybody has got now.
-    fn deliver(&mut self, deliver: &mut impl FnMut(&[u32], &mut [Run]) -> usize) -> (usize, usize) {
+    /// Begins a round with what is pending or goes on with the one that has begun.
+    fn deliver(&mut self, deliver: &mut impl FnMut(&[u32], &mut [Run]) -> usize) -> Delivered {
         let Some(round) = &mut self.round else {
             for run in &mut self.pending {
                 run.prepare();
@@ -408,28 +432,30 @@ impl Topic {
             let served = deliver(&self.members, &mut self.pending);
             if served == self.members.len() {
                 self.pending.clear();
-                return (served, self.pending_bytes);
+                let since_us = Some(self.pending_since_us);
+                return Delivered { members: served, bytes: self.pending_bytes, since_us };
             }
             if served > 0 {
                 self.round = Some(Box::new(Round {
                     runs: std::mem::take(&mut self.pending),
+                    since_us: self.pending_since_us,
                     bytes: self.pending_bytes,
                     next: served as u32,
                     end: self.members.len() as u32,
                 }));
             }
-            return (served, 0);
+            return Delivered { members: served, bytes: 0, since_us: None };
         };
         let waiting = &self.members[round.next as usize..round.end as usize];
         let served = deliver(waiting, &mut round.runs);
         round.next += served as u32;
         debug_assert!(round.next <= round.end, "nobody is served twice");
         if round.next < round.end {
-            return (served, 0);
+            return Delivered { members: served, bytes: 0, since_us: None };
         }
-        let bytes = round.bytes;
+        let (bytes, since_us) = (round.bytes, Some(round.since_us));
         self.round = None;
-        (served, bytes)
+        Delivered { members: served, bytes, since_us }
     }
 
     /// Takes out the member at `place`, and tells of each that takes another place: those who have

@@ -22,7 +22,8 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
         .or_else(|| nothing_to_require(settings, config))
         .or_else(|| broadcast_without_access(settings, config))
         .or_else(|| batches_without_sleep(settings, config))
-        .or_else(|| proxy_without_trust(config));
+        .or_else(|| proxy_without_trust(config))
+        .or_else(|| labels_of_metrics(settings, config));
     match broken {
         Some(text) => Err(SettingError::Contradiction(text)),
         None => Ok(()),
@@ -161,6 +162,27 @@ fn broadcast_without_access(settings: &Settings, config: &Config) -> Option<Stri
         )),
         None => None,
     }
+}
+
+/// Each series has one value for each name, and every label makes all of them longer.
+fn labels_of_metrics(settings: &Settings, config: &Config) -> Option<String> {
+    let labels = &config.metrics.labels;
+    let place = settings.origin("label").place("label");
+    if labels.len() > limits::LABELS_MOST {
+        let (count, most) = (labels.len(), limits::LABELS_MOST);
+        return Some(format!("label ({place}) names {count} labels: allowed are {most}"));
+    }
+    let mut rest = labels.as_slice();
+    while let Some((label, others)) = rest.split_first() {
+        if others.iter().any(|other| other.name() == label.name()) {
+            return Some(format!(
+                "label {} is there twice ({place}): allowed is each name once",
+                label.name()
+            ));
+        }
+        rest = others;
+    }
+    None
 }
 
 /// A batch is gathered while the shard sleeps.

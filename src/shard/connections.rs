@@ -12,6 +12,7 @@ use super::timers::Tick;
 use super::{seconds, ticks_of_seconds};
 use crate::connection::Stage;
 use crate::io::{Key, SLOTS_MAX, Slot};
+use crate::stats::{Counter, ShardStats};
 use crate::websocket::WebSocket;
 
 bitflags! {
@@ -43,6 +44,15 @@ bitflags! {
 }
 
 const _: () = assert!(Marks::all().bits() & (SLOTS_MAX - 1) == 0, "a slot has the bits below");
+
+/// The gauge that counts what a connection has become.
+pub(super) fn gauge_of<'s>(stage: &Stage, stats: &'s ShardStats) -> Option<&'s Counter> {
+    match stage {
+        Stage::Preamble(_) | Stage::Http(_) => None,
+        Stage::WebSocket(_) => Some(&stats.websockets_open),
+        Stage::Stream(_) => Some(&stats.streams_open),
+    }
+}
 
 /// One connection.
 #[derive(Debug)]

@@ -145,7 +145,7 @@ impl<I: Io> Shard<I> {
         };
         let mut delivered = 0;
         let mut too_slow = Vec::new();
-        topics.drain(|members, runs| {
+        let delivered_after_us = topics.drain(|members, runs| {
             if delivered >= 2 * DELIVERED_PER_TICK {
                 return 0;
             }
@@ -194,6 +194,7 @@ impl<I: Io> Shard<I> {
             trim.note_freed(bytes, *now);
             members.len()
         });
+        self.measures.delivered(delivered_after_us);
         for key in too_slow {
             self.disconnect_slow_consumer(key);
         }
@@ -201,13 +202,16 @@ impl<I: Io> Shard<I> {
 
     fn disconnect_slow_consumer(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let backlog_bytes = connection.outbox.bytes();
         let dropped = connection.outbox.drop_all();
+        self.measures.dropped_bytes = backlog_bytes - connection.outbox.bytes();
         self.ledger.dropped(key, dropped);
         self.stats().drop_messages(SlowConsumer::Disconnect, dropped);
         self.command(key, |connection, output| {
             let reason = "slow consumer: backlog limit reached";
             connection.stage.close(CloseCode::TRY_AGAIN_LATER, reason, output);
         });
+        self.measures.dropped_bytes = 0;
         self.resume_what_is_closing(key);
         self.settle(key);
     }
@@ -328,7 +332,6 @@ fn queue_share(connection: &mut Connection, share: Share<'_>, generation: u32) {
 
 pub(super) fn count_delivered(messages: u64, stats: &ShardStats) {
     stats.deliveries.add(messages);
-    stats.messages_out.add(messages);
 }
 
 /// Memory of what is published within a stretch of time after which the next begins: four times

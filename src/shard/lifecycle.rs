@@ -2,16 +2,16 @@
 
 use std::net::IpAddr;
 
-use super::connections::Marks;
+use super::connections::{Marks, gauge_of};
 use super::ending::Ending;
+use super::measure::ping_payload;
 use super::pause::WaitsFor;
 use super::requests::Requests;
 use super::shed::held_bytes;
 use super::timers::Tick;
 use super::{RunState, Shard, ticks_in};
-use crate::connection::{Stage, Stream};
+use crate::connection::Stream;
 use crate::io::{Errno, Io, Key, Slot};
-use crate::stats::{Counter, ShardStats};
 use crate::websocket::{Initiator, WebSocket};
 use crate::wire::close::CloseCode;
 
@@ -29,6 +29,7 @@ impl<I: Io> Shard<I> {
                 let key = self.connections.insert(slot, self.served);
                 self.stats().connections_accepted.add(1);
                 self.stats().connections_open.add(1);
+                self.note_connections();
                 let limits = &self.effective.config.limits;
                 let deadline = self.now + ticks_in(limits.handshake_timeout);
                 self.wheel.schedule(key.index, deadline);
@@ -150,7 +151,15 @@ impl<I: Io> Shard<I> {
         if connection.ending.is_over() {
             return self.give_up_leaving(key, reset);
         }
-        let owes_close = connection.owes_close();
+        if connection.owes_close() {
+            let (initiator, reason) = match reset {
+                true => (Initiator::Local, "reset"),
+                false => (Initiator::Remote, "connection lost"),
+            };
+            // While what waits for it is still there to be told of.
+            self.note_ending(key, initiator, CloseCode::ABNORMAL, reason);
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
         // Nothing more is compressed for it; what else it holds goes with its slot.
         let freed_bytes = held_bytes(connection) + connection.release_deflater();
         self.trim.note_freed(freed_bytes, self.now);
@@ -164,11 +173,7 @@ impl<I: Io> Shard<I> {
         }
         self.wheel.cancel(key.index);
         let stats = self.shared.stats.shard(self.number);
-        if owes_close {
-            let initiator = if reset { Initiator::Local } else { Initiator::Remote };
-            stats.close(initiator, CloseCode::ABNORMAL);
-        }
-        if let Some(gauge) = gauge(stats, &connection.stage) {
+        if let Some(gauge) = gauge_of(&connection.stage, stats) {
             gauge.subtract(1);
         }
         self.unsubscribe(key);
@@ -185,6 +190,7 @@ impl<I: Io> Shard<I> {
 
     /// The slot is free: the connection is gone.
     pub(super) fn slot_closed(&mut self, key: Key) {
+        self.note_connections();
         if self.connections.remove(key).is_none() {
             return;
         }
@@ -422,11 +428,14 @@ impl<I: Io> Shard<I> {
         // Whoever does not answer is asked once within the time, not at every look.
         let is_silent = silence / check.period % 2 == 1;
         if (!has_sent || is_silent) && !is_stuck {
+            let payload = ping_payload(self.clock());
+            let mut is_sent = false;
             self.command(key, |connection, output| {
                 if let Some(websocket) = connection.stage.websocket_mut() {
-                    websocket.ping(&mut output.websocket);
+                    is_sent = websocket.ping(&payload, &mut output.websocket);
                 }
             });
+            self.stats().pings_out.add(is_sent.into());
         }
     }
 
@@ -465,8 +474,8 @@ impl<I: Io> Shard<I> {
 
     /// Begins the end of a WebSocket or of a stream.
     pub(super) fn close(&mut self, key: Key, code: CloseCode, reason: &str) {
-        self.schedule_close(key);
         self.command(key, |connection, output| connection.stage.close(code, reason, output));
+        self.schedule_close(key);
         self.resume_what_is_closing(key);
     }
 
@@ -474,15 +483,6 @@ impl<I: Io> Shard<I> {
         for listener in std::mem::take(&mut self.listeners_waiting) {
             self.accept(listener);
         }
-    }
-}
-
-/// The gauge that counts what a connection has become.
-fn gauge<'s>(stats: &'s ShardStats, stage: &Stage) -> Option<&'s Counter> {
-    match stage {
-        Stage::Preamble(_) | Stage::Http(_) => None,
-        Stage::WebSocket(_) => Some(&stats.websockets_open),
-        Stage::Stream(_) => Some(&stats.streams_open),
     }
 }
 

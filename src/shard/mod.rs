@@ -18,6 +18,7 @@ mod ledger;
 mod lifecycle;
 mod line;
 pub mod mail;
+mod measure;
 pub mod moves;
 pub mod orders;
 pub mod outbox;
@@ -49,6 +50,7 @@ use in_force::{Effective, InForce};
 use ledger::Ledger;
 use line::Line;
 use mail::Letter;
+use measure::Measures;
 use moves::Moves;
 use orders::Orders;
 use peers::Peers;
@@ -196,6 +198,7 @@ pub struct Shard<I: Io> {
     balance: Balance,
     trim: Trim,
     ledger: Ledger,
+    measures: Measures,
     /// Scratch, kept for its capacity.
     output: Output,
 }
@@ -251,6 +254,7 @@ impl<I: Io> Shard<I> {
             balance: Balance::default(),
             trim: Trim::new(number),
             ledger: Ledger::default(),
+            measures: Measures::new(slots),
             output: Output::default(),
             expired: VecDeque::new(),
             next_to_reschedule: None,
@@ -261,7 +265,7 @@ impl<I: Io> Shard<I> {
         shard
     }
 
-    /// Runs until drained; `clock` tells the time since the start of the process.
+    /// Runs until drained; `clock` tells the time since the start, which is one for all shards.
     ///
     /// # Errors
     /// When the kernel refuses to go on.
@@ -283,6 +287,7 @@ impl<I: Io> Shard<I> {
     /// # Errors
     /// When the kernel refuses to go on.
     pub fn submit(&mut self, now: Duration) -> std::io::Result<()> {
+        self.measure_tick(now);
         let wait = self.wait(now);
         self.attendance.leaves(now, wait);
         self.io.submit(wait)
@@ -295,6 +300,7 @@ impl<I: Io> Shard<I> {
         self.now = tick_of(now);
         self.served = tick_of(now.saturating_sub(self.attendance.returns(now)));
         self.turn = Budget::new(TURN);
+        self.begin_to_measure();
         self.heed_memory();
         self.heed_settings();
         let mut completions = 0;
@@ -321,6 +327,7 @@ impl<I: Io> Shard<I> {
         self.balance();
         self.trim_when_due();
         self.count_compression();
+        self.look_at_backlogs();
         self.stats().ticks.add(1);
         self.stats().completions.add(completions);
         self.run_state != RunState::Stopped
@@ -341,9 +348,8 @@ impl<I: Io> Shard<I> {
     /// this one reads. Its ring cannot wake anybody any more, so whoever hears of the failure must
     /// wake all shards.
     fn fail(mut self) {
-        let open =
-            self.connections.iter().filter(|(_, connection)| connection.owes_close()).count();
-        let lost = open + self.forget_arriving();
+        self.note_failure();
+        let lost = self.forget_arriving();
         let stats = self.stats();
         (0..lost).for_each(|_| stats.close(Initiator::Local, CloseCode::ABNORMAL));
         stats.clear_gauges();

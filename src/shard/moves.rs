@@ -65,6 +65,8 @@ pub struct Traveller {
     input: Vec<u8>,
     /// What waits to be sent.
     luggage: Luggage,
+    /// Ticks since the connection was opened.
+    age: Tick,
     /// Ticks since the peer was last heard of, and since its last message.
     silence: Tick,
     message_silence: Tick,
@@ -396,6 +398,7 @@ impl<I: Io> Shard<I> {
             marks: connection.marks() & Marks::TRAVEL,
             input,
             luggage: connection.outbox.pack(),
+            age: self.measures.age(key.index, now),
             silence: served.saturating_sub(connection.last_active),
             message_silence: self.wanted.silence(key.index, served),
             lifetime_left: self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(now)),

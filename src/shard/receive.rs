@@ -9,7 +9,7 @@ use super::{Shard, seconds, ticks_in};
 use crate::connection::{Output, Rules, Upgraded};
 use crate::http::{Conditions, Posted, Route, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
-use crate::websocket::{self, Budget, Initiator, Piece};
+use crate::websocket::{self, Budget, Closed, Heard, Initiator, Piece};
 use crate::wire::close::CloseCode;
 
 /// Where input lies.
@@ -205,17 +205,30 @@ impl<I: Io> Shard<I> {
         if messages > 0 {
             self.wanted.note(key.index, self.served);
         }
-        stats.messages_in.add(messages.into());
-        stats.messages_out.add(u64::from(std::mem::take(&mut websocket.reflected_messages)));
+        let published = (websocket.published.len() + output.posted.len()) as u32;
+        debug_assert!(published <= messages, "what is published has been received");
+        stats.echo_messages_in.add((messages - published).into());
+        let reflected = std::mem::take(&mut websocket.reflected_messages);
+        stats.echo_messages_out.add(reflected.into());
         if let Some(upgraded) = output.upgraded.take() {
             self.upgraded(key, upgraded);
         }
         if let Some(streamed) = output.streamed.take() {
             self.streamed(key, &streamed);
         }
+        let closed = websocket.closed.take();
+        if let Some(Closed { initiator, code, reason }) = &closed
+            && self.connections.get(key).is_some_and(|it| !it.ending.has_begun())
+        {
+            // While nothing of ours waits behind what the peer has not read.
+            self.note_ending(key, *initiator, *code, reason);
+        }
         self.queue_pieces(key, input, &mut websocket.pieces);
         if std::mem::take(&mut output.answered) {
             self.keep_for_next_request(key);
+        }
+        if published > 0 {
+            self.stats().broadcast_messages_in.add(published.into());
         }
         for message in websocket.published.drain(..) {
             self.publish(key, message);
@@ -223,11 +236,10 @@ impl<I: Io> Shard<I> {
         for Posted { topic, message } in output.posted.drain(..) {
             self.publish_by_name(&topic, message);
         }
-        if let Some((initiator, code)) = websocket.closed.take() {
-            let connection = self.connections.get(key);
-            if connection.is_some_and(|connection| !connection.ending.has_begun()) {
-                self.stats().close(initiator, code);
-            }
+        if websocket.heard != Heard::default() {
+            self.heard(std::mem::take(&mut websocket.heard));
+        }
+        if closed.is_some() {
             self.schedule_close(key);
         }
         if std::mem::take(&mut websocket.finish) {
@@ -274,10 +286,10 @@ impl<I: Io> Shard<I> {
 
     fn upgraded(&mut self, key: Key, Upgraded { route, was_kept_alive }: Upgraded) {
         self.admit(key, was_kept_alive);
+        self.stats().upgrade(&route);
         if let Route::Broadcast { topic, exclude_self, .. } = route {
             self.join(key, &topic, exclude_self);
         }
-        self.stats().upgrades.add(1);
         self.stats().websockets_open.add(1);
         self.schedule_open(key);
     }
@@ -287,6 +299,7 @@ impl<I: Io> Shard<I> {
         if was_kept_alive {
             self.stats().plain_kept_alive.subtract(1);
         }
+        self.measures.opened(key.index, self.now);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.last_active = self.served;
         let lifetime = self.effective.config.limits.lifetime;
@@ -320,7 +333,8 @@ impl<I: Io> Shard<I> {
                 return self.end_stream_by_peer(key);
             }
             if connection.owes_close() {
-                self.stats().close(Initiator::Remote, CloseCode::ABNORMAL);
+                let reason = "the stream ended without a close frame";
+                self.note_ending(key, Initiator::Remote, CloseCode::ABNORMAL, reason);
             }
             self.finish(key);
         }

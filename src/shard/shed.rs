@@ -65,7 +65,7 @@ impl<I: Io> Shard<I> {
     /// Closes with 1013 and drops what is queued; a reset for whoever has been told before and
     /// still holds memory, or cannot be told because a frame to it is half sent.
     fn shed_connection(&mut self, key: Key) {
-        let Self { connections, io, shared, number, ledger, pending_input, .. } = self;
+        let Self { connections, io, shared, number, ledger, pending_input, measures, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         let stats = shared.stats.shard(*number);
         stats.connections_shed.add(1);
@@ -74,7 +74,9 @@ impl<I: Io> Shard<I> {
         if !connection.stage.is_open() || is_mid_reflection {
             return self.doom(key, true);
         }
+        let backlog_bytes = connection.outbox.bytes();
         let dropped = connection.outbox.drop_unsent(|slice| io.release(slice));
+        measures.dropped_bytes = backlog_bytes - connection.outbox.bytes();
         stats.drop_messages(SlowConsumer::Disconnect, dropped);
         ledger.dropped(key, dropped);
         connection.waits_for = None;
@@ -83,6 +85,7 @@ impl<I: Io> Shard<I> {
             let reason = "server is short of memory";
             connection.stage.abandon(CloseCode::TRY_AGAIN_LATER, reason, output);
         });
+        self.measures.dropped_bytes = 0;
         self.settle(key);
     }
 }

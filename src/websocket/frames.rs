@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::budget::{FRAME_COST, PUBLISHED_COST};
 use super::message::Assembly;
 use super::reflection::Reflection;
-use super::{Cold, Initiator, Output, Pause, Phase, Piece, Rules, Treatment, WebSocket};
+use super::{Closed, Cold, Initiator, Output, Pause, Phase, Piece, Rules, Treatment, WebSocket};
 use crate::config::MessageTypes;
 use crate::wire::close::{CloseCode, ClosePayload};
 use crate::wire::error::Violation;
@@ -111,12 +111,21 @@ impl WebSocket {
                 rules.budget.spend(FRAME_COST);
                 self.count_control_frame(rules)?;
                 match opcode {
-                    OpCode::Ping if self.phase == Phase::Open => {
-                        // A pong goes ahead of queued data, but not into a frame half sent: its
-                        // rest must be queued before.
-                        reflection.flush(true, output);
-                        let pong = control_frame(OpCode::Pong, payload.as_slice());
-                        output.pieces.push(Piece::Control(pong));
+                    OpCode::Ping => {
+                        output.heard.pings += 1;
+                        if self.phase == Phase::Open {
+                            // A pong goes ahead of queued data, but not into a frame half sent:
+                            // its rest must be queued before.
+                            reflection.flush(true, output);
+                            let pong = control_frame(OpCode::Pong, payload.as_slice());
+                            output.pieces.push(Piece::Control(pong));
+                        }
+                    }
+                    OpCode::Pong => {
+                        output.heard.pongs += 1;
+                        if let Ok(payload) = payload.as_slice().try_into() {
+                            output.heard.answer = Some(payload);
+                        }
                     }
                     OpCode::Close => {
                         let close = ClosePayload::parse(payload.as_slice())?;
@@ -159,7 +168,7 @@ impl WebSocket {
             };
             output.pieces.push(Piece::Owned { bytes, ends_frame: true });
             let code = close.code.unwrap_or(CloseCode::NO_STATUS);
-            output.closed = Some((Initiator::Remote, code));
+            output.closed = Some(Closed::new(Initiator::Remote, code, close.reason));
         }
         self.end(output);
     }
@@ -366,8 +375,9 @@ impl WebSocket {
     pub(super) fn fail(&mut self, violation: &Violation, output: &mut Output) {
         if self.phase == Phase::Open {
             let code = violation.close_code();
-            output.closed = Some((Initiator::Local, code));
-            let bytes = close_frame(code, &violation.to_string());
+            let reason = violation.to_string();
+            output.closed = Some(Closed::new(Initiator::Local, code, &reason));
+            let bytes = close_frame(code, &reason);
             output.pieces.push(Piece::Owned { bytes, ends_frame: true });
         }
         self.end(output);

@@ -69,6 +69,45 @@ pub enum Initiator {
     Remote,
 }
 
+impl Initiator {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Local, Self::Remote];
+
+    /// Its name as counters and reports tell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+        }
+    }
+}
+
+/// How a connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Who ended it.
+    pub initiator: Initiator,
+    /// The code of the first close frame.
+    pub code: CloseCode,
+    /// Its reason.
+    pub reason: Box<str>,
+}
+
+/// Pings and pongs that came from the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Pings.
+    pub pings: u32,
+    /// Pongs.
+    pub pongs: u32,
+    /// The payload of the last pong that is as long as that of a ping from here.
+    pub answer: Option<PingPayload>,
+}
+
+/// What a ping from here says. A pong says the same (RFC 6455 section 5.5.3), and so does one that
+/// nobody asked for, if the peer likes.
+pub type PingPayload = [u8; 16];
+
 /// Something to send, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
@@ -100,7 +139,9 @@ pub struct Output {
     /// Messages for others.
     pub published: Vec<DataMessage>,
     /// The close handshake began, or the protocol was violated.
-    pub closed: Option<(Initiator, CloseCode)>,
+    pub closed: Option<Closed>,
+    /// Pings and pongs that came.
+    pub heard: Heard,
     /// After what is queued: no more to send.
     pub finish: bool,
     /// What was not used is to be received again later; and this is why.
@@ -111,6 +152,12 @@ pub struct Output {
     pub messages: u32,
     /// Data messages among `pieces`.
     pub reflected_messages: u32,
+}
+
+impl Closed {
+    fn new(initiator: Initiator, code: CloseCode, reason: &str) -> Self {
+        Self { initiator, code, reason: reason.into() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,7 +275,7 @@ impl WebSocket {
             }
             Phase::Open => {
                 self.phase = Phase::Closing;
-                output.closed = Some((Initiator::Local, code));
+                output.closed = Some(Closed::new(Initiator::Local, code, reason));
                 let bytes = close_frame(code, reason);
                 output.pieces.push(Piece::Owned { bytes, ends_frame: true });
             }
@@ -243,11 +290,13 @@ impl WebSocket {
         self.end(output);
     }
 
-    /// Sends a ping, unless a frame is half sent or the connection is not open.
-    pub fn ping(&mut self, output: &mut Output) {
-        if self.phase == Phase::Open && !self.is_mid_reflection() {
-            output.pieces.push(Piece::Control(control_frame(OpCode::Ping, b"")));
+    /// Sends a ping, unless a frame is half sent or the connection is not open; tells whether.
+    pub fn ping(&mut self, payload: &PingPayload, output: &mut Output) -> bool {
+        let may_send = self.phase == Phase::Open && !self.is_mid_reflection();
+        if may_send {
+            output.pieces.push(Piece::Control(control_frame(OpCode::Ping, payload)));
         }
+        may_send
     }
 
     /// What its messages are for, as mounts name it.

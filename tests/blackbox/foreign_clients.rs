@@ -231,6 +231,7 @@ pub fn tools() -> Option<PathBuf> {
     tools
 }
 
+/// A client below `tests/clients`.
 pub fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }

@@ -17,6 +17,7 @@ mod framing;
 mod handshake;
 mod hostile;
 mod mass_disconnect;
+mod metrics;
 mod mounts;
 mod moves;
 mod orders;

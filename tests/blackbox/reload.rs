@@ -74,6 +74,19 @@ fn is_accepted(server: &Server, origin: &str) -> bool {
 }
 
 #[test]
+fn a_traffic_budget_is_told_as_it_is_now() {
+    let server = Configured::start("budget", 1, "traffic-budget = \"1MiB\"");
+    let told = |budget: &str| {
+        let line = format!("\nringwire_traffic_budget_bytes {budget}\n");
+        server.server.ask_admin("/metrics").expect("an answer").contains(&line)
+    };
+    assert!(told("1048576.0"));
+    server.file.write("traffic-budget = \"2MiB\"");
+    assert_eq!(server.reload().0, 200);
+    assert!(told("2097152.0"));
+}
+
+#[test]
 fn a_changed_file_holds_for_those_who_come_and_those_who_are_there() {
     for shards in [1, 2] {
         let name = format!("reload-{shards}");

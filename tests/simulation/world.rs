@@ -527,6 +527,10 @@ impl World {
         let closes: u64 = closes.filter_map(|count| count.as_u64()).sum();
         let begun = self.total("upgrades") + self.total("streams_begun");
         assert_eq!(closes, begun, "every WebSocket and every stream ends once");
+        for shard in self.context.shared.stats.of_shards() {
+            let told = shard.endings.last().len() as u64;
+            assert_eq!(told, shard.websocket_duration.counts().count(), "each end is told");
+        }
         let network = self.network.borrow();
         let consumed: u64 = network.sockets.iter().map(|socket| socket.consumed).sum();
         assert_eq!(self.total("bytes_in"), consumed, "bytes received");

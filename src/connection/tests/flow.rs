@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::client::{message, open, served};
-use super::harness::{Harness, Sending};
+use super::harness::{Harness, PING, Sending};
+use crate::websocket::Heard;
 use crate::wire::header::OpCode;
 
 #[test]
@@ -40,6 +41,22 @@ fn our_ping_stays_out_of_a_frame_half_sent() {
     let transcript = harness.transcript();
     assert_eq!(transcript.controls.len(), 1);
     assert_eq!(transcript.messages, [(OpCode::Binary, b"betweenwithin".to_vec())]);
+}
+
+#[test]
+fn pings_and_pongs_are_heard_whatever_they_say() {
+    for chunk_bytes in [1, 7, 1000] {
+        let mut harness = Harness::open("/echo", Sending::Eager);
+        let script = [
+            message(OpCode::Ping, b"p"),
+            message(OpCode::Pong, PING),
+            message(OpCode::Pong, b""),
+            message(OpCode::Pong, &[b'x'; 125]),
+            message(OpCode::Text, b"no pong"),
+        ];
+        script.concat().chunks(chunk_bytes).for_each(|chunk| harness.feed(chunk));
+        assert_eq!(harness.heard, Heard { pings: 1, pongs: 3, answer: Some(*PING) });
+    }
 }
 
 #[test]

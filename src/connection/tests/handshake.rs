@@ -1,7 +1,7 @@
 //! Requests in pieces, several at once, and frames in the same input as the upgrade.
 
 use super::client::{RESPONSE, message, request, served};
-use super::harness::{Harness, Sending};
+use super::harness::{Harness, PING, Sending};
 use crate::http::{Refusal, Route};
 use crate::wire::close::CloseCode;
 use crate::wire::header::OpCode;
@@ -82,7 +82,7 @@ fn nothing_goes_ahead_of_the_response() {
             let mut expected = [
                 served(true, OpCode::Text, b"early"),
                 served(true, OpCode::Pong, b"p"),
-                served(true, OpCode::Ping, b""),
+                served(true, OpCode::Ping, PING),
             ]
             .concat();
             let mut actual = frames.to_vec();

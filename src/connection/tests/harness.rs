@@ -7,7 +7,9 @@ use super::client::{RESPONSE, request};
 use ringwire::config::{Config, Limits, MessageTypes};
 use ringwire::connection::{Output, Rules, Stage};
 use ringwire::http::{Conditions, Policy, Posted, Refusal, Route, Serving};
-use ringwire::websocket::{self, Budget, Initiator, Pause, Piece, WebSocket};
+use ringwire::websocket::{
+    self, Budget, Closed, Heard, Initiator, Pause, Piece, PingPayload, WebSocket,
+};
 use ringwire::wire::close::CloseCode;
 use ringwire::wire::deflate::Inflater;
 use ringwire::wire::deflate::codec::{Codec, Settings};
@@ -52,6 +54,8 @@ pub(super) struct Harness {
     pub(super) budget: u32,
     pub(super) published: Vec<Vec<u8>>,
     pub(super) closed: Option<(Initiator, CloseCode)>,
+    /// Pings and pongs, and the last answer to a ping from here.
+    pub(super) heard: Heard,
     pub(super) upgraded: Option<Route>,
     pub(super) streamed: Option<Box<str>>,
     pub(super) refused: Vec<Refusal>,
@@ -88,6 +92,7 @@ impl Harness {
             budget: u32::MAX,
             published: Vec::new(),
             closed: None,
+            heard: Heard::default(),
             upgraded: None,
             streamed: None,
             refused: Vec::new(),
@@ -196,7 +201,8 @@ impl Harness {
     /// Sends a ping.
     pub(super) fn ping(&mut self) {
         let ping = |stage: &mut Stage, output: &mut Output| {
-            stage.websocket_mut().expect("an upgraded connection").ping(&mut output.websocket);
+            let websocket = stage.websocket_mut().expect("an upgraded connection");
+            websocket.ping(PING, &mut output.websocket);
         };
         self.command(ping);
     }
@@ -260,11 +266,14 @@ impl Harness {
                 Piece::Control(bytes) => self.queue_control(bytes),
             }
         }
-        if output.closed.is_some() {
-            assert_eq!(self.closed, None, "a connection is closed once");
-            self.closed = output.closed;
-        }
         assert!(!(self.finished && output.finish) || output.closed.is_none());
+        self.heard.pings += output.heard.pings;
+        self.heard.pongs += output.heard.pongs;
+        self.heard.answer = output.heard.answer.or(self.heard.answer);
+        if let Some(Closed { initiator, code, .. }) = output.closed {
+            assert_eq!(self.closed, None, "a connection is closed once");
+            self.closed = Some((initiator, code));
+        }
         self.finished |= output.finish;
         self.upgraded = upgraded.map(|upgraded| upgraded.route).or(self.upgraded.take());
         self.streamed = streamed.map(|streamed| streamed.topic).or(self.streamed.take());
@@ -382,3 +391,6 @@ impl Transcript {
         payload.first_chunk().map(|code| CloseCode(u16::from_be_bytes(*code)))
     }
 }
+
+/// What pings from here say.
+pub(super) const PING: &PingPayload = b"as long as it is";

@@ -6,6 +6,7 @@
 
 mod answer;
 mod calls;
+mod closed;
 mod connection_id;
 mod connections;
 mod guard;

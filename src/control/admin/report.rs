@@ -35,6 +35,22 @@ impl Report {
     }
 }
 
+/// Lets one after the other begin, no sooner than [`PAUSE`] after the one before: for what is made
+/// for each who asks.
+#[derive(Default)]
+pub(super) struct Pace(Mutex<Option<Instant>>);
+
+impl Pace {
+    /// Waits for one's turn.
+    pub(super) async fn wait(&self) {
+        let mut last = self.0.lock().await;
+        if let Some(last) = *last {
+            sleep_until(last + PAUSE).await;
+        }
+        *last = Some(Instant::now());
+    }
+}
+
 /// Between the beginnings of two makings.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,6 +61,13 @@ mod tests {
     use futures_util::future::join_all;
 
     use super::*;
+
+    #[tokio::test]
+    async fn one_after_the_other_has_its_turn() {
+        let (pace, begin) = (Pace::default(), Instant::now());
+        join_all((0..3).map(|_| pace.wait())).await;
+        assert!(begin.elapsed() >= 2 * PAUSE);
+    }
 
     #[tokio::test]
     async fn those_who_ask_together_get_one_text_no_older_than_their_question() {

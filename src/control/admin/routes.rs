@@ -14,10 +14,12 @@ use serde_json::json;
 
 use super::answer::{Refused, answer, body, plain, value};
 use super::calls::Calls;
+use super::closed::{self, Filter};
 use super::connections;
 use super::guard::{check_change, check_host};
-use super::report::Report;
+use super::report::{Pace, Report};
 use crate::config::LogLevel;
+use crate::control::metrics::{Format, Metrics};
 use crate::control::standing::Standing;
 use crate::logging;
 use crate::settings::ReloadError;
@@ -30,12 +32,18 @@ pub(super) struct Desk {
     pub(super) standing: Arc<Standing>,
     pub(super) calls: Calls,
     report: Report,
+    metrics: Metrics,
+    /// The metrics in each format.
+    texts: [Report; 2],
+    closed: Pace,
 }
 
 /// All routes. `checks_host` is for listeners that a browser can reach.
 pub(super) fn router(standing: Arc<Standing>, calls: Calls, checks_host: bool) -> Router {
     let router = Router::new()
         .route("/stats", get(stats))
+        .route("/metrics", get(metrics))
+        .route("/closed", get(closed))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
         .route("/connections", get(connections::list))
@@ -49,7 +57,14 @@ pub(super) fn router(standing: Arc<Standing>, calls: Calls, checks_host: bool) -
         .method_not_allowed_fallback(|| async {
             Refused::new(StatusCode::METHOD_NOT_ALLOWED, "This route takes other methods.")
         })
-        .with_state(Arc::new(Desk { standing, calls, report: Report::default() }));
+        .with_state(Arc::new(Desk {
+            metrics: Metrics::new(standing.clone()),
+            standing,
+            calls,
+            report: Report::default(),
+            texts: Default::default(),
+            closed: Pace::default(),
+        }));
     match checks_host {
         true => router.layer(from_fn(|request, next| guarded(check_host, request, next))),
         false => router,
@@ -75,6 +90,23 @@ async fn guarded(check: Check, request: Request, next: Next) -> Response {
 
 async fn stats(State(desk): State<Arc<Desk>>) -> Response {
     let text = desk.report.text(|| desk.standing.report()).await;
+    answer(StatusCode::OK, "application/json", text)
+}
+
+async fn metrics(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
+    let format = Format::preferred(&headers);
+    let text = desk.texts[format as usize].text(|| desk.metrics.text(format)).await;
+    answer(StatusCode::OK, format.content_type(), text)
+}
+
+async fn closed(State(desk): State<Arc<Desk>>, uri: Uri) -> Response {
+    let filter = match Filter::parse(&uri) {
+        Ok(filter) => filter,
+        Err(fault) => return plain(StatusCode::BAD_REQUEST, &fault),
+    };
+    desk.closed.wait().await;
+    let standing = &desk.standing;
+    let text = closed::report(&standing.shared.stats, standing.started_at, &filter);
     answer(StatusCode::OK, "application/json", text)
 }
 
@@ -131,6 +163,6 @@ fn verdict(fault: Option<String>, well: &str) -> Response {
     }
 }
 
-const ROUTES: &str = "Not found. The routes are GET /stats, /healthz, /readyz and /connections, \
-                      and POST /drain, /reload, /log-level, /topics/close, /connections/close and \
-                      /connections/release.";
+const ROUTES: &str = "Not found. The routes are GET /metrics, /stats, /closed, /healthz, /readyz \
+                      and /connections, and POST /drain, /reload, /log-level, /topics/close, \
+                      /connections/close and /connections/release.";

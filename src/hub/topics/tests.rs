@@ -76,7 +76,7 @@ fn fullness(topics: &Topics, member: u32) -> Fullness {
 }
 
 fn publication(topic: &str, payload: &[u8]) -> Publication {
-    Publication { topic: topic.into(), message: message(payload).into_shared() }
+    Publication { topic: topic.into(), message: message(payload).into_shared(), at_us: 0 }
 }
 
 #[test]
@@ -93,6 +93,27 @@ fn a_tick_of_messages_is_one_run() {
     assert_eq!(drained(&mut topics), [(1, b"xyyz".to_vec()), (2, b"x".to_vec())]);
     assert!(drained(&mut topics).is_empty());
     assert_eq!(topics.pending_bytes(), 0);
+}
+
+#[test]
+fn the_longest_wait_until_all_have_it_is_told() {
+    let mut topics = alone();
+    topics.set_clock(u32::MAX - 9);
+    join(&mut topics, 1, "a");
+    join(&mut topics, 2, "a");
+    join(&mut topics, 3, "b");
+    let late = Publication { at_us: u32::MAX - 29, ..publication("a", b"from elsewhere") };
+    topics.receive(&late, 1, 0);
+    publish(&mut topics, 1, b"later");
+    publish(&mut topics, 3, b"to itself");
+    // The clock wraps. One of two has it, and then the other.
+    topics.set_clock(10);
+    assert_eq!(topics.drain(|_, _| 1), Some(20), "of the other topic");
+    publish(&mut topics, 1, b"not waited for");
+    topics.set_clock(20);
+    assert_eq!(topics.drain(|members, _| members.len()), Some(50));
+    assert_eq!(topics.drain(|members, _| members.len()), Some(10));
+    assert_eq!(topics.drain(|members, _| members.len()), None);
 }
 
 #[test]
@@ -285,11 +306,13 @@ fn serves_everybody_once(actions: Vec<(u8, u8, u8)>) {
                 }
                 published[topic] += 1;
             }
-            _ => topics.drain(|members, runs| {
-                let served = members.len().min(usize::from(number % 5));
-                deliver(&members[..served], runs, &mut expected);
-                served
-            }),
+            _ => {
+                topics.drain(|members, runs| {
+                    let served = members.len().min(usize::from(number % 5));
+                    deliver(&members[..served], runs, &mut expected);
+                    served
+                });
+            }
         }
     }
     while topics.has_pending() {

@@ -122,6 +122,8 @@ impl<I: Io> Shard<I> {
         self.wanted.note(key.index, served.saturating_sub(traveller.message_silence));
         self.lifetimes.set(key.index, traveller.lifetime_left.map(|left| now + left));
         self.peers.put(key.index, traveller.peer);
+        self.measures.opened(key.index, now.saturating_sub(traveller.age));
+        self.note_connections();
         let stats = self.stats();
         stats.connections_open.add(1);
         stats.websockets_open.add(is_web_socket.into());

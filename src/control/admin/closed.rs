@@ -1,0 +1,191 @@
+//! The last ends of WebSockets as JSON, newest first, and which of them are wanted.
+
+use std::cmp::Reverse;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Query;
+use axum::http::Uri;
+use serde::{Deserialize, Serialize};
+
+use crate::stats::Stats;
+use crate::stats::endings::{ENDINGS_MOST, Ending};
+use crate::websocket::Initiator;
+
+/// Which ends are wanted: those for which all that is said holds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    code: Option<u16>,
+    topic: Option<String>,
+    initiator: Option<String>,
+    /// Seconds since 1970.
+    since: Option<f64>,
+    limit: Option<usize>,
+}
+
+impl Filter {
+    /// What the query of a request says; an error is a text for whoever asks.
+    pub(super) fn parse(uri: &Uri) -> Result<Self, String> {
+        let refused = |fault: String| format!("{fault}: {GRAMMAR}");
+        let Query(filter) =
+            Query::<Self>::try_from_uri(uri).map_err(|error| refused(error.body_text()))?;
+        if filter.limit.is_some_and(|limit| !(1..=ENDINGS_MOST).contains(&limit)) {
+            return Err(refused("limit is out of range".to_owned()));
+        }
+        let is_known = |name: &String| Initiator::ALL.iter().any(|known| known.name() == name);
+        if !filter.initiator.as_ref().is_none_or(is_known) {
+            return Err(refused("initiator is neither".to_owned()));
+        }
+        Ok(filter)
+    }
+
+    fn admits(&self, ending: &Ending, time_s: f64) -> bool {
+        let (topic, initiator) = (self.topic.as_deref(), self.initiator.as_deref());
+        self.code.is_none_or(|code| ending.code.0 == code)
+            && topic.is_none_or(|topic| ending.topic.as_deref() == Some(topic))
+            && initiator.is_none_or(|initiator| ending.initiator.name() == initiator)
+            && self.since.is_none_or(|since| time_s >= since)
+    }
+}
+
+/// One end as it is told.
+#[derive(Serialize)]
+struct Told<'a> {
+    time_s: f64,
+    shard: usize,
+    service: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<&'a str>,
+    initiator: &'static str,
+    code: u16,
+    reason: &'a str,
+    age_s: f64,
+    backlog_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<SocketAddr>,
+}
+
+/// The wanted of the last ends, as JSON. The clocks of the shards began at `start`, a time since
+/// 1970.
+pub(super) fn report(stats: &Stats, start: Duration, filter: &Filter) -> String {
+    let shards = stats.of_shards().iter().enumerate();
+    let mut endings: Vec<(usize, Arc<Ending>)> = shards
+        .flat_map(|(shard, stats)| {
+            stats.endings.last().into_iter().map(move |ending| (shard, ending))
+        })
+        .collect();
+    endings.sort_by_key(|(_, ending)| Reverse(ending.at));
+    let told = endings.iter().filter_map(|(shard, ending)| {
+        let time_s = milliseconds(start + ending.at);
+        filter.admits(ending, time_s).then(|| Told {
+            time_s,
+            shard: *shard,
+            service: if ending.topic.is_some() { "broadcast" } else { "echo" },
+            topic: ending.topic.as_deref(),
+            initiator: ending.initiator.name(),
+            code: ending.code.0,
+            reason: &ending.reason,
+            age_s: milliseconds(ending.age),
+            backlog_bytes: ending.backlog_bytes,
+            peer: ending.peer,
+        })
+    });
+    let told: Vec<_> = told.take(filter.limit.unwrap_or(LIMIT)).collect();
+    serde_json::json!({ "closed": told }).to_string()
+}
+
+/// Seconds with three digits behind the point.
+fn milliseconds(time: Duration) -> f64 {
+    time.as_millis() as f64 / 1000.0
+}
+
+const GRAMMAR: &str = "allowed are code=NUMBER, topic=NAME, initiator=local or remote, \
+     since=SECONDS since 1970, and limit=1 to 10000";
+/// Ends that are told when nobody says how many.
+const LIMIT: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::wire::close::CloseCode;
+
+    fn stats() -> Stats {
+        let stats = Stats::new(2);
+        let topics = [None, Some("news"), Some("a b")];
+        for number in 0..6 {
+            let initiator = Initiator::ALL[number / 3];
+            let ending = Ending {
+                at: Duration::from_millis(1500 * number as u64),
+                topic: topics[number % 3].map(Into::into),
+                code: CloseCode(1000 + number as u16),
+                reason: "over".into(),
+                initiator,
+                age: Duration::from_millis(250),
+                backlog_bytes: 7,
+                peer: None,
+            };
+            let mut waiting = VecDeque::from([Arc::new(ending)]);
+            stats.shard(number % 2).endings.add(&mut waiting);
+        }
+        stats
+    }
+
+    fn codes(query: &str) -> Result<Vec<u64>, String> {
+        let filter = Filter::parse(&format!("/closed{query}").parse().unwrap())?;
+        let text = report(&stats(), Duration::from_secs(100), &filter);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let closed = json["closed"].as_array().unwrap().iter();
+        Ok(closed.map(|ending| ending["code"].as_u64().unwrap()).collect())
+    }
+
+    #[test]
+    fn the_wanted_ends_of_all_shards_are_told_newest_first() {
+        for (query, expected) in [
+            ("", &[1005, 1004, 1003, 1002, 1001, 1000][..]),
+            ("?limit=2", &[1005, 1004]),
+            ("?code=1003", &[1003]),
+            ("?topic=news", &[1004, 1001]),
+            ("?topic=a+b&initiator=local", &[1002]),
+            ("?topic=a%20b&initiator=remote", &[1005]),
+            ("?since=104.5", &[1005, 1004, 1003]),
+            ("?topic=nobody%27s", &[]),
+        ] {
+            assert_eq!(codes(query).unwrap(), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_cannot_be_meant_is_refused_with_what_can() {
+        for query in [
+            "?limit=0",
+            "?limit=10001",
+            "?limit=-1",
+            "?code=x",
+            "?code=70000",
+            "?initiator=me",
+            "?since=yesterday",
+            "?unknown=1",
+            "?code=1&code=2",
+        ] {
+            let said = codes(query).unwrap_err();
+            assert!(said.contains("limit=1 to 10000"), "{query}: {said}");
+        }
+        assert!(GRAMMAR.contains(&ENDINGS_MOST.to_string()));
+    }
+
+    #[test]
+    fn an_end_is_told_whole() {
+        let filter = Filter { code: Some(1001), ..Filter::default() };
+        let text = report(&stats(), Duration::from_secs(100), &filter);
+        let expected = serde_json::json!({ "closed": [{
+            "time_s": 101.5, "shard": 1, "service": "broadcast", "topic": "news",
+            "initiator": "local", "code": 1001, "reason": "over", "age_s": 0.25,
+            "backlog_bytes": 7,
+        }] });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), expected);
+    }
+}

@@ -1,0 +1,117 @@
+//! The last ends of WebSockets, one by one, for whoever asks what has happened.
+//!
+//! Each shard keeps its share of the last [`ENDINGS_MOST`]. It never waits for somebody who reads
+//! them: what it cannot add at once it adds with the next end, or in its next tick.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::websocket::Initiator;
+use crate::wire::close::CloseCode;
+
+/// How a WebSocket ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// When its end began, since the start of the shards.
+    pub at: Duration,
+    /// The topic that it was a member of; none for an echo.
+    pub topic: Option<Arc<str>>,
+    /// The close code, or one that stands for there being none (RFC 6455 section 7.1.5).
+    pub code: CloseCode,
+    /// The reason that the close frame gave, or what has happened where there was none.
+    pub reason: Box<str>,
+    /// Who ended it.
+    pub initiator: Initiator,
+    /// For how long it was open.
+    pub age: Duration,
+    /// Bytes that waited for the peer.
+    pub backlog_bytes: usize,
+    /// The peer's address, where it is known.
+    pub peer: Option<SocketAddr>,
+}
+
+/// The last ends of one shard, oldest first.
+#[derive(Debug, Default)]
+pub struct Endings {
+    most: usize,
+    last: Mutex<VecDeque<Arc<Ending>>>,
+}
+
+impl Endings {
+    /// For one of so many shards.
+    pub fn new(shards: usize) -> Self {
+        Self { most: ENDINGS_MOST.div_ceil(shards.max(1)), last: Mutex::default() }
+    }
+
+    /// Adds the ends in `waiting`, oldest first, if nobody is reading at this moment; otherwise
+    /// they go on waiting, the last of them. Only the owning shard may call this.
+    pub fn add(&self, waiting: &mut VecDeque<Arc<Ending>>) {
+        let forget = |endings: &mut VecDeque<_>| {
+            endings.drain(..endings.len().saturating_sub(self.most));
+        };
+        match self.last.try_lock() {
+            Ok(mut last) => {
+                last.extend(waiting.drain(..));
+                forget(&mut last);
+            }
+            Err(_) => forget(waiting),
+        }
+    }
+
+    /// The last ends, oldest first.
+    pub fn last(&self) -> Vec<Arc<Ending>> {
+        // No panic leaves it half changed.
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.iter().cloned().collect()
+    }
+}
+
+/// Ends that all shards keep together: at most some 5 MB, as an end with the longest topic and the
+/// longest reason takes half a kilobyte.
+pub const ENDINGS_MOST: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ending(code: u16) -> Arc<Ending> {
+        Arc::new(Ending {
+            at: Duration::ZERO,
+            topic: None,
+            code: CloseCode(code),
+            reason: "".into(),
+            initiator: Initiator::Remote,
+            age: Duration::ZERO,
+            backlog_bytes: 0,
+            peer: None,
+        })
+    }
+
+    #[test]
+    fn the_last_are_kept_and_nobody_waits_for_a_reader() {
+        let endings = Endings { most: 3, ..Endings::default() };
+        let codes = || endings.last().iter().map(|it| it.code.0).collect::<Vec<_>>();
+        let mut waiting = VecDeque::new();
+        for code in 1..=2 {
+            waiting.push_back(ending(code));
+            endings.add(&mut waiting);
+        }
+        assert_eq!((codes(), waiting.len()), (vec![1, 2], 0));
+        let reader = endings.last.lock().unwrap();
+        for code in 3..=7 {
+            waiting.push_back(ending(code));
+            endings.add(&mut waiting);
+        }
+        assert_eq!(waiting.len(), 3);
+        drop(reader);
+        endings.add(&mut waiting);
+        assert_eq!((codes(), waiting.len()), (vec![5, 6, 7], 0));
+    }
+
+    #[test]
+    fn an_end_takes_little() {
+        assert!(size_of::<Ending>() <= 144);
+    }
+}

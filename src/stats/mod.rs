@@ -1,0 +1,409 @@
+//! Counters: each shard writes its own, whoever asks sums them up.
+//!
+//! A counter has a single writer, so counting is a plain load and store; readers may see a shard in
+//! the middle of a tick, but never a torn number. Each is declared in one line, from which its
+//! field, its key in `/stats` and its name in `/metrics` are made.
+
+pub mod endings;
+pub mod family;
+pub mod histogram;
+pub mod peak;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+use crate::config::SlowConsumer;
+use crate::http::{Refusal, Route};
+use crate::websocket::Initiator;
+use crate::wire::close::CloseCode;
+use endings::Endings;
+use family::{Kind, Unit};
+use histogram::Histogram;
+use peak::Peak;
+
+/// A number that one thread counts and any thread reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts `amount` more; only the owning shard may call this.
+    pub fn add(&self, amount: u64) {
+        // No partner: nothing is published along with a counter.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// Takes `amount` back; for gauges.
+    pub fn subtract(&self, amount: u64) {
+        self.add(amount.wrapping_neg());
+    }
+
+    /// Replaces the value; for gauges.
+    pub fn set(&self, value: u64) {
+        // No partner, as above.
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The present value.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How a counter is told of.
+struct Row {
+    /// Its key in `/stats`.
+    key: &'static str,
+    kind: Kind,
+    /// Its family in `/metrics`, without prefix, unit and suffix. Rows of one family stand
+    /// together and differ by their labels.
+    family: &'static str,
+    unit: Option<Unit>,
+    labels: &'static [(&'static str, &'static str)],
+    /// Whether each shard is told of, because they may differ.
+    is_by_shard: bool,
+    /// What it means; the first row of a family speaks for all.
+    help: &'static str,
+}
+
+/// Declares the counters of a shard: what it means, then
+/// `key: Kind "family" [in Unit] [{"label" = "value"}] [by shard]`.
+macro_rules! shard_stats {
+    ($(
+        $(#[doc = $help:literal])+
+        $name:ident: $kind:ident $family:literal
+            $(in $unit:ident)? $({$label:literal = $value:literal})? $(by $shard:ident)?,
+    )*) => {
+        /// The counters of one shard.
+        #[derive(Debug, Default)]
+        pub struct ShardStats {
+            $($(#[doc = $help])+ pub $name: Counter,)*
+            refused: [Counter; Refusal::ALL.len()],
+            dropped: [Counter; POLICIES.len()],
+            closes: [[Counter; CLOSE_CODES.len() + 1]; Initiator::ALL.len()],
+            /// How long ticks took, in powers of two from a microsecond on.
+            pub tick_duration: Histogram<0>,
+            /// From the tick that read a message from its publisher to the end of the one that
+            /// gave it to the kernel for the last subscriber of this shard, at most one a tick:
+            /// that which waited longest; in powers of two from 16 us on.
+            pub delivery_duration: Histogram<4>,
+            /// From a ping to its pong, in powers of two from 64 us on.
+            pub ping_round_trip: Histogram<6>,
+            /// From the upgrade to the end, in powers of two from 1.05 s on.
+            pub websocket_duration: Histogram<20>,
+            /// The most connections that held a slot.
+            pub connections_peak: Peak,
+            /// The most bytes that waited for all peers together.
+            pub backlog_peak: Peak,
+            /// The last ends of WebSockets.
+            pub endings: Endings,
+        }
+
+        /// What is told of the plain counters, in their order.
+        const ROWS: &[Row] = &[$(Row {
+            key: stringify!($name),
+            kind: Kind::$kind,
+            family: $family,
+            unit: match <[Unit]>::first(&[$(Unit::$unit)?]) {
+                Some(&unit) => Some(unit),
+                None => None,
+            },
+            labels: &[$(($label, $value))?],
+            is_by_shard: !<[&str]>::is_empty(&[$(stringify!($shard))?]),
+            help: concat!($($help),+),
+        },)*];
+
+        impl ShardStats {
+            fn plain(&self) -> [u64; ROWS.len()] {
+                [$(self.$name.value(),)*]
+            }
+        }
+    };
+}
+
+shard_stats! {
+    /// Connections that hold a slot.
+    connections_open: Gauge "connections" by shard,
+    /// Connections that were upgraded and have not ended.
+    websockets_open: Gauge "websockets" by shard,
+    /// Responses that go on, as streams of topics.
+    streams_open: Gauge "streams" by shard,
+    /// Plain HTTP connections that are kept for another request.
+    plain_kept_alive: Gauge "plain_connections_kept",
+    /// Connections accepted.
+    connections_accepted: Counter "connections_accepted" by shard,
+    /// Connections taken over from other shards, which had more than their share.
+    connections_moved: Counter "connections_moved",
+    /// Streams of topics that have begun.
+    streams_begun: Counter "streams_begun",
+    /// Connections closed because whoever runs the server wanted their clients to connect again.
+    connections_released: Counter "connections_released",
+    /// Connections that were let in without counting for their address, because many others fill
+    /// the table of those.
+    addresses_untracked: Counter "addresses_untracked",
+    /// Handshakes completed, by service.
+    echo_upgrades: Counter "upgrades" {"service" = "echo"},
+    /// The same of topics.
+    broadcast_upgrades: Counter "upgrades" {"service" = "broadcast"},
+    /// Accepts that failed because the table of registered files was full or memory short.
+    accepts_failed: Counter "accepts_failed",
+    /// Data messages received whole, by service.
+    echo_messages_in: Counter "messages_received" {"service" = "echo"},
+    /// The same for topics, from WebSockets and from requests.
+    broadcast_messages_in: Counter "messages_received" {"service" = "broadcast"},
+    /// Data messages queued for their peers, by service. What a policy drops later is counted as
+    /// dropped as well.
+    echo_messages_out: Counter "messages_sent" {"service" = "echo"},
+    /// The same for subscribers of topics, each of whom counts.
+    deliveries: Counter "messages_sent" {"service" = "broadcast"},
+    /// Bytes received.
+    bytes_in: Counter "received" in Bytes by shard,
+    /// Bytes the kernel took.
+    bytes_out: Counter "sent" in Bytes by shard,
+    /// Messages published to topics, by WebSockets and by requests.
+    broadcasts: Counter "messages_published",
+    /// Messages left out for subscribers that get lines, because they are none: binary, or with a
+    /// line break inside.
+    lines_left_out: Counter "lines_left_out",
+    /// Messages compressed: for one connection, or once for all subscribers of a kind.
+    compressions: Counter "messages_compressed",
+    /// Compressed messages received.
+    inflations: Counter "messages_inflated",
+    /// Pings sent.
+    pings_out: Counter "pings_sent",
+    /// Pings received.
+    pings_in: Counter "pings_received",
+    /// Pongs received, whether or not they answer a ping.
+    pongs_in: Counter "pongs_received",
+    /// Receives that found no receive buffer and were started again.
+    buffers_exhausted: Counter "receive_buffers_exhausted",
+    /// Times a publisher had to pause because the broadcast ring was full.
+    ring_full: Counter "ring_full",
+    /// Times a connection's receiving paused because it does not read what it is sent, or because
+    /// memory was short.
+    receives_paused: Counter "receives_paused",
+    /// Times a connection had had its share of a tick, and went on in a later one.
+    turns_deferred: Counter "turns_deferred",
+    /// Connections closed or reset because memory was short and they held much of it.
+    connections_shed: Counter "connections_shed",
+    /// Times an idle connection was parked on a one-shot poll.
+    parked: Counter "connections_parked",
+    /// Connections for which something waits that the kernel has not taken, when last looked at.
+    backlogged: Gauge "connections_backlogged" by shard,
+    /// Bytes that wait for these connections, when last looked at.
+    backlog_bytes: Gauge "backlog" in Bytes by shard,
+    /// Wake-ups sent to other shards.
+    wakes: Counter "wakes",
+    /// Turns of the event loop.
+    ticks: Counter "ticks" by shard,
+    /// Completions handled; divided by the ticks, completions per tick.
+    completions: Counter "completions" by shard,
+}
+
+impl ShardStats {
+    /// Data messages received whole, of all services.
+    pub fn messages_in(&self) -> u64 {
+        self.echo_messages_in.value() + self.broadcast_messages_in.value()
+    }
+
+    /// Data messages queued for their peers, of all services.
+    pub fn messages_out(&self) -> u64 {
+        self.echo_messages_out.value() + self.deliveries.value()
+    }
+
+    /// Handshakes completed, of all services.
+    pub fn upgrades(&self) -> u64 {
+        self.echo_upgrades.value() + self.broadcast_upgrades.value()
+    }
+
+    /// Takes back what the gauges of connections say: nothing is open any more.
+    pub fn clear_gauges(&self) {
+        let open = [&self.connections_open, &self.websockets_open, &self.streams_open];
+        for gauge in open.into_iter().chain([&self.plain_kept_alive]) {
+            gauge.subtract(gauge.value());
+        }
+    }
+
+    /// Counts a handshake.
+    pub fn upgrade(&self, route: &Route) {
+        match route {
+            Route::Echo => self.echo_upgrades.add(1),
+            Route::Broadcast { .. } => self.broadcast_upgrades.add(1),
+        }
+    }
+
+    /// Counts a refused request.
+    pub fn refuse(&self, reason: Refusal) {
+        let place = Refusal::ALL.iter().position(|&other| other == reason);
+        if let Some(counter) = place.and_then(|place| self.refused.get(place)) {
+            counter.add(1);
+        }
+    }
+
+    /// Counts messages that a policy kept from a slow consumer.
+    pub fn drop_messages(&self, policy: SlowConsumer, messages: u64) {
+        if let Some(place) = POLICIES.iter().position(|&(other, _)| other == policy) {
+            self.dropped[place].add(messages);
+        }
+    }
+
+    /// WebSockets and streams that are open.
+    pub fn websockets_and_streams_open(&self) -> u64 {
+        self.websockets_open.value() + self.streams_open.value()
+    }
+
+    /// Counts the end of a WebSocket, or of a stream, by who ended it and how.
+    pub fn close(&self, initiator: Initiator, code: CloseCode) {
+        let place = CLOSE_CODES.iter().position(|&known| known == code.0);
+        let initiator = Initiator::ALL.iter().position(|&other| other == initiator);
+        if let Some(initiator) = initiator {
+            self.closes[initiator][place.unwrap_or(CLOSE_CODES.len())].add(1);
+        }
+    }
+}
+
+/// The counters of all shards.
+#[derive(Debug)]
+pub struct Stats {
+    start: Instant,
+    shards: Vec<ShardStats>,
+}
+
+impl Stats {
+    /// Counters for this many shards, all zero; the clocks of the shards begin now.
+    pub fn new(shards: usize) -> Self {
+        let of_a_shard = || ShardStats { endings: Endings::new(shards), ..ShardStats::default() };
+        Self { start: Instant::now(), shards: (0..shards).map(|_| of_a_shard()).collect() }
+    }
+
+    /// The counters of one shard.
+    pub fn shard(&self, index: usize) -> &ShardStats {
+        &self.shards[index]
+    }
+
+    /// The counters of all shards, in their order.
+    pub fn of_shards(&self) -> &[ShardStats] {
+        &self.shards
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// When the clocks of the shards began: all tell the time since then.
+    pub fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// WebSockets and streams open in the whole process, which `--max-connections` limits.
+    pub fn websockets_and_streams_open(&self) -> u64 {
+        self.shards.iter().map(ShardStats::websockets_and_streams_open).sum()
+    }
+
+    /// WebSockets open in the whole process.
+    pub fn websockets_open(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.websockets_open.value()).sum()
+    }
+
+    /// Plain connections that are kept for another request, of all shards.
+    pub fn plain_kept_alive(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.plain_kept_alive.value()).sum()
+    }
+
+    /// Connections that hold a slot, of all shards.
+    pub fn connections_open(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.connections_open.value()).sum()
+    }
+
+    /// Bytes received and sent, of all shards.
+    pub fn traffic_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.bytes_in.value() + shard.bytes_out.value()).sum()
+    }
+
+    /// Totals, and the same for each shard, as JSON.
+    pub fn to_json(&self) -> Value {
+        let all: Vec<&ShardStats> = self.shards.iter().collect();
+        let mut totals = render(&all);
+        totals.insert("shards".into(), all.iter().map(|shard| render(&[shard])).collect());
+        Value::Object(totals)
+    }
+}
+
+fn render(shards: &[&ShardStats]) -> Map<String, Value> {
+    let sum = |count: &dyn Fn(&ShardStats) -> u64| -> u64 {
+        shards.iter().fold(0, |total, shard| total.wrapping_add(count(shard)))
+    };
+    let mut object = Map::new();
+    for (place, row) in ROWS.iter().enumerate() {
+        object.insert(row.key.into(), json!(sum(&|shard| shard.plain()[place])));
+    }
+    object.insert("messages_in".into(), json!(sum(&ShardStats::messages_in)));
+    object.insert("messages_out".into(), json!(sum(&ShardStats::messages_out)));
+    object.insert("upgrades".into(), json!(sum(&ShardStats::upgrades)));
+    let mut by_reason = Map::new();
+    for (place, reason) in Refusal::ALL.iter().enumerate() {
+        by_reason.insert(reason.name().into(), json!(sum(&|shard| shard.refused[place].value())));
+    }
+    object.insert("connections_refused".into(), by_reason.into());
+    let mut by_policy = Map::new();
+    for (place, (_, name)) in POLICIES.iter().enumerate() {
+        by_policy.insert((*name).into(), json!(sum(&|shard| shard.dropped[place].value())));
+    }
+    object.insert("dropped".into(), by_policy.into());
+    let mut by_initiator = Map::new();
+    for (initiator, name) in Initiator::ALL.map(Initiator::name).into_iter().enumerate() {
+        let mut by_code = Map::new();
+        for place in 0..=CLOSE_CODES.len() {
+            let count = sum(&|shard| shard.closes[initiator][place].value());
+            if count > 0 {
+                by_code.insert(code_name(place), json!(count));
+            }
+        }
+        by_initiator.insert(name.into(), by_code.into());
+    }
+    object.insert("closes".into(), by_initiator.into());
+    object
+}
+
+/// The close code that is counted at this place.
+fn code_name(place: usize) -> String {
+    CLOSE_CODES.get(place).map_or("other".into(), ToString::to_string)
+}
+
+/// Close codes with a counter of their own; the others, among them 3000 to 4999, share one.
+const CLOSE_CODES: [u16; 13] =
+    [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013];
+
+const POLICIES: [(SlowConsumer, &str); 4] = [
+    (SlowConsumer::Disconnect, "disconnect"),
+    (SlowConsumer::DropNewest, "drop_newest"),
+    (SlowConsumer::DropOldest, "drop_oldest"),
+    (SlowConsumer::Latest, "latest"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_the_sum_of_the_shards() {
+        let stats = Stats::new(2);
+        stats.shard(0).echo_messages_in.add(3);
+        stats.shard(1).broadcast_messages_in.add(4);
+        stats.shard(1).connections_open.add(2);
+        stats.shard(1).connections_open.subtract(1);
+        stats.shard(0).refuse(Refusal::NotFound);
+        stats.shard(1).drop_messages(SlowConsumer::Latest, 9);
+        stats.shard(0).close(Initiator::Remote, CloseCode(1001));
+        stats.shard(1).close(Initiator::Remote, CloseCode(4321));
+        let json = stats.to_json();
+        assert_eq!(json["messages_in"], 7);
+        assert_eq!(json["connections_open"], 1);
+        assert_eq!(json["connections_refused"]["not_found"], 1);
+        assert_eq!(json["dropped"]["latest"], 9);
+        assert_eq!(json["closes"]["remote"], json!({ "1001": 1, "other": 1 }));
+        assert_eq!(json["shards"][1]["messages_in"], 4);
+    }
+}
