@@ -333,12 +333,13 @@ proptest! {
 /// What is held bounds publishers as what waits for a delivery does.
 #[test]
 fn a_topic_is_full_of_what_is_held() {
+    use super::super::PENDING_BYTES_MAX;
     use crate::hub::interest::Fullness;
     let mut topics = Topics::new(Interest::new(InterestTable::new(2)));
     let subscription = Subscription { topic: "a".into(), exclude_self: false };
     let hold = topics.hold(&[subscription]);
-    for _ in 0..1000 {
-        topics.publish_by_name("a", message(&[0; 100]));
+    for _ in 0..16 * PENDING_BYTES_MAX / 1000 {
+        topics.publish_by_name("a", message(&[0; 1000]));
         topics.drain(|members, _| members.len());
     }
     assert_eq!(topics.pending_bytes(), 0, "nobody has joined");
