@@ -42,7 +42,7 @@ pub(super) struct Mail {
 
 /// Where the shards can be asked, by any task of this thread.
 #[derive(Clone)]
-pub(super) struct Desk(mpsc::Sender<Question>);
+pub(super) struct Dispatch(mpsc::Sender<Question>);
 
 /// What a shard will have to say.
 pub(super) struct Answer(oneshot::Receiver<Result<Outcome, NoAnswer>>);
@@ -82,7 +82,7 @@ impl Mail {
         mut endpoint: Endpoint<Message, Letter>,
         waker: Waker,
         shards: usize,
-    ) -> (Self, Desk) {
+    ) -> (Self, Dispatch) {
         endpoint.stop_reading_rings();
         let (asking, questions) = mpsc::channel(QUESTIONS_WAITING);
         let mail = Self {
@@ -94,7 +94,7 @@ impl Mail {
             orders: vec![None; shards],
             start: Instant::now(),
         };
-        (mail, Desk(asking))
+        (mail, Dispatch(asking))
     }
 
     /// The bell that shards ring; see [`Waker::bell`].
@@ -246,7 +246,7 @@ impl Mail {
     }
 }
 
-impl Desk {
+impl Dispatch {
     /// Has a shard run an errand.
     pub(super) async fn ask(&self, shard: usize, errand: Errand) -> Answer {
         let (answer, answered) = oneshot::channel();

@@ -23,7 +23,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_uring::Runtime;
 
 use health::LOOK_PERIOD;
-use mail::{Desk, Mail};
+use mail::{Dispatch, Mail};
 use standing::Standing;
 
 use crate::config::Config;
@@ -40,7 +40,7 @@ use crate::shard::mail::Letter;
 /// The control thread's own part of the mesh.
 pub struct Control {
     mail: Mail,
-    desk: Desk,
+    dispatch: Dispatch,
     meter: Meter,
     /// When the last line about memory was logged.
     logged: Option<Instant>,
@@ -71,13 +71,13 @@ impl Control {
         shared: Arc<Shared>,
         layers: Layers,
     ) -> Self {
-        let (mail, desk) = Mail::new(endpoint, waker, shared.stats.shards());
+        let (mail, dispatch) = Mail::new(endpoint, waker, shared.stats.shards());
         let (logged, reminded, refusing_since) = (None, None, None);
         let standing = Arc::new(Standing::new(manager.clone(), shared.clone(), layers));
         let told = String::new();
         Self {
             mail,
-            desk,
+            dispatch,
             meter,
             logged,
             refusing_since,
@@ -122,7 +122,7 @@ impl Control {
             let mut watchdog = self.manager.feeding_period().map(every);
             let mut status = self.manager.is_there().then(|| every(STATUS_PERIOD));
             if let Some(admin) = admin {
-                admin.serve(self.standing.clone(), self.desk.clone())?;
+                admin.serve(self.standing.clone(), self.dispatch.clone())?;
             }
             let mut look = every(LOOK_PERIOD);
             ready();

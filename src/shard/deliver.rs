@@ -172,9 +172,11 @@ impl<I: Io> Shard<I> {
                         debug_assert!(false, "all runs have been encoded");
                         continue;
                     };
-                    stats.lines_left_out.add((run.messages_len() - frames.messages()).into());
-                    if frames.messages() == 0 {
-                        continue;
+                    if let Encoding::Lines(_) = encoding {
+                        stats.lines_left_out.add((run.messages_len() - frames.messages()).into());
+                        if frames.messages() == 0 {
+                            continue;
+                        }
                     }
                     let admitted = bounds.admit(connection, run.share_of(member, frames), stats);
                     ledger.dropped(key, admitted.dropped);

@@ -19,7 +19,7 @@
 //! What goes along is all that the connection is in the middle of: requests and messages in pieces,
 //! input that waits, and what is queued for its peer, as far as a letter may hold it. A send that
 //! is in flight ends before the socket is handed over; if its peer does not read, the connection
-//! stays. So does one that is being closed: it has its deadline here, and is gone soon.
+//! stays. So does one whose end has begun ([`Ending`]): it has its deadline here, and is gone soon.
 //!
 //! What one shard publishes reaches each other shard in its order, but what two publish may
 //! overtake each other. So whoever may have published leaves only when every shard has read what
@@ -211,9 +211,10 @@ impl<I: Io> Shard<I> {
         else {
             return false;
         };
-        let letter_bytes = self.letter_bytes(key, connection);
-        let Ok(bytes) = u32::try_from(letter_bytes) else { return false };
         let is_member = connection.has(Marks::SUBSCRIBED);
+        let room_bytes = if is_member { MEMBER_ROOM_BYTES } else { 0 };
+        let letter_bytes = self.letter_bytes(key, connection) + room_bytes;
+        let Ok(bytes) = u32::try_from(letter_bytes) else { return false };
         let Ok(answer) = self.endpoint.take_place(self.number, 0) else { return false };
         let Ok(place) = self.endpoint.take_place(to, bytes) else { return false };
         self.moves.next_serial = self.moves.next_serial.wrapping_add(1);
@@ -309,6 +310,9 @@ impl<I: Io> Shard<I> {
     /// Goes on with those who wait for other shards, and gives up the moves that take too long: a
     /// peer that does not read holds up its send.
     pub(super) fn continue_leaving(&mut self) {
+        if self.moves.under_way() == 0 {
+            return;
+        }
         self.expire_questions();
         let now = self.now;
         for place in (0..self.moves.leaving.len()).rev() {
@@ -485,6 +489,8 @@ const MOVES_MOST: usize = if cfg!(debug_assertions) { 4 } else { 32 };
 /// Bytes that may come for a connection while its requests end: what goes along in the letter
 /// beyond what its place was taken for.
 const STASH_BYTES_MOST: usize = 4096;
+/// What may be published to a member while it leaves, which is not sent any more.
+const MEMBER_ROOM_BYTES: usize = 16 << 10;
 /// How long the requests of a connection may take to end, and the other shards to read what it has
-/// published, or to answer.
+/// published: so long nothing is sent to it, nor taken of it.
 const LEAVING_TIMEOUT: Duration = Duration::from_millis(200);

@@ -59,8 +59,8 @@ pub enum Errand {
         /// Of how many, at the most.
         most: usize,
     },
-    /// Closes open WebSockets with 1012 (service restart), those first whose peers have been silent
-    /// for the longest, each at a moment of its own within the window.
+    /// Closes open WebSockets with 1012 (service restart), those whose peers have been silent for
+    /// the longest, each at a moment of its own within the window.
     Release {
         /// How many.
         count: usize,
@@ -408,8 +408,8 @@ pub const OUTCOME_BYTES: u32 = 16 << 10;
 pub const TOPICS_LISTED: usize = 8;
 /// What those are told who are sent away.
 const RELEASED: &str = "please connect again";
-/// Places that a walk looks at in one tick: some 50 us. Few in debug builds, so that tests see it
-/// take several ticks.
-const PLACES_PER_TICK: usize = if cfg!(debug_assertions) { 3 } else { 4096 };
-/// Connections that are closed by order in one tick: less than a millisecond.
-const CLOSED_PER_TICK: usize = if cfg!(debug_assertions) { 2 } else { 256 };
+/// Places that a walk looks at in one tick: some 100 us at the most. Few in debug builds, so that
+/// tests see it take several ticks.
+const PLACES_PER_TICK: usize = if cfg!(debug_assertions) { 3 } else { 1024 };
+/// Connections that are closed by order in one tick: about a millisecond.
+const CLOSED_PER_TICK: usize = if cfg!(debug_assertions) { 2 } else { 128 };

@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::answer::{Refused, value};
-use crate::control::mail::{ANSWER_TIMEOUT, Desk, NoAnswer};
+use crate::control::mail::{ANSWER_TIMEOUT, Dispatch, NoAnswer};
 use crate::shard::orders::{Errand, Outcome};
 
 /// Where requests ask the shards.
 pub(super) struct Calls {
-    desk: Desk,
+    dispatch: Dispatch,
     shards: usize,
     free: Semaphore,
 }
@@ -24,9 +24,9 @@ pub(super) struct Call<'a> {
 }
 
 impl Calls {
-    /// Calls to so many shards by way of `desk`.
-    pub(super) fn new(desk: Desk, shards: usize) -> Self {
-        Self { desk, shards, free: Semaphore::new(CALLS_MOST) }
+    /// Calls to so many shards by way of `dispatch`.
+    pub(super) fn new(dispatch: Dispatch, shards: usize) -> Self {
+        Self { dispatch, shards, free: Semaphore::new(CALLS_MOST) }
     }
 
     /// How many shards there are.
@@ -55,7 +55,7 @@ impl Call<'_> {
     /// # Errors
     /// What was wrong with it.
     pub(super) async fn ask(&self, shard: usize, errand: Errand) -> Result<Outcome, Refused> {
-        judge(shard, self.calls.desk.ask(shard, errand).await.outcome().await)
+        judge(shard, self.calls.dispatch.ask(shard, errand).await.outcome().await)
     }
 
     /// Has several shards run errands at the same time, and tells the sum of what they are closing
@@ -69,7 +69,7 @@ impl Call<'_> {
     ) -> (u64, Response) {
         let mut answers = Vec::new();
         for (shard, errand) in errands {
-            answers.push((shard, self.calls.desk.ask(shard, errand).await));
+            answers.push((shard, self.calls.dispatch.ask(shard, errand).await));
         }
         let (mut sum, mut parts, mut faults) = (0, Vec::new(), Vec::new());
         for (shard, answer) in answers {

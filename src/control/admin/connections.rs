@@ -185,8 +185,7 @@ fn window_default() -> u64 {
     WINDOW_SECONDS_DEFAULT
 }
 
-/// Sends as many connections away as the request says, those first that have been silent for the
-/// longest.
+/// Sends as many connections away as the request says, those that have been silent for the longest.
 pub(super) async fn release(
     State(desk): State<Arc<Desk>>,
     request: Request,

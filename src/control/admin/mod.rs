@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
-use super::mail::Desk;
+use super::mail::Dispatch;
 use super::standing::Standing;
 use crate::config::ListenAddress;
 
@@ -52,10 +52,10 @@ impl AdminSocket {
     ///
     /// # Errors
     /// When the socket cannot be watched.
-    pub(super) fn serve(self, standing: Arc<Standing>, desk: Desk) -> io::Result<()> {
+    pub(super) fn serve(self, standing: Arc<Standing>, dispatch: Dispatch) -> io::Result<()> {
         let Self { descriptor, is_unix, connections } = self;
         // No browser speaks to a Unix socket.
-        let calls = Calls::new(desk, standing.shards());
+        let calls = Calls::new(dispatch, standing.shards());
         let router = routes::router(standing, calls, !is_unix);
         let mut open = Connections { router, tasks: VecDeque::new(), most: connections };
         if is_unix {

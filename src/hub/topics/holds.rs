@@ -120,6 +120,8 @@ impl Topics {
         hold: HoldId,
         positions: impl Fn(Option<usize>) -> u64,
     ) -> Vec<SharedMessage> {
+        let held_topics = &self.holds[hold.0 as usize].topics;
+        debug_assert_eq!(held_topics.len(), subscriptions.len(), "all of them are held");
         // In the order in which they were joined.
         for Subscription { topic, exclude_self } in subscriptions.iter().rev() {
             let joined = self.join(member, topic, *exclude_self);

@@ -132,11 +132,10 @@ impl<I: Io> Shard<I> {
             self.list_kept_alive(key);
         }
         self.endpoint.post(answer, Letter::Arrived(traveller.move_key));
-        let is_complete = self.settle_in(key, traveller.ticket, traveller.membership);
-        self.go_on(key, now + traveller.deadline_left);
-        if !is_complete {
+        if !self.settle_in(key, traveller.ticket, traveller.membership) {
             self.close(key, CloseCode::TRY_AGAIN_LATER, "messages were missed");
         }
+        self.go_on(key, now + traveller.deadline_left);
         self.keep_slots_free();
     }
 

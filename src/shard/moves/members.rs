@@ -14,9 +14,9 @@
 //! been handed over the member stays what it was, and if that fails, only the hold has to be
 //! released.
 
-use super::{
-    ARRIVAL_TIMEOUT, Departure, LEAVING_TIMEOUT, Leaving, Moves, PendingKey, Place, Ticket,
-};
+use std::time::Duration;
+
+use super::{ARRIVAL_TIMEOUT, Departure, Leaving, Moves, PendingKey, Place, Ticket};
 use crate::hub::run::Run;
 use crate::hub::topics::{HoldId, Subscription};
 use crate::io::{Io, Key};
@@ -94,7 +94,7 @@ impl<I: Io> Shard<I> {
         let Ok(place) = self.endpoint.take_place(to, 0) else { return false };
         let subscriptions = self.topics.subscriptions(departure.key.index);
         let ticket = departure.ticket;
-        let deadline = self.now + ticks_in(LEAVING_TIMEOUT);
+        let deadline = self.now + ticks_in(ANSWER_TIMEOUT);
         let Ok(key) = self.moves.asking.insert(Asking { departure }, deadline) else {
             debug_assert!(false, "there is room for as many as may leave");
             return false;
@@ -210,3 +210,6 @@ impl<I: Io> Shard<I> {
         }
     }
 }
+
+/// How long the other shard may take to answer: nothing waits for it meanwhile.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
