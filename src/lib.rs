@@ -225,7 +225,7 @@
 //! (`control/metrics`), put into words by a library when they are asked for. A shard measures with
 //! the two times that a tick has anyway, its begin and its end (`shard/measure.rs`): nothing reads
 //! a clock for a message, and a ping carries its time with it. How each WebSocket ended is kept by
-//! its shard ([`stats::endings`]), which waits for nobody who reads that.
+//! its shard ([`stats::close_records`]), which waits for nobody who reads that.
 //!
 //! # Settings that change
 //!
@@ -269,7 +269,7 @@
 //! | a limit of the whole server | `Shared` and `Shard::serving` in `shard/mod.rs` |
 //! | a counter, a metric | [`stats`]; of the process or the server: `control/metrics` |
 //! | what a shard measures | `shard/measure.rs` |
-//! | what is told of an end | `Ending` in [`stats::endings`], `control/admin/closed.rs` |
+//! | what is told of an end | [`stats::close_records`], `control/admin/closed.rs` |
 //! | a path of the public listeners | `http/route.rs`, `http/decision.rs`, `BUILT_IN_PATHS` |
 //! | a field of a request's head that counts | `Head` in `http/request.rs` |
 //! | what a request may wait for | `http/exchange.rs`, [`websocket::Pause`], `shard/pause.rs` |

@@ -157,7 +157,7 @@ impl<I: Io> Shard<I> {
                 false => (Initiator::Remote, "connection lost"),
             };
             // While what waits for it is still there to be told of.
-            self.note_ending(key, initiator, CloseCode::ABNORMAL, reason);
+            self.note_close(key, initiator, CloseCode::ABNORMAL, reason);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
         // Nothing more is compressed for it; what else it holds goes with its slot.

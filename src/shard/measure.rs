@@ -13,7 +13,7 @@ use super::Shard;
 use super::connections::Connection;
 use super::timers::Tick;
 use crate::io::{Io, Key};
-use crate::stats::endings::Ending;
+use crate::stats::close_records::CloseRecord;
 use crate::websocket::{Heard, Initiator, PingPayload};
 use crate::wire::close::CloseCode;
 
@@ -32,7 +32,7 @@ pub(super) struct Measures {
     /// What has just been dropped of the backlog of the connection that is being ended.
     pub(super) dropped_bytes: usize,
     /// Ends that somebody who was reading has kept out of the counters.
-    endings: VecDeque<Arc<Ending>>,
+    close_records: VecDeque<Arc<CloseRecord>>,
 }
 
 /// A look at what waits for all connections, one after the other.
@@ -54,7 +54,7 @@ impl Measures {
             look: Look::default(),
             opened: Vec::with_capacity(capacity),
             dropped_bytes: 0,
-            endings: VecDeque::new(),
+            close_records: VecDeque::new(),
         }
     }
 
@@ -110,8 +110,9 @@ impl<I: Io> Shard<I> {
             return;
         }
         self.measures.looked = self.now;
-        if !self.measures.endings.is_empty() {
-            self.shared.stats.shard(self.number).endings.add(&mut self.measures.endings);
+        let stats = self.shared.stats.shard(self.number);
+        if !self.measures.close_records.is_empty() {
+            stats.close_records.add(&mut self.measures.close_records);
         }
         let (look, places) = (&mut self.measures.look, self.connections.places());
         let end = places.min(look.next + LOOKED_AT_LEAST.max(places / LOOKS_MOST));
@@ -125,10 +126,9 @@ impl<I: Io> Shard<I> {
         look.next = end;
         if end == places {
             let Look { backlogged, backlog_bytes, .. } = std::mem::take(look);
-            let stats = self.stats();
             stats.backlogged.set(backlogged);
             stats.backlog_bytes.set(backlog_bytes);
-            stats.backlog_peak.note(self.clock(), backlog_bytes);
+            stats.backlog_peak.note(self.attendance.returned, backlog_bytes);
         }
     }
 
@@ -152,14 +152,14 @@ impl<I: Io> Shard<I> {
         for key in self.connections.keys() {
             if self.connections.get(key).is_some_and(Connection::owes_close) {
                 let reason = "the shard has failed";
-                self.note_ending(key, Initiator::Local, CloseCode::ABNORMAL, reason);
+                self.note_close(key, Initiator::Local, CloseCode::ABNORMAL, reason);
             }
         }
     }
 
     /// Counts the end of a WebSocket and takes note of how it came, once and before it leaves its
     /// topic. `reason` is that of the close frame, or says what has happened where there is none.
-    pub(super) fn note_ending(
+    pub(super) fn note_close(
         &mut self,
         key: Key,
         initiator: Initiator,
@@ -175,7 +175,7 @@ impl<I: Io> Shard<I> {
         let waiting_bytes = self.connections.get(key).map_or(0, |it| it.outbox.bytes());
         let backlog_bytes = waiting_bytes + self.measures.dropped_bytes;
         let topic = self.broadcast_topic(key).and_then(|topic| self.topics.name(topic));
-        self.measures.endings.push_back(Arc::new(Ending {
+        self.measures.close_records.push_back(Arc::new(CloseRecord {
             at: self.clock(),
             topic,
             code,
@@ -183,9 +183,8 @@ impl<I: Io> Shard<I> {
             initiator,
             age,
             backlog_bytes,
-            peer: None,
         }));
-        stats.endings.add(&mut self.measures.endings);
+        stats.close_records.add(&mut self.measures.close_records);
     }
 }
 

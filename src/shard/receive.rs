@@ -221,7 +221,7 @@ impl<I: Io> Shard<I> {
             && self.connections.get(key).is_some_and(|it| !it.ending.has_begun())
         {
             // While nothing of ours waits behind what the peer has not read.
-            self.note_ending(key, *initiator, *code, reason);
+            self.note_close(key, *initiator, *code, reason);
         }
         self.queue_pieces(key, input, &mut websocket.pieces);
         if std::mem::take(&mut output.answered) {
@@ -334,7 +334,7 @@ impl<I: Io> Shard<I> {
             }
             if connection.owes_close() {
                 let reason = "the stream ended without a close frame";
-                self.note_ending(key, Initiator::Remote, CloseCode::ABNORMAL, reason);
+                self.note_close(key, Initiator::Remote, CloseCode::ABNORMAL, reason);
             }
             self.finish(key);
         }

@@ -4,7 +4,7 @@
 //! the middle of a tick, but never a torn number. Each is declared in one line, from which its
 //! field, its key in `/stats` and its name in `/metrics` are made.
 
-pub mod endings;
+pub mod close_records;
 pub mod family;
 pub mod histogram;
 pub mod peak;
@@ -18,7 +18,7 @@ use crate::config::SlowConsumer;
 use crate::http::{Refusal, Route};
 use crate::websocket::Initiator;
 use crate::wire::close::CloseCode;
-use endings::Endings;
+use close_records::CloseRecords;
 use family::{Kind, Unit};
 use histogram::Histogram;
 use peak::Peak;
@@ -97,7 +97,7 @@ macro_rules! shard_stats {
             /// The most bytes that waited for all peers together.
             pub backlog_peak: Peak,
             /// The last ends of WebSockets.
-            pub endings: Endings,
+            pub close_records: CloseRecords,
         }
 
         /// What is told of the plain counters, in their order.
@@ -273,7 +273,8 @@ pub struct Stats {
 impl Stats {
     /// Counters for this many shards, all zero; the clocks of the shards begin now.
     pub fn new(shards: usize) -> Self {
-        let of_a_shard = || ShardStats { endings: Endings::new(shards), ..ShardStats::default() };
+        let of_a_shard =
+            || ShardStats { close_records: CloseRecords::new(shards), ..ShardStats::default() };
         Self { start: Instant::now(), shards: (0..shards).map(|_| of_a_shard()).collect() }
     }
 

@@ -528,7 +528,7 @@ impl World {
         let begun = self.total("upgrades") + self.total("streams_begun");
         assert_eq!(closes, begun, "every WebSocket and every stream ends once");
         for shard in self.context.shared.stats.of_shards() {
-            let told = shard.endings.last().len() as u64;
+            let told = shard.close_records.last().len() as u64;
             assert_eq!(told, shard.websocket_duration.counts().count(), "each end is told");
         }
         let network = self.network.borrow();

@@ -1,7 +1,6 @@
 //! The last ends of WebSockets as JSON, newest first, and which of them are wanted.
 
 use std::cmp::Reverse;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 
 use crate::stats::Stats;
-use crate::stats::endings::{ENDINGS_MOST, Ending};
+use crate::stats::close_records::{CLOSE_RECORDS_MOST, CloseRecord};
 use crate::websocket::Initiator;
 
 /// Which ends are wanted: those for which all that is said holds.
@@ -31,7 +30,7 @@ impl Filter {
         let refused = |fault: String| format!("{fault}: {GRAMMAR}");
         let Query(filter) =
             Query::<Self>::try_from_uri(uri).map_err(|error| refused(error.body_text()))?;
-        if filter.limit.is_some_and(|limit| !(1..=ENDINGS_MOST).contains(&limit)) {
+        if filter.limit.is_some_and(|limit| !(1..=CLOSE_RECORDS_MOST).contains(&limit)) {
             return Err(refused("limit is out of range".to_owned()));
         }
         let is_known = |name: &String| Initiator::ALL.iter().any(|known| known.name() == name);
@@ -41,11 +40,11 @@ impl Filter {
         Ok(filter)
     }
 
-    fn admits(&self, ending: &Ending, time_s: f64) -> bool {
+    fn admits(&self, record: &CloseRecord, time_s: f64) -> bool {
         let (topic, initiator) = (self.topic.as_deref(), self.initiator.as_deref());
-        self.code.is_none_or(|code| ending.code.0 == code)
-            && topic.is_none_or(|topic| ending.topic.as_deref() == Some(topic))
-            && initiator.is_none_or(|initiator| ending.initiator.name() == initiator)
+        self.code.is_none_or(|code| record.code.0 == code)
+            && topic.is_none_or(|topic| record.topic.as_deref() == Some(topic))
+            && initiator.is_none_or(|initiator| record.initiator.name() == initiator)
             && self.since.is_none_or(|since| time_s >= since)
     }
 }
@@ -63,33 +62,31 @@ struct Told<'a> {
     reason: &'a str,
     age_s: f64,
     backlog_bytes: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<SocketAddr>,
 }
 
 /// The wanted of the last ends, as JSON. The clocks of the shards began at `start`, a time since
 /// 1970.
 pub(super) fn report(stats: &Stats, start: Duration, filter: &Filter) -> String {
     let shards = stats.of_shards().iter().enumerate();
-    let mut endings: Vec<(usize, Arc<Ending>)> = shards
+    let mut records: Vec<(usize, Arc<CloseRecord>)> = shards
         .flat_map(|(shard, stats)| {
-            stats.endings.last().into_iter().map(move |ending| (shard, ending))
+            stats.close_records.last().into_iter().rev().map(move |record| (shard, record))
         })
         .collect();
-    endings.sort_by_key(|(_, ending)| Reverse(ending.at));
-    let told = endings.iter().filter_map(|(shard, ending)| {
-        let time_s = milliseconds(start + ending.at);
-        filter.admits(ending, time_s).then(|| Told {
+    // Stable: those of one tick stay in their order.
+    records.sort_by_key(|(_, record)| Reverse(record.at));
+    let told = records.iter().filter_map(|(shard, record)| {
+        let time_s = milliseconds(start + record.at);
+        filter.admits(record, time_s).then(|| Told {
             time_s,
             shard: *shard,
-            service: if ending.topic.is_some() { "broadcast" } else { "echo" },
-            topic: ending.topic.as_deref(),
-            initiator: ending.initiator.name(),
-            code: ending.code.0,
-            reason: &ending.reason,
-            age_s: milliseconds(ending.age),
-            backlog_bytes: ending.backlog_bytes,
-            peer: ending.peer,
+            service: if record.topic.is_some() { "broadcast" } else { "echo" },
+            topic: record.topic.as_deref(),
+            initiator: record.initiator.name(),
+            code: record.code.0,
+            reason: &record.reason,
+            age_s: milliseconds(record.age),
+            backlog_bytes: record.backlog_bytes,
         })
     });
     let told: Vec<_> = told.take(filter.limit.unwrap_or(LIMIT)).collect();
@@ -118,7 +115,7 @@ mod tests {
         let topics = [None, Some("news"), Some("a b")];
         for number in 0..6 {
             let initiator = Initiator::ALL[number / 3];
-            let ending = Ending {
+            let record = CloseRecord {
                 at: Duration::from_millis(1500 * number as u64),
                 topic: topics[number % 3].map(Into::into),
                 code: CloseCode(1000 + number as u16),
@@ -126,10 +123,9 @@ mod tests {
                 initiator,
                 age: Duration::from_millis(250),
                 backlog_bytes: 7,
-                peer: None,
             };
-            let mut waiting = VecDeque::from([Arc::new(ending)]);
-            stats.shard(number % 2).endings.add(&mut waiting);
+            let mut waiting = VecDeque::from([Arc::new(record)]);
+            stats.shard(number % 2).close_records.add(&mut waiting);
         }
         stats
     }
@@ -139,7 +135,7 @@ mod tests {
         let text = report(&stats(), Duration::from_secs(100), &filter);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         let closed = json["closed"].as_array().unwrap().iter();
-        Ok(closed.map(|ending| ending["code"].as_u64().unwrap()).collect())
+        Ok(closed.map(|record| record["code"].as_u64().unwrap()).collect())
     }
 
     #[test]
@@ -174,7 +170,7 @@ mod tests {
             let said = codes(query).unwrap_err();
             assert!(said.contains("limit=1 to 10000"), "{query}: {said}");
         }
-        assert!(GRAMMAR.contains(&ENDINGS_MOST.to_string()));
+        assert!(GRAMMAR.contains(&CLOSE_RECORDS_MOST.to_string()));
     }
 
     #[test]

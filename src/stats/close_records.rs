@@ -1,10 +1,9 @@
 //! The last ends of WebSockets, one by one, for whoever asks what has happened.
 //!
-//! Each shard keeps its share of the last [`ENDINGS_MOST`]. It never waits for somebody who reads
-//! them: what it cannot add at once it adds with the next end, or in its next tick.
+//! Each shard keeps its share of the last [`CLOSE_RECORDS_MOST`]. It never waits for somebody who
+//! reads them: what it cannot add at once it adds with the next end, or a tenth of a second later.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::wire::close::CloseCode;
 
 /// How a WebSocket ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
+pub struct CloseRecord {
     /// When its end began, since the start of the shards.
     pub at: Duration,
     /// The topic that it was a member of; none for an echo.
@@ -28,28 +27,26 @@ pub struct Ending {
     pub age: Duration,
     /// Bytes that waited for the peer.
     pub backlog_bytes: usize,
-    /// The peer's address, where it is known.
-    pub peer: Option<SocketAddr>,
 }
 
 /// The last ends of one shard, oldest first.
 #[derive(Debug, Default)]
-pub struct Endings {
+pub struct CloseRecords {
     most: usize,
-    last: Mutex<VecDeque<Arc<Ending>>>,
+    last: Mutex<VecDeque<Arc<CloseRecord>>>,
 }
 
-impl Endings {
+impl CloseRecords {
     /// For one of so many shards.
     pub fn new(shards: usize) -> Self {
-        Self { most: ENDINGS_MOST.div_ceil(shards.max(1)), last: Mutex::default() }
+        Self { most: CLOSE_RECORDS_MOST.div_ceil(shards.max(1)), last: Mutex::default() }
     }
 
     /// Adds the ends in `waiting`, oldest first, if nobody is reading at this moment; otherwise
     /// they go on waiting, the last of them. Only the owning shard may call this.
-    pub fn add(&self, waiting: &mut VecDeque<Arc<Ending>>) {
-        let forget = |endings: &mut VecDeque<_>| {
-            endings.drain(..endings.len().saturating_sub(self.most));
+    pub fn add(&self, waiting: &mut VecDeque<Arc<CloseRecord>>) {
+        let forget = |close_records: &mut VecDeque<_>| {
+            close_records.drain(..close_records.len().saturating_sub(self.most));
         };
         match self.last.try_lock() {
             Ok(mut last) => {
@@ -61,7 +58,7 @@ impl Endings {
     }
 
     /// The last ends, oldest first.
-    pub fn last(&self) -> Vec<Arc<Ending>> {
+    pub fn last(&self) -> Vec<Arc<CloseRecord>> {
         // No panic leaves it half changed.
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.iter().cloned().collect()
@@ -70,14 +67,14 @@ impl Endings {
 
 /// Ends that all shards keep together: at most some 5 MB, as an end with the longest topic and the
 /// longest reason takes half a kilobyte.
-pub const ENDINGS_MOST: usize = 10_000;
+pub const CLOSE_RECORDS_MOST: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ending(code: u16) -> Arc<Ending> {
-        Arc::new(Ending {
+    fn record(code: u16) -> Arc<CloseRecord> {
+        Arc::new(CloseRecord {
             at: Duration::ZERO,
             topic: None,
             code: CloseCode(code),
@@ -85,33 +82,32 @@ mod tests {
             initiator: Initiator::Remote,
             age: Duration::ZERO,
             backlog_bytes: 0,
-            peer: None,
         })
     }
 
     #[test]
     fn the_last_are_kept_and_nobody_waits_for_a_reader() {
-        let endings = Endings { most: 3, ..Endings::default() };
-        let codes = || endings.last().iter().map(|it| it.code.0).collect::<Vec<_>>();
+        let close_records = CloseRecords { most: 3, ..CloseRecords::default() };
+        let codes = || close_records.last().iter().map(|it| it.code.0).collect::<Vec<_>>();
         let mut waiting = VecDeque::new();
         for code in 1..=2 {
-            waiting.push_back(ending(code));
-            endings.add(&mut waiting);
+            waiting.push_back(record(code));
+            close_records.add(&mut waiting);
         }
         assert_eq!((codes(), waiting.len()), (vec![1, 2], 0));
-        let reader = endings.last.lock().unwrap();
+        let reader = close_records.last.lock().unwrap();
         for code in 3..=7 {
-            waiting.push_back(ending(code));
-            endings.add(&mut waiting);
+            waiting.push_back(record(code));
+            close_records.add(&mut waiting);
         }
         assert_eq!(waiting.len(), 3);
         drop(reader);
-        endings.add(&mut waiting);
+        close_records.add(&mut waiting);
         assert_eq!((codes(), waiting.len()), (vec![5, 6, 7], 0));
     }
 
     #[test]
     fn an_end_takes_little() {
-        assert!(size_of::<Ending>() <= 144);
+        assert!(size_of::<CloseRecord>() <= 144);
     }
 }
