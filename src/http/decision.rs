@@ -75,19 +75,26 @@ pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Dec
     }
     // An HTTP/1.0 client cannot switch protocols, so its Upgrade is ignored (RFC 9110 section 7.8).
     let upgrades = head.upgrade_websocket && head.http_11 && head.method == Method::Get;
+    // Whoever is let in counts from then on, so this is asked last.
+    let not_admitted = || {
+        serving.refused().or_else(|| {
+            let admitted = if is_trusted_proxy { (conditions.admit)(client) } else { Ok(()) };
+            admitted.err().map(Refused::denied)
+        })
+    };
     let endpoint = match target {
         Target::Health => return Ok(Decision::Serve(health(serving, retry_after_s))),
         Target::WebSocket(endpoint) if upgrades => endpoint,
         Target::WebSocket(Endpoint::Root) => return Ok(Decision::Serve(page::response())),
         Target::WebSocket(Endpoint::Broadcast { topic, .. }) => {
-            let stream = Stream::accept(head, topic, query, host, policy, serving)?;
-            if head.method == Method::Head {
-                return Ok(Decision::Serve(stream.response));
-            }
-            if is_trusted_proxy {
-                (conditions.admit)(client).map_err(Refused::denied)?;
-            }
-            return Ok(Decision::Stream(stream));
+            // What a HEAD asks about does not begin.
+            let is_head = head.method == Method::Head;
+            let refused = || if is_head { serving.refused() } else { not_admitted() };
+            let stream = Stream::accept(head, topic, query, host, policy, refused)?;
+            return Ok(match is_head {
+                true => Decision::Serve(stream.response),
+                false => Decision::Stream(stream),
+            });
         }
         Target::WebSocket(Endpoint::Echo) => {
             let detail = "This is a WebSocket route; connect with ws:// over HTTP/1.1.";
@@ -96,11 +103,7 @@ pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Dec
     };
     let route = endpoint.route(query, policy.root, &policy.permissions)?;
     let (mut response, compression) = handshake::accept(head, host, policy, &route)?;
-    let refused = serving.refused().or_else(|| {
-        let admitted = if is_trusted_proxy { (conditions.admit)(client) } else { Ok(()) };
-        admitted.err().map(Refused::denied)
-    });
-    match refused {
+    match not_admitted() {
         None => Ok(Decision::Upgrade { route, response, compression }),
         Some(refused) if policy.refuse_with == RefuseWith::Close => {
             debug_assert!(refused.refusal.is_temporary(), "whoever waits may succeed");

@@ -1,5 +1,6 @@
 //! A topic as a response that goes on for as long as its client listens.
 
+use super::Policy;
 use super::body::Framing;
 use super::origin;
 use super::query::Query;
@@ -7,7 +8,6 @@ use super::refusal::{Refusal, Refused};
 use super::request::Head;
 use super::response::Response;
 use super::route::{authorize, exclude_self};
-use super::{Policy, Serving};
 use crate::authorization::Action;
 use crate::config::Authority;
 use crate::wire::line::LineFraming;
@@ -25,14 +25,15 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Decides about a GET of a `topic` that asks for no upgrade, or the HEAD for it, in the order
-    /// in which a person looks for a mistake: topic, query, body, origin, room.
+    /// in which a person looks for a mistake: topic, query, body, origin, and whether the server
+    /// has `refused` it for want of room.
     pub(super) fn accept(
         head: &Head<'_>,
         topic: Box<str>,
         query: &str,
         host: Option<Authority<'_>>,
         policy: &Policy,
-        serving: Serving,
+        refused: impl FnOnce() -> Option<Refused>,
     ) -> Result<Self, Refused> {
         authorize(&policy.permissions, &topic, Action::Subscribe)?;
         let query = Query::parse(query)?;
@@ -55,7 +56,7 @@ impl Stream {
             return Err(Refused::new(Refusal::BadRequest, detail));
         }
         let origin = origin::check(&head.origin, host, policy)?;
-        if let Some(refused) = serving.refused() {
+        if let Some(refused) = refused() {
             return Err(refused.readable_by(&origin));
         }
         let framing = if head.http_11 { LineFraming::Chunked } else { LineFraming::Bare };
@@ -69,10 +70,13 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+    use crate::admission::Denial;
     use crate::authorization::Permissions;
     use crate::config::{BroadcastAccess, Config};
-    use crate::http::{Answer, Conditions, Exchange};
+    use crate::http::{Answer, Conditions, Exchange, Serving};
 
     const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -190,6 +194,29 @@ mod tests {
             assert_eq!(reason, refusal);
             assert!(response.contains("\r\nAccess-Control-Allow-Origin: https://a.org\r\n"));
         }
+    }
+
+    /// A HEAD only asks, and counts for nothing.
+    #[test]
+    fn the_client_of_a_proxy_is_let_in_once_or_refused_readably() {
+        let (asked, policy) = (Cell::new(0), policy());
+        let admit = |_| {
+            asked.set(asked.get() + 1);
+            Err(Denial::AddressConnections)
+        };
+        let unlimited = Conditions::unlimited(&policy, Serving::Open);
+        let conditions = Conditions { is_trusted_proxy: true, admit: &admit, ..unlimited };
+        let ask = |method: &str| {
+            let fields = "Host: a\r\nOrigin: https://a.org\r\n";
+            let request = format!("{method} /broadcast?mode=stream HTTP/1.1\r\n{fields}\r\n");
+            Exchange::default().receive(request.as_bytes(), &conditions)
+        };
+        assert!(matches!(ask("HEAD"), Answer::Respond { refusal: None, .. }));
+        assert_eq!(asked.get(), 0);
+        let (_, response) = refused(ask("GET"));
+        assert!(response.starts_with("HTTP/1.1 429 "), "{response}");
+        assert!(response.contains("\r\nAccess-Control-Allow-Origin: https://a.org\r\n"));
+        assert_eq!(asked.get(), 1);
     }
 
     #[test]
