@@ -23,7 +23,7 @@ use crate::io::listener::{ListenError, Listener, ListeningSocket};
 use crate::io::probe::{Abilities, Ability, Refusal};
 use crate::io::waker::Waker;
 use crate::io::{Ring, RingOptions, SLOTS_MAX};
-use crate::memory::{Memory, Meter, NothingSpare};
+use crate::memory::{Memory, Meter, NothingSpare, require_spare};
 use crate::output::STANDARD_OUTPUT;
 use crate::service_manager::ServiceManager;
 use crate::settings::Layers;
@@ -121,7 +121,7 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let (ended, has_ended) = channel();
     let threads = start_threads(&shared, abilities, &mut listeners, &ready, &ended)?;
     let mut rings = gather_rings(shards, &is_ready)?;
-    meter.require_spare()?;
+    require_spare(config.limits.memory_bytes)?;
     let mut endpoints = Mesh::new(shards + 1, config.engine.broadcast_ring_slots);
     let admin_connections = admin.as_ref().map_or(0, |_| descriptors.admin_connections());
     Control::require_descriptors(admin_connections).map_err(|error| ServeError::Descriptors {

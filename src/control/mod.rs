@@ -103,10 +103,10 @@ impl Control {
 
     /// Answers signals until the process ends: SIGTERM, SIGINT and, unless it was ignored from the
     /// beginning, SIGHUP drain it, and a second one ends it at once, but SIGHUP has a server with a
-    /// file of settings read them again; SIGUSR1 prints the counters on
-    /// standard output. Where memory has a limit, measures it again and again. Where there is an
-    /// admin listener, serves it; where there is a service manager, tells it how the server fares.
-    /// For either, watches that every shard ticks.
+    /// file of settings read them again; SIGUSR1 prints the counters on standard output. Where
+    /// memory has a limit, measures it again and again. Where there is an admin listener, serves
+    /// it; where there is a service manager, tells it how the server fares. For either, watches
+    /// that every shard ticks.
     ///
     /// # Errors
     /// When the signals cannot be caught, or come no more, or shards could not wake this thread.
@@ -193,7 +193,7 @@ impl Control {
     /// holds now; returns when to do so again.
     fn heed_settings(&mut self) -> Option<Duration> {
         let limit_bytes = self.shared.in_force.current().config.limits.memory_bytes;
-        self.meter = Meter::new(limit_bytes);
+        self.meter.limit_resident(limit_bytes);
         self.mail.wake_all();
         self.watch_memory()
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
-use crate::memory::{Meter, Pressure, Usage};
+use crate::memory::{Pressure, Usage, require_spare};
 use crate::service_manager::ServiceManager;
 use crate::settings::{Change, Layers, ReloadError};
 use crate::shard::Shared;
@@ -90,8 +90,7 @@ impl Standing {
     fn put_in_force(&self) -> Result<Vec<&'static str>, ReloadError> {
         let current = self.shared.in_force.current();
         let Change { config, keys } = self.layers.reload(&current.config)?;
-        Meter::new(config.limits.memory_bytes)
-            .require_spare()
+        require_spare(config.limits.memory_bytes)
             .map_err(|error| ReloadError::Unfit(error.to_string()))?;
         if !keys.is_empty() {
             self.shared.in_force.replace(config);

@@ -78,30 +78,36 @@ impl Meter {
     /// # Errors
     /// When the files of the kernel cannot be read: no descriptor may be free.
     pub fn measure(&self) -> io::Result<Vec<Usage>> {
-        let resident = self.measure_resident().transpose();
+        let resident = resident_usage(self.resident_bytes_max).transpose();
         let groups = self.groups.iter().filter_map(|group| group.usage().transpose());
         resident.into_iter().chain(groups).collect()
     }
 
-    /// Sees that the limit of the resident set leaves something to serve with. What cannot be
-    /// measured now is measured again and again later.
-    ///
-    /// # Errors
-    /// It does not.
-    pub fn require_spare(&self) -> Result<(), NothingSpare> {
-        match self.measure_resident() {
-            Ok(Some(usage @ Usage { used_bytes, limit_bytes })) if usage.spare_bytes() == 0 => {
-                Err(NothingSpare { used_bytes, limit_bytes })
-            }
-            _ => Ok(()),
-        }
+    /// Measures the resident set against another limit from now on.
+    pub fn limit_resident(&mut self, resident_bytes_max: Option<u64>) {
+        self.resident_bytes_max = resident_bytes_max;
     }
+}
 
-    fn measure_resident(&self) -> io::Result<Option<Usage>> {
-        let Some(limit_bytes) = self.resident_bytes_max else { return Ok(None) };
-        let status = fs::read_to_string(Path::new("/proc/self/status"))?;
-        Ok(resident_bytes(&status).map(|used_bytes| Usage { used_bytes, limit_bytes }))
+/// Sees that a limit of the resident set leaves something to serve with. What cannot be measured
+/// now is measured again and again later.
+///
+/// # Errors
+/// It does not.
+pub fn require_spare(resident_bytes_max: Option<u64>) -> Result<(), NothingSpare> {
+    match resident_usage(resident_bytes_max) {
+        Ok(Some(usage @ Usage { used_bytes, limit_bytes })) if usage.spare_bytes() == 0 => {
+            Err(NothingSpare { used_bytes, limit_bytes })
+        }
+        _ => Ok(()),
     }
+}
+
+/// The resident set against its limit, when it has one.
+fn resident_usage(resident_bytes_max: Option<u64>) -> io::Result<Option<Usage>> {
+    let Some(limit_bytes) = resident_bytes_max else { return Ok(None) };
+    let status = fs::read_to_string(Path::new("/proc/self/status"))?;
+    Ok(resident_bytes(&status).map(|used_bytes| Usage { used_bytes, limit_bytes }))
 }
 
 /// The resident set as proc_pid_status(5) gives it.

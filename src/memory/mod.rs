@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-pub use meter::{Meter, NothingSpare, Usage};
+pub use meter::{Meter, NothingSpare, Usage, require_spare};
 
 /// How short memory is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
