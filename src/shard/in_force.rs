@@ -90,11 +90,6 @@ impl<I: Io> Shard<I> {
         let has_more = (end as usize) < self.connections.places();
         self.next_to_reschedule = has_more.then_some(end);
     }
-
-    /// Whether no further WebSocket may be opened in the whole process.
-    pub(super) fn has_reached_limit(&self) -> bool {
-        self.shared.has_reached(self.effective.config.limits.connections)
-    }
 }
 
 /// Deadlines that are set anew in one tick after a change of settings: some tens of microseconds.

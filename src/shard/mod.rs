@@ -439,9 +439,10 @@ impl<I: Io> Shard<I> {
     }
 
     fn serving(&self) -> Serving {
+        let limit = self.effective.config.limits.connections;
         if self.run_state != RunState::Serving {
             Serving::Draining
-        } else if self.shared.is_full(self.number) || self.has_reached_limit() {
+        } else if self.shared.is_full(self.number) || self.shared.has_reached(limit) {
             Serving::Full
         } else if self.memory_signal.pressure() >= Pressure::Refuse {
             Serving::ShortOfMemory

@@ -32,6 +32,19 @@ fn has_closed(story: &mut Story, socket: SocketId, decoder: &mut Decoder) -> boo
     items.iter().any(|item| matches!(item, Item::Control { opcode: CLOSE, .. }))
 }
 
+/// A connection is still open after so many seconds more, and closed after so many.
+fn assert_closed_between(
+    story: &mut Story,
+    (socket, mut decoder): (SocketId, Decoder),
+    open_s: u32,
+    closed_s: u32,
+) {
+    story.pass(SECOND * open_s);
+    assert!(!has_closed(story, socket, &mut decoder));
+    story.pass(SECOND * (closed_s - open_s));
+    assert!(has_closed(story, socket, &mut decoder));
+}
+
 /// Connections without any deadline were never looked at again.
 #[test]
 fn a_new_idle_timeout_ends_all_who_were_silent_before() {
@@ -49,13 +62,10 @@ fn a_new_idle_timeout_ends_all_who_were_silent_before() {
 #[test]
 fn a_new_limit_of_silence_between_messages_counts_from_the_change() {
     let mut story = patient();
-    let (socket, mut decoder) = story.open(0, "/echo");
+    let (socket, decoder) = story.open(0, "/echo");
     story.pass(SECOND * 600);
     change(&story, |config| config.limits.message_idle_timeout = Some(SECOND * 10));
-    story.pass(SECOND * 9);
-    assert!(!has_closed(&mut story, socket, &mut decoder));
-    story.pass(SECOND * 2);
-    assert!(has_closed(&mut story, socket, &mut decoder));
+    assert_closed_between(&mut story, (socket, decoder), 9, 11);
 }
 
 /// What was noted while there was a limit says nothing after a time without one.
@@ -64,15 +74,12 @@ fn a_limit_that_was_lifted_for_a_while_counts_anew() {
     let mut story = patient();
     let limit = |limit| move |config: &mut Config| config.limits.message_idle_timeout = limit;
     change(&story, limit(Some(SECOND * 10)));
-    let (socket, mut decoder) = story.open(0, "/echo");
+    let (socket, decoder) = story.open(0, "/echo");
     story.pass(SECOND * 5);
     change(&story, limit(None));
     story.pass(SECOND * 60);
     change(&story, limit(Some(SECOND * 10)));
-    story.pass(SECOND * 9);
-    assert!(!has_closed(&mut story, socket, &mut decoder));
-    story.pass(SECOND * 2);
-    assert!(has_closed(&mut story, socket, &mut decoder));
+    assert_closed_between(&mut story, (socket, decoder), 9, 11);
 }
 
 /// Deadlines that were set before do not act any more.
@@ -82,13 +89,10 @@ fn whoever_is_given_more_time_has_it() {
         config.limits.idle_timeout = Some(SECOND * 10);
         config.limits.ping_interval = None;
     });
-    let (socket, mut decoder) = story.open(0, "/echo");
+    let (socket, decoder) = story.open(0, "/echo");
     story.pass(SECOND * 9);
     change(&story, |config| config.limits.idle_timeout = Some(SECOND * 60));
-    story.pass(SECOND * 45);
-    assert!(!has_closed(&mut story, socket, &mut decoder));
-    story.pass(SECOND * 16);
-    assert!(has_closed(&mut story, socket, &mut decoder));
+    assert_closed_between(&mut story, (socket, decoder), 45, 61);
 }
 
 /// A limit of messages holds from the next message on, compressed or not.

@@ -110,51 +110,41 @@ fn await_letter(endpoint: &mut Endpoint<u32, Letter>, doorbell: &Notify) -> Lett
 
 #[test]
 fn a_question_wakes_its_receiver_and_the_answer_its_sender() {
-    check(|| {
-        let [mut asker, mut answerer] = Mesh::<u32, Letter>::new(2, 1).try_into().ok().unwrap();
-        let bells = [Arc::new(Notify::new()), Arc::new(Notify::new())];
-        let (asker_bells, [_, answerer_bell]) = (bells.clone(), bells.clone());
-        let answering = thread::spawn(move || {
-            match await_letter(&mut answerer, &answerer_bell) {
-                Letter::Question(place) => answerer.post(place, Letter::Answer),
-                Letter::Answer => panic!("nobody has asked"),
-            }
-            answerer.take_wakeups().for_each(|number| bells[number].notify());
-            answerer
-        });
-        let answer = asker.take_place(0, 0).ok().unwrap();
-        let question = asker.take_place(1, 0).ok().unwrap();
-        asker.post(question, Letter::Question(answer));
-        asker.take_wakeups().for_each(|number| asker_bells[number].notify());
-        assert!(matches!(await_letter(&mut asker, &asker_bells[0]), Letter::Answer));
-        answering.join().unwrap();
-    });
+    check(|| ask_and_answer(false));
 }
 
 /// What the control thread and a shard do: one publishes nothing but orders and gets answers, while
 /// the other publishes to all.
 #[test]
 fn whoever_reads_letters_alone_misses_no_answer() {
-    check(|| {
-        let [mut asker, mut answerer] = Mesh::<u32, Letter>::new(2, 1).try_into().ok().unwrap();
-        let bells = [Arc::new(Notify::new()), Arc::new(Notify::new())];
-        let (asker_bells, [_, answerer_bell]) = (bells.clone(), bells.clone());
+    check(|| ask_and_answer(true));
+}
+
+/// One asks, the other answers; where whoever asks reads `letters_alone`, the other publishes
+/// before.
+fn ask_and_answer(letters_alone: bool) {
+    let [mut asker, mut answerer] = Mesh::<u32, Letter>::new(2, 1).try_into().ok().unwrap();
+    let bells = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+    let (asker_bells, [_, answerer_bell]) = (bells.clone(), bells.clone());
+    if letters_alone {
         asker.stop_reading_rings();
-        let answering = thread::spawn(move || {
+    }
+    let answering = thread::spawn(move || {
+        if letters_alone {
             answerer.publish(1, 1).unwrap();
             answerer.take_wakeups().for_each(|number| bells[number].notify());
-            match await_letter(&mut answerer, &answerer_bell) {
-                Letter::Question(place) => answerer.post(place, Letter::Answer),
-                Letter::Answer => panic!("nobody has asked"),
-            }
-            answerer.take_wakeups().for_each(|number| bells[number].notify());
-            answerer
-        });
-        let answer = asker.take_place(0, 0).ok().unwrap();
-        let question = asker.take_place(1, 0).ok().unwrap();
-        asker.post(question, Letter::Question(answer));
-        asker.take_wakeups().for_each(|number| asker_bells[number].notify());
-        assert!(matches!(await_letter(&mut asker, &asker_bells[0]), Letter::Answer));
-        answering.join().unwrap();
+        }
+        match await_letter(&mut answerer, &answerer_bell) {
+            Letter::Question(place) => answerer.post(place, Letter::Answer),
+            Letter::Answer => panic!("nobody has asked"),
+        }
+        answerer.take_wakeups().for_each(|number| bells[number].notify());
+        answerer
     });
+    let answer = asker.take_place(0, 0).ok().unwrap();
+    let question = asker.take_place(1, 0).ok().unwrap();
+    asker.post(question, Letter::Question(answer));
+    asker.take_wakeups().for_each(|number| asker_bells[number].notify());
+    assert!(matches!(await_letter(&mut asker, &asker_bells[0]), Letter::Answer));
+    answering.join().unwrap();
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Departed, PendingKey, Traveller};
 use crate::io::{Io, Slot, Ticket};
+use crate::shard::connections::gauge_of;
 use crate::shard::mail::Letter;
 use crate::shard::outbox::Outbox;
 use crate::shard::timers::Tick;
@@ -24,13 +25,6 @@ pub(super) enum Half {
     State(Box<Traveller>),
     /// Both are there, and this shard has to read on before a member can join.
     Both(Slot, Box<Traveller>),
-}
-
-impl Traveller {
-    /// Whether it is a WebSocket whose end is still to be counted.
-    fn owes_close(&self) -> bool {
-        self.protocol.websocket().is_some_and(|websocket| !websocket.has_told_its_end())
-    }
 }
 
 impl<I: Io> Shard<I> {
@@ -108,7 +102,6 @@ impl<I: Io> Shard<I> {
         }
         let key = self.connections.insert(slot, served.saturating_sub(traveller.silence));
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let is_web_socket = protocol.websocket().is_some();
         let is_kept_alive = protocol.is_kept_alive();
         connection.stage = protocol;
         connection.mark(marks);
@@ -124,10 +117,12 @@ impl<I: Io> Shard<I> {
         self.peers.put(key.index, traveller.peer);
         self.measures.opened(key.index, now.saturating_sub(traveller.age));
         self.note_connections();
-        let stats = self.stats();
+        let stats = self.shared.stats.shard(self.number);
         stats.connections_open.add(1);
-        stats.websockets_open.add(is_web_socket.into());
         stats.connections_moved.add(1);
+        if let Some(gauge) = self.connections.get(key).and_then(|it| gauge_of(&it.stage, stats)) {
+            gauge.add(1);
+        }
         if is_kept_alive {
             self.list_kept_alive(key);
         }
@@ -143,13 +138,13 @@ impl<I: Io> Shard<I> {
     /// them whose end is still to be counted.
     pub(in crate::shard) fn forget_arriving(&mut self) -> usize {
         let owes_close = |arriving: &Arriving| match &arriving.half {
-            Half::State(traveller) | Half::Both(_, traveller) => traveller.owes_close(),
+            Half::State(traveller) | Half::Both(_, traveller) => traveller.protocol.owes_close(),
             Half::Socket(_) => false,
         };
         let states = self.moves.arriving.drain(..).filter(owes_close).count();
         let letters = std::iter::from_fn(|| self.endpoint.next_letter());
         let owes_close = |letter: &Letter| match letter {
-            Letter::Traveller(traveller) => traveller.owes_close(),
+            Letter::Traveller(traveller) => traveller.protocol.owes_close(),
             _ => false,
         };
         states + letters.filter(owes_close).count()
@@ -176,7 +171,7 @@ impl<I: Io> Shard<I> {
             match half {
                 // A state without its socket can only be forgotten: that is the connection's end.
                 Half::State(traveller) => {
-                    if traveller.owes_close() {
+                    if traveller.protocol.owes_close() {
                         self.stats().close(Initiator::Local, CloseCode::ABNORMAL);
                     }
                     traveller
