@@ -181,7 +181,7 @@
 //! from one table of registered files to another, and everything else by mail: the request or
 //! message that has begun, what was received until the receive ended, and what is queued for the
 //! peer (`shard/outbox/luggage.rs`), as far as a letter may hold it. A send that is in flight ends
-//! before; whoever's peer does not read stays, and whoever is being closed.
+//! before; whoever's peer does not read stays, whoever is being closed, and streams.
 //!
 //! What two shards publish may come to a third in any order. So whoever has published leaves only
 //! when all shards have read what its own had published by then.
