@@ -87,15 +87,20 @@ class Comparison:
 
 
 def about(facts):
-    """The machine in a paragraph."""
-    virtual = ", virtual" if facts["hypervisor"] else ""
-    dirty = " with uncommitted changes" if facts["uncommitted"] else ""
-    return (f"{facts['cpu']}, {facts['cores']} cores{virtual}, Linux {facts['kernel'].split()[0]}, "
-            f"commit {(facts['commit'] or 'unknown')[:12]}{dirty}. Medians over the rounds, least "
+    """The machine and what the figures mean, in a paragraph."""
+    return (f"{measured_on(facts)} Medians over the rounds, least "
             "and greatest in brackets; a ratio is the median of the ratios of the single rounds. "
             "In each round all servers are measured one after the other, each freshly started, on "
             "core 0, with the load generator on the other core. Latency is from the moment a "
             "message was due. CPU is user and kernel time of the server's process.\n")
+
+
+def measured_on(facts):
+    """The machine and the version, in a sentence."""
+    virtual = ", virtual" if facts["hypervisor"] else ""
+    dirty = " with uncommitted changes" if facts["uncommitted"] else ""
+    return (f"{facts['cpu']}, {facts['cores']} cores{virtual}, Linux {facts['kernel'].split()[0]}, "
+            f"commit {(facts['commit'] or 'unknown')[:12]}{dirty}.")
 
 
 def number(value):
