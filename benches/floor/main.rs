@@ -9,12 +9,14 @@
 
 mod connections;
 mod frame;
+mod published;
 mod reactor;
 
 use std::error::Error;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -27,6 +29,7 @@ use ringwire::io::probe::Abilities;
 use ringwire::io::{Ring, RingOptions};
 
 use frame::FrameSize;
+use published::Published;
 use reactor::Reactor;
 
 #[global_allocator]
@@ -46,6 +49,9 @@ struct Options {
     /// Where the bytes of an echo come from.
     #[arg(long, value_enum, default_value_t = Reply::Constant)]
     reply: Reply,
+    /// Event loops, each with a thread and a table of files of its own.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    shards: usize,
     /// End after this many seconds, as a guard against being forgotten.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     lifetime_s: u64,
@@ -91,22 +97,42 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let config = Config::default();
     let mut listener = Listener::bind(
         &ListenAddress::Tcp(options.listen).into(),
-        1,
+        options.shards,
         &mut ActivatedSockets::default(),
     )?;
-    let slots = u32::try_from(rlimit::Resource::NOFILE.get_soft()?)?;
-    let mut ring = Ring::new(&RingOptions {
+    let ring_options = RingOptions {
         abilities: Abilities::probe()?,
-        slots,
+        slots: u32::try_from(rlimit::Resource::NOFILE.get_soft()?)?,
         receive_buffers: config.engine.receive_buffers,
         receive_buffer_bytes: config.engine.receive_buffer_bytes,
         batch_wait_us: None,
-    })?;
-    ring.listen(listener.take_socket().into_iter().collect());
-    // The line that the server prints as well, so that scripts start both alike.
-    if let ListenAddress::Tcp(address) = &listener.address {
-        writeln!(std::io::stdout(), "listening on ws://{address}/")?;
-    }
-    Reactor::new(ring, Policy::new(&config), options).run()?;
-    Ok(())
+    };
+    let published = Published::new(options.shards);
+    let (policy, all_rings) = (Policy::new(&config), Mutex::new(Vec::new()));
+    let have_rings = Barrier::new(options.shards + 1);
+    std::thread::scope(|scope| -> Result<(), Box<dyn Error>> {
+        for number in 0..options.shards {
+            let socket = listener.take_socket();
+            let (ring_options, all_rings, have_rings) = (&ring_options, &all_rings, &have_rings);
+            let (published, policy) = (published.for_shard(number), policy.clone());
+            scope.spawn(move || {
+                // A ring belongs to the thread that makes it.
+                let mut ring = Ring::new(ring_options).expect("a ring");
+                ring.listen(socket.into_iter().collect());
+                all_rings.lock().expect("nobody panics with it").push((number, ring.descriptor()));
+                have_rings.wait();
+                let mut rings = all_rings.lock().expect("nobody panics with it").clone();
+                rings.sort_unstable();
+                ring.join(rings.into_iter().map(|(_, descriptor)| descriptor).collect());
+                let result = Reactor::new(ring, policy, published, options).run();
+                result.expect("the kernel goes on");
+            });
+        }
+        have_rings.wait();
+        // The line that the server prints as well, so that scripts start both alike.
+        if let ListenAddress::Tcp(address) = &listener.address {
+            writeln!(std::io::stdout(), "listening on ws://{address}/")?;
+        }
+        Ok(())
+    })
 }

@@ -9,6 +9,7 @@ use slab::Slab;
 
 use crate::connections::{Connection, detached, release_all};
 use crate::frame::{ConstantFrames, FrameSize};
+use crate::published::Published;
 use crate::{Mode, Options, Reply};
 
 /// One event loop over one ring.
@@ -25,12 +26,13 @@ pub struct Reactor {
     /// Connections whose receive found no buffer.
     starved: Vec<Key>,
     /// Frames received in this tick that go to everybody.
-    published: u32,
+    received: u32,
+    published: Published,
 }
 
 impl Reactor {
     /// A loop that accepts on the first listener of `ring`.
-    pub fn new(mut ring: Ring, policy: Policy, options: &Options) -> Self {
+    pub fn new(mut ring: Ring, policy: Policy, published: Published, options: &Options) -> Self {
         ring.accept(LISTENER);
         Self {
             ring,
@@ -42,7 +44,8 @@ impl Reactor {
             connections: Slab::new(),
             dirty: Vec::new(),
             starved: Vec::new(),
-            published: 0,
+            received: 0,
+            published,
         }
     }
 
@@ -156,7 +159,7 @@ impl Reactor {
 
     fn owe(&mut self, key: Key, frames: u32) {
         if self.mode == Mode::FanOut {
-            self.published += frames;
+            self.received += frames;
         } else if let Some(connection) = self.connections.get_mut(key.index as usize) {
             connection.owed_frames += frames;
             self.mark_dirty(key);
@@ -193,7 +196,14 @@ impl Reactor {
 
     /// Owes everybody what anybody has sent.
     fn fan_out(&mut self) {
-        let published = std::mem::take(&mut self.published);
+        let received = std::mem::take(&mut self.received);
+        if received > 0 {
+            self.published.publish(received);
+            for shard in self.published.others() {
+                self.ring.wake(shard);
+            }
+        }
+        let published = received + self.published.take();
         if published == 0 {
             return;
         }
