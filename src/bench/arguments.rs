@@ -106,9 +106,9 @@ pub struct Arguments {
         value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub burst: Option<u32>,
 
-    /// Messages per second of all connections together, or several steps of the same duration
-    /// each: 10000,20000; where the search begins (capacity) [default: rate 10000, slow 100,
-    /// capacity 1000, broadcast as fast as they are delivered]
+    /// Messages per second of all connections together, or handshakes (connect), or several steps
+    /// of the same duration each: 10000,20000; where the search begins (capacity) [default: rate
+    /// 10000, slow 100, capacity 1000, broadcast and connect as fast as the server goes]
     #[arg(long, value_name = "RATES", help_heading = LOAD, value_delimiter = ',',
         value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub rate: Vec<u32>,

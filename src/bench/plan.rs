@@ -300,7 +300,7 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
         ("compression", arguments.compression, messages),
         ("in-flight", arguments.in_flight.is_some(), &[Echo]),
         ("burst", arguments.burst.is_some(), &[Echo, Broadcast, Slow]),
-        ("rate", !arguments.rate.is_empty(), &[Rate, Broadcast, Slow]),
+        ("rate", !arguments.rate.is_empty(), &[Rate, Broadcast, Slow, Connect]),
         ("publishers", arguments.publishers.is_some(), broadcasts),
         ("subscribers", arguments.subscribers.is_some(), broadcasts),
         ("topics", arguments.topics.is_some(), broadcasts),
@@ -326,7 +326,11 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
             return Err(PlanError { option, reason });
         }
     }
+    let stays_open = arguments.close == Some(Close::None);
     let reason = match arguments.workload {
+        Connect if stays_open && !arguments.rate.is_empty() => {
+            "not with --close none, as places must become free"
+        }
         _ if arguments.rate.len() <= 1 => return Ok(()),
         Slow => "one rate, because there are two parts already",
         Capacity => "one rate, where the search begins",
@@ -398,7 +402,8 @@ pub(super) mod tests {
     #[test]
     fn options_without_effect_are_refused() {
         for (line, part) in [
-            ("echo --rate 5", "--rate: only for rate, broadcast, slow"),
+            ("echo --rate 5", "--rate: only for rate, broadcast, slow, connect"),
+            ("connect --rate 5 --close none", "--rate: "),
             ("echo --in-flight 2 --burst 3", "--in-flight: at least the burst of 3"),
             ("broadcast --connections 5", "--connections: only for echo"),
             ("broadcast --size 14", "--size: at least 15"),

@@ -308,7 +308,10 @@ fn run_lane(
             let broadcast = Broadcast::new(&links, deliveries);
             Lane::new(ring, links, broadcast, shared).run()
         }
-        WorkloadName::Connect => Lane::new(ring, links, Connect::new(count), shared).run(),
+        WorkloadName::Connect => {
+            let connect = Connect::new(&shared.plan, lane, lanes, count);
+            Lane::new(ring, links, connect, shared).run()
+        }
         WorkloadName::Storm => {
             Lane::new(ring, links, Storm::new(&shared.plan, count), shared).run()
         }
