@@ -65,6 +65,16 @@
 //! * Silence is counted in time in which the shard came round to its peers, and before a silent
 //!   peer is closed the kernel is asked whether something has arrived (`shard/lifecycle.rs`).
 //!
+//! # Too much to do
+//!
+//! Fair shares do not help a shard that has too little time for all of them. It notices by the
+//! *standing delay*: when its thread has not slept for 100 ms, and even the shortest tick meanwhile
+//! took more than 5 ms, then everything that arrives waits for at least so long
+//! (`shard/overload.rs`). Level by level it leaves undone what costs it most and its peers least:
+//! requests wait in a line of their own, upgrades are refused, accepting pauses. Those who are
+//! connected are served as before, and are never closed for want of time unless `--shed-idle` says
+//! so. Memory is another matter (`shard/shed.rs`).
+//!
 //! # What a connection costs
 //!
 //! 64 bytes of hot state, 12 of timer, 4 for its age, nothing else while it is idle: no buffer, no
@@ -291,7 +301,8 @@
 //! | which connections move, and what goes along | `may_move`, `Traveller` in `shard/moves.rs` |
 //! | what the control thread waits for | `Control::run` in `control/mod.rs` |
 //! | what happens to slow readers | `Bounds::admit` in `shard/deliver.rs` |
-//! | a deadline | `shard/deadlines.rs`, and what it does in `shard/lifecycle.rs` |
+//! | a deadline | `Deadline` in `shard/deadlines.rs`; the times behind it: `shard/times.rs` |
+//! | what is left undone when there is too much to do | `Level` in `shard/overload.rs` |
 //! | how much a peer may take of a tick | the ends of `shard/*.rs`, `websocket/budget.rs` |
 //! | a request to the kernel | `io/mod.rs`, `io/ring.rs`, `shard/requests.rs`, simulated `Kernel` |
 //! | what is known of each connection | `shard/connections.rs`; how it ends: `shard/ending.rs` |

@@ -46,6 +46,10 @@ pub const BATCH_WAIT_US: Bound<u32, Option<u32>> =
 pub const CONNECTIONS: Bound<usize, Option<usize>> =
     Bound { default: None, least: 1, most: 100_000_000 };
 
+/// Silence after which a connection is closed when there is too much to do.
+pub const SHED_IDLE: Bound<Duration, Option<Duration>> =
+    Bound { default: None, least: seconds(1), most: days(1) };
+
 /// Open connections of one address, which are counted in 16 bits.
 pub const CONNECTIONS_PER_ADDRESS: Bound<u16, Option<u16>> =
     Bound { default: None, least: 1, most: u16::MAX };

@@ -474,6 +474,8 @@ const ROWS: &[Row] = &[
     row("limit-ipv6-prefix", "48", "56", "128", ["48", "56", "128"]),
     row("refuse-with", "close", "status", r#""close""#, [r#""close""#, r#""status""#,
         r#""close""#]),
+    row("shed", "false", "true", "false", ["false", "true", "false"]),
+    row("shed-idle", "10s", "off", r#""1m""#, [r#""10s""#, r#""off""#, r#""1m""#]),
     row("slow-consumer", "latest", "drop-newest", r#""drop-oldest""#, [r#""latest""#,
         r#""drop-newest""#, r#""drop-oldest""#]),
     row("max-backlog", "64KiB", "2MiB", "4194304", [r#""64KiB""#, r#""2MiB""#, r#""4MiB""#]),

@@ -38,6 +38,35 @@ fn no_module_is_a_drawer_for_everything() {
     }
 }
 
+/// The event loop alone is spread over the files of `shard`, one concern in each.
+#[test]
+fn no_type_has_more_methods_in_a_file_than_can_be_kept_in_mind() {
+    for source in Source::all() {
+        let mut methods: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut current = None;
+        for line in source.text.lines() {
+            if line.starts_with("impl") {
+                let target = line.rsplit(" for ").next().unwrap_or(line).trim_end_matches(" {");
+                let target = target.strip_prefix("impl").unwrap_or(target);
+                let after_parameters = target.split_once("> ").map_or(target, |(_, rest)| rest);
+                current = after_parameters.trim().split('<').next();
+            } else if line == "}" {
+                current = None;
+            } else if let Some(name) = current
+                && line.starts_with("    ")
+                && !line.starts_with("     ")
+                && line.split_whitespace().any(|word| word == "fn")
+            {
+                *methods.entry(name).or_default() += 1;
+            }
+        }
+        for (name, count) in methods {
+            let file = &source.name;
+            assert!(count <= METHODS_MAX, "{file}: {name} has {count} methods here");
+        }
+    }
+}
+
 #[test]
 fn every_file_is_declared_by_its_parent() {
     let sources = Source::all();
@@ -187,6 +216,8 @@ fn last(directory: &Path) -> &str {
 const FILE_LINES_MAX: usize = 500;
 const COLUMNS_MAX: usize = 100;
 
+/// Methods of one type in one file.
+const METHODS_MAX: usize = 30;
 /// Files and directories below src whose files may allow unsafe code.
 const UNSAFE_PLACES: &[&str] =
     &["io/", "wire/mask", "hub/inbox.rs", "hub/ring.rs", "memory/allocator.rs"];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::form::{count, duration, size};
+use super::form::{boolean, count, duration, size};
 use super::setting::{one, settings};
 use crate::limits;
 
@@ -60,6 +60,24 @@ settings! {
                 as one(size(&limits::MEMORY_BYTES).or_off()),
                 named "max-memory" "SIZE",
                 help "Resident memory: refuse with 503 from 85 % on, shed with 1013 from 95 % on",
+                live;
+
+            /// Whether requests wait, upgrades are refused and accepting pauses while there is too
+            /// much to do.
+            pub shed: bool = true,
+                as one(boolean()),
+                named "shed" "BOOLEAN",
+                help "Put off handshakes, refuse upgrades with 503 and stop to accept, in this \
+                      order, while what arrives waits for more than 5 ms",
+                live;
+
+            /// The silence of a peer for which it is closed when there is too much to do. `None` is
+            /// never.
+            pub shed_idle: Option<Duration> = limits::SHED_IDLE.default,
+                as one(duration(&limits::SHED_IDLE).or_off()),
+                named "shed-idle" "TIME",
+                help "When even that does not help, close WebSockets whose peers have been silent \
+                      for this long with 1013",
                 live;
 
             /// From accept to the complete request head.

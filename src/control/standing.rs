@@ -12,6 +12,7 @@ use crate::memory::{Pressure, Usage, require_spare};
 use crate::service_manager::ServiceManager;
 use crate::settings::{Change, Layers, ReloadError};
 use crate::shard::Shared;
+use crate::shard::overload::Level;
 
 /// The state of the server as the control thread sees it.
 pub(super) struct Standing {
@@ -178,7 +179,7 @@ impl Standing {
     pub(super) fn unreadiness(&self) -> Option<String> {
         let illness = self.illness();
         let is_draining = self.is_draining().then(|| "draining".to_owned());
-        joined([is_draining, illness, self.fullness(), self.shortage()])
+        joined([is_draining, illness, self.fullness(), self.shortage(), self.overload()])
     }
 
     fn fullness(&self) -> Option<String> {
@@ -203,6 +204,15 @@ impl Standing {
         let Usage { used_bytes, limit_bytes } = memory.usage();
         (memory.signal().pressure() >= Pressure::Refuse)
             .then(|| format!("short of memory: {used_bytes} of {limit_bytes} bytes are in use"))
+    }
+
+    fn overload(&self) -> Option<String> {
+        let refuses = |shard: &usize| {
+            self.shared.stats.shard(*shard).overload_level.value() >= Level::NoUpgrades as u64
+        };
+        let overloaded: Vec<_> = (0..self.shards()).filter(refuses).collect();
+        (!overloaded.is_empty())
+            .then(|| format!("overloaded: {} too much to do", have(&overloaded)))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

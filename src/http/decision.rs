@@ -126,7 +126,9 @@ fn check_host(host: Option<Authority<'_>>, policy: &Policy) -> Result<(), Refuse
 /// What a load balancer asks; a full server is a healthy one.
 fn health(serving: Serving, retry_after_s: u8) -> Response {
     match serving {
-        Serving::Open | Serving::Full | Serving::ShortOfMemory => Response::text(200, "ok\n"),
+        Serving::Open | Serving::Full | Serving::ShortOfMemory | Serving::Overloaded => {
+            Response::text(200, "ok\n")
+        }
         Serving::Draining => Response::text(503, "draining\n").retry_later(retry_after_s),
     }
 }

@@ -87,6 +87,8 @@ pub enum Serving {
     Full,
     /// Memory is short.
     ShortOfMemory,
+    /// There is too much to do.
+    Overloaded,
     /// The server is stopping.
     Draining,
 }
@@ -99,6 +101,9 @@ impl Serving {
             Self::Full => Some(Refused::new(Refusal::Full, "The server is full.")),
             Self::ShortOfMemory => {
                 Some(Refused::new(Refusal::ShortOfMemory, "The server is short of memory."))
+            }
+            Self::Overloaded => {
+                Some(Refused::new(Refusal::Overloaded, "The server is overloaded."))
             }
             Self::Draining => Some(Refused::new(Refusal::Draining, "The server is stopping.")),
         }

@@ -62,6 +62,8 @@ pub enum Refusal {
     ConnectionRate,
     /// Memory is short: 503 with `Retry-After`.
     ShortOfMemory,
+    /// There is too much to do: 503 with `Retry-After`.
+    Overloaded,
     /// A message waited too long for a topic that takes no more: 503 with `Retry-After`.
     Congested,
     /// The server is stopping: 503 with `Retry-After`.
@@ -70,7 +72,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::BadRequest,
         Self::ProxyHeader,
         Self::MissingHost,
@@ -96,6 +98,7 @@ impl Refusal {
         Self::Full,
         Self::ConnectionRate,
         Self::ShortOfMemory,
+        Self::Overloaded,
         Self::Congested,
         Self::Draining,
     ];
@@ -128,6 +131,7 @@ impl Refusal {
             Self::Full => "full",
             Self::ConnectionRate => "connection_rate",
             Self::ShortOfMemory => "short_of_memory",
+            Self::Overloaded => "overloaded",
             Self::Congested => "congested",
             Self::Draining => "draining",
         }
@@ -157,6 +161,7 @@ impl Refusal {
             Self::Full
             | Self::ConnectionRate
             | Self::ShortOfMemory
+            | Self::Overloaded
             | Self::Congested
             | Self::Draining => 503,
         }

@@ -17,6 +17,7 @@ pub mod probe;
 mod queues;
 mod ring;
 mod send;
+mod sleeps;
 mod socket_option;
 mod token;
 pub mod waker;
@@ -196,6 +197,8 @@ pub trait Io {
     /// # Errors
     /// When the kernel refuses to go on, which only a bug or lack of memory brings about.
     fn submit(&mut self, wait: Option<Duration>) -> std::io::Result<()>;
+    /// Whether the thread has had nothing to do since last asked: it has waited for something.
+    fn has_slept(&mut self) -> bool;
     /// The next event taken.
     fn next_event(&mut self) -> Option<Event>;
 }

@@ -21,6 +21,7 @@ use super::message::{self, MESSAGE};
 use super::probe::{Abilities, Ability, Refusal};
 use super::queues::Queues;
 use super::send::{InFlight, Outgoing, SEND_BYTES_MAX, Segment, Sending, Vectors, address};
+use super::sleeps::Sleeps;
 use super::token::{Key, Token, Verb};
 use super::{Errno, Event, Io, Slot, Ticket, socket_option};
 
@@ -48,6 +49,7 @@ pub struct Ring {
     /// Receives that have been queued and not ended.
     receives: usize,
     accepts: Accepts,
+    sleeps: Sleeps,
     pub(super) connects: Connects,
     half_closes: HalfCloses,
     listeners: Vec<ListeningSocket>,
@@ -95,6 +97,7 @@ impl Ring {
             in_flight: InFlight::default(),
             receives: 0,
             accepts: Accepts::default(),
+            sleeps: Sleeps::default(),
             connects: Connects::default(),
             half_closes: HalfCloses::new(options.abilities.has(Ability::DescriptorInstall)),
             listeners: Vec::new(),
@@ -463,6 +466,10 @@ impl Io for Ring {
         self.buffers.publish();
         let is_waiting = wait != Some(Duration::ZERO);
         self.queues.submit(is_waiting.then(|| self.wait_for(wait)))
+    }
+
+    fn has_slept(&mut self) -> bool {
+        self.sleeps.has_slept()
     }
 
     fn next_event(&mut self) -> Option<Event> {

@@ -3,12 +3,12 @@
 use bitflags::bitflags;
 use slab::Slab;
 
-use super::deadlines::SilenceCheck;
 use super::ending::Ending;
 use super::outbox::Outbox;
 use super::pause::WaitsFor;
 use super::requests::Requests;
 use super::timers::Tick;
+use super::times::SilenceCheck;
 use super::{seconds, ticks_of_seconds};
 use crate::connection::Stage;
 use crate::io::{Key, SLOTS_MAX, Slot};
@@ -141,12 +141,15 @@ impl Connection {
         Some(ticks_of_seconds(age_s))
     }
 
-    /// Whether a round has begun in which silence has not been looked for; it is from now on.
-    pub(super) fn begins_round(&mut self, check: SilenceCheck, now: Tick, index: u32) -> bool {
+    /// Ticks until silence is to be looked for: none once a round has begun in which it was not.
+    pub(super) fn look_left(&self, check: SilenceCheck, now: Tick, index: u32) -> Tick {
         let is_odd = check.round(now, index) % 2 == 1;
-        let begins = self.has(Marks::ODD_ROUND) != is_odd;
-        self.set_mark(Marks::ODD_ROUND, is_odd);
-        begins
+        if self.has(Marks::ODD_ROUND) == is_odd { check.left(now, index) } else { 0 }
+    }
+
+    /// Silence is looked for again when another round has begun.
+    pub(super) fn note_look(&mut self, check: SilenceCheck, now: Tick, index: u32) {
+        self.set_mark(Marks::ODD_ROUND, check.round(now, index) % 2 == 1);
     }
 
     /// Gives back what compresses its messages, and tells how many bytes that was.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Shard;
-use super::deadlines::Times;
 use super::ending::Ending;
+use super::times::Times;
 use crate::config::Config;
 use crate::http::Policy;
 use crate::io::Io;

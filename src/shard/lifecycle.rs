@@ -1,11 +1,10 @@
-//! From accept to the free slot: arming receives, deadlines, orderly ends and abrupt ones.
+//! From accept to the free slot: arming receives, orderly ends and abrupt ones.
 
 use std::net::IpAddr;
 
 use super::connections::{Marks, gauge_of};
 use super::ending::Ending;
-use super::measure::ping_payload;
-use super::pause::WaitsFor;
+use super::overload::Level;
 use super::requests::Requests;
 use super::shed::held_bytes;
 use super::timers::Tick;
@@ -45,7 +44,7 @@ impl<I: Io> Shard<I> {
         if more || matches!(self.run_state, RunState::Ending | RunState::Stopped) {
             return;
         }
-        if result.is_ok() && !self.is_ahead() {
+        if result.is_ok() && !self.is_ahead() && self.overload.level() < Level::NoAccepts {
             return self.accept(listener);
         }
         // Out of something, or the turn of others: again when a slot is free, or a little later.
@@ -218,7 +217,7 @@ impl<I: Io> Shard<I> {
 
     /// A peer that is being closed has to be looked at: it may have read something that only the
     /// kernel knows of, because a send completes only when there is much room again.
-    fn look_at_closing(&mut self, key: Key) {
+    pub(super) fn look_at_closing(&mut self, key: Key) {
         let (now, served, look) = (self.now, self.served, self.close_look());
         let Some(connection) = self.connections.get_mut(key) else { return };
         let silence = served.saturating_sub(connection.last_active);
@@ -283,195 +282,6 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Sets the deadline of an open WebSocket or stream: to park it, to send it something, or to
-    /// end it.
-    pub(super) fn schedule_open(&mut self, key: Key) {
-        if self.run_state != RunState::Serving {
-            // It has its moment within the drain window.
-            return;
-        }
-        let (now, served) = (self.now, self.served);
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.stage.stream().is_some() {
-            let left = self.stream_left(key);
-            return self.wheel.schedule(key.index, now + left);
-        }
-        let silence = served.saturating_sub(connection.last_active);
-        // Whoever waits is not parked; whether it still does is seen later.
-        let idle = if connection.is_held_up() { 0 } else { silence };
-        let park_after = self.times.park_after.filter(|_| !connection.has(Marks::PARKED));
-        let message_age = connection.message_age(now);
-        let left = [
-            park_after.map(|after| after.saturating_sub(idle)),
-            self.times.ping_check.map(|check| check.left(now, key.index)),
-            self.times.idle_timeout.map(|timeout| timeout.saturating_sub(silence)),
-            self.wanted.left(key.index, served).filter(|_| message_age.is_none()),
-            message_age
-                .and_then(|age| self.times.message_timeout.map(|most| most.saturating_sub(age))),
-            self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(now)),
-        ];
-        if let Some(left) = left.into_iter().flatten().min() {
-            self.wheel.schedule(key.index, now + left);
-        }
-    }
-
-    /// A message has begun that takes memory until it is whole: it has to be, some time.
-    pub(super) fn expect_end_of_message(&mut self, key: Key) {
-        let Some(connection) = self.connections.get(key) else { return };
-        if connection.stage.has_upload() {
-            self.expect_end_of_upload(key);
-        } else if connection.stage.is_open() && self.times.message_timeout.is_some() {
-            self.schedule_open(key);
-        }
-    }
-
-    /// Acts on every deadline that has passed.
-    pub(super) fn advance_timers(&mut self) {
-        if self.now >= self.accept_again_at {
-            self.accept_again();
-        }
-        match self.run_state {
-            RunState::Draining { deadline } => self.check_drained(deadline),
-            RunState::Ending => self.end_connections(),
-            RunState::Serving | RunState::Stopped => {}
-        }
-        self.expire_moves();
-        self.wheel.advance(self.now, |index| self.expired.push_back(index));
-        for _ in 0..EXPIRED_PER_TICK {
-            let Some(index) = self.expired.pop_front() else {
-                // What a crowd took is given back.
-                return self.expired.shrink_to(EXPIRED_PER_TICK);
-            };
-            // Some have got another deadline while they waited for this.
-            if !self.wheel.is_scheduled(index)
-                && let Some((key, _)) = self.connections.at(index)
-            {
-                self.deadline_passed(key);
-            }
-        }
-    }
-
-    fn deadline_passed(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let is_finishing = connection.ending.is_finishing();
-        if connection.ending.is_over() {
-            // It is closed as soon as nothing is under way.
-        } else if is_finishing || connection.stage.is_closing() {
-            self.look_at_closing(key);
-        } else if connection.stage.is_request() {
-            self.request_timed_out(key);
-        } else if self.run_state != RunState::Serving {
-            self.close(key, CloseCode::GOING_AWAY, "server is stopping");
-        } else {
-            self.open_deadline_passed(key);
-        }
-        self.settle(key);
-    }
-
-    fn request_timed_out(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let is_idle = connection.stage.is_kept_alive() && !connection.stage.has_partial_request();
-        let retry_after_s = self.peers.retry_after.next_s();
-        self.command(key, |connection, output| match is_idle {
-            true => connection.stage.close(CloseCode::GOING_AWAY, "", output),
-            false => connection.stage.time_out_request(retry_after_s, output),
-        });
-    }
-
-    fn open_deadline_passed(&mut self, key: Key) {
-        let (now, served) = (self.now, self.served);
-        if self.lifetimes.end_of(key.index).is_some_and(|end| end <= now) {
-            return self.close(key, CloseCode::GOING_AWAY, "maximum lifetime reached");
-        }
-        let times = &self.times;
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let message_age = connection.message_age(now);
-        if message_age.is_none() && self.wanted.left(key.index, served) == Some(0) {
-            return self.close(key, CloseCode::GOING_AWAY, "no message for too long");
-        }
-        if connection.stage.stream().is_some() {
-            return self.look_at_stream(key);
-        }
-        if message_age.zip(times.message_timeout).is_some_and(|(age, most)| age >= most) {
-            return self.close(key, CloseCode::POLICY_VIOLATION, "message not ended in time");
-        }
-        let silence = served.saturating_sub(connection.last_active);
-        let has_passed = |limit: Option<Tick>| limit.is_some_and(|limit| silence >= limit);
-        if has_passed(times.idle_timeout) {
-            return self.look_before_idle_close(key);
-        }
-        if has_passed(times.park_after)
-            && !connection.has(Marks::PARKED)
-            && !connection.is_held_up()
-        {
-            connection.mark(Marks::PARKED);
-            connection.release_deflater();
-            self.shared.stats.shard(self.number).parked.add(1);
-        }
-        self.ping_if_silent(key, silence);
-        self.schedule_open(key);
-    }
-
-    /// Sends a ping when nothing has come from the peer, or nothing gone to it, since silence was
-    /// last looked for: a proxy in between may wait for either.
-    fn ping_if_silent(&mut self, key: Key, silence: Tick) {
-        let Some(check) = self.times.ping_check else { return };
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if !connection.begins_round(check, self.now, key.index) {
-            // Woken for something else: it is not time to look yet.
-            return;
-        }
-        let has_sent = connection.has(Marks::HAS_SENT);
-        connection.unmark(Marks::HAS_SENT);
-        // Behind a send that waits for the peer a ping would wait as well.
-        let is_stuck = connection.requests.contains(Requests::SEND);
-        // Whoever does not answer is asked once within the time, not at every look.
-        let is_silent = silence / check.period % 2 == 1;
-        if (!has_sent || is_silent) && !is_stuck {
-            let payload = ping_payload(self.clock());
-            let mut is_sent = false;
-            self.command(key, |connection, output| {
-                if let Some(websocket) = connection.stage.websocket_mut() {
-                    is_sent = websocket.ping(&payload, &mut output.websocket);
-                }
-            });
-            self.stats().pings_out.add(is_sent.into());
-        }
-    }
-
-    /// The peer has been silent for too long, as far as this shard has read: asks the kernel
-    /// whether there is more, before it is closed for that.
-    fn look_before_idle_close(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.waits_for == Some(WaitsFor::Peer) {
-            // It has not read for as long, and is not received from for that: what it has sent
-            // says nothing.
-            return self.close(key, CloseCode::GOING_AWAY, "idle timeout");
-        }
-        if !connection.requests.contains(Requests::LOOK) {
-            connection.requests.begin(Requests::LOOK);
-            self.io.look(key, connection.slot());
-        }
-    }
-
-    /// The kernel tells whether there is something to receive from a silent peer.
-    pub(super) fn looked(&mut self, key: Key, has_input: bool) {
-        let served = self.served;
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.requests.end(Requests::LOOK);
-        let is_open = connection.stage.is_open() && !connection.ending.is_over();
-        let silence = served.saturating_sub(connection.last_active);
-        let is_idle = self.times.idle_timeout.is_some_and(|timeout| silence >= timeout);
-        if is_open && is_idle && !has_input {
-            self.close(key, CloseCode::GOING_AWAY, "idle timeout");
-        } else if is_open {
-            // It is heard of as soon as its turn to be received comes.
-            connection.last_active = served;
-            self.schedule_open(key);
-        }
-        self.settle(key);
-    }
-
     /// Begins the end of a WebSocket or of a stream.
     pub(super) fn close(&mut self, key: Key, code: CloseCode, reason: &str) {
         self.command(key, |connection, output| connection.stage.close(code, reason, output));
@@ -479,15 +289,16 @@ impl<I: Io> Shard<I> {
         self.resume_what_is_closing(key);
     }
 
+    /// Accepts again on the listeners that wait for it, unless there is too much to do.
     pub(super) fn accept_again(&mut self) {
+        if self.overload.level() == Level::NoAccepts {
+            return;
+        }
         for listener in std::mem::take(&mut self.listeners_waiting) {
             self.accept(listener);
         }
     }
 }
 
-/// Deadlines that are acted on in one tick: those of a crowd pass together. Few in debug builds, so
-/// that tests see some wait.
-const EXPIRED_PER_TICK: usize = if cfg!(debug_assertions) { 4 } else { 256 };
 /// How many connections a shard may have more than the mean of all and still accept at once.
 const CONNECTIONS_AHEAD_MOST: u64 = 4;

@@ -22,6 +22,7 @@ mod measure;
 pub mod moves;
 pub mod orders;
 pub mod outbox;
+pub mod overload;
 pub mod pause;
 mod peers;
 pub mod pending;
@@ -34,6 +35,7 @@ mod send;
 mod shed;
 mod streams;
 pub mod timers;
+mod times;
 mod trim;
 
 use std::cell::RefCell;
@@ -44,7 +46,6 @@ use std::time::Duration;
 use attendance::Attendance;
 use balance::Balance;
 use connections::Connections;
-use deadlines::{Lifetimes, Times, Wanted};
 use deliver::Generation;
 use in_force::{Effective, InForce};
 use ledger::Ledger;
@@ -53,10 +54,12 @@ use mail::Letter;
 use measure::Measures;
 use moves::Moves;
 use orders::Orders;
+use overload::{Level, Overload};
 use peers::Peers;
 use pending_input::PendingInput;
 use requests::Requests;
 use timers::{TICK_MS, Tick, Wheel};
+use times::{Lifetimes, Times, Wanted};
 use trim::Trim;
 
 use crate::admission::Admission;
@@ -196,6 +199,7 @@ pub struct Shard<I: Io> {
     moves: Moves,
     orders: Orders,
     balance: Balance,
+    overload: Overload,
     trim: Trim,
     ledger: Ledger,
     measures: Measures,
@@ -252,6 +256,7 @@ impl<I: Io> Shard<I> {
             moves: Moves::new(),
             orders: Orders::default(),
             balance: Balance::default(),
+            overload: Overload::default(),
             trim: Trim::new(number),
             ledger: Ledger::default(),
             measures: Measures::new(slots),
@@ -303,12 +308,14 @@ impl<I: Io> Shard<I> {
         self.begin_to_measure();
         self.heed_memory();
         self.heed_settings();
+        self.heed_load();
         let mut completions = 0;
         while let Some(event) = self.io.next_event() {
             completions += 1;
             self.handle(event);
         }
         self.feed_starved();
+        self.resume_requests();
         self.resume_whose_turn_it_is();
         self.resume_for_ring();
         self.handle_messages();
@@ -396,6 +403,7 @@ impl<I: Io> Shard<I> {
         }
         let looks_each_tick = !self.listeners_waiting.is_empty()
             || self.run_state != RunState::Serving
+            || self.overload.is_active()
             || self.limit_to_keep().is_some();
         let next = match looks_each_tick {
             true => Some(self.now + 1),
@@ -446,6 +454,8 @@ impl<I: Io> Shard<I> {
             Serving::Full
         } else if self.memory_signal.pressure() >= Pressure::Refuse {
             Serving::ShortOfMemory
+        } else if self.overload.level() >= Level::NoUpgrades {
+            Serving::Overloaded
         } else {
             Serving::Open
         }

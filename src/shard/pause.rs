@@ -6,6 +6,7 @@
 //! | [`WaitsFor::Ring`] | the tick that finds some room, in turn |
 //! | [`WaitsFor::Peer`] | the send that leaves little enough |
 //! | [`WaitsFor::Turn`] | the next tick, as far as it reaches |
+//! | [`WaitsFor::Request`] | the next tick, in the order in which requests came |
 //!
 //! Whoever goes on and finds that it has to wait again waits at the end of its list, perhaps for
 //! something else than before.
@@ -28,6 +29,8 @@ pub enum WaitsFor {
     Peer,
     /// Its turn: it has had its share of a tick, or its topic has too much pending.
     Turn,
+    /// Requests before its own, of a shard that has too much to do.
+    Request,
 }
 
 impl<I: Io> Shard<I> {
@@ -91,6 +94,7 @@ impl<I: Io> Shard<I> {
                 self.held_back += usize::from(self.is_held_back(key));
                 stats.turns_deferred.add(1);
             }
+            WaitsFor::Request => self.await_request_turn(key),
             WaitsFor::Peer => {
                 debug_assert!(connection.has_output(), "a send will end the wait");
                 stats.receives_paused.add(1);
@@ -172,6 +176,7 @@ impl<I: Io> Shard<I> {
         let can_enter_ring = self.overflow.is_empty() && !self.waiting_for_ring.is_empty();
         can_enter_ring
             || self.waiting_for_turn.len() > self.held_back
+            || self.overload.has_waiting()
             || !self.dirty.is_empty()
             || !self.expired.is_empty()
             || self.orders.has_work(self.now)
@@ -184,11 +189,12 @@ impl<I: Io> Shard<I> {
     }
 
     /// The lists of those who wait, each with what its members wait for.
-    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 3] {
+    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 4] {
         [
             (WaitsFor::Ring, self.waiting_for_ring.keys()),
             (WaitsFor::Memory, self.waiting_for_memory.clone()),
             (WaitsFor::Turn, self.waiting_for_turn.keys()),
+            (WaitsFor::Request, self.overload.waiting()),
         ]
     }
 
@@ -198,7 +204,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Lets a connection go on, unless it has been told to already.
-    fn resume_if(&mut self, key: Key, reason: WaitsFor, share: usize) -> bool {
+    pub(super) fn resume_if(&mut self, key: Key, reason: WaitsFor, share: usize) -> bool {
         let waits = self.connections.get_mut(key).is_some_and(|it| it.waits_for == Some(reason));
         if waits {
             self.resume(key, share);

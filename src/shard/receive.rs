@@ -100,7 +100,15 @@ impl<I: Io> Shard<I> {
     fn take_in(&mut self, key: Key, input: &mut Input, share: usize) {
         let Some(connection) = self.connections.get(key) else { return };
         let (mut serving, mut retry_after_s) = (Serving::Open, 0);
+        if connection.waits_for.is_some() {
+            // What arrives meanwhile goes behind what has not been used.
+            return self.keep_input(key, input, 0);
+        }
         if connection.stage.is_request() {
+            if !self.may_take_request() {
+                self.keep_input(key, input, 0);
+                return self.pause(key, WaitsFor::Request);
+            }
             if self.take_preamble(key, input) {
                 return;
             }
@@ -108,10 +116,6 @@ impl<I: Io> Shard<I> {
             (serving, retry_after_s) = (self.serving(), self.peers.retry_after.next_s());
         }
         let Some(connection) = self.connections.get(key) else { return };
-        if connection.waits_for.is_some() {
-            // What arrives meanwhile goes behind what has not been used.
-            return self.keep_input(key, input, 0);
-        }
         let obstacle = self.obstacle(key, connection);
         if obstacle == Some(WaitsFor::Memory) {
             self.keep_input(key, input, 0);
@@ -302,6 +306,11 @@ impl<I: Io> Shard<I> {
         self.measures.opened(key.index, self.now);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.last_active = self.served;
+        let is_stream = connection.stage.stream().is_some();
+        let check = if is_stream { Some(self.times.stream_check) } else { self.times.ping_check };
+        if let Some(check) = check {
+            connection.note_look(check, self.now, key.index);
+        }
         let lifetime = self.effective.config.limits.lifetime;
         self.lifetimes.set(key.index, lifetime.map(|lifetime| self.now + ticks_in(lifetime)));
         self.wanted.note(key.index, self.served);

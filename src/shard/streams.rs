@@ -8,7 +8,6 @@
 use super::Shard;
 use super::connections::Marks;
 use super::requests::Requests;
-use super::timers::Tick;
 use crate::connection::{Stream, Streamed};
 use crate::io::{Io, Key};
 use crate::wire::close::CloseCode;
@@ -18,32 +17,17 @@ impl<I: Io> Shard<I> {
     pub(super) fn streamed(&mut self, key: Key, streamed: &Streamed) {
         self.admit(key, streamed.was_kept_alive);
         self.join(key, &streamed.topic, false);
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.begins_round(self.times.stream_check, self.now, key.index);
-        }
         self.stats().streams_begun.add(1);
         self.stats().streams_open.add(1);
         self.schedule_open(key);
     }
 
-    /// Ticks until the next round of a stream, or until it has lasted long enough.
-    pub(super) fn stream_left(&self, key: Key) -> Tick {
-        let left = [
-            self.wanted.left(key.index, self.served),
-            self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(self.now)),
-        ];
-        let round_left = self.times.stream_check.left(self.now, key.index);
-        left.into_iter().flatten().fold(round_left, Tick::min)
-    }
-
-    /// A round may be over: sees to it that something is sent in the next, and to a peer that takes
+    /// A round is over: sees to it that something is sent in the next, and to a peer that takes
     /// nothing.
     pub(super) fn look_at_stream(&mut self, key: Key) {
         let (now, served, check) = (self.now, self.served, self.times.stream_check);
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !connection.begins_round(check, now, key.index) {
-            return self.schedule_open(key);
-        }
+        connection.note_look(check, now, key.index);
         let has_sent = connection.has(Marks::HAS_SENT);
         connection.unmark(Marks::HAS_SENT);
         let sent_empty_line =
@@ -54,8 +38,7 @@ impl<I: Io> Shard<I> {
         }
         let is_sending = connection.requests.contains(Requests::SEND);
         if self.times.park_after.is_some() && !connection.has(Marks::PARKED) {
-            connection.mark(Marks::PARKED);
-            self.shared.stats.shard(self.number).parked.add(1);
+            self.park(key);
         }
         if is_sending && !has_sent && self.is_given_up(key) {
             return self.close(key, CloseCode::GOING_AWAY, "");

@@ -1,5 +1,5 @@
-//! The times that end or look after connections, each measured by its own clock: silence in time
-//! that the shard was there to hear, ages by the plain clock.
+//! The times that the deadlines of connections follow from, each measured by its own clock: silence
+//! in time that the shard was there to hear, ages by the plain clock.
 
 use std::time::Duration;
 

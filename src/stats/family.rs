@@ -30,6 +30,23 @@ pub enum Unit {
     Seconds,
 }
 
+/// In what a counter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    Bytes,
+    Microseconds,
+}
+
+impl Counted {
+    /// In what it is told, and how much of that it is.
+    fn told(self) -> (Unit, f64) {
+        match self {
+            Self::Bytes => (Unit::Bytes, 1.0),
+            Self::Microseconds => (Unit::Seconds, 1e-6),
+        }
+    }
+}
+
 /// Samples that mean the same of different things.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
@@ -102,6 +119,8 @@ impl Stats {
         let shards: Vec<_> = self.shards.iter().map(ShardStats::plain).collect();
         let mut families: Vec<Family> = Vec::new();
         for (place, row) in ROWS.iter().enumerate() {
+            let (unit, factor) = row.counted.map(Counted::told).unzip();
+            let sample = |labels, count| sample(labels, count, factor.unwrap_or(1.0));
             let labels = || row.labels.iter().map(|&(name, value)| (name, value.to_owned()));
             let of_shards = shards.iter().map(|shard| shard[place]);
             let samples: Vec<_> = match row.is_by_shard {
@@ -120,7 +139,7 @@ impl Stats {
                 Some(family) => family.samples.extend(samples),
                 None => families.push(Family {
                     samples,
-                    ..Family::new(row.family, row.kind, row.unit, row.help.trim_start())
+                    ..Family::new(row.family, row.kind, unit, row.help.trim_start())
                 }),
             }
         }
@@ -210,8 +229,8 @@ impl Stats {
     }
 }
 
-fn sample(labels: Vec<(&'static str, String)>, count: u64) -> Sample {
-    Sample { labels, value: Value::Number(count as f64) }
+fn sample(labels: Vec<(&'static str, String)>, count: u64, factor: f64) -> Sample {
+    Sample { labels, value: Value::Number(count as f64 * factor) }
 }
 
 fn shard_label(shard: usize) -> (&'static str, String) {
@@ -242,6 +261,7 @@ mod tests {
         stats.shard(1).bytes_in.add(4);
         stats.shard(0).wakes.add(3);
         stats.shard(1).wakes.add(4);
+        stats.shard(1).standing_delay_us.set(1500);
         stats.shard(1).deliveries.add(9);
         stats.shard(0).close(Initiator::Remote, CloseCode(4321));
         stats.shard(1).close(Initiator::Remote, CloseCode(4321));
@@ -253,6 +273,7 @@ mod tests {
             Value::Counts(counts) => counts.count() as f64,
         };
         assert_eq!(number("received", &[("shard", "1")]), 4.0);
+        assert_eq!(number("standing_delay", &[("shard", "1")]), 0.0015);
         assert_eq!(number("wakes", &[]), 7.0);
         assert_eq!(number("messages_sent", &[("service", "broadcast")]), 9.0);
         assert_eq!(number("closes", &[("initiator", "remote"), ("code", "other")]), 2.0);

@@ -19,7 +19,7 @@ use crate::http::{Refusal, Route};
 use crate::websocket::Initiator;
 use crate::wire::close::CloseCode;
 use close_records::CloseRecords;
-use family::{Kind, Unit};
+use family::{Counted, Kind};
 use histogram::Histogram;
 use peak::Peak;
 
@@ -59,7 +59,7 @@ struct Row {
     /// Its family in `/metrics`, without prefix, unit and suffix. Rows of one family stand
     /// together and differ by their labels.
     family: &'static str,
-    unit: Option<Unit>,
+    counted: Option<Counted>,
     labels: &'static [(&'static str, &'static str)],
     /// Whether each shard is told of, because they may differ.
     is_by_shard: bool,
@@ -105,8 +105,8 @@ macro_rules! shard_stats {
             key: stringify!($name),
             kind: Kind::$kind,
             family: $family,
-            unit: match <[Unit]>::first(&[$(Unit::$unit)?]) {
-                Some(&unit) => Some(unit),
+            counted: match <[Counted]>::first(&[$(Counted::$unit)?]) {
+                Some(&counted) => Some(counted),
                 None => None,
             },
             labels: &[$(($label, $value))?],
@@ -187,6 +187,17 @@ shard_stats! {
     turns_deferred: Counter "turns_deferred",
     /// Connections closed or reset because memory was short and they held much of it.
     connections_shed: Counter "connections_shed",
+    /// Idle connections closed because there was too much to do.
+    idle_connections_shed: Counter "idle_connections_shed",
+    /// Requests that had to wait for others because there was too much to do.
+    requests_deferred: Counter "requests_deferred",
+    /// Times accepting was paused because there was too much to do.
+    accepting_paused: Counter "accepting_paused",
+    /// How long what arrived had to wait at the least, in the last 100 ms in which it did.
+    standing_delay_us: Gauge "standing_delay" in Microseconds by shard,
+    /// How much is left undone because there is too much to do: nothing, requests beyond a few in
+    /// each tick, upgrades, accepting.
+    overload_level: Gauge "overload_level" by shard,
     /// Times an idle connection was parked on a one-shot poll.
     parked: Counter "connections_parked",
     /// Connections for which something waits that the kernel has not taken, when last looked at.

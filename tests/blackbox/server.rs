@@ -65,6 +65,10 @@ impl Server {
             // Peers that are still there at the end of a test answer nothing.
             command.args(["--drain", DRAIN]);
         }
+        if !flags.contains(&"--shed") {
+            // A slow machine has too much to do all the time.
+            command.args(["--shed", "false"]);
+        }
         command.args(flags).stdin(Stdio::null());
         let mut child = command
             .stdout(Stdio::piped())

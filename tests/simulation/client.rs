@@ -28,6 +28,8 @@ pub struct Context {
     pub has_jumped: bool,
     /// Whether more clients come than there is room for.
     pub may_be_full: bool,
+    /// Whether shards have had too much to do.
+    pub was_overloaded: bool,
     /// Whether the server has been told that memory is short: it may have refused or closed anybody.
     pub was_short_of_memory: bool,
     /// Whether shards were ordered to close connections: it may have been anybody's.
@@ -43,6 +45,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// Whether anybody may have been refused for want of memory or time.
+    pub fn is_pressed(&self) -> bool {
+        self.was_short_of_memory || self.was_overloaded
+    }
+
     /// The message `number` of a publisher.
     pub fn publication(&self, publisher: usize, number: u32) -> (u8, Vec<u8>) {
         let types = self.shared.in_force.current().config.message_types;

@@ -69,6 +69,8 @@ pub struct Kernel {
     wait: Option<Duration>,
     /// Connections accepted.
     pub accepted: u64,
+    /// Whether the shard is to believe that its thread never sleeps.
+    pub is_busy: bool,
 }
 
 /// Whether connections are accepted.
@@ -163,6 +165,7 @@ impl Kernel {
             participants,
             wait: Some(Duration::ZERO),
             accepted: 0,
+            is_busy: false,
             chaos,
         }
     }
@@ -436,6 +439,10 @@ impl Io for Kernel {
         self.check_lending();
         self.wait = wait;
         Ok(())
+    }
+
+    fn has_slept(&mut self) -> bool {
+        !self.is_busy
     }
 
     fn next_event(&mut self) -> Option<Event> {

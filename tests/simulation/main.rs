@@ -18,6 +18,7 @@ mod memory;
 mod moves;
 mod network;
 mod orders;
+mod overload;
 mod peer_stories;
 mod peers;
 mod plan;

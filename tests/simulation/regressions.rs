@@ -387,3 +387,23 @@ fn a_paused_peer_lets_its_shard_sleep() {
     let wait = story.shards[0].io().wait().expect("a deadline");
     assert!(wait > Duration::from_secs(1), "{wait:?}");
 }
+
+/// The first round in which silence is looked for began with any other deadline, for every second
+/// place, and the ping came as much too early.
+#[test]
+fn nobody_is_pinged_before_its_peer_was_silent_for_long_enough() {
+    let mut story = Story::new(1, |config, _| {
+        config.engine.park_after = Some(Duration::from_secs(1));
+        config.limits.ping_interval = Some(Duration::from_secs(40));
+        config.limits.idle_timeout = Some(Duration::from_secs(200));
+    });
+    let mut peers: Vec<_> = (0..8).map(|_| story.open(0, "/echo")).collect();
+    let pings = |story: &mut Story, peers: &mut [(usize, Decoder)]| -> Vec<usize> {
+        let count = |(socket, decoder): &mut (usize, Decoder)| story.read(*socket, decoder).len();
+        peers.iter_mut().map(count).collect()
+    };
+    story.pass(Duration::from_secs(19));
+    assert_eq!(pings(&mut story, &mut peers), [0; 8]);
+    story.pass(Duration::from_secs(22));
+    assert_eq!(pings(&mut story, &mut peers), [1; 8]);
+}

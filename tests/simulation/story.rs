@@ -40,7 +40,7 @@ impl Story {
                 park_after: None,
                 ..Engine::default()
             },
-            limits: Limits { backlog_bytes: 4096, ..Limits::default() },
+            limits: Limits { backlog_bytes: 4096, shed: false, ..Limits::default() },
             ..Config::default()
         };
         let mut chaos = Chaos {

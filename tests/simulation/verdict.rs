@@ -83,10 +83,10 @@ impl Client {
             // What was asked for too early, behind a stream that is refused.
             (200, None) if self.plan.is_stream() && self.gives_up => true,
             (503, Some(200)) if self.plan.is_stream() => {
-                is_draining || context.may_be_full || context.was_short_of_memory
+                is_draining || context.may_be_full || context.is_pressed()
             }
-            (503, Some(101)) => is_draining || context.may_be_full || context.was_short_of_memory,
-            (503, Some(202)) => is_draining || context.was_short_of_memory,
+            (503, Some(101)) => is_draining || context.may_be_full || context.is_pressed(),
+            (503, Some(202)) => is_draining || context.is_pressed(),
             (503, Some(200)) => is_draining,
             (408, _) => is_overdue,
             _ => {
@@ -204,7 +204,7 @@ impl Client {
         let handshake_ms = limits.handshake_timeout.as_millis() as u64;
         let is_late = !self.upgraded && now_ms >= self.connected_ms + handshake_ms;
         let is_slow = self.plan.reading == Reading::Slow;
-        let had_no_room = context.may_be_full && !self.upgraded;
+        let had_no_room = (context.may_be_full || context.was_overloaded) && !self.upgraded;
         let lifetime_ms = limits.lifetime.map(|lifetime| lifetime.as_millis() as u64 + close_ms);
         let is_old = lifetime_ms.is_some_and(|ms| now_ms >= self.connected_ms + ms);
         // The close frame came behind a message that took longer than both deadlines of a close.

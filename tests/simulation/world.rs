@@ -37,6 +37,9 @@ pub struct World {
     moves_rng: Rng,
     /// What decides about reloads.
     reloads_rng: Rng,
+    /// What decides about load, and how long the shards still have too much to do.
+    load_rng: Rng,
+    busy_rounds: u32,
     network: Rc<RefCell<Network>>,
     nodes: Vec<Node>,
     /// What decides about orders.
@@ -88,6 +91,8 @@ impl World {
         if orders_rng.u8(..4) == 0 {
             settings.orders = orders_rng.u8(1..10);
         }
+        let mut load_rng = Rng::with_seed(seed.rotate_left(24));
+        settings.config.limits.shed = load_rng.u8(..4) == 0;
         let mut peers_rng = Rng::with_seed(seed.rotate_left(48));
         Origin::settings(&mut peers_rng, &mut settings.config);
         let shards = settings.config.engine.shards;
@@ -124,6 +129,7 @@ impl World {
         let context = Context {
             may_be_full: most > room,
             was_short_of_memory: false,
+            was_overloaded: false,
             may_be_ordered_away: false,
             bytes_max: clients.iter().map(|client| client.plan.bytes_max).collect(),
             topics: clients.iter().map(|client| topic(&client.plan)).collect(),
@@ -145,6 +151,8 @@ impl World {
             memory_rng,
             moves_rng,
             reloads_rng,
+            load_rng,
+            busy_rounds: 0,
             orders_rng,
             network,
             nodes,
@@ -179,6 +187,7 @@ impl World {
             if is_reloaded && self.round < CHANGING_ROUNDS {
                 self.reload();
             }
+            self.load();
             if self.go_on() {
                 self.rest();
             }
@@ -190,6 +199,28 @@ impl World {
     fn reload(&mut self) {
         self.context.shared.in_force.replace(self.settings.config.clone());
         self.network.borrow_mut().wakes.iter_mut().for_each(|wakes| *wakes += 1);
+    }
+
+    /// Now and then the shards have too much to do for a while: time passes between their ticks, and
+    /// their threads never sleep.
+    fn load(&mut self) {
+        self.busy_rounds = self.busy_rounds.saturating_sub(1);
+        if self.settings.config.limits.shed && self.round < CHANGING_ROUNDS {
+            if self.load_rng.u8(..50) == 0 {
+                trace!("{} ms: too much to do", self.context.now_ms);
+                self.context.was_overloaded = true;
+                self.busy_rounds = self.load_rng.u32(10..200);
+            }
+            if self.busy_rounds > 0 {
+                let ms = self.load_rng.u64(6..12);
+                self.advance(ms);
+            }
+        }
+        let is_busy = self.busy_rounds > 0;
+        self.nodes
+            .iter_mut()
+            .filter_map(|node| node.shard.as_mut())
+            .for_each(|shard| shard.io().is_busy = is_busy);
     }
 
     /// One round; true when everything has come to rest.
@@ -340,6 +371,13 @@ impl World {
     fn rest(&mut self) {
         if self.context.shared.memory.signal().pressure() > Pressure::Calm {
             return self.measure(0);
+        }
+        let shards = self.nodes.iter().filter_map(|node| node.shard.as_ref());
+        if shards.map(|shard| shard.stats().overload_level.value()).any(|level| level > 0) {
+            // Those who wait are let in, and the level comes down.
+            self.busy_rounds = 0;
+            self.skip_to_deadline();
+            return;
         }
         trace!("{} ms: at rest", self.context.now_ms);
         for client in &self.clients {

@@ -108,7 +108,7 @@ impl<I: Io> Shard<I> {
         connection.outbox = Outbox::unpack(luggage, self.generation.number());
         if let Some(check) = self.times.ping_check {
             // The rounds of this place are others: its silence is looked for in the next.
-            connection.begins_round(check, now, key.index);
+            connection.note_look(check, now, key.index);
         }
         self.pending_input.append(key.index, &input);
         self.ledger.dropped(key, traveller.dropped);
