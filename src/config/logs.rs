@@ -41,7 +41,8 @@ settings! {
                 as one(choice()),
                 named "log-level" "LEVEL",
                 help "Least severe lines written to standard error; `info` is start, stop and \
-                      drain";
+                      drain",
+                live;
 
             /// How a line is written.
             pub format: LogFormat = LogFormat::Human,

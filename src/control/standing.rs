@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
+use crate::logging;
 use crate::memory::{Pressure, Usage, require_spare};
 use crate::service_manager::ServiceManager;
 use crate::settings::{Change, Layers, ReloadError};
@@ -78,9 +79,15 @@ impl Standing {
     /// # Errors
     /// What is wrong with them.
     pub(super) fn reload(&self) -> Result<Vec<&'static str>, ReloadError> {
-        self.manager.reloads();
+        // A service that stops does not become ready again.
+        let is_draining = self.is_draining();
+        if !is_draining {
+            self.manager.reloads();
+        }
         let result = self.put_in_force();
-        self.manager.serves();
+        if !is_draining {
+            self.manager.serves();
+        }
         match &result {
             Ok(keys) => tracing::info!(changed = keys.join(","), "settings reloaded"),
             Err(error) => tracing::error!("settings stay as they are: {error}"),
@@ -93,6 +100,10 @@ impl Standing {
         let Change { config, keys } = self.layers.reload(&current.config)?;
         require_spare(config.limits.memory_bytes)
             .map_err(|error| ReloadError::Unfit(error.to_string()))?;
+        if config.logs.level != current.config.logs.level {
+            logging::set_level(config.logs.level)
+                .map_err(|error| ReloadError::Unfit(error.to_string()))?;
+        }
         if !keys.is_empty() {
             self.shared.in_force.replace(config);
             self.settings.notify_one();

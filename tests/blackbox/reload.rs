@@ -87,6 +87,16 @@ fn a_traffic_budget_is_told_as_it_is_now() {
 }
 
 #[test]
+fn the_level_of_the_log_changes_with_the_file() {
+    let server = Configured::start("level", 1, "log-level = \"warn\"");
+    server.file.write("log-level = \"debug\"");
+    assert_eq!(server.reload(), (200, r#"{"changed":["log-level"]}"#.to_owned()));
+    wait_until("it is told", || server.server.output().contains("another level of the log"));
+    // Another reload changes nothing, whatever somebody has said meanwhile.
+    assert_eq!(server.reload(), (200, r#"{"changed":[]}"#.to_owned()));
+}
+
+#[test]
 fn a_changed_file_holds_for_those_who_come_and_those_who_are_there() {
     for shards in [1, 2] {
         let name = format!("reload-{shards}");
