@@ -112,7 +112,7 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let meter = Meter::new(config.limits.memory_bytes);
     let (stats, memory) = (Stats::new(shards), Memory::default());
     let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
-    let admission = Admission::new(&config, slots as usize * shards);
+    let admission = Admission::new(slots as usize * shards);
     let in_force = InForce::new(config);
     let shared = Arc::new(Shared { admission, stats, memory, interest, slots, in_force });
     let effective = shared.in_force.current();

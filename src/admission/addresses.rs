@@ -45,12 +45,18 @@ use crate::config::Peers;
 pub(super) struct AddressTable {
     hasher: RandomState,
     buckets: Box<[Bucket]>,
+    /// Tells one empty place from the same when it was empty before.
+    emptied: AtomicU64,
+}
+
+/// What an address may have. It may change while connections are counted: those that began when they
+/// were not limited do not count, and a moment of another rate is forgotten within a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AddressLimits {
     connections_most: Option<u16>,
     rate: Option<Rate>,
     /// Bits of an IPv6 address that count.
     ipv6_prefix: u8,
-    /// Tells one empty place from the same when it was empty before.
-    emptied: AtomicU64,
 }
 
 /// Where a connection is counted. To be given back, once.
@@ -72,30 +78,58 @@ struct Entry {
     due: u32,
 }
 
-impl AddressTable {
-    /// A table that counts `capacity` connections of as many addresses with very few exceptions.
-    pub(super) fn new(peers: &Peers, capacity: usize) -> Self {
-        let buckets = (capacity / 2).next_power_of_two().clamp(BUCKETS_LEAST, BUCKETS_MOST);
-        Self::with_buckets(peers, buckets)
+impl AddressLimits {
+    /// What the configuration says; nothing if it limits nobody.
+    pub(super) fn new(peers: &Peers) -> Option<Self> {
+        let limits = Self::of(peers);
+        (limits.connections_most.is_some() || limits.rate.is_some()).then_some(limits)
     }
 
-    fn with_buckets(peers: &Peers, buckets: usize) -> Self {
+    fn of(peers: &Peers) -> Self {
+        Self {
+            connections_most: peers.connections_per_address,
+            rate: peers.connection_rate_per_address.map(Rate::per_second),
+            ipv6_prefix: peers.limit_ipv6_prefix,
+        }
+    }
+
+    /// How many steps from now the next connection of an entry is due. What is further ahead than
+    /// it can be is of long ago: the count of steps wraps.
+    fn ahead(self, entry: Entry, now: u32) -> u32 {
+        let ahead = entry.due.wrapping_sub(now) & STEPS_MASK;
+        match self.rate {
+            Some(rate) if ahead == 0 || rate.has_room(u64::from(ahead) - 1) => ahead,
+            _ => 0,
+        }
+    }
+}
+
+impl AddressTable {
+    /// A table that counts `capacity` connections of as many addresses with very few exceptions.
+    pub(super) fn new(capacity: usize) -> Self {
+        let buckets = (capacity / 2).next_power_of_two().clamp(BUCKETS_LEAST, BUCKETS_MOST);
+        Self::with_buckets(buckets)
+    }
+
+    fn with_buckets(buckets: usize) -> Self {
         let bucket = |_| Bucket(std::array::from_fn(|_| AtomicU64::new(0)));
         Self {
             hasher: RandomState::new(),
             buckets: (0..buckets).map(bucket).collect(),
-            connections_most: peers.connections_per_address,
-            rate: peers.connection_rate_per_address.map(Rate::per_second),
-            ipv6_prefix: peers.limit_ipv6_prefix,
             emptied: AtomicU64::new(0),
         }
     }
 
     /// Counts a connection of `address` that begins `now`, unless it is one too many.
-    pub(super) fn admit(&self, address: IpAddr, now: Duration) -> Result<Admitted, Denial> {
-        let (bucket, tag) = self.place(address);
+    pub(super) fn admit(
+        &self,
+        limits: AddressLimits,
+        address: IpAddr,
+        now: Duration,
+    ) -> Result<Admitted, Denial> {
+        let (bucket, tag) = self.place(address, limits.ipv6_prefix);
         let places = &self.buckets[bucket as usize].0;
-        let now = self.rate.map_or(0, |rate| rate.steps(now) as u32 & STEPS_MASK);
+        let now = limits.rate.map_or(0, |rate| rate.steps(now) as u32 & STEPS_MASK);
         loop {
             let words = look(places);
             let entries = words.map(Entry::from);
@@ -103,7 +137,7 @@ impl AddressTable {
             let own = || (0..BUCKET_PLACES).filter(is_own);
             let counts = own().find(|place| entries[*place].connections > 0);
             let Some(chosen) = counts.or_else(|| own().next()) else {
-                if !self.make_entry(places, &words, tag, now) {
+                if !self.make_entry(limits, places, &words, tag, now) {
                     return Ok(Admitted { counted: None, is_untracked: true });
                 }
                 continue;
@@ -115,19 +149,19 @@ impl AddressTable {
                 continue;
             }
             let connections: u32 = own().map(|place| u32::from(entries[place].connections)).sum();
-            let ahead = own().map(|place| self.ahead(entries[place], now)).max().unwrap_or(0);
-            if self.connections_most.is_some_and(|most| connections >= u32::from(most)) {
+            let ahead = own().map(|place| limits.ahead(entries[place], now)).max().unwrap_or(0);
+            if limits.connections_most.is_some_and(|most| connections >= u32::from(most)) {
                 return Err(Denial::AddressConnections);
             }
-            if self.rate.is_some_and(|rate| !rate.has_room(ahead.into())) {
+            if limits.rate.is_some_and(|rate| !rate.has_room(ahead.into())) {
                 return Err(Denial::AddressRate);
             }
             // Where connections are not limited they are not counted, as they might be too many.
-            let is_counted = self.connections_most.is_some();
+            let is_counted = limits.connections_most.is_some();
             let grown = Entry {
                 tag: tag.get(),
                 connections: entries[chosen].connections + u16::from(is_counted),
-                due: now.wrapping_add(ahead + u32::from(self.rate.is_some())) & STEPS_MASK,
+                due: now.wrapping_add(ahead + u32::from(limits.rate.is_some())) & STEPS_MASK,
             };
             if exchange(&places[chosen], words[chosen], grown.word()) {
                 let counted = is_counted.then_some(Counted { bucket, tag });
@@ -158,8 +192,8 @@ impl AddressTable {
     }
 
     /// Connections that are counted for an address.
-    pub(super) fn counted_for(&self, address: IpAddr) -> u32 {
-        let (bucket, tag) = self.place(address);
+    pub(super) fn counted_for(&self, limits: AddressLimits, address: IpAddr) -> u32 {
+        let (bucket, tag) = self.place(address, limits.ipv6_prefix);
         let words = look(&self.buckets[bucket as usize].0);
         let own = words.map(Entry::from).into_iter().filter(|entry| entry.tag == tag.get());
         own.map(|entry| u32::from(entry.connections)).sum()
@@ -171,12 +205,12 @@ impl AddressTable {
         words.map(|word| u64::from(Entry::from(word).connections)).sum()
     }
 
-    /// The bucket and the tag of an address.
-    fn place(&self, address: IpAddr) -> (u32, NonZeroU32) {
+    /// The bucket and the tag of an address, of which so many bits count if it is one of IPv6.
+    fn place(&self, address: IpAddr, ipv6_prefix: u8) -> (u32, NonZeroU32) {
         let hash = match address.to_canonical() {
             IpAddr::V4(address) => self.hasher.hash_one(address),
             IpAddr::V6(address) => {
-                let kept = u128::MAX << (128 - u32::from(self.ipv6_prefix));
+                let kept = u128::MAX << (128 - u32::from(ipv6_prefix));
                 self.hasher.hash_one(address.to_bits() & kept)
             }
         };
@@ -190,6 +224,7 @@ impl AddressTable {
     /// least; false when all matter. Whether it is there is seen by looking again.
     fn make_entry(
         &self,
+        limits: AddressLimits,
         places: &[AtomicU64; BUCKET_PLACES],
         words: &[u64; BUCKET_PLACES],
         tag: NonZeroU32,
@@ -197,7 +232,7 @@ impl AddressTable {
     ) -> bool {
         let weight = |place: &usize| {
             let entry = Entry::from(words[*place]);
-            if entry.tag == 0 { 0 } else { self.ahead(entry, now) + 1 }
+            if entry.tag == 0 { 0 } else { limits.ahead(entry, now) + 1 }
         };
         let is_free = |place: &usize| Entry::from(words[*place]).connections == 0;
         let Some(place) = (0..BUCKET_PLACES).filter(is_free).min_by_key(weight) else {
@@ -214,16 +249,6 @@ impl AddressTable {
         let times = self.emptied.fetch_add(1, Ordering::Relaxed);
         let empty = Entry { tag: 0, connections: 0, due: times as u32 & STEPS_MASK };
         exchange(place, word, empty.word())
-    }
-
-    /// How many steps from now the next connection of an entry is due. What is further ahead than
-    /// it can be is of long ago: the count of steps wraps.
-    fn ahead(&self, entry: Entry, now: u32) -> u32 {
-        let ahead = entry.due.wrapping_sub(now) & STEPS_MASK;
-        match self.rate {
-            Some(rate) if ahead == 0 || rate.has_room(u64::from(ahead) - 1) => ahead,
-            _ => 0,
-        }
     }
 }
 
@@ -267,6 +292,37 @@ const BUCKETS_MOST: usize = 1 << 19;
 /// Steps wrap here.
 const STEPS_MASK: u32 = (1 << 24) - 1;
 
+/// A table whose limits stay.
+#[cfg(test)]
+struct Limited {
+    table: AddressTable,
+    limits: AddressLimits,
+}
+
+#[cfg(test)]
+impl Limited {
+    fn new(peers: &Peers, buckets: usize) -> Self {
+        let limits = AddressLimits::of(peers);
+        Self { table: AddressTable::with_buckets(buckets), limits }
+    }
+
+    fn admit(&self, address: IpAddr, now: Duration) -> Result<Admitted, Denial> {
+        self.table.admit(self.limits, address, now)
+    }
+
+    fn release(&self, counted: Counted) {
+        self.table.release(counted);
+    }
+
+    fn counted_for(&self, address: IpAddr) -> u32 {
+        self.table.counted_for(self.limits, address)
+    }
+
+    fn counted(&self) -> u64 {
+        self.table.counted()
+    }
+}
+
 #[cfg(all(test, not(ringwire_loom)))]
 mod tests;
 
@@ -282,20 +338,20 @@ mod loom_tests {
 
     use super::*;
 
-    fn check(most: u16, scenario: impl Fn(Arc<AddressTable>) + Send + Sync + 'static) {
+    fn check(most: u16, scenario: impl Fn(Arc<Limited>) + Send + Sync + 'static) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(move || {
             let peers = Peers { connections_per_address: Some(most), ..Peers::default() };
-            scenario(Arc::new(AddressTable::with_buckets(&peers, 1)));
+            scenario(Arc::new(Limited::new(&peers, 1)));
         });
     }
 
-    fn admit(table: &AddressTable, last: u8) -> Result<Admitted, Denial> {
+    fn admit(table: &Limited, last: u8) -> Result<Admitted, Denial> {
         table.admit(Ipv4Addr::new(192, 0, 2, last).into(), Duration::ZERO)
     }
 
-    fn count(table: &AddressTable, last: u8) -> u32 {
+    fn count(table: &Limited, last: u8) -> u32 {
         table.counted_for(Ipv4Addr::new(192, 0, 2, last).into())
     }
 

@@ -9,21 +9,31 @@ mod networks;
 mod rate;
 
 use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use addresses::AddressTable;
 pub use addresses::Counted;
+use addresses::{AddressLimits, AddressTable};
 pub use networks::{Access, Networks};
 use rate::{Rate, RateLimiter};
 
-use crate::config::Config;
+use crate::config::Peers;
 
-/// Who may connect, and who is connected already.
+/// Who may connect. It may change while the server runs.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    access: Access,
+    rate: Option<Rate>,
+    addresses: Option<AddressLimits>,
+}
+
+/// Who is connected already, and how fast they came.
 #[derive(Debug)]
 pub struct Admission {
-    access: Access,
-    rate: Option<RateLimiter>,
-    addresses: Option<AddressTable>,
+    rate: RateLimiter,
+    /// Made when addresses are first limited, for connections of this number.
+    addresses: OnceLock<AddressTable>,
+    capacity: usize,
 }
 
 /// Why a connection is not to be.
@@ -57,16 +67,13 @@ pub struct Admitted {
     pub is_untracked: bool,
 }
 
-impl Admission {
-    /// What the configuration says, for a server of at most `capacity` connections.
-    pub fn new(config: &Config, capacity: usize) -> Self {
-        let peers = &config.peers;
-        let per_address =
-            peers.connections_per_address.is_some() || peers.connection_rate_per_address.is_some();
+impl Rules {
+    /// What the configuration says.
+    pub fn new(peers: &Peers) -> Self {
         Self {
             access: Access::new(peers),
-            rate: peers.connection_rate.map(|rate| RateLimiter::new(Rate::per_second(rate))),
-            addresses: per_address.then(|| AddressTable::new(peers, capacity)),
+            rate: peers.connection_rate.map(Rate::per_second),
+            addresses: AddressLimits::new(peers),
         }
     }
 
@@ -79,20 +86,32 @@ impl Admission {
     pub fn is_needed(&self) -> bool {
         self.needs_addresses() || self.rate.is_some() || self.access.trusts_unix()
     }
+}
+
+impl Admission {
+    /// Nobody is connected, to a server of at most `capacity` connections.
+    pub fn new(capacity: usize) -> Self {
+        Self { rate: RateLimiter::default(), addresses: OnceLock::new(), capacity }
+    }
 
     /// Judges a connection from `address`, or one without by a Unix socket, `now` since the start
     /// of the process.
     ///
     /// # Errors
     /// Why it is to be reset.
-    pub fn arrive(&self, address: Option<IpAddr>, now: Duration) -> Result<Arrival, Denial> {
-        if !self.access.allows(address) {
+    pub fn arrive(
+        &self,
+        rules: &Rules,
+        address: Option<IpAddr>,
+        now: Duration,
+    ) -> Result<Arrival, Denial> {
+        if !rules.access.allows(address) {
             return Err(Denial::Network);
         }
-        if self.access.trusts(address) {
+        if rules.access.trusts(address) {
             return Ok(Arrival::Proxy);
         }
-        self.admit(address, now).map(Arrival::Client)
+        self.admit(rules, address, now).map(Arrival::Client)
     }
 
     /// Lets in a client that has an `address`, or of which nobody knows any. Proxies among
@@ -100,18 +119,23 @@ impl Admission {
     ///
     /// # Errors
     /// Which limit it would exceed.
-    pub fn admit(&self, address: Option<IpAddr>, now: Duration) -> Result<Admitted, Denial> {
+    pub fn admit(
+        &self,
+        rules: &Rules,
+        address: Option<IpAddr>,
+        now: Duration,
+    ) -> Result<Admitted, Denial> {
         // Looked at before, so that the others' excess is not counted as its own.
-        if self.rate.as_ref().is_some_and(|rate| !rate.has_room(now)) {
+        if rules.rate.is_some_and(|rate| !self.rate.has_room(rate, now)) {
             return Err(Denial::Rate);
         }
-        let address = address.filter(|address| !self.access.trusts(Some(*address)));
-        let admitted = match (&self.addresses, address) {
-            (Some(addresses), Some(address)) => addresses.admit(address, now)?,
+        let address = address.filter(|address| !rules.access.trusts(Some(*address)));
+        let admitted = match (rules.addresses, address) {
+            (Some(limits), Some(address)) => self.addresses().admit(limits, address, now)?,
             _ => Admitted::default(),
         };
         // Counted last, so that nobody takes from the others what is refused to them alone.
-        match self.rate.as_ref().is_none_or(|rate| rate.admit(now)) {
+        match rules.rate.is_none_or(|rate| self.rate.admit(rate, now)) {
             true => Ok(admitted),
             false => {
                 admitted.counted.into_iter().for_each(|counted| self.release(counted));
@@ -122,31 +146,48 @@ impl Admission {
 
     /// A connection that was counted has ended.
     pub fn release(&self, counted: Counted) {
-        if let Some(addresses) = &self.addresses {
+        if let Some(addresses) = self.addresses.get() {
             addresses.release(counted);
         }
     }
 
     /// Connections that are counted for an address.
-    pub fn counted_for(&self, address: IpAddr) -> u32 {
-        self.addresses.as_ref().map_or(0, |addresses| addresses.counted_for(address))
+    pub fn counted_for(&self, rules: &Rules, address: IpAddr) -> u32 {
+        let limited = self.addresses.get().zip(rules.addresses);
+        limited.map_or(0, |(addresses, limits)| addresses.counted_for(limits, address))
     }
 
     /// Connections that are counted.
     pub fn counted(&self) -> u64 {
-        self.addresses.as_ref().map_or(0, AddressTable::counted)
+        self.addresses.get().map_or(0, AddressTable::counted)
+    }
+
+    fn addresses(&self) -> &AddressTable {
+        self.addresses.get_or_init(|| AddressTable::new(self.capacity))
     }
 }
 
 #[cfg(all(test, not(ringwire_loom)))]
 mod tests {
     use super::*;
-    use crate::config::Peers;
 
-    fn admission(change: impl FnOnce(&mut Peers)) -> Admission {
-        let mut config = Config::default();
-        change(&mut config.peers);
-        Admission::new(&config, 100)
+    /// Rules that stay, and who has come.
+    struct Ruled(Rules, Admission);
+
+    impl Ruled {
+        fn arrive(&self, address: Option<IpAddr>, now: Duration) -> Result<Arrival, Denial> {
+            self.1.arrive(&self.0, address, now)
+        }
+
+        fn admit(&self, address: Option<IpAddr>, now: Duration) -> Result<Admitted, Denial> {
+            self.1.admit(&self.0, address, now)
+        }
+    }
+
+    fn admission(change: impl FnOnce(&mut Peers)) -> Ruled {
+        let mut peers = Peers::default();
+        change(&mut peers);
+        Ruled(Rules::new(&peers), Admission::new(100))
     }
 
     fn address(text: &str) -> Option<IpAddr> {
@@ -160,13 +201,13 @@ mod tests {
     #[test]
     fn nothing_is_asked_for_by_default() {
         let open = admission(|_| ());
-        assert!(!open.is_needed() && !open.needs_addresses());
+        assert!(!open.0.is_needed() && !open.0.needs_addresses());
         let unix = admission(|peers| peers.trusted_proxies = vec!["unix".parse().unwrap()]);
-        assert!(unix.is_needed() && !unix.needs_addresses());
+        assert!(unix.0.is_needed() && !unix.0.needs_addresses());
         let rate = admission(|peers| peers.connection_rate = Some(1));
-        assert!(rate.is_needed() && !rate.needs_addresses());
+        assert!(rate.0.is_needed() && !rate.0.needs_addresses());
         let denies = admission(|peers| peers.deny_networks = vec!["::1".parse().unwrap()]);
-        assert!(denies.is_needed() && denies.needs_addresses());
+        assert!(denies.0.is_needed() && denies.0.needs_addresses());
     }
 
     #[test]
@@ -199,9 +240,9 @@ mod tests {
         let admit = |now| admission.admit(address("192.0.2.1"), now);
         let counted: Vec<_> = (0..2).filter_map(|_| admit(second(5)).unwrap().counted).collect();
         assert_eq!(admit(second(5)).unwrap_err(), Denial::Rate);
-        assert_eq!(admission.counted(), 2);
-        counted.into_iter().for_each(|counted| admission.release(counted));
-        assert_eq!(admission.counted_for(address("192.0.2.1").unwrap()), 0);
+        assert_eq!(admission.1.counted(), 2);
+        counted.into_iter().for_each(|counted| admission.1.release(counted));
+        assert_eq!(admission.1.counted_for(&admission.0, address("192.0.2.1").unwrap()), 0);
         assert!(admit(second(6)).is_ok());
     }
 

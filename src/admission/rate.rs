@@ -30,36 +30,37 @@ impl Rate {
     pub(super) fn has_room(self, ahead: u64) -> bool {
         ahead < u64::from(self.0)
     }
+
+    /// When the next is due behind one that comes `now` and was due then; nothing if that is one too
+    /// many. Both in nanoseconds since the start of the process.
+    fn next_due(self, due_ns: u64, now: Duration) -> Option<u64> {
+        let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let each_ns = NANOSECONDS as u64 / u64::from(self.0);
+        let next_ns = due_ns.max(now_ns).saturating_add(each_ns);
+        (next_ns - now_ns <= NANOSECONDS as u64).then_some(next_ns)
+    }
 }
 
-/// A rate that all shards keep together.
-#[derive(Debug)]
+/// What all shards together have let come, at a rate that may change.
+#[derive(Debug, Default)]
 pub(super) struct RateLimiter {
-    rate: Rate,
-    /// When the next is due, in steps.
-    due: AtomicU64,
+    /// When the next is due, in nanoseconds since the start of the process.
+    due_ns: AtomicU64,
 }
 
 impl RateLimiter {
-    pub(super) fn new(rate: Rate) -> Self {
-        Self { rate, due: AtomicU64::new(0) }
-    }
-
     /// Whether one that comes `now` would be counted, if no other comes in between.
-    pub(super) fn has_room(&self, now: Duration) -> bool {
+    pub(super) fn has_room(&self, rate: Rate, now: Duration) -> bool {
         // No partner: what another thread counts meanwhile is seen when this one counts.
-        let ahead = self.due.load(Ordering::Relaxed).saturating_sub(self.rate.steps(now));
-        self.rate.has_room(ahead)
+        rate.next_due(self.due_ns.load(Ordering::Relaxed), now).is_some()
     }
 
     /// Counts one that comes `now`; false when it is one too many, and then it does not count.
-    pub(super) fn admit(&self, now: Duration) -> bool {
-        let now = self.rate.steps(now);
+    pub(super) fn admit(&self, rate: Rate, now: Duration) -> bool {
         // No partner: nothing is published along with the number.
-        let counted = self.due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
-            let due = due.max(now);
-            self.rate.has_room(due - now).then_some(due + 1)
-        });
+        let counted = self
+            .due_ns
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| rate.next_due(due, now));
         counted.is_ok()
     }
 }
@@ -73,8 +74,8 @@ mod tests {
 
     #[test]
     fn a_seconds_worth_may_come_at_once_and_then_one_in_each_step() {
-        let limiter = RateLimiter::new(Rate::per_second(4));
-        let admitted = |ms| limiter.admit(Duration::from_millis(ms));
+        let (limiter, rate) = (RateLimiter::default(), Rate::per_second(4));
+        let admitted = |ms| limiter.admit(rate, Duration::from_millis(ms));
         assert_eq!((0..9).filter(|_| admitted(10_000)).count(), 4);
         assert!(!admitted(10_249));
         assert!(admitted(10_250) && !admitted(10_250));
@@ -83,6 +84,10 @@ mod tests {
         assert_eq!((0..9).filter(|_| admitted(99_000)).count(), 4);
         // A shard whose clock was read a little earlier takes nothing from the others.
         assert!(!admitted(98_000));
+        // Another rate holds from its first moment on, whatever came before.
+        let admits = |rate, ms| limiter.admit(Rate::per_second(rate), Duration::from_millis(ms));
+        assert_eq!((0..2000).filter(|_| admits(1000, 200_000)).count(), 1000);
+        assert!(!admits(1, 200_500) && admits(1, 201_000) && !admits(1, 201_999));
     }
 
     proptest! {
@@ -91,12 +96,12 @@ mod tests {
             per_second in 1..50_u32,
             gaps_ms in prop::collection::vec(0..400_u64, 1..200),
         ) {
-            let limiter = RateLimiter::new(Rate::per_second(per_second));
+            let (limiter, rate) = (RateLimiter::default(), Rate::per_second(per_second));
             let mut now_ms = 0;
             let mut admitted_ms = Vec::new();
             for gap_ms in gaps_ms {
                 now_ms += gap_ms;
-                if limiter.admit(Duration::from_millis(now_ms)) {
+                if limiter.admit(rate, Duration::from_millis(now_ms)) {
                     admitted_ms.push(now_ms);
                 }
             }

@@ -36,40 +36,46 @@ settings! {
                 as list(parsed(TrustedProxy::GRAMMAR)).default_in_words("none"),
                 named "trusted-proxy" "NETWORK",
                 help "Believe what proxies in this network say of their clients' addresses; may be \
-                      repeated";
+                      repeated",
+                live;
 
             /// Where they say so.
             pub forwarded_header: ForwardedHeader = ForwardedHeader::XForwardedFor,
                 as one(choice()),
                 named "forwarded-header" "HEADER",
-                help "The header in which trusted proxies name the client";
+                help "The header in which trusted proxies name the client",
+                live;
 
             /// Networks that may connect; empty is all.
             pub allow_networks: Vec<Network> = Vec::new(),
                 as list(parsed(Network::GRAMMAR)).default_in_words("every network"),
                 named "allow-network" "NETWORK",
-                help "Accept clients from this network alone; may be repeated";
+                help "Accept clients from this network alone; may be repeated",
+                live;
 
             /// Networks that may not.
             pub deny_networks: Vec<Network> = Vec::new(),
                 as list(parsed(Network::GRAMMAR)).default_in_words("none"),
                 named "deny-network" "NETWORK",
                 help "Reset connections from this network, also where it is allowed, and answer \
-                      403 behind a trusted proxy; may be repeated";
+                      403 behind a trusted proxy; may be repeated",
+                live;
 
             /// Open connections of one address.
             pub connections_per_address: Option<u16> = limits::CONNECTIONS_PER_ADDRESS.default,
                 as one(count(&limits::CONNECTIONS_PER_ADDRESS).or_off()),
                 named "max-connections-per-address" "COUNT",
                 help "Open connections of one address; more are reset, or answered 429 behind a \
-                      trusted proxy";
+                      trusted proxy",
+                live;
 
             /// Connections that begin in one second.
             pub connection_rate: Option<u32> = limits::CONNECTION_RATE.default,
                 as one(count(&limits::CONNECTION_RATE).or_off()),
                 named "connection-rate" "COUNT",
                 help "New connections per second of all addresses; more are reset, or answered 503 \
-                      behind a trusted proxy";
+                      behind a trusted proxy",
+                live;
 
             /// The same of one address.
             pub connection_rate_per_address: Option<u32> =
@@ -77,20 +83,23 @@ settings! {
                 as one(count(&limits::CONNECTION_RATE_PER_ADDRESS).or_off()),
                 named "connection-rate-per-address" "COUNT",
                 help "New connections per second of one address; more are reset, or answered 429 \
-                      behind a trusted proxy";
+                      behind a trusted proxy",
+                live;
 
             /// Bits of an IPv6 address that tell one client from another.
             pub limit_ipv6_prefix: u8 = limits::LIMIT_IPV6_PREFIX.default,
                 as one(count(&limits::LIMIT_IPV6_PREFIX)),
                 named "limit-ipv6-prefix" "BITS",
-                help "IPv6 addresses that share these first bits count as one";
+                help "IPv6 addresses that share these first bits count as one",
+                live;
 
             /// How upgrades are refused that may succeed later.
             pub refuse_with: RefuseWith = RefuseWith::Status,
                 as one(choice()),
                 named "refuse-with" "ANSWER",
                 help "Refuse for the moment with a status, or with a WebSocket closed with 1013, \
-                      which scripts in browsers can see";
+                      which scripts in browsers can see",
+                live;
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Shard;
 use super::ending::Ending;
 use super::times::Times;
+use crate::admission;
 use crate::config::Config;
 use crate::http::Policy;
 use crate::io::Io;
@@ -20,6 +21,16 @@ pub struct Effective {
     pub config: Config,
     /// Those that decide about requests, as requests are compared with them.
     pub policy: Policy,
+    /// Those that decide who may connect.
+    pub admission: admission::Rules,
+}
+
+impl Effective {
+    fn new(number: u32, config: Config) -> Self {
+        let policy = Policy::new(&config);
+        let admission = admission::Rules::new(&config.peers);
+        Self { number, config, policy, admission }
+    }
 }
 
 /// The set that is in force.
@@ -33,8 +44,7 @@ pub struct InForce {
 impl InForce {
     /// The settings at the start.
     pub fn new(config: Config) -> Self {
-        let policy = Policy::new(&config);
-        let current = Mutex::new(Arc::new(Effective { number: 0, config, policy }));
+        let current = Mutex::new(Arc::new(Effective::new(0, config)));
         Self { number: AtomicU32::new(0), current }
     }
 
@@ -52,10 +62,9 @@ impl InForce {
 
     /// Puts `config` in force. Whoever sleeps has to be woken to take it.
     pub fn replace(&self, config: Config) {
-        let policy = Policy::new(&config);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let number = current.number.wrapping_add(1);
-        *current = Arc::new(Effective { number, config, policy });
+        *current = Arc::new(Effective::new(number, config));
         // Relaxed: see `is_newer_than`.
         self.number.store(number, Ordering::Relaxed);
     }
@@ -66,7 +75,11 @@ impl<I: Io> Shard<I> {
     /// the deadlines of all are set anew, some in each tick.
     pub(super) fn heed_settings(&mut self) {
         if self.shared.in_force.is_newer_than(&self.effective) {
+            let told_addresses = self.effective.admission.needs_addresses();
             self.effective = self.shared.in_force.current();
+            if self.effective.admission.needs_addresses() != told_addresses {
+                self.accept_otherwise();
+            }
             let config = &self.effective.config;
             self.times = Times::new(config);
             self.wanted.set_timeout(config.limits.message_idle_timeout);

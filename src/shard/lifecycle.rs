@@ -41,6 +41,9 @@ impl<I: Io> Shard<I> {
             Err(libc::ECANCELED) => {}
             Err(_) => self.stats().accepts_failed.add(1),
         }
+        if !more {
+            self.accepts[listener as usize] -= 1;
+        }
         if more || matches!(self.run_state, RunState::Ending | RunState::Stopped) {
             return;
         }

@@ -132,6 +132,14 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// Counts what has been compressed and inflated in this tick.
+    pub(super) fn count_compression(&mut self) {
+        let codec = self.codec.get_mut();
+        let counts = (std::mem::take(&mut codec.compressed), std::mem::take(&mut codec.inflated));
+        self.stats().compressions.add(counts.0);
+        self.stats().inflations.add(counts.1);
+    }
+
     /// Takes note of how many connections hold a slot, when there are more or soon fewer.
     pub(super) fn note_connections(&self) {
         self.stats().connections_peak.note(self.clock(), self.connections.len() as u64);

@@ -188,6 +188,8 @@ pub struct Shard<I: Io> {
     kept_alive: VecDeque<Key>,
     /// Publications that the full ring has not taken yet.
     overflow: VecDeque<Publication>,
+    /// Accepts that are under way on each listener.
+    accepts: Vec<u32>,
     /// Listeners to accept on again when a slot is free.
     listeners_waiting: Vec<u32>,
     /// When to do so at the latest.
@@ -249,6 +251,7 @@ impl<I: Io> Shard<I> {
             unread: HashMap::new(),
             kept_alive: VecDeque::new(),
             overflow: VecDeque::new(),
+            accepts: vec![0; listeners as usize],
             listeners_waiting: Vec::new(),
             accept_again_at: 0,
             memory_signal: Signal::default(),
@@ -266,7 +269,7 @@ impl<I: Io> Shard<I> {
             effective,
             shared,
         };
-        shard.begin_to_accept();
+        (0..listeners).for_each(|listener| shard.accept(listener));
         shard
     }
 
@@ -437,13 +440,6 @@ impl<I: Io> Shard<I> {
             Event::Closed { key } => self.slot_closed(key),
             Event::Woken => {}
         }
-    }
-
-    fn count_compression(&mut self) {
-        let codec = self.codec.get_mut();
-        let counts = (std::mem::take(&mut codec.compressed), std::mem::take(&mut codec.inflated));
-        self.stats().compressions.add(counts.0);
-        self.stats().inflations.add(counts.1);
     }
 
     fn serving(&self) -> Serving {

@@ -78,36 +78,47 @@ impl Peers {
 }
 
 impl<I: Io> Shard<I> {
-    /// Accepts on a listener, in the way that tells what has to be known.
+    /// Sees to it that a listener is accepted on, in the way that tells what has to be known. One
+    /// accept that goes on by itself is enough, but one that tells an address is for one
+    /// connection, so several wait.
     pub(super) fn accept(&mut self, listener: u32) {
-        match self.tells_address(listener) {
-            true => self.io.accept_with_address(listener),
-            false => self.io.accept(listener),
+        let tells_address = self.tells_address(listener);
+        let wanted = if tells_address { ACCEPTS_WITH_ADDRESS } else { 1 };
+        let under_way = &mut self.accepts[listener as usize];
+        while *under_way < wanted {
+            *under_way += 1;
+            match tells_address {
+                true => self.io.accept_with_address(listener),
+                false => self.io.accept(listener),
+            }
         }
     }
 
-    /// Accepts on all listeners. One that goes on by itself is enough for each, but an accept that
-    /// tells an address is for one connection, so several wait.
-    pub(super) fn begin_to_accept(&mut self) {
-        for listener in 0..self.listeners {
-            let accepts = if self.tells_address(listener) { ACCEPTS_WITH_ADDRESS } else { 1 };
-            (0..accepts).for_each(|_| self.accept(listener));
-        }
+    /// Addresses have to be known from now on, or need not be any more: all accepts end, and others
+    /// take their place.
+    pub(super) fn accept_otherwise(&mut self) {
+        (0..self.listeners).for_each(|listener| self.io.cancel_accept(listener));
     }
 
     fn tells_address(&self, listener: u32) -> bool {
         let config = &self.effective.config.listen[listener as usize];
-        self.shared.admission.needs_addresses() && matches!(config.address, ListenAddress::Tcp(_))
+        self.effective.admission.needs_addresses()
+            && matches!(config.address, ListenAddress::Tcp(_))
     }
 
     /// A connection has been accepted: looks who it is.
     pub(super) fn arrived(&mut self, key: Key, listener: u32, address: Option<IpAddr>) {
         let expects_preamble = self.effective.config.listen[listener as usize].proxy;
-        if !self.shared.admission.is_needed() {
+        if !self.effective.admission.is_needed() {
             debug_assert!(!expects_preamble, "whoever expects PROXY headers trusts somebody");
             return;
         }
-        match self.shared.admission.arrive(address, self.attendance.returned) {
+        if address.is_none() && self.tells_address(listener) {
+            // It was accepted when addresses did not matter yet.
+            return;
+        }
+        let rules = &self.effective.admission;
+        match self.shared.admission.arrive(rules, address, self.attendance.returned) {
             Ok(Arrival::Client(admitted)) if expects_preamble => {
                 admitted.counted.into_iter().for_each(|it| self.shared.admission.release(it));
                 self.turn_away(key, Refusal::UntrustedProxy);
@@ -162,7 +173,8 @@ impl<I: Io> Shard<I> {
 
     /// A proxy has told whose connection it passes on: the peer is that one now. Whether it may be.
     fn came_through_proxy(&mut self, key: Key, source: IpAddr) -> bool {
-        match self.shared.admission.arrive(Some(source), self.attendance.returned) {
+        let rules = &self.effective.admission;
+        match self.shared.admission.arrive(rules, Some(source), self.attendance.returned) {
             Ok(Arrival::Proxy) => true,
             Ok(Arrival::Client(admitted)) => {
                 self.peers.set_proxy(key.index, false);
@@ -198,4 +210,4 @@ impl<I: Io> Shard<I> {
 
 /// Accepts that wait at a time where each tells an address: as many connections begin in a tick.
 /// Few in debug builds, so that tests see more come than there are.
-const ACCEPTS_WITH_ADDRESS: usize = if cfg!(debug_assertions) { 2 } else { 16 };
+const ACCEPTS_WITH_ADDRESS: u32 = if cfg!(debug_assertions) { 2 } else { 16 };

@@ -123,7 +123,8 @@ impl<I: Io> Shard<I> {
         }
         let too_full = connection.too_full();
         let admitted = RefCell::new(None);
-        let (admission, time) = (&self.shared.admission, self.attendance.returned);
+        let (admission, admission_rules) = (&self.shared.admission, &self.effective.admission);
+        let time = self.attendance.returned;
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = match input {
             Input::Buffer(slice) => self.io.bytes(slice),
@@ -148,7 +149,8 @@ impl<I: Io> Shard<I> {
                 },
                 is_trusted_proxy: self.peers.is_proxy(key.index),
                 admit: &|address| {
-                    let before = admitted.replace(Some(admission.admit(address, time)?));
+                    let before =
+                        admitted.replace(Some(admission.admit(admission_rules, address, time)?));
                     debug_assert!(before.is_none(), "a connection is upgraded once");
                     Ok(())
                 },

@@ -97,6 +97,23 @@ fn the_level_of_the_log_changes_with_the_file() {
 }
 
 #[test]
+fn who_may_connect_changes_with_the_file() {
+    let server = Configured::start("networks", 2, "");
+    let is_let_in = || {
+        let mut peer = Peer::connect(server.server.address());
+        peer.send_unheard(&upgrade_request("/echo", ""));
+        !peer.is_turned_away()
+    };
+    assert!(is_let_in());
+    server.file.write("deny-network = [\"127.0.0.0/8\"]");
+    assert_eq!(server.reload().0, 200);
+    wait_until("nobody is let in", || !is_let_in());
+    server.file.write("");
+    assert_eq!(server.reload().0, 200);
+    wait_until("all are let in", is_let_in);
+}
+
+#[test]
 fn a_changed_file_holds_for_those_who_come_and_those_who_are_there() {
     for shards in [1, 2] {
         let name = format!("reload-{shards}");

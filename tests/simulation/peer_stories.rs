@@ -70,7 +70,7 @@ fn an_address_has_as_many_connections_as_it_may_on_all_shards_together() {
         story.reset(socket);
     }
     settle(&mut story);
-    assert_eq!(story.shared.admission.counted_for(OTHER.parse().expect("an address")), 0);
+    assert_eq!(story.counted_for(OTHER), 0);
     let late = story.connect_from(OTHER, 1);
     assert_eq!(upgrade(&mut story, late, ""), Some(101));
 }

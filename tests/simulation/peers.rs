@@ -155,7 +155,10 @@ pub fn check_limits(clients: &[Client], network: &Network, context: &Context) {
         };
         let served = clients.iter().filter(is_served).count();
         assert!(served <= most.into(), "{served} connections of {address}, at most {most}");
-        let counted = context.shared.admission.counted_for(address);
+        let counted = context
+            .shared
+            .admission
+            .counted_for(&context.shared.in_force.current().admission, address);
         assert!(served as u32 <= counted && counted <= most.into(), "{counted} of {address}");
     }
 }

@@ -120,3 +120,35 @@ fn the_next_message_meets_a_new_limit() {
         assert_eq!(payload[..2], 1009_u16.to_be_bytes());
     }
 }
+
+/// Who may connect changes for those who come from then on, with accepts of another kind.
+#[test]
+fn limits_by_address_begin_and_end_while_the_server_runs() {
+    const ADDRESS: &str = "192.0.2.7";
+    let mut story = Story::new(2, |_, _| {});
+    let open = |story: &mut Story| -> usize {
+        let sockets: Vec<_> = (0..6).map(|turn| story.connect_from(ADDRESS, turn % 2)).collect();
+        story.pass(SECOND);
+        let is_open = |socket: &&SocketId| !story.is_reset(**socket);
+        let count = sockets.iter().filter(is_open).count();
+        sockets.into_iter().for_each(|socket| story.reset(socket));
+        story.pass(SECOND);
+        count
+    };
+    assert_eq!(open(&mut story), 6);
+    change(&story, |config| config.peers.connections_per_address = Some(2));
+    story.pass(SECOND);
+    assert_eq!(open(&mut story), 2);
+    change(&story, |config| config.peers.connections_per_address = Some(4));
+    assert_eq!(open(&mut story), 4);
+    change(&story, |config| {
+        config.peers.connections_per_address = None;
+        config.peers.deny_networks = vec!["192.0.2.0/24".parse().expect("a network")];
+    });
+    assert_eq!(open(&mut story), 0);
+    change(&story, |config| config.peers.deny_networks.clear());
+    story.pass(SECOND);
+    assert_eq!(open(&mut story), 6);
+    assert_eq!(story.counted_for(ADDRESS), 0);
+    assert_eq!(story.shared.admission.counted(), 0);
+}

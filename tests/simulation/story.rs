@@ -63,7 +63,7 @@ impl Story {
         let (stats, slots) = (Stats::new(shards), chaos.slots);
         let memory = Memory::default();
         let interest = InterestTable::new(shards);
-        let admission = Admission::new(&config, slots as usize * shards);
+        let admission = Admission::new(slots as usize * shards);
         let in_force = InForce::new(config);
         let shared = Arc::new(Shared { admission, in_force, stats, memory, interest, slots });
         let mut endpoints = Mesh::new(shards + 1, 2);
@@ -124,6 +124,12 @@ impl Story {
     pub fn is_reset(&self, socket: SocketId) -> bool {
         let mut network = self.network.borrow_mut();
         network.sockets[socket].client_read(usize::MAX) == Read::End(End::Reset)
+    }
+
+    /// Connections that are counted for an address.
+    pub fn counted_for(&self, address: &str) -> u32 {
+        let rules = &self.shared.in_force.current().admission;
+        self.shared.admission.counted_for(rules, address.parse().expect("an address"))
     }
 
     /// Requests refused for a reason.

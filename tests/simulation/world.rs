@@ -99,7 +99,7 @@ impl World {
         let network = Rc::new(RefCell::new(Network::new(shards)));
         let capacity = settings.chaos.slots as usize * shards;
         let shared = Arc::new(Shared {
-            admission: Admission::new(&settings.config, capacity),
+            admission: Admission::new(capacity),
             stats: Stats::new(shards),
             memory: Memory::default(),
             interest: InterestTable::new(shards),

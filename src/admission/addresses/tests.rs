@@ -9,13 +9,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn table(connections: Option<u16>, rate: Option<u32>, buckets: usize) -> AddressTable {
+fn table(connections: Option<u16>, rate: Option<u32>, buckets: usize) -> Limited {
     let peers = Peers {
         connections_per_address: connections,
         connection_rate_per_address: rate,
         ..Peers::default()
     };
-    AddressTable::with_buckets(&peers, buckets)
+    Limited::new(&peers, buckets)
 }
 
 fn address(number: u32) -> IpAddr {
@@ -35,12 +35,38 @@ fn addresses_of_one_network_of_ipv6_are_one() {
     assert!(admit("2001:db8:0:2::1").is_ok());
     assert!(admit("192.0.2.1").is_ok());
     assert_eq!(admit("::ffff:192.0.2.1").unwrap_err(), Denial::AddressConnections);
-    let whole = AddressTable::with_buckets(
+    let whole = Limited::new(
         &Peers { connections_per_address: Some(1), limit_ipv6_prefix: 128, ..Peers::default() },
         1 << 10,
     );
     assert!(whole.admit("::1".parse().unwrap(), ms(0)).is_ok());
     assert!(whole.admit("::2".parse().unwrap(), ms(0)).is_ok());
+}
+
+#[test]
+fn limits_may_change_while_connections_are_counted() {
+    let mut table = table(Some(2), None, 1);
+    let first = table.admit(address(1), ms(0)).unwrap().counted.unwrap();
+    let second = table.admit(address(1), ms(0)).unwrap().counted.unwrap();
+    let limits = |connections_per_address, connection_rate_per_address, limit_ipv6_prefix| {
+        let peers = Peers {
+            connections_per_address,
+            connection_rate_per_address,
+            limit_ipv6_prefix,
+            ..Peers::default()
+        };
+        AddressLimits::new(&peers).unwrap()
+    };
+    table.limits = limits(Some(3), None, 48);
+    let third = table.admit(address(1), ms(0)).unwrap().counted.unwrap();
+    table.limits = limits(Some(1), Some(5), 48);
+    table.release(first);
+    assert_eq!(table.admit(address(1), ms(0)).unwrap_err(), Denial::AddressConnections);
+    table.limits = limits(None, Some(5), 128);
+    assert!(table.admit(address(1), ms(0)).unwrap().counted.is_none());
+    table.release(second);
+    table.release(third);
+    assert_eq!(table.counted(), 0);
 }
 
 #[test]
@@ -68,8 +94,8 @@ fn what_matters_least_makes_room() {
         table.release(counted.counted.unwrap());
     }
     assert!(!table.admit(address(50), ms(250)).unwrap().is_untracked);
-    let words = look(&table.buckets[0].0).map(Entry::from);
-    let (_, first) = table.place(address(0));
+    let words = look(&table.table.buckets[0].0).map(Entry::from);
+    let (_, first) = table.table.place(address(0), 64);
     assert!(words.iter().all(|entry| entry.tag != first.get()));
 }
 

@@ -182,7 +182,7 @@ mod tests {
         let memory = Memory::default();
         memory.tell(Usage { used_bytes: 90, limit_bytes: 100 });
         let shared = Shared {
-            admission: Admission::new(&config, 100),
+            admission: Admission::new(100),
             in_force: InForce::new(config),
             stats: Stats::new(2),
             memory,
