@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::Shard;
 use super::receive::Input;
 use crate::admission::{Admitted, Arrival, Counted};
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, ListenerConfig};
 use crate::connection::Stage;
 use crate::http::{Refusal, RetryAfter};
 use crate::io::{Io, Key};
@@ -78,8 +78,13 @@ impl Peers {
 }
 
 impl<I: Io> Shard<I> {
-    /// Accepts on a listener, in the way that tells what has to be known.
+    /// Accepts on a listener, in the way that tells what has to be known; not when those who
+    /// connect are for another server.
     pub(super) fn accept(&mut self, listener: u32) {
+        if self.has_successor {
+            return;
+        }
+        self.stats().accepts_waiting.add(1);
         match self.tells_address(listener) {
             true => self.io.accept_with_address(listener),
             false => self.io.accept(listener),
@@ -89,20 +94,29 @@ impl<I: Io> Shard<I> {
     /// Accepts on all listeners. One that goes on by itself is enough for each, but an accept that
     /// tells an address is for one connection, so several wait.
     pub(super) fn begin_to_accept(&mut self) {
-        for listener in 0..self.listeners {
+        for listener in 0..self.listeners() {
             let accepts = if self.tells_address(listener) { ACCEPTS_WITH_ADDRESS } else { 1 };
             (0..accepts).for_each(|_| self.accept(listener));
         }
     }
 
+    /// How many sockets this shard accepts from; to [`Io`] each is a listener.
+    pub(super) fn listeners(&self) -> u32 {
+        self.listeners.len() as u32
+    }
+
+    fn config_of(&self, listener: u32) -> &ListenerConfig {
+        &self.effective.config.listen[self.listeners[listener as usize] as usize]
+    }
+
     fn tells_address(&self, listener: u32) -> bool {
-        let config = &self.effective.config.listen[listener as usize];
+        let config = self.config_of(listener);
         self.shared.admission.needs_addresses() && matches!(config.address, ListenAddress::Tcp(_))
     }
 
     /// A connection has been accepted: looks who it is.
     pub(super) fn arrived(&mut self, key: Key, listener: u32, address: Option<IpAddr>) {
-        let expects_preamble = self.effective.config.listen[listener as usize].proxy;
+        let expects_preamble = self.config_of(listener).proxy;
         if !self.shared.admission.is_needed() {
             debug_assert!(!expects_preamble, "whoever expects PROXY headers trusts somebody");
             return;
