@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
@@ -33,13 +33,15 @@ pub struct Heritage {
     pub address: ListenAddress,
     /// The sockets, which the listener has as well.
     pub sockets: Vec<OwnedFd>,
-    pub(super) file: Option<Arc<SocketFile>>,
+    /// That of a Unix socket, as long as the listener has it: the process ends without its control
+    /// thread, so this must not be all that keeps it.
+    pub(super) file: Weak<SocketFile>,
 }
 
 impl Heritage {
     /// Leaves the file of a Unix socket to the successor.
     pub fn leave_file(&self) {
-        if let Some(file) = &self.file {
+        if let Some(file) = self.file.upgrade() {
             file.is_left.store(true, Ordering::Relaxed);
         }
     }

@@ -210,7 +210,8 @@ impl Listener {
     pub fn heritage(&self, purpose: Purpose, name: ListenAddress) -> io::Result<Heritage> {
         let clones = self.sockets.iter().map(|socket| socket.descriptor.try_clone());
         let sockets = distinct(clones.collect::<io::Result<Vec<_>>>()?.into_iter())?;
-        let (address, file) = (self.address.clone(), self.file.clone());
+        let file = self.file.as_ref().map(Arc::downgrade).unwrap_or_default();
+        let address = self.address.clone();
         Ok(Heritage { purpose, name, address, sockets, file })
     }
 
