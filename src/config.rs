@@ -33,6 +33,7 @@ mod peers;
 mod setting;
 mod similar;
 mod subprotocol;
+mod takeover;
 mod topic;
 
 pub use ability::Ability;
@@ -54,6 +55,7 @@ pub use peers::{ForwardedHeader, Peers, RefuseWith};
 pub use setting::{Heading, Refusal, Setting, Shape, Value};
 pub use similar::closest;
 pub use subprotocol::{Subprotocol, SubprotocolError};
+pub use takeover::{SocketPath, SocketPathError};
 pub use topic::{Topic, TopicError};
 
 /// What an upgrade of `/` means.
@@ -190,6 +192,14 @@ settings! {
                 help "On SIGTERM, SIGINT or SIGHUP, spread the closing of all connections over \
                       this time",
                 live;
+
+            /// Where a server that is to succeed this one finds it, and this one the server that it
+            /// succeeds.
+            pub takeover: Option<SocketPath> = None,
+                as one(parsed(SocketPath::GRAMMAR).or_off()),
+                named "takeover" "PATH",
+                help "Take over the listeners of the server that is found by this socket, if there \
+                      is one, and hand them over to the next in the same way";
         }
         /// Compression.
         pub compression: Compression,

@@ -390,6 +390,7 @@ pub mod service_manager;
 pub mod settings;
 pub mod shard;
 pub mod stats;
+pub mod takeover;
 pub mod websocket;
 pub mod wire;
 

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 use rlimit::Resource;
@@ -13,13 +15,15 @@ use supervision::Ended;
 pub use supervision::Part;
 
 use crate::admission::Admission;
-use crate::config::{Admin, Config, ListenAddress};
-use crate::control::{AdminSocket, Control, End};
+use crate::config::{Admin, Config, ListenAddress, SocketPath};
+use crate::control::{AdminSocket, Control, Door, End, Takeover};
 use crate::hub::Message;
 use crate::hub::interest::InterestTable;
 use crate::hub::mesh::{Endpoint, Mesh};
+use crate::hub::relay::Relay;
 use crate::io::activation::{ActivatedSockets, ActivationError};
-use crate::io::listener::{ListenError, Listener, ListeningSocket};
+use crate::io::inheritance::Purpose;
+use crate::io::listener::{ListenError, Listener, ListeningSocket, OpenSockets};
 use crate::io::probe::{Abilities, Ability, Refusal};
 use crate::io::waker::Waker;
 use crate::io::{Ring, RingOptions, SLOTS_MAX};
@@ -31,6 +35,7 @@ use crate::shard::in_force::InForce;
 use crate::shard::mail::Letter;
 use crate::shard::{Shard, Shared};
 use crate::stats::Stats;
+use crate::takeover::{Predecessor, TakeoverError};
 
 mod supervision;
 
@@ -46,6 +51,16 @@ pub enum ServeError {
     /// What the service manager hands over is not what the settings say.
     #[error(transparent)]
     Activation(#[from] ActivationError),
+    /// The server that is there cannot be succeeded.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
+    /// No descriptor is left for what a successor is to get.
+    #[error(
+        "no descriptors are left for the copies of listening sockets that --takeover hands over \
+         ({0}): raise RLIMIT_NOFILE (`ulimit -n`, `LimitNOFILE=` of systemd), or start fewer \
+         --shards"
+    )]
+    Heritage(std::io::Error),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -102,13 +117,23 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let abilities = abilities(&config)?;
     let shards = config.engine.shards;
     let manager = Arc::new(ServiceManager::of_this_process());
-    let mut activated = ActivatedSockets::take()?;
+    let mut open = OpenSockets { activated: ActivatedSockets::take()?, ..OpenSockets::default() };
+    let mut predecessor = None;
+    if let Some(path) = &config.takeover
+        && let Some((found, inheritance)) = Predecessor::at(path.path())?
+    {
+        (predecessor, open.inheritance) = (Some(found), inheritance);
+    }
     let mut listeners = Vec::with_capacity(config.listen.len());
     for address in &config.listen {
-        listeners.push(Listener::bind(address, shards, &mut activated)?);
+        listeners.push(Listener::bind(address, shards, &mut open)?);
     }
-    let mut admin = admin_listener(&config.admin, &mut activated)?;
-    activated.require_all_taken()?;
+    let mut admin = admin_listener(&config.admin, &mut open)?;
+    open.activated.require_all_taken()?;
+    let predecessor = predecessor.map(|it| (it, open.inheritance.taken()));
+    let has_predecessor = predecessor.is_some();
+    let takeover = takeover(&config, &listeners, admin.as_ref(), predecessor)?;
+    let door = takeover.as_ref().map(|takeover| takeover.door.clone());
     let meter = Meter::new(config.limits.memory_bytes);
     let (stats, memory) = (Stats::new(shards), Memory::default());
     let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
@@ -141,14 +166,16 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
             let socket = listener.take_socket()?;
             Some(AdminSocket::new(socket.into(), &listener.address, admin_connections))
         });
-        start_control(control, socket, &ended, &has_ended)?;
+        start_control(control, socket, takeover, &ended, &has_ended)?;
     }
     for (neighbours, endpoint) in threads.into_iter().zip(endpoints) {
         // A thread that has ended meanwhile has told why.
         let _ = neighbours.send(Neighbours { endpoint, rings: rings.clone() });
     }
     announce(&listeners, admin.as_ref(), &shared, abilities, descriptors);
-    manager.serves();
+    if !has_predecessor {
+        manager.serves();
+    }
     let result = supervision::wait(shards, &has_ended, |part, has_failed| {
         if let Part::Shard(shard) = part {
             let end = if has_failed { End::Failed } else { End::Drained };
@@ -156,20 +183,58 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
             let _ = ends.try_send((shard, end));
         }
     });
+    settle_relay(shared.interest.relay());
+    // Its file goes, unless a successor has one there.
+    drop(door.and_then(|door| door.lock().unwrap_or_else(PoisonError::into_inner).take()));
     tracing::info!("stopped");
     result
 }
 
+/// What it takes to be succeeded, where that is wanted. The listener for newcomers is bound at once
+/// where no predecessor has it.
+fn takeover(
+    config: &Config,
+    listeners: &[Listener],
+    admin: Option<&Listener>,
+    predecessor: Option<(Predecessor, Vec<usize>)>,
+) -> Result<Option<Takeover>, ServeError> {
+    let Some(path) = config.takeover.as_ref().map(SocketPath::path) else { return Ok(None) };
+    let bound = match predecessor {
+        Some(_) => None,
+        None => Some(Listener::bind_takeover(path)?),
+    };
+    let named = config.listen.iter().zip(listeners);
+    let mut heritage = named
+        .map(|(named, it)| it.heritage(Purpose::Service, named.address.clone()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(ServeError::Heritage)?;
+    if let Some(admin) = admin {
+        let name = match &config.admin {
+            Admin::At(address) => address.clone(),
+            Admin::Auto | Admin::Off => Admin::AUTO,
+        };
+        let admin = admin.heritage(Purpose::Administration, name).map_err(ServeError::Heritage)?;
+        heritage.push(admin);
+    }
+    let (path, door) = (path.to_owned(), Door::new(Mutex::new(bound)));
+    Ok(Some(Takeover { path, door, heritage, predecessor }))
+}
+
+/// Waits until a successor has been passed all that was published here, if it listens.
+fn settle_relay(relay: &Relay) {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    while relay.is_on() && !relay.is_settled() && Instant::now() < deadline {
+        thread::sleep(SETTLE_PAUSE);
+    }
+}
+
 /// The admin listener. Without one that nobody has asked for the server starts all the same: a
 /// second server on the machine finds the default address taken.
-fn admin_listener(
-    admin: &Admin,
-    activated: &mut ActivatedSockets,
-) -> Result<Option<Listener>, ListenError> {
+fn admin_listener(admin: &Admin, open: &mut OpenSockets) -> Result<Option<Listener>, ListenError> {
     match admin {
         Admin::Off => Ok(None),
-        Admin::At(address) => Listener::bind_admin(&address.clone().into(), activated).map(Some),
-        Admin::Auto => Ok(Listener::bind_admin(&Admin::AUTO.into(), activated)
+        Admin::At(address) => Listener::bind_admin(&address.clone().into(), open).map(Some),
+        Admin::Auto => Ok(Listener::bind_admin(&Admin::AUTO.into(), open)
             .inspect_err(|error| {
                 tracing::warn!("{error}: there is no admin listener; --admin off expects none");
             })
@@ -207,7 +272,11 @@ fn start_threads(
     };
     (0..engine.shards)
         .map(|number| {
-            let sockets = listeners.iter_mut().filter_map(Listener::take_socket).collect();
+            let mut sockets = Vec::new();
+            for (listener, place) in listeners.iter_mut().zip(0..) {
+                let share = listener.take_share(engine.shards - number);
+                sockets.extend(share.into_iter().map(|socket| (place, socket)));
+            }
             let core = if engine.pin { cores.get(number % cores.len().max(1)) } else { None };
             let (core, options) = (core.copied(), options.clone());
             let (neighbours, given) = channel();
@@ -224,7 +293,7 @@ fn run_shard(
     number: usize,
     core: Option<CoreId>,
     options: &RingOptions,
-    sockets: Vec<ListeningSocket>,
+    sockets: Vec<(u32, ListeningSocket)>,
     shared: Arc<Shared>,
     ready: &Sender<Ready>,
     given: &Receiver<Neighbours>,
@@ -234,7 +303,7 @@ fn run_shard(
     {
         tracing::warn!(shard = number, core = core.id, "cannot pin the shard to its core");
     }
-    let listeners = sockets.len() as u32;
+    let (listeners, sockets): (Vec<_>, _) = sockets.into_iter().unzip();
     let mut ring = match Ring::new(options) {
         Ok(ring) => ring,
         Err(refusal) => {
@@ -248,7 +317,7 @@ fn run_shard(
     let Ok(Neighbours { endpoint, rings }) = given.recv() else { return Ok(()) };
     ring.join(rings);
     let start = shared.stats.start();
-    Shard::new(ring, number, listeners, endpoint, shared)
+    Shard::new(ring, number, listeners.into(), endpoint, shared)
         .run(|| start.elapsed())
         .map_err(|error| ServeError::Shard { number, error })
 }
@@ -265,12 +334,13 @@ fn gather_rings(shards: usize, ready: &Receiver<Ready>) -> Result<Vec<RawFd>, Re
 fn start_control(
     control: Control,
     admin: Option<AdminSocket>,
+    takeover: Option<Takeover>,
     ended: &Sender<Ended>,
     has_ended: &Receiver<Ended>,
 ) -> Result<(), ServeError> {
     let (ready, is_ready) = channel();
     supervision::spawn(Part::Control, ended, move || {
-        let result = control.run(admin, move || {
+        let result = control.run(admin, takeover, move || {
             let _ = ready.send(());
         });
         result.map_err(ServeError::Control)
@@ -368,5 +438,9 @@ impl fmt::Display for Descriptors {
 
 /// Connections to the admin listener, whatever the limit: more than scrapers and probes need.
 const ADMIN_CONNECTIONS_MAX: u32 = 64;
+/// How long a successor may take to listen to what was published at the end, and how long between
+/// two looks.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+const SETTLE_PAUSE: Duration = Duration::from_millis(5);
 /// Slots when the limit cannot be read.
 const SLOTS_DEFAULT: u32 = 1024;

@@ -8,6 +8,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -19,6 +20,8 @@ pub struct ServiceManager {
     /// ever when nobody reads.
     socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
+    /// Whether another process speaks for the service now.
+    is_silent: AtomicBool,
 }
 
 impl ServiceManager {
@@ -27,7 +30,10 @@ impl ServiceManager {
     pub fn of_this_process() -> Self {
         let Some(address) = env::var_os("NOTIFY_SOCKET") else { return Self::default() };
         match connect(&address) {
-            Ok(socket) => Self { socket: Some(socket), watchdog: sd_notify::watchdog_enabled() },
+            Ok(socket) => {
+                let (watchdog, is_silent) = (sd_notify::watchdog_enabled(), AtomicBool::default());
+                Self { socket: Some(socket), watchdog, is_silent }
+            }
             Err(error) => {
                 tracing::warn!(?address, %error, "the service manager cannot be reached");
                 Self::default()
@@ -49,6 +55,16 @@ impl ServiceManager {
     /// Tells that whoever connects is served.
     pub fn serves(&self) {
         self.tell(&[NotifyState::Ready]);
+    }
+
+    /// Tells that this process serves in the place of the one that was known so far.
+    pub fn takes_over(&self) {
+        self.tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
+    }
+
+    /// Tells nothing any more: another process serves in the place of this one.
+    pub fn is_succeeded(&self) {
+        self.is_silent.store(true, Ordering::Relaxed);
     }
 
     /// Tells that the settings are read again, until the process [serves](Self::serves) by them.
@@ -79,6 +95,10 @@ impl ServiceManager {
 
     fn tell(&self, states: &[NotifyState<'_>]) {
         let Some(socket) = &self.socket else { return };
+        // Relaxed: nothing is published along with it.
+        if self.is_silent.load(Ordering::Relaxed) {
+            return;
+        }
         let mut text = String::new();
         for state in states {
             let _ = writeln!(text, "{state}");
@@ -116,7 +136,8 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let listener = UnixDatagram::bind_addr(&address).unwrap();
         let socket = Some(connect(format!("@{name}").as_ref()).unwrap());
-        (listener, ServiceManager { socket, watchdog: Some(Duration::from_secs(30)) })
+        let watchdog = Some(Duration::from_secs(30));
+        (listener, ServiceManager { socket, watchdog, ..ServiceManager::default() })
     }
 
     #[test]
@@ -136,7 +157,13 @@ mod tests {
         assert_eq!(received(), told);
         manager.feed_watchdog();
         assert_eq!(received(), "WATCHDOG=1\n");
+        manager.takes_over();
+        assert_eq!(received(), format!("MAINPID={}\nREADY=1\n", std::process::id()));
         assert_eq!(manager.feeding_period(), Some(Duration::from_secs(15)));
+        manager.is_succeeded();
+        manager.serves();
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.recv(&mut [0]).is_err());
     }
 
     #[test]

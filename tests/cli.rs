@@ -480,6 +480,8 @@ const ROWS: &[Row] = &[
         r#""drop-newest""#, r#""drop-oldest""#]),
     row("max-backlog", "64KiB", "2MiB", "4194304", [r#""64KiB""#, r#""2MiB""#, r#""4MiB""#]),
     row("drain", "0s", "1s", r#""250ms""#, [r#""0ms""#, r#""1s""#, r#""250ms""#]),
+    row("takeover", "/run/a.sock", "off", r#""/run/b.sock""#, [r#""/run/a.sock""#, r#""off""#,
+        r#""/run/b.sock""#]),
     row("label", "region=eu,zone=a", "a=b", r#"["c=d"]"#, [r#"["region=eu", "zone=a"]"#,
         r#"["a=b"]"#, r#"["c=d"]"#]),
     row("traffic-budget", "1GiB", "off", "4096", [r#""1GiB""#, r#""off""#, r#""4KiB""#]),

@@ -261,6 +261,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "io",
         ],
     ),
+    ("takeover", &["config", "io", "limits", "wire"]),
     (
         "control",
         &[
@@ -279,6 +280,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "io",
             "service_manager",
             "shard",
+            "takeover",
         ],
     ),
     (
@@ -299,6 +301,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "control",
             "service_manager",
             "shard",
+            "takeover",
         ],
     ),
     ("bench", &["config", "limits", "wire", "io"]),

@@ -23,8 +23,7 @@ use clap::{Parser, ValueEnum};
 use mimalloc::MiMalloc;
 use ringwire::config::{Config, ListenAddress};
 use ringwire::http::Policy;
-use ringwire::io::activation::ActivatedSockets;
-use ringwire::io::listener::Listener;
+use ringwire::io::listener::{Listener, OpenSockets};
 use ringwire::io::probe::Abilities;
 use ringwire::io::{Ring, RingOptions};
 
@@ -98,7 +97,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut listener = Listener::bind(
         &ListenAddress::Tcp(options.listen).into(),
         options.shards,
-        &mut ActivatedSockets::default(),
+        &mut OpenSockets::default(),
     )?;
     let ring_options = RingOptions {
         abilities: Abilities::probe()?,

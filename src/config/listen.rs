@@ -96,6 +96,9 @@ impl SocketMode {
     /// What may be written, for the help and for refusals.
     pub const GRAMMAR: &'static str = "three octal digits such as 660, for unix:PATH";
 
+    /// The owner may connect, and nobody else.
+    pub const OWNER: Self = Self(0o600);
+
     /// The permission bits, for owner, group and others.
     pub fn bits(self) -> u32 {
         self.0.into()

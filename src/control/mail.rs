@@ -18,9 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use crate::hub::Message;
 use crate::hub::inbox::NoPlace;
 use crate::hub::mesh::Endpoint;
+use crate::hub::{Departure, Message};
 use crate::io::waker::{Bell, Waker};
 use crate::shard::mail::Letter;
 use crate::shard::orders::{Errand, OUTCOME_BYTES, Order, Outcome};
@@ -35,6 +35,8 @@ pub(super) struct Mail {
     /// What waits for an answer, or for its order to be sent.
     pending: Pending<Waiting>,
     unsent: VecDeque<Unsent>,
+    /// What the ring has had no room for: few, as [`is_full`](Self::is_full) holds back others.
+    unpublished: VecDeque<(Message, usize)>,
     /// The order that each shard has not answered, be anybody waiting for that or not.
     orders: Vec<Option<PendingKey>>,
     start: Instant,
@@ -91,6 +93,7 @@ impl Mail {
             questions,
             pending: Pending::new(QUESTIONS_MOST),
             unsent: VecDeque::new(),
+            unpublished: VecDeque::new(),
             orders: vec![None; shards],
             start: Instant::now(),
         };
@@ -106,15 +109,32 @@ impl Mail {
     }
 
     /// Tells all shards to drain.
-    pub(super) fn publish_drain(&mut self) {
-        // Nothing else is published here, so the ring has room for this.
-        if self.endpoint.publish(Message::Drain, 0).is_err() {
-            tracing::warn!("the shards do not read their messages");
-        }
+    pub(super) fn publish_drain(&mut self, departure: Departure) {
+        self.publish(Message::Drain(departure), 0);
         // All of them, not only those who wait for a message: a shard that has failed could wake
         // nobody who waits for it.
         self.endpoint.take_wakeups().for_each(drop);
         self.wake_all();
+    }
+
+    /// Tells all shards something that holds so many bytes, as soon as the ring has room.
+    pub(super) fn publish(&mut self, message: Message, bytes: usize) {
+        self.unpublished.push_back((message, bytes));
+        self.publish_waiting();
+    }
+
+    /// Whether something waits for room in the ring.
+    pub(super) fn is_full(&self) -> bool {
+        !self.unpublished.is_empty()
+    }
+
+    fn publish_waiting(&mut self) {
+        while let Some((message, bytes)) = self.unpublished.pop_front() {
+            if let Err(message) = self.endpoint.publish(message, bytes) {
+                self.unpublished.push_front((message, bytes));
+                return;
+            }
+        }
     }
 
     /// Wakes all shards.
@@ -182,6 +202,7 @@ impl Mail {
         for unsent in std::mem::take(&mut self.unsent) {
             self.send(unsent);
         }
+        self.publish_waiting();
         let waker = &mut self.waker;
         self.endpoint.take_wakeups().for_each(|shard| waker.wake(shard));
     }
@@ -232,7 +253,9 @@ impl Mail {
 
     /// How long to wait at the most, for deadlines and for what could not be sent.
     fn pause(&mut self) -> Option<Duration> {
-        let must_retry = self.waker.owes() || !self.unsent.is_empty();
+        // Nobody tells that all have read what was published, which is freed then.
+        let holds_messages = self.endpoint.reclaim() > 0;
+        let must_retry = self.waker.owes() || !self.unsent.is_empty() || holds_messages;
         let retry = must_retry.then_some(RETRY_PAUSE);
         let deadline = self.pending.next_tick().map(|tick| {
             let until = Duration::from_millis((u64::from(tick) + 1) * TICK_MS);

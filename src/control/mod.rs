@@ -7,6 +7,7 @@ mod health;
 mod mail;
 mod metrics;
 mod standing;
+mod takeover;
 
 use std::fs::File;
 use std::future::pending;
@@ -16,19 +17,23 @@ use std::time::{Duration, Instant};
 
 pub use admin::AdminSocket;
 pub use health::End;
+pub use takeover::{Door, Takeover};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_uring::Runtime;
 
 use health::LOOK_PERIOD;
 use mail::{Dispatch, Mail};
 use standing::Standing;
+use takeover::{Request, Succession};
 
 use crate::config::Config;
-use crate::hub::Message;
 use crate::hub::mesh::Endpoint;
+use crate::hub::topics::Publication;
+use crate::hub::{Departure, Message};
 use crate::io::waker::Waker;
 use crate::memory::{Meter, Pressure, Usage, allocator};
 use crate::output::{self, STANDARD_OUTPUT};
@@ -36,6 +41,7 @@ use crate::service_manager::ServiceManager;
 use crate::settings::Layers;
 use crate::shard::Shared;
 use crate::shard::mail::Letter;
+use crate::takeover::frame::Relayed;
 
 /// The control thread's own part of the mesh.
 pub struct Control {
@@ -56,6 +62,8 @@ pub struct Control {
     told: String,
     standing: Arc<Standing>,
     shared: Arc<Shared>,
+    /// The task that accepts connections of the admin listener.
+    admin: Option<AbortHandle>,
 }
 
 impl Control {
@@ -87,6 +95,7 @@ impl Control {
             told,
             standing,
             shared,
+            admin: None,
         }
     }
 
@@ -109,9 +118,15 @@ impl Control {
     /// that every shard ticks.
     ///
     /// # Errors
-    /// When the signals cannot be caught, or come no more, or shards could not wake this thread.
+    /// When the signals cannot be caught, or come no more, or shards could not wake this thread, or
+    /// the predecessor does not say before [`ready`](Self::run) that it passes on messages.
     /// The server, which nobody could stop then, drains as this is dropped.
-    pub fn run(mut self, admin: Option<AdminSocket>, ready: impl FnOnce()) -> io::Result<()> {
+    pub fn run(
+        mut self,
+        mut admin: Option<AdminSocket>,
+        takeover: Option<Takeover>,
+        ready: impl FnOnce(),
+    ) -> io::Result<()> {
         let runtime = Runtime::new(&tokio_uring::builder())?;
         runtime.block_on(async move {
             let mut stops = StopSignals::new()?;
@@ -121,17 +136,30 @@ impl Control {
             let watches_health = admin.is_some() || self.manager.is_there();
             let mut watchdog = self.manager.feeding_period().map(every);
             let mut status = self.manager.is_there().then(|| every(STATUS_PERIOD));
-            if let Some(admin) = admin {
-                admin.serve(self.standing.clone(), self.dispatch.clone())?;
+            let mut requests = None;
+            let mut succession = None;
+            if let Some(takeover) = takeover {
+                let (mut task, requested) = Succession::new(takeover, self.standing.clone())?;
+                task.prepare().await.map_err(|error| {
+                    io::Error::other(format!("the server to take over from: {error}"))
+                })?;
+                (requests, succession) = (Some(requested), Some(task));
+            }
+            if !succession.as_ref().is_some_and(Succession::has_predecessor) {
+                self.serve_admin(&mut admin)?;
             }
             let mut look = every(LOOK_PERIOD);
             ready();
+            if let Some(task) = succession {
+                spawn_local(task.run());
+            }
             let standing = self.standing.clone();
             let shared = self.shared.clone();
             let memory = &shared.memory;
             let mut is_asked_to_stop = false;
             loop {
                 self.mail.go_on();
+                let may_publish = !self.mail.is_full();
                 tokio::select! {
                     result = self.mail.wait(&bell) => result?,
                     signal = snapshot.recv() => {
@@ -146,6 +174,18 @@ impl Control {
                     }
                     () = standing.have_settings_changed() => pause = self.heed_settings(),
                     () = standing.is_asked_to_drain() => self.drain_for("POST /drain"),
+                    request = next(&mut requests), if may_publish => match request {
+                        Request::WakeAll => self.mail.wake_all(),
+                        Request::Publish(relayed) => self.publish(relayed),
+                        Request::TakeOver => {
+                            self.serve_admin(&mut admin)?;
+                            self.manager.takes_over();
+                        }
+                        Request::Yield(begun) => {
+                            self.yield_to_successor();
+                            let _ = begun.send(());
+                        }
+                    },
                     _ = look.tick(), if watches_health => self.look_at_shards(),
                     () = due(&mut status) => self.tell_how_the_server_fares(),
                     () = due(&mut watchdog) => self.feed_watchdog(),
@@ -172,6 +212,37 @@ impl Control {
         })
     }
 
+    /// Begins to serve the admin listener, if there is one.
+    fn serve_admin(&mut self, admin: &mut Option<AdminSocket>) -> io::Result<()> {
+        if let Some(admin) = admin.take() {
+            let task = admin.serve(self.standing.clone(), self.dispatch.clone())?;
+            self.admin = Some(task);
+        }
+        Ok(())
+    }
+
+    /// Publishes what the other server of a hand-over has passed on.
+    fn publish(&mut self, Relayed { topic, message }: Relayed) {
+        let bytes = message.frame_bytes();
+        let at_us = self.shared.stats.start().elapsed().as_micros() as u32;
+        let publication = Publication { topic: topic.into(), message, at_us };
+        self.mail.publish(Message::Publish(publication), bytes);
+    }
+
+    /// Another server goes on with the listeners: accepts nothing any more, and drains unless that
+    /// has begun.
+    fn yield_to_successor(&mut self) {
+        self.manager.is_succeeded();
+        if let Some(admin) = self.admin.take() {
+            admin.abort();
+        }
+        let window = self.shared.in_force.current().config.drain;
+        let open = self.shared.stats.websockets_and_streams_open();
+        tracing::info!(by = "successor", ?window, open, "draining");
+        self.standing.begin_to_drain();
+        self.mail.publish_drain(Departure::Succeeded);
+    }
+
     /// Drains, and tells the log who has asked for it.
     fn drain_for(&mut self, who: &str) {
         let window = self.shared.in_force.current().config.drain;
@@ -186,7 +257,7 @@ impl Control {
         }
         let Config { drain, limits, .. } = &self.shared.in_force.current().config;
         self.manager.stops(*drain + limits.close_timeout + STOP_MARGIN, &self.standing.summary());
-        self.mail.publish_drain();
+        self.mail.publish_drain(Departure::Stopped);
     }
 
     /// Other settings are in force: tells the shards, and measures by the limit of memory that
@@ -364,13 +435,25 @@ async fn due(interval: &mut Option<Interval>) {
     }
 }
 
+/// The next request of a hand-over, for ever where there can be none.
+async fn next(requests: &mut Option<mpsc::Receiver<Request>>) -> Request {
+    match requests {
+        Some(requests) => match requests.recv().await {
+            Some(request) => request,
+            None => pending().await,
+        },
+        None => pending().await,
+    }
+}
+
 fn no_more_signals() -> io::Error {
     io::Error::other("signals are not delivered any more")
 }
 
 /// Descriptors of the control thread: two rings, one of them twice, an epoll with its wake-up, a
-/// pair of sockets for signals, and files that tell how much memory is in use; with some to spare.
-const DESCRIPTORS: usize = 16;
+/// pair of sockets for signals, files that tell how much memory is in use, and what a hand-over
+/// takes: a listener, a connection and a file; with some to spare.
+const DESCRIPTORS: usize = 20;
 const HANG_UP: &str = "SIGHUP";
 /// The exit status after a second signal.
 const ENDED_AT_ONCE: i32 = 1;

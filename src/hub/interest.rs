@@ -12,6 +12,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::relay::Relay;
+
 /// The counters that all shards share.
 #[derive(Debug)]
 pub struct InterestTable {
@@ -21,6 +23,8 @@ pub struct InterestTable {
     /// How many topics of the same hash have much pending, each on one shard; those that have
     /// [very much](Fullness::VeryFull) count in the upper half as well.
     full: Box<[AtomicU32]>,
+    /// The way to another process, which may have members of every topic.
+    relay: Relay,
 }
 
 /// One shard's view of the table.
@@ -65,7 +69,13 @@ impl InterestTable {
         // A lone shard has nobody to tell.
         let slots = if shards > 1 { SLOTS } else { 1 };
         let zeros = || (0..slots).map(|_| AtomicU32::new(0)).collect();
-        Arc::new(Self { hasher: RandomState::new(), slots: zeros(), full: zeros() })
+        let (hasher, relay) = (RandomState::new(), Relay::new());
+        Arc::new(Self { hasher, slots: zeros(), full: zeros(), relay })
+    }
+
+    /// The way to another process that serves the same topics.
+    pub fn relay(&self) -> &Relay {
+        &self.relay
     }
 }
 
@@ -98,11 +108,11 @@ impl Interest {
         self.table.slots[slot as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether another shard may have members of the topics that are counted here.
+    /// Whether another shard, or process, may have members of the topics that are counted here.
     pub fn is_wanted_elsewhere(&self, InterestSlot(slot): InterestSlot) -> bool {
         // Acquire, partner: the Release in `add`.
         let all = self.table.slots[slot as usize].load(Ordering::Acquire);
-        all > self.own[slot as usize]
+        all > self.own[slot as usize] || self.table.relay.is_on()
     }
 
     /// Tells the other shards how full a topic is now on this one, that was `before`.

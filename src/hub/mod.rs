@@ -3,6 +3,7 @@
 pub mod inbox;
 pub mod interest;
 pub mod mesh;
+pub mod relay;
 pub mod ring;
 pub mod run;
 pub mod topics;
@@ -15,5 +16,14 @@ pub enum Message {
     /// A message for the subscribers of a topic.
     Publish(Publication),
     /// Close all connections and end.
-    Drain,
+    Drain(Departure),
+}
+
+/// Why a server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It was told to.
+    Stopped,
+    /// Another server goes on with its listeners: this one accepts nothing any more.
+    Succeeded,
 }

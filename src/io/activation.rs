@@ -59,6 +59,11 @@ impl ActivatedSockets {
         }
     }
 
+    /// Whether there are sockets called `name`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(other, _)| other == name)
+    }
+
     /// Takes the sockets called `name`: their address, and one socket for each of so many shards.
     /// Where there are fewer, shards accept from the same queue.
     ///

@@ -14,7 +14,7 @@ use slab::Slab;
 use socket2::Socket;
 
 use super::Slot;
-use super::ring::check;
+use super::check;
 use super::token::{Key, Token, Verb};
 
 /// The half-closes of one ring.

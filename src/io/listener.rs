@@ -1,6 +1,6 @@
 //! Listening sockets: one per shard and TCP address, so that the kernel spreads connections over
 //! the shards (`SO_REUSEPORT`); a Unix socket is one queue that all shards accept from in turn, and
-//! so is one that the service manager has opened.
+//! so is one that the service manager has opened. Those of a predecessor are gone on with.
 
 use std::fs::{Metadata, Permissions};
 use std::io;
@@ -9,29 +9,43 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::activation::ActivatedSockets;
+use super::inheritance::{Heritage, Inheritance, Purpose, distinct};
 use super::socket_option;
 use crate::config::{ListenAddress, ListenerConfig, SocketMode};
 
-/// A listening address with a socket for each shard.
+/// A listening address with a socket for each shard, or several.
 #[derive(Debug)]
 pub struct Listener {
     /// Where it listens; a port of 0 has become the one that the kernel chose.
     pub address: ListenAddress,
     sockets: Vec<ListeningSocket>,
     /// The socket file, which is removed when the listener ends.
-    _file: Option<SocketFile>,
+    file: Option<Arc<SocketFile>>,
+}
+
+/// Sockets that others have opened for this process, as far as nobody has taken them.
+#[derive(Debug, Default)]
+pub struct OpenSockets {
+    /// By the service manager.
+    pub activated: ActivatedSockets,
+    /// By the server that this one succeeds.
+    pub inheritance: Inheritance,
 }
 
 /// The file by which a Unix socket is found.
 #[derive(Debug)]
-struct SocketFile {
+pub(super) struct SocketFile {
     path: PathBuf,
+    /// Whether it belongs to a successor now.
+    pub(super) is_left: AtomicBool,
     /// Device and inode, which tell it from a file that another server has put there since.
     identity: (u64, u64),
     /// Keeps the inode from being given to another file until this one is removed.
@@ -90,16 +104,16 @@ impl ListenError {
 impl Listener {
     /// Binds the listener's address for `shards` shards. What a server that was killed leaves
     /// behind is the kernel's for some milliseconds, so an address in use is tried again for a
-    /// second. What the service manager has opened is taken from `activated`.
+    /// second. What is `open` already is taken from there.
     ///
     /// # Errors
     /// A [`ListenError`] that names the address, the cause and a likely fix.
     pub fn bind(
         listener: &ListenerConfig,
         shards: usize,
-        activated: &mut ActivatedSockets,
+        open: &mut OpenSockets,
     ) -> Result<Self, ListenError> {
-        Self::bind_for("--listen", listener, shards, activated)
+        Self::bind_for("--listen", listener, shards, open)
     }
 
     /// The same for the one socket of the admin listener.
@@ -108,39 +122,120 @@ impl Listener {
     /// As for [`bind`](Self::bind).
     pub fn bind_admin(
         listener: &ListenerConfig,
-        activated: &mut ActivatedSockets,
+        open: &mut OpenSockets,
     ) -> Result<Self, ListenError> {
-        Self::bind_for("--admin", listener, 1, activated)
+        Self::bind_for(ADMIN, listener, 1, open)
+    }
+
+    /// The same at `path`, for a server that is to succeed this one; only the user of this process
+    /// may connect.
+    ///
+    /// # Errors
+    /// As for [`bind`](Self::bind).
+    pub fn bind_takeover(path: &Path) -> Result<Self, ListenError> {
+        let address = ListenAddress::Unix(path.to_owned());
+        let listener = ListenerConfig { mode: Some(SocketMode::OWNER), ..address.into() };
+        Self::bind_for("--takeover", &listener, 1, &mut OpenSockets::default())
     }
 
     fn bind_for(
         option: &'static str,
         listener: &ListenerConfig,
         shards: usize,
-        activated: &mut ActivatedSockets,
+        open: &mut OpenSockets,
     ) -> Result<Self, ListenError> {
         let ListenerConfig { address, backlog, mode, .. } = listener;
         let backlog = i32::from(*backlog);
-        let bind = || match address {
-            ListenAddress::Activated(name) => {
-                let (address, sockets) = activated.listener(name, shards)?;
-                Ok(Self { address, sockets, _file: None })
-            }
-            ListenAddress::Tcp(socket_address) => Self::bind_tcp(*socket_address, shards, backlog),
-            ListenAddress::Unix(path) => Self::bind_unix(path, shards, backlog, *mode),
+        let purpose = if option == ADMIN { Purpose::Administration } else { Purpose::Service };
+        let OpenSockets { activated, inheritance } = open;
+        let inherited = match address {
+            ListenAddress::Activated(name) if activated.has(name) => None,
+            wanted => inheritance.take(purpose, wanted),
         };
-        let address = address.clone();
-        while_in_use(bind).map_err(|error| ListenError { address, option, error })
+        let bound = match inherited {
+            Some((found, sockets)) => Self::go_on(listener, found, sockets, shards),
+            None => while_in_use(|| match address {
+                ListenAddress::Activated(name) => {
+                    let (address, sockets) = activated.listener(name, shards)?;
+                    Ok(Self { address, sockets, file: None })
+                }
+                ListenAddress::Tcp(address) => {
+                    Self::bind_tcp(*address, Vec::new(), shards, backlog)
+                }
+                ListenAddress::Unix(path) => Self::bind_unix(path, shards, backlog, *mode),
+            }),
+        };
+        bound.map_err(|error| ListenError { address: address.clone(), option, error })
     }
 
-    /// Takes the next shard's socket.
+    /// Goes on with the sockets of a predecessor: all of them, whatever number of shards it had,
+    /// as somebody may wait in each queue.
+    fn go_on(
+        listener: &ListenerConfig,
+        address: ListenAddress,
+        sockets: Vec<Socket>,
+        shards: usize,
+    ) -> io::Result<Self> {
+        let backlog = i32::from(listener.backlog);
+        match (&listener.address, &address) {
+            (ListenAddress::Tcp(_), ListenAddress::Tcp(bound)) => {
+                return Self::bind_tcp(*bound, sockets, shards, backlog);
+            }
+            (ListenAddress::Unix(path), _) => {
+                if let Some(mode) = listener.mode {
+                    std::fs::set_permissions(path, Permissions::from_mode(mode.bits()))?;
+                }
+                sockets.iter().try_for_each(|socket| socket.listen(backlog))?;
+            }
+            // Of those of the service manager it has the say.
+            _ => {}
+        }
+        let file = match (&listener.address, sockets.first()) {
+            (ListenAddress::Unix(path), Some(socket)) => SocketFile::of(path, socket).ok(),
+            _ => None,
+        };
+        let is_shared = sockets.len() < shards || file.is_some();
+        let socket = |place: usize| {
+            let descriptor = sockets[place % sockets.len()].try_clone()?.into();
+            Ok(ListeningSocket { descriptor, is_shared })
+        };
+        let sockets = (0..sockets.len().max(shards)).map(socket).collect::<io::Result<_>>()?;
+        Ok(Self { address, sockets, file })
+    }
+
+    /// What a successor is to get of this listener, which the settings call `name`.
+    ///
+    /// # Errors
+    /// When there are no descriptors for that.
+    pub fn heritage(&self, purpose: Purpose, name: ListenAddress) -> io::Result<Heritage> {
+        let clones = self.sockets.iter().map(|socket| socket.descriptor.try_clone());
+        let sockets = distinct(clones.collect::<io::Result<Vec<_>>>()?.into_iter())?;
+        let file = self.file.as_ref().map(Arc::downgrade).unwrap_or_default();
+        let address = self.address.clone();
+        Ok(Heritage { purpose, name, address, sockets, file })
+    }
+
+    /// Takes the next socket.
     pub fn take_socket(&mut self) -> Option<ListeningSocket> {
         self.sockets.pop()
     }
 
-    fn bind_tcp(mut address: SocketAddr, shards: usize, backlog: i32) -> io::Result<Self> {
-        let mut sockets = Vec::with_capacity(shards);
-        for shard in 0..shards {
+    /// Takes the sockets of the next shard, if so many shards have not had theirs, this included.
+    pub fn take_share(&mut self, shards: usize) -> Vec<ListeningSocket> {
+        let share = self.sockets.len().div_ceil(shards.max(1));
+        self.sockets.split_off(self.sockets.len() - share)
+    }
+
+    /// A socket for each shard: those that are `open`, and as many more as it takes.
+    fn bind_tcp(
+        mut address: SocketAddr,
+        open: Vec<Socket>,
+        shards: usize,
+        backlog: i32,
+    ) -> io::Result<Self> {
+        let inherited = open.len();
+        let mut sockets = open;
+        for shard in inherited..shards {
             let socket = tcp_socket(address)?;
             // With SO_REUSEPORT another server of the same user would silently share the port, or
             // the kernel would choose one that is shared. So the first socket is bound without.
@@ -159,7 +254,7 @@ impl Listener {
             socket.listen(backlog)?;
         }
         let sockets = sockets.into_iter().map(ListeningSocket::own).collect();
-        Ok(Self { address: ListenAddress::Tcp(address), sockets, _file: None })
+        Ok(Self { address: ListenAddress::Tcp(address), sockets, file: None })
     }
 
     fn bind_unix(
@@ -171,10 +266,8 @@ impl Listener {
         remove_stale_socket(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
         socket.bind(&SockAddr::unix(path)?)?;
-        let identity = identity(&std::fs::symlink_metadata(path)?);
-        let path = path.to_owned();
-        let address = ListenAddress::Unix(path.clone());
-        let file = SocketFile { path, identity, _socket: socket.as_fd().try_clone_to_owned()? };
+        let address = ListenAddress::Unix(path.to_owned());
+        let file = SocketFile::of(path, &socket)?;
         if let Some(mode) = mode {
             // Nobody can connect before it listens, so nobody gets in by what the umask gave.
             std::fs::set_permissions(&file.path, Permissions::from_mode(mode.bits()))?;
@@ -185,12 +278,26 @@ impl Listener {
             let descriptor = socket.try_clone()?.into();
             sockets.push(ListeningSocket { descriptor, is_shared: true });
         }
-        Ok(Self { address, sockets, _file: Some(file) })
+        Ok(Self { address, sockets, file: Some(file) })
+    }
+}
+
+impl SocketFile {
+    /// The file that `socket` is bound to.
+    fn of(path: &Path, socket: &Socket) -> io::Result<Arc<Self>> {
+        let identity = identity(&std::fs::symlink_metadata(path)?);
+        let (path, is_left) = (path.to_owned(), AtomicBool::new(false));
+        let _socket = socket.as_fd().try_clone_to_owned()?;
+        Ok(Arc::new(Self { path, is_left, identity, _socket }))
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        // Relaxed: nothing is published along with it.
+        if self.is_left.load(Ordering::Relaxed) {
+            return;
+        }
         let found = std::fs::symlink_metadata(&self.path);
         if found.is_ok_and(|metadata| identity(&metadata) == self.identity) {
             // Gone already is as good.
@@ -258,6 +365,7 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
     }
 }
 
+const ADMIN: &str = "--admin";
 /// How often, and how long apart, an address in use is tried again: a second in all.
 const BIND_REPETITIONS: u32 = 100;
 const BIND_PAUSE: Duration = Duration::from_millis(10);
@@ -267,160 +375,4 @@ const BIND_PAUSE: Duration = Duration::from_millis(10);
 const SILENCE_SECONDS: i32 = 1;
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::net::{TcpListener, TcpStream};
-    use std::thread;
-    use std::time::Duration;
-
-    use super::*;
-
-    fn bind(listener: &ListenerConfig, shards: usize) -> Result<Listener, ListenError> {
-        Listener::bind(listener, shards, &mut ActivatedSockets::default())
-    }
-
-    #[test]
-    fn every_shard_shares_the_port_the_kernel_chose() {
-        let any = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()).into();
-        let mut listener = bind(&any, 3).unwrap();
-        let ListenAddress::Tcp(address) = listener.address.clone() else { panic!("TCP") };
-        assert_ne!(address.port(), 0);
-        let taken = bind(&ListenAddress::Tcp(address).into(), 1).unwrap_err().to_string();
-        assert!(taken.contains("another process listens"), "{taken}");
-        assert!((0..3).all(|_| listener.take_socket().is_some()));
-        assert!(listener.take_socket().is_none());
-    }
-
-    #[test]
-    fn a_connection_is_accepted_when_its_request_begins() {
-        let any = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()).into();
-        let mut listener = bind(&any, 1).unwrap();
-        let ListenAddress::Tcp(address) = listener.address.clone() else { panic!("TCP") };
-        let socket = Socket::from(listener.take_socket().unwrap().descriptor);
-        // A stall of this test longer than the silence allowed makes a try worthless.
-        let is_deferred = (0..10).any(|_| {
-            let mut client = TcpStream::connect(address).unwrap();
-            let is_early = socket.accept().is_ok();
-            client.write_all(b"GET").unwrap();
-            while !is_early && socket.accept().is_err() {
-                thread::sleep(Duration::from_millis(1));
-            }
-            !is_early
-        });
-        assert!(is_deferred);
-    }
-
-    fn directory(name: &str) -> PathBuf {
-        let name = format!("ringwire-{name}-{}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory).unwrap();
-        directory
-    }
-
-    #[test]
-    fn a_socket_that_somebody_has_is_not_stale() {
-        let directory = directory("taken");
-        for (name, kind, backlog) in [
-            ("datagram", Type::DGRAM, None),
-            ("seqpacket", Type::SEQPACKET, Some(1)),
-            ("not-yet-listening", Type::STREAM, None),
-            ("full-backlog", Type::STREAM, Some(0)),
-        ] {
-            let path = directory.join(name);
-            let address = SockAddr::unix(&path).unwrap();
-            let socket = Socket::new(Domain::UNIX, kind, None).unwrap();
-            socket.bind(&address).unwrap();
-            if let Some(backlog) = backlog {
-                socket.listen(backlog).unwrap();
-            }
-            // A backlog of 0 holds one connection.
-            let waiting = Socket::new(Domain::UNIX, kind.nonblocking(), None).unwrap();
-            let _ = waiting.connect(&address);
-            let error = bind(&ListenAddress::Unix(path.clone()).into(), 1).unwrap_err();
-            assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse, "{name}");
-            drop((socket, waiting));
-            assert!(bind(&ListenAddress::Unix(path).into(), 1).is_ok(), "{name}");
-        }
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
-
-    #[test]
-    fn the_file_of_a_successor_stays() {
-        let directory = directory("successor");
-        let address = ListenAddress::Unix(directory.join("socket")).into();
-        let mut first = bind(&address, 1).unwrap();
-        // Its shards have ended and closed their sockets.
-        drop(first.take_socket());
-        std::fs::remove_file(directory.join("socket")).unwrap();
-        let second = bind(&address, 1).unwrap();
-        drop(first);
-        std::os::unix::net::UnixStream::connect(directory.join("socket")).unwrap();
-        drop(second);
-        assert!(!directory.join("socket").exists());
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
-
-    #[test]
-    fn the_file_has_the_mode_asked_for() {
-        let directory = directory("mode");
-        let address = ListenAddress::Unix(directory.join("socket"));
-        for text in ["600", "666", "606"] {
-            let mode: SocketMode = text.parse().unwrap();
-            let listener = ListenerConfig { mode: Some(mode), ..address.clone().into() };
-            let _listener = bind(&listener, 2).unwrap();
-            let metadata = std::fs::metadata(directory.join("socket")).unwrap();
-            assert_eq!(metadata.permissions().mode() & 0o777, mode.bits());
-        }
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
-
-    #[test]
-    fn as_many_wait_to_be_accepted_as_the_backlog_says() {
-        let directory = directory("backlog");
-        let path = directory.join("socket");
-        let listener = ListenerConfig { backlog: 3, ..ListenAddress::Unix(path.clone()).into() };
-        let _listener = bind(&listener, 2).unwrap();
-        let connect = || {
-            let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-            socket.connect(&SockAddr::unix(&path)?).map(|()| socket)
-        };
-        // The kernel lets in one more than it is told (unix_recvq_full).
-        let waiting: Vec<_> =
-            std::iter::repeat_with(connect).map_while(Result::ok).take(9).collect();
-        assert_eq!(waiting.len(), 4);
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
-
-    #[test]
-    fn an_address_in_use_is_waited_for() {
-        let mut holder = Some(TcpListener::bind("127.0.0.1:0").unwrap());
-        let address = holder.as_ref().unwrap().local_addr().unwrap();
-        let mut tries = 0;
-        let bound = while_in_use(|| {
-            tries += 1;
-            if tries == 3 {
-                holder = None;
-            }
-            Listener::bind_tcp(address, 2, 1)
-        });
-        assert!(bound.is_ok());
-        assert_eq!(tries, 3);
-    }
-
-    #[test]
-    fn a_socket_file_is_replaced_only_when_stale() {
-        let directory = directory("stale");
-        let path = directory.join("socket");
-        let address = ListenAddress::Unix(path.clone()).into();
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let listener = bind(&address, 2).unwrap();
-        assert!(bind(&address, 1).is_err());
-        drop(listener);
-        assert!(!path.exists());
-        std::fs::write(&path, "precious").unwrap();
-        let refused = bind(&address, 1).unwrap_err().to_string();
-        assert!(refused.contains("no socket"), "{refused}");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
-}
+mod tests;

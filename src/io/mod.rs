@@ -11,6 +11,7 @@ mod buffers;
 mod connect;
 mod enter;
 mod half_close;
+pub mod inheritance;
 pub mod listener;
 mod message;
 pub mod probe;
@@ -41,6 +42,11 @@ pub const SLOTS_MAX: u32 = 1 << 20;
 
 /// The error number of a failed request.
 pub type Errno = i32;
+
+/// The result of a completion.
+fn check(result: i32) -> Result<usize, Errno> {
+    usize::try_from(result).map_err(|_| -result)
+}
 
 /// One completed request.
 #[derive(Debug)]
@@ -144,6 +150,9 @@ pub trait Io {
     fn accept_with_address(&mut self, listener: u32);
     /// Ends all accepts on `listener`.
     fn cancel_accept(&mut self, listener: u32);
+    /// Closes this loop's copies of its listeners, on which no accept is under way nor will be; what
+    /// waits in their queues is for whoever else has them.
+    fn stop_listening(&mut self);
     /// Receives again and again into buffers the kernel chooses.
     fn receive(&mut self, key: Key, slot: Slot);
     /// Receives once, into one buffer; in all else as [`Io::receive`].

@@ -23,7 +23,7 @@ use super::queues::Queues;
 use super::send::{InFlight, Outgoing, SEND_BYTES_MAX, Segment, Sending, Vectors, address};
 use super::sleeps::Sleeps;
 use super::token::{Key, Token, Verb};
-use super::{Errno, Event, Io, Slot, Ticket, socket_option};
+use super::{Errno, Event, Io, Slot, Ticket, check, socket_option};
 
 /// What a ring is made with.
 #[derive(Clone, Debug)]
@@ -340,6 +340,10 @@ impl Io for Ring {
         }
     }
 
+    fn stop_listening(&mut self) {
+        self.listeners.clear();
+    }
+
     fn receive(&mut self, key: Key, slot: Slot) {
         self.receives += 1;
         let entry = opcode::RecvMulti::new(Fixed(slot), ReceiveBuffers::GROUP).build();
@@ -480,11 +484,6 @@ impl Io for Ring {
         }
         None
     }
-}
-
-/// The result of a completion.
-pub(super) fn check(result: i32) -> Result<usize, Errno> {
-    usize::try_from(result).map_err(|_| -result)
 }
 
 /// Requests queued in one tick before the queue is submitted early: a fan-out in one enter.

@@ -15,10 +15,9 @@ use io_uring::IoUring;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::Errno;
 use super::message::{self, MESSAGE};
-use super::ring::check;
 use super::token::{Token, Verb};
+use super::{Errno, check};
 
 /// A ring for `MSG_RING` (kernel 5.18), both ways.
 pub struct Waker {

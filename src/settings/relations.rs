@@ -15,6 +15,7 @@ use crate::limits;
 pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingError> {
     let broken = duplicate_listener(config)
         .or_else(|| admin_among_listeners(settings, config))
+        .or_else(|| takeover_among_listeners(settings, config))
         .or_else(|| duplicate_mount(settings, config))
         .or_else(|| receive_memory(settings, config))
         .or_else(|| backlog_below_one_buffer(settings, config))
@@ -54,6 +55,19 @@ fn admin_among_listeners(settings: &Settings, config: &Config) -> Option<String>
             "{} is an address of listen as well: allowed is another one, or off",
             settings.describe("admin"),
         )
+    })
+}
+
+/// Nor the path by which servers find each other.
+fn takeover_among_listeners(settings: &Settings, config: &Config) -> Option<String> {
+    let path = config.takeover.as_ref()?.path();
+    let is_path =
+        |address: &ListenAddress| matches!(address, ListenAddress::Unix(it) if it == path);
+    let is_admin = matches!(&config.admin, Admin::At(address) if is_path(address));
+    let is_taken = is_admin || config.listen.iter().any(|listener| is_path(&listener.address));
+    is_taken.then(|| {
+        let takeover = settings.describe("takeover");
+        format!("{takeover} is a path of listen or admin as well: allowed is another one, or off")
     })
 }
 

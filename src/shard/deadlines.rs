@@ -156,7 +156,10 @@ impl<I: Io> Shard<I> {
             None => self.schedule_open(key),
             Some(Deadline::Close) => self.look_at_closing(key),
             Some(Deadline::Request) => self.request_timed_out(key),
-            Some(Deadline::Drain) => self.close(key, CloseCode::GOING_AWAY, "server is stopping"),
+            Some(Deadline::Drain) => match self.has_successor {
+                true => self.close(key, CloseCode::SERVICE_RESTART, "service restart"),
+                false => self.close(key, CloseCode::GOING_AWAY, "server is stopping"),
+            },
             Some(Deadline::Lifetime) => {
                 self.close(key, CloseCode::GOING_AWAY, "maximum lifetime reached");
             }

@@ -70,9 +70,13 @@ impl<I: Io> Shard<I> {
         self.pass_on(publication);
     }
 
-    /// Gives the other shards what they need of something published.
+    /// Gives the other shards, and another process, what they need of something published.
     fn pass_on(&mut self, publication: Option<Publication>) {
         if let Some(publication) = publication {
+            let relay = self.shared.interest.relay();
+            if relay.is_on() && relay.pass(&publication).is_err() {
+                self.stats().relay_lost.add(1);
+            }
             self.overflow.push_back(publication);
             debug_assert_eq!(
                 self.topics.published(),
@@ -86,7 +90,7 @@ impl<I: Io> Shard<I> {
 
     /// Takes what other shards have published, as much of each as a tick may.
     pub(super) fn handle_messages(&mut self) {
-        let mut drain = false;
+        let mut departure = None;
         let topics = &mut self.topics;
         let others = self.effective.config.engine.shards.saturating_sub(1).max(1);
         let share_bytes = (INTAKE_BYTES_MAX / others).max(INTAKE_BYTES_LEAST);
@@ -100,12 +104,12 @@ impl<I: Io> Shard<I> {
                     topics.receive(publication, sender, position);
                     taken_bytes += publication.message.frame_bytes();
                 }
-                Message::Drain => drain = true,
+                Message::Drain(why) => departure = Some(*why),
             }
             taken_bytes < share_bytes && topics.pending_bytes() < PENDING_BYTES_MOST
         });
-        if drain {
-            self.begin_drain();
+        if let Some(departure) = departure {
+            self.depart(departure);
         }
     }
 

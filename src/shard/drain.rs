@@ -1,14 +1,45 @@
-//! The end of a shard: readiness first, then every connection in its turn, then the slots.
+//! The end of a shard: readiness first, then every connection in its turn, then the slots. One that
+//! has a successor ends its accepts first, and whoever it has accepted until then it serves.
 
 use super::ending::Ending;
 use super::timers::Tick;
 use super::{RunState, Shard, ticks_in};
-use crate::io::Io;
+use crate::hub::Departure;
+use crate::io::{Io, Key};
 
 impl<I: Io> Shard<I> {
+    /// Begins to end, unless that has begun; and leaves the listeners to a successor, if there is
+    /// one, even if it has.
+    pub(super) fn depart(&mut self, departure: Departure) {
+        if departure == Departure::Succeeded {
+            self.has_successor = true;
+            self.listeners_waiting.clear();
+            for listener in 0..self.listeners() {
+                self.io.cancel_accept(listener);
+            }
+        }
+        self.begin_drain();
+        self.stop_listening();
+    }
+
+    /// Gives up the listeners when the last accept has ended.
+    pub(super) fn stop_listening(&mut self) {
+        if self.has_successor && self.stats().accepts_waiting.value() == 0 {
+            self.io.stop_listening();
+        }
+    }
+
+    /// A connection that was accepted by a server with a successor has become a WebSocket or a
+    /// stream: it is sent there soon.
+    pub(super) fn send_to_successor(&mut self, key: Key) {
+        if self.has_successor {
+            self.wheel.schedule(key.index, self.now + 1);
+        }
+    }
+
     /// Stops welcoming upgrades and gives each WebSocket and stream its moment within the drain
     /// window.
-    pub(super) fn begin_drain(&mut self) {
+    fn begin_drain(&mut self) {
         if self.run_state != RunState::Serving {
             return;
         }
@@ -45,13 +76,20 @@ impl<I: Io> Shard<I> {
             })
         };
         let has_members = self.stats().websockets_and_streams_open() > 0 || self.is_moving();
-        let must_wait = has_members || owes_answers();
+        // Nobody is turned away who came before the successor was there.
+        let is_asked = || {
+            let mut connections = self.connections.iter();
+            connections.any(|(_, it)| it.stage.is_request() && !it.stage.is_kept_alive())
+        };
+        let has_arrivals =
+            self.has_successor && (self.stats().accepts_waiting.value() > 0 || is_asked());
+        let must_wait = has_members || has_arrivals || owes_answers();
         if must_wait && self.now < deadline {
             return;
         }
         self.run_state = RunState::Ending;
         self.listeners_waiting.clear();
-        for listener in 0..self.listeners {
+        for listener in 0..self.listeners() {
             self.io.cancel_accept(listener);
         }
         self.end_connections();

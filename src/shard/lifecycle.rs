@@ -23,6 +23,7 @@ impl<I: Io> Shard<I> {
         address: Option<IpAddr>,
         more: bool,
     ) {
+        self.stats().accepts_waiting.subtract((!more).into());
         match result {
             Ok(slot) => {
                 let key = self.connections.insert(slot, self.served);
@@ -43,6 +44,9 @@ impl<I: Io> Shard<I> {
         }
         if !more {
             self.accepts[listener as usize] -= 1;
+        }
+        if self.has_successor {
+            return self.stop_listening();
         }
         if more || matches!(self.run_state, RunState::Ending | RunState::Stopped) {
             return;

@@ -54,7 +54,7 @@ use mail::Letter;
 use measure::Measures;
 use moves::Moves;
 use orders::Orders;
-use overload::{Level, Overload};
+use overload::Overload;
 use peers::Peers;
 use pending_input::PendingInput;
 use requests::Requests;
@@ -65,13 +65,12 @@ use trim::Trim;
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::connection::Output;
-use crate::http::Serving;
 use crate::hub::Message;
 use crate::hub::interest::{Interest, InterestTable};
 use crate::hub::mesh::Endpoint;
 use crate::hub::topics::{Publication, Topics};
 use crate::io::{Event, Io, Key};
-use crate::memory::{Memory, Pressure, Signal};
+use crate::memory::{Memory, Signal};
 use crate::stats::{ShardStats, Stats};
 use crate::websocket::{Budget, Initiator};
 use crate::wire::close::CloseCode;
@@ -139,7 +138,8 @@ enum RunState {
 pub struct Shard<I: Io> {
     io: I,
     number: usize,
-    listeners: u32,
+    /// Which listener of the settings each socket that it accepts from belongs to.
+    listeners: Box<[u32]>,
     shared: Arc<Shared>,
     /// The settings that this shard goes by.
     effective: Arc<Effective>,
@@ -159,6 +159,8 @@ pub struct Shard<I: Io> {
     /// Compresses and inflates for all connections that keep nothing between messages.
     codec: RefCell<Codec>,
     run_state: RunState,
+    /// Whether another server goes on with the listeners, and this one accepts nothing any more.
+    has_successor: bool,
     now: Tick,
     /// The same without the time in which this shard did not come round to its peers.
     served: Tick,
@@ -210,15 +212,16 @@ pub struct Shard<I: Io> {
 }
 
 impl<I: Io> Shard<I> {
-    /// A shard that accepts on `listeners` listeners of its `io`.
+    /// A shard that accepts on the sockets of its `io`, each of which belongs to one of the
+    /// `listeners` of the settings.
     pub fn new(
         io: I,
         number: usize,
-        listeners: u32,
+        listeners: Box<[u32]>,
         endpoint: Endpoint<Message, Letter>,
         shared: Arc<Shared>,
     ) -> Self {
-        let slots = shared.slots as usize;
+        let (slots, accepts) = (shared.slots as usize, vec![0; listeners.len()]);
         let effective = shared.in_force.current();
         let config = &effective.config;
         let mut shard = Self {
@@ -236,6 +239,7 @@ impl<I: Io> Shard<I> {
             generation: Generation::default(),
             codec: RefCell::new(codec(config)),
             run_state: RunState::Serving,
+            has_successor: false,
             now: 0,
             served: 0,
             attendance: Attendance::default(),
@@ -251,7 +255,7 @@ impl<I: Io> Shard<I> {
             unread: HashMap::new(),
             kept_alive: VecDeque::new(),
             overflow: VecDeque::new(),
-            accepts: vec![0; listeners as usize],
+            accepts,
             listeners_waiting: Vec::new(),
             accept_again_at: 0,
             memory_signal: Signal::default(),
@@ -269,7 +273,7 @@ impl<I: Io> Shard<I> {
             effective,
             shared,
         };
-        (0..listeners).for_each(|listener| shard.accept(listener));
+        (0..shard.listeners()).for_each(|listener| shard.accept(listener));
         shard
     }
 
@@ -439,21 +443,6 @@ impl<I: Io> Shard<I> {
             Event::Adopted { ticket, slot } => self.adopted(ticket, slot),
             Event::Closed { key } => self.slot_closed(key),
             Event::Woken => {}
-        }
-    }
-
-    fn serving(&self) -> Serving {
-        let limit = self.effective.config.limits.connections;
-        if self.run_state != RunState::Serving {
-            Serving::Draining
-        } else if self.shared.is_full(self.number) || self.shared.has_reached(limit) {
-            Serving::Full
-        } else if self.memory_signal.pressure() >= Pressure::Refuse {
-            Serving::ShortOfMemory
-        } else if self.overload.level() >= Level::NoUpgrades {
-            Serving::Overloaded
-        } else {
-            Serving::Open
         }
     }
 }

@@ -18,11 +18,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Shard;
 use super::pause::WaitsFor;
 use super::receive::SHARE_MOST;
 use super::ticks_in;
+use super::{RunState, Shard};
+use crate::http::Serving;
 use crate::io::{Io, Key};
+use crate::memory::Pressure;
 use crate::wire::close::CloseCode;
 
 /// How much a shard has to leave undone.
@@ -155,11 +157,27 @@ impl<I: Io> Shard<I> {
         if level == Level::NoAccepts {
             if before != level {
                 stats.accepting_paused.add(1);
-                (0..self.listeners).for_each(|listener| self.io.cancel_accept(listener));
+                (0..self.listeners()).for_each(|listener| self.io.cancel_accept(listener));
             }
             self.close_idle();
         } else if before == Level::NoAccepts {
             self.accept_again();
+        }
+    }
+
+    /// What upgrades are met with now.
+    pub(super) fn serving(&self) -> Serving {
+        let limit = self.effective.config.limits.connections;
+        if self.run_state != RunState::Serving && !self.has_successor {
+            Serving::Draining
+        } else if self.shared.is_full(self.number) || self.shared.has_reached(limit) {
+            Serving::Full
+        } else if self.memory_signal.pressure() >= Pressure::Refuse {
+            Serving::ShortOfMemory
+        } else if self.overload.level() >= Level::NoUpgrades {
+            Serving::Overloaded
+        } else {
+            Serving::Open
         }
     }
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::Shard;
 use super::receive::Input;
 use crate::admission::{Admitted, Arrival, Counted};
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, ListenerConfig};
 use crate::connection::Stage;
 use crate::http::{Refusal, RetryAfter};
 use crate::io::{Io, Key};
@@ -78,15 +78,19 @@ impl Peers {
 }
 
 impl<I: Io> Shard<I> {
-    /// Sees to it that a listener is accepted on, in the way that tells what has to be known. One
-    /// accept that goes on by itself is enough, but one that tells an address is for one
-    /// connection, so several wait.
+    /// Sees to it that a listener is accepted on, in the way that tells what has to be known; not when
+    /// those who connect are for another server. One accept that goes on by itself is enough, but
+    /// one that tells an address is for one connection, so several wait.
     pub(super) fn accept(&mut self, listener: u32) {
+        if self.has_successor {
+            return;
+        }
         let tells_address = self.tells_address(listener);
         let wanted = if tells_address { ACCEPTS_WITH_ADDRESS } else { 1 };
         let under_way = &mut self.accepts[listener as usize];
         while *under_way < wanted {
             *under_way += 1;
+            self.shared.stats.shard(self.number).accepts_waiting.add(1);
             match tells_address {
                 true => self.io.accept_with_address(listener),
                 false => self.io.accept(listener),
@@ -97,18 +101,27 @@ impl<I: Io> Shard<I> {
     /// Addresses have to be known from now on, or need not be any more: all accepts end, and others
     /// take their place.
     pub(super) fn accept_otherwise(&mut self) {
-        (0..self.listeners).for_each(|listener| self.io.cancel_accept(listener));
+        (0..self.listeners()).for_each(|listener| self.io.cancel_accept(listener));
+    }
+
+    /// How many sockets this shard accepts from; to [`Io`] each is a listener.
+    pub(super) fn listeners(&self) -> u32 {
+        self.listeners.len() as u32
+    }
+
+    fn config_of(&self, listener: u32) -> &ListenerConfig {
+        &self.effective.config.listen[self.listeners[listener as usize] as usize]
     }
 
     fn tells_address(&self, listener: u32) -> bool {
-        let config = &self.effective.config.listen[listener as usize];
+        let config = self.config_of(listener);
         self.effective.admission.needs_addresses()
             && matches!(config.address, ListenAddress::Tcp(_))
     }
 
     /// A connection has been accepted: looks who it is.
     pub(super) fn arrived(&mut self, key: Key, listener: u32, address: Option<IpAddr>) {
-        let expects_preamble = self.effective.config.listen[listener as usize].proxy;
+        let expects_preamble = self.config_of(listener).proxy;
         if !self.effective.admission.is_needed() {
             debug_assert!(!expects_preamble, "whoever expects PROXY headers trusts somebody");
             return;

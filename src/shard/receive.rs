@@ -316,6 +316,7 @@ impl<I: Io> Shard<I> {
         let lifetime = self.effective.config.limits.lifetime;
         self.lifetimes.set(key.index, lifetime.map(|lifetime| self.now + ticks_in(lifetime)));
         self.wanted.note(key.index, self.served);
+        self.send_to_successor(key);
     }
 
     /// Makes a connection a member of the topic `name`.

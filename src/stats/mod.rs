@@ -146,6 +146,8 @@ shard_stats! {
     echo_upgrades: Counter "upgrades" {"service" = "echo"},
     /// The same of topics.
     broadcast_upgrades: Counter "upgrades" {"service" = "broadcast"},
+    /// Accepts that wait for connections.
+    accepts_waiting: Gauge "accepts_waiting" by shard,
     /// Accepts that failed because the table of registered files was full or memory short.
     accepts_failed: Counter "accepts_failed",
     /// Data messages received whole, by service.
@@ -163,6 +165,8 @@ shard_stats! {
     bytes_out: Counter "sent" in Bytes by shard,
     /// Messages published to topics, by WebSockets and by requests.
     broadcasts: Counter "messages_published",
+    /// Messages that did not reach the other server during a restart, as too much waited for it.
+    relay_lost: Counter "relay_lost",
     /// Messages left out for subscribers that get lines, because they are none: binary, or with a
     /// line break inside.
     lines_left_out: Counter "lines_left_out",
@@ -228,10 +232,10 @@ impl ShardStats {
         self.echo_upgrades.value() + self.broadcast_upgrades.value()
     }
 
-    /// Takes back what the gauges of connections say: nothing is open any more.
+    /// Takes back what the gauges of connections say: nothing is open or accepted any more.
     pub fn clear_gauges(&self) {
         let open = [&self.connections_open, &self.websockets_open, &self.streams_open];
-        for gauge in open.into_iter().chain([&self.plain_kept_alive]) {
+        for gauge in open.into_iter().chain([&self.plain_kept_alive, &self.accepts_waiting]) {
             gauge.subtract(gauge.value());
         }
     }

@@ -31,6 +31,7 @@ mod server;
 mod service_manager;
 mod slow_consumers;
 mod streams;
+mod takeover;
 mod timers;
 
 use std::time::Duration;

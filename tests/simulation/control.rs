@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
-use ringwire::hub::Message;
 use ringwire::hub::mesh::Endpoint;
+use ringwire::hub::{Departure, Message};
 use ringwire::io::Key;
 use ringwire::shard::mail::Letter;
 use ringwire::shard::orders::{Errand, Farewell, OUTCOME_BYTES, Order, Outcome};
@@ -40,7 +40,10 @@ impl Control {
 
     /// Tells all shards to drain.
     pub fn drain(&mut self) {
-        assert!(self.endpoint.publish(Message::Drain, 0).is_ok(), "no room for one message");
+        assert!(
+            self.endpoint.publish(Message::Drain(Departure::Stopped), 0).is_ok(),
+            "no room for one message"
+        );
         self.is_asleep = false;
     }
 

@@ -332,6 +332,8 @@ impl Io for Kernel {
         self.queue(Request::CancelAccept);
     }
 
+    fn stop_listening(&mut self) {}
+
     fn receive(&mut self, key: Key, slot: Slot) {
         self.contract.begin(key, Kind::Receive);
         self.queue(Request::Other(Kind::Receive, key, slot));

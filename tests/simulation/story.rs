@@ -71,7 +71,7 @@ impl Story {
         let shard = |(number, endpoint)| {
             let rng = Rng::with_seed(1);
             let kernel = Kernel::new(number, network.clone(), chaos.clone(), rng);
-            Shard::new(kernel, number, 1, endpoint, shared.clone())
+            Shard::new(kernel, number, [0].into(), endpoint, shared.clone())
         };
         let shards = endpoints.into_iter().enumerate().map(shard).collect();
         Self { network, shared, shards, control, rng: Rng::with_seed(2) }

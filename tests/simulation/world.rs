@@ -111,7 +111,7 @@ impl World {
         let control = Control::new(endpoints.pop().expect("one more than shards"), shards);
         let nodes = endpoints.into_iter().enumerate().map(|(number, endpoint)| {
             let kernel = Kernel::new(number, network.clone(), settings.chaos.clone(), rng.fork());
-            let shard = Shard::new(kernel, number, 1, endpoint, shared.clone());
+            let shard = Shard::new(kernel, number, [0].into(), endpoint, shared.clone());
             Node { shard: Some(shard), state: State::Awake }
         });
         let nodes = nodes.collect();

@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use super::mail::Dispatch;
@@ -48,32 +48,36 @@ impl AdminSocket {
         Self { descriptor, is_unix, connections }
     }
 
-    /// Serves for ever, within the runtime of the control thread.
+    /// Serves until the task that is returned is aborted, within the runtime of the control thread.
     ///
     /// # Errors
     /// When the socket cannot be watched.
-    pub(super) fn serve(self, standing: Arc<Standing>, dispatch: Dispatch) -> io::Result<()> {
+    pub(super) fn serve(
+        self,
+        standing: Arc<Standing>,
+        dispatch: Dispatch,
+    ) -> io::Result<AbortHandle> {
         let Self { descriptor, is_unix, connections } = self;
         // No browser speaks to a Unix socket.
         let calls = Calls::new(dispatch, standing.shards());
         let router = routes::router(standing, calls, !is_unix);
         let mut open = Connections { router, tasks: VecDeque::new(), most: connections };
-        if is_unix {
+        let task = if is_unix {
             let listener = UnixListener::from_std(descriptor.into())?;
             spawn_local(async move {
                 loop {
                     open.take(listener.accept().await).await;
                 }
-            });
+            })
         } else {
             let listener = TcpListener::from_std(descriptor.into())?;
             spawn_local(async move {
                 loop {
                     open.take(listener.accept().await).await;
                 }
-            });
-        }
-        Ok(())
+            })
+        };
+        Ok(task.abort_handle())
     }
 }
 
