@@ -472,6 +472,7 @@ const ROWS: &[Row] = &[
     row("connection-rate", "1", "off", "1000000", ["1", r#""off""#, "1000000"]),
     row("connection-rate-per-address", "1", "off", "10000", ["1", r#""off""#, "10000"]),
     row("limit-ipv6-prefix", "48", "56", "128", ["48", "56", "128"]),
+    row("peer-addresses", "true", "false", "true", ["true", "false", "true"]),
     row("refuse-with", "close", "status", r#""close""#, [r#""close""#, r#""status""#,
         r#""close""#]),
     row("shed", "false", "true", "false", ["false", "true", "false"]),

@@ -178,6 +178,7 @@ impl<I: Io> Shard<I> {
         self.measures.close_records.push_back(Arc::new(CloseRecord {
             at: self.clock(),
             topic,
+            address: self.peers.address(key.index),
             code,
             reason: reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].into(),
             initiator,

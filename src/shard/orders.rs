@@ -6,6 +6,7 @@
 //! shard has one order at a time, and one that hangs holds one place of the control thread's inbox.
 //! An order whose sender has given up on it is withdrawn: what was not done by then is left.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -123,6 +124,8 @@ pub enum Outcome {
 pub struct Listed {
     /// Its name within the shard.
     pub key: Key,
+    /// The address of its peer, if it is known.
+    pub address: Option<IpAddr>,
     /// What it is at.
     pub state: &'static str,
     /// What its messages are for, once it is a WebSocket.
@@ -339,6 +342,7 @@ impl<I: Io> Shard<I> {
         let silence = self.served.saturating_sub(connection.last_active);
         Some(Listed {
             key,
+            address: self.peers.address(key.index),
             state: connection.state(),
             service: connection.stage.websocket().map(|websocket| websocket.service()),
             topics: topics.filter_map(|topic| self.topics.name(topic)).collect(),

@@ -26,6 +26,9 @@ pub(super) struct Peers {
 /// What is known of one.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
+    /// Whose connection it is, as far as it is known: where it comes from or, once a trusted proxy
+    /// has said so, for whom.
+    address: Option<IpAddr>,
     /// Whether it is a proxy that is trusted to say for whom it asks.
     is_proxy: bool,
     /// Where the connection is counted, if it is.
@@ -41,6 +44,19 @@ impl Peers {
     /// Whether the peer of the connection at `index` is a proxy that is trusted.
     pub(super) fn is_proxy(&self, index: u32) -> bool {
         self.by_index.get(index as usize).is_some_and(|peer| peer.is_proxy)
+    }
+
+    /// The address of the peer of the connection at `index`, if it is known.
+    pub(super) fn address(&self, index: u32) -> Option<IpAddr> {
+        self.by_index.get(index as usize)?.address
+    }
+
+    /// Keeps whose connection the one at `index` is.
+    pub(super) fn set_address(&mut self, index: u32, address: Option<IpAddr>) {
+        if address.is_some() {
+            // One client has one address, whichever kind of socket it came by.
+            self.at(index).address = address.map(|address| address.to_canonical());
+        }
     }
 
     fn set_proxy(&mut self, index: u32, is_proxy: bool) {
@@ -64,6 +80,7 @@ impl Peers {
 
     /// Keeps what another shard has known of the peer of the connection at `index`.
     pub(super) fn put(&mut self, index: u32, peer: Peer) {
+        self.set_address(index, peer.address);
         self.set_proxy(index, peer.is_proxy);
         self.set_counted(index, peer.counted);
     }
@@ -97,12 +114,15 @@ impl<I: Io> Shard<I> {
 
     fn tells_address(&self, listener: u32) -> bool {
         let config = &self.effective.config.listen[listener as usize];
-        self.shared.admission.needs_addresses() && matches!(config.address, ListenAddress::Tcp(_))
+        let is_needed =
+            self.effective.config.peers.addresses || self.shared.admission.needs_addresses();
+        is_needed && matches!(config.address, ListenAddress::Tcp(_))
     }
 
     /// A connection has been accepted: looks who it is.
     pub(super) fn arrived(&mut self, key: Key, listener: u32, address: Option<IpAddr>) {
         let expects_preamble = self.effective.config.listen[listener as usize].proxy;
+        self.peers.set_address(key.index, address);
         if !self.shared.admission.is_needed() {
             debug_assert!(!expects_preamble, "whoever expects PROXY headers trusts somebody");
             return;
@@ -163,8 +183,12 @@ impl<I: Io> Shard<I> {
     /// A proxy has told whose connection it passes on: the peer is that one now. Whether it may be.
     fn came_through_proxy(&mut self, key: Key, source: IpAddr) -> bool {
         match self.shared.admission.arrive(Some(source), self.attendance.returned) {
-            Ok(Arrival::Proxy) => true,
+            Ok(Arrival::Proxy) => {
+                self.peers.set_address(key.index, Some(source));
+                true
+            }
             Ok(Arrival::Client(admitted)) => {
+                self.peers.set_address(key.index, Some(source));
                 self.peers.set_proxy(key.index, false);
                 self.note_admitted(key, admitted);
                 true
@@ -199,3 +223,5 @@ impl<I: Io> Shard<I> {
 /// Accepts that wait at a time where each tells an address: as many connections begin in a tick.
 /// Few in debug builds, so that tests see more come than there are.
 const ACCEPTS_WITH_ADDRESS: usize = if cfg!(debug_assertions) { 2 } else { 16 };
+
+const _: () = assert!(size_of::<Peer>() <= 32);

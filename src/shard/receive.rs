@@ -148,7 +148,8 @@ impl<I: Io> Shard<I> {
                 },
                 is_trusted_proxy: self.peers.is_proxy(key.index),
                 admit: &|address| {
-                    let before = admitted.replace(Some(admission.admit(address, time)?));
+                    let it = admission.admit(address, time)?;
+                    let before = admitted.replace(Some((address, it)));
                     debug_assert!(before.is_none(), "a connection is upgraded once");
                     Ok(())
                 },
@@ -159,7 +160,8 @@ impl<I: Io> Shard<I> {
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
         self.turn.spend(before - budget.left());
         let pause = output.websocket.paused.take();
-        if let Some(admitted) = admitted.into_inner() {
+        if let Some((client, admitted)) = admitted.into_inner() {
+            self.peers.set_address(key.index, client);
             self.note_admitted(key, admitted);
         }
         self.apply(key, input, &mut output);

@@ -43,6 +43,47 @@ fn status(story: &mut Story, socket: SocketId) -> Option<u16> {
     }
 }
 
+/// The addresses of those whose ends a shard has told, oldest first.
+fn addresses_of_closed(story: &Story, shard: usize) -> Vec<Option<String>> {
+    let records = story.shared.stats.shard(shard).close_records.last();
+    records.iter().map(|record| record.address.map(|it| it.to_string())).collect()
+}
+
+#[test]
+fn an_end_tells_whose_connection_it_was_wherever_that_was_known_and_moved_to() {
+    let mut story = story(2, |config| config.peers.addresses = true);
+    let direct = story.connect_from(OTHER, 0);
+    assert_eq!(upgrade(&mut story, direct, ""), Some(101));
+    let key = story.shards[0].connections().keys()[0];
+    assert!(story.shards[0].move_to(key, 1));
+    settle(&mut story);
+    let forwarded = story.connect_from("10.0.0.2", 0);
+    let field = "X-Forwarded-For: 2001:db8::7\r\n";
+    assert_eq!(upgrade(&mut story, forwarded, field), Some(101));
+    story.reset(direct);
+    settle(&mut story);
+    story.reset(forwarded);
+    settle(&mut story);
+    assert_eq!(addresses_of_closed(&story, 1), [Some(OTHER.to_owned())]);
+    assert_eq!(addresses_of_closed(&story, 0), [Some("2001:db8::7".to_owned())]);
+    // Whoever is in its place next is somebody else.
+    let proxy = story.connect_from("10.0.0.3", 0);
+    assert_eq!(upgrade(&mut story, proxy, ""), Some(101));
+    story.reset(proxy);
+    settle(&mut story);
+    assert_eq!(addresses_of_closed(&story, 0)[1], Some("10.0.0.3".to_owned()));
+}
+
+#[test]
+fn addresses_that_nobody_needs_are_not_asked_for() {
+    let mut story = Story::new(1, |_, _: &mut Chaos| {});
+    let socket = story.connect_from(OTHER, 0);
+    assert_eq!(upgrade(&mut story, socket, ""), Some(101));
+    story.reset(socket);
+    settle(&mut story);
+    assert_eq!(addresses_of_closed(&story, 0), [None]);
+}
+
 /// All come at once, to two shards.
 #[test]
 fn an_address_has_as_many_connections_as_it_may_on_all_shards_together() {
