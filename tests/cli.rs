@@ -483,6 +483,7 @@ const ROWS: &[Row] = &[
     row("drain", "0s", "1s", r#""250ms""#, [r#""0ms""#, r#""1s""#, r#""250ms""#]),
     row("label", "region=eu,zone=a", "a=b", r#"["c=d"]"#, [r#"["region=eu", "zone=a"]"#,
         r#"["a=b"]"#, r#"["c=d"]"#]),
+    row("top", "true", "false", "true", ["true", "false", "true"]),
     row("traffic-budget", "1GiB", "off", "4096", [r#""1GiB""#, r#""off""#, r#""4KiB""#]),
     row("log-level", "error", "warn", r#""debug""#, [r#""error""#, r#""warn""#, r#""debug""#]),
     row("log-format", "json", "human", r#""json""#, [r#""json""#, r#""human""#, r#""json""#]),

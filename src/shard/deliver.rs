@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::connections::{Connection, Marks};
+use super::orders::top::Traffic;
 use super::requests::Requests;
 use super::send::LARGE_BYTES;
 use super::timers::Tick;
@@ -145,6 +146,7 @@ impl<I: Io> Shard<I> {
         };
         let mut delivered = 0;
         let mut too_slow = Vec::new();
+        let (is_charged, mut charges) = (self.measures.charges.is_some(), Vec::new());
         let delivered_after_us = topics.drain(|members, runs| {
             if delivered >= 2 * DELIVERED_PER_TICK {
                 return 0;
@@ -167,6 +169,7 @@ impl<I: Io> Shard<I> {
                     true => QUEUED_COST,
                     false => SENT_COST + bytes.min(SEND_BYTES_MAX),
                 };
+                let before = stats.deliveries.value();
                 for run in &*runs {
                     let Some(frames) = run.encoded(encoding) else {
                         debug_assert!(false, "all runs have been encoded");
@@ -185,6 +188,9 @@ impl<I: Io> Shard<I> {
                         break;
                     }
                 }
+                if is_charged {
+                    charges.push((key, stats.deliveries.value() - before));
+                }
                 wanted.note(member, served);
                 if !connection.has(Marks::DIRTY) {
                     connection.mark(Marks::DIRTY);
@@ -197,6 +203,9 @@ impl<I: Io> Shard<I> {
             members.len()
         });
         self.measures.delivered(delivered_after_us);
+        for (key, messages) in charges {
+            self.charge(key, Traffic { bytes: 0, messages });
+        }
         for key in too_slow {
             self.disconnect_slow_consumer(key);
         }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::connections::{Connection, Marks};
+use super::orders::top::Traffic;
 use super::pause::WaitsFor;
 use super::requests::Requests;
 use super::{Shard, seconds, ticks_in};
@@ -48,7 +49,9 @@ impl<I: Io> Shard<I> {
                 let buffer_bytes = self.effective.config.engine.receive_buffer_bytes;
                 connection.set_mark(Marks::HEAVY, slice.len() >= buffer_bytes / 2);
                 let is_over = connection.ending.is_over();
-                self.stats().bytes_in.add(u64::from(slice.len()));
+                let bytes = u64::from(slice.len());
+                self.stats().bytes_in.add(bytes);
+                self.charge(key, Traffic { bytes, messages: 0 });
                 match is_over {
                     true => self.keep_for_move(key, slice),
                     false => self.feed(key, Input::Buffer(slice), SHARE_MOST),
@@ -232,6 +235,10 @@ impl<I: Io> Shard<I> {
         self.queue_pieces(key, input, &mut websocket.pieces);
         if std::mem::take(&mut output.answered) {
             self.keep_for_next_request(key);
+        }
+        let exchanged = messages + reflected;
+        if exchanged > 0 {
+            self.charge(key, Traffic { bytes: 0, messages: exchanged.into() });
         }
         if published > 0 {
             self.stats().broadcast_messages_in.add(published.into());

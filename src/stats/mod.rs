@@ -6,6 +6,7 @@
 
 pub mod close_records;
 pub mod family;
+pub mod heavy_hitters;
 pub mod histogram;
 pub mod peak;
 

@@ -93,6 +93,8 @@ impl World {
         }
         let mut load_rng = Rng::with_seed(seed.rotate_left(24));
         settings.config.limits.shed = load_rng.u8(..4) == 0;
+        settings.config.metrics.top = load_rng.bool();
+        settings.config.peers.addresses = load_rng.u8(..4) == 0;
         let mut peers_rng = Rng::with_seed(seed.rotate_left(48));
         Origin::settings(&mut peers_rng, &mut settings.config);
         let shards = settings.config.engine.shards;

@@ -18,6 +18,7 @@ use super::closed::{self, Filter};
 use super::connections;
 use super::guard::{check_change, check_host};
 use super::report::{Pace, Report};
+use super::top;
 use crate::config::LogLevel;
 use crate::control::metrics::{Format, Metrics};
 use crate::control::standing::Standing;
@@ -47,6 +48,7 @@ pub(super) fn router(standing: Arc<Standing>, calls: Calls, checks_host: bool) -
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
         .route("/connections", get(connections::list))
+        .route("/top", get(top::list))
         .route("/drain", changing(drain))
         .route("/reload", changing(reload))
         .route("/log-level", changing(log_level))
@@ -163,6 +165,6 @@ fn verdict(fault: Option<String>, well: &str) -> Response {
     }
 }
 
-const ROUTES: &str = "Not found. The routes are GET /metrics, /stats, /closed, /healthz, /readyz \
-                      and /connections, and POST /drain, /reload, /log-level, /topics/close, \
+const ROUTES: &str = "Not found. The routes are GET /metrics, /stats, /closed, /healthz, /readyz, \
+                      /connections and /top, and POST /drain, /reload, /log-level, /topics/close, \
                       /connections/close and /connections/release.";
