@@ -486,5 +486,8 @@ const ROWS: &[Row] = &[
     row("top", "true", "false", "true", ["true", "false", "true"]),
     row("traffic-budget", "1GiB", "off", "4096", [r#""1GiB""#, r#""off""#, r#""4KiB""#]),
     row("log-level", "error", "warn", r#""debug""#, [r#""error""#, r#""warn""#, r#""debug""#]),
+    row("access-log", "/a.log", "unix:/a", r#""off""#, [r#""/a.log""#, r#""unix:/a""#,
+        r#""off""#]),
+    row("access-log-sample", "0.5", "1", "0.25", [r#""0.5""#, r#""1""#, r#""0.25""#]),
     row("log-format", "json", "human", r#""json""#, [r#""json""#, r#""human""#, r#""json""#]),
 ];

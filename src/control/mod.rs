@@ -31,7 +31,7 @@ use crate::hub::Message;
 use crate::hub::mesh::Endpoint;
 use crate::io::waker::Waker;
 use crate::memory::{Meter, Pressure, Usage, allocator};
-use crate::output::{self, STANDARD_OUTPUT};
+use crate::output::{self, ACCESS_LOG, STANDARD_OUTPUT};
 use crate::service_manager::ServiceManager;
 use crate::settings::Layers;
 use crate::shard::Shared;
@@ -103,7 +103,7 @@ impl Control {
 
     /// Answers signals until the process ends: SIGTERM, SIGINT and, unless it was ignored from the
     /// beginning, SIGHUP drain it, and a second one ends it at once, but SIGHUP has a server with a
-    /// file of settings read them again; SIGUSR1 prints the counters on standard output. Where
+    /// file of settings read them again, and one with an access log open that anew; SIGUSR1 prints the counters on standard output. Where
     /// memory has a limit, measures it again and again. Where there is an admin listener, serves
     /// it; where there is a service manager, tells it how the server fares. For either, watches
     /// that every shard ticks.
@@ -136,7 +136,7 @@ impl Control {
                     result = self.mail.wait(&bell) => result?,
                     signal = snapshot.recv() => {
                         signal.ok_or_else(no_more_signals)?;
-                         STANDARD_OUTPUT.write(format!("{}\n", self.shared.report()).into_bytes());
+                         STANDARD_OUTPUT.write(format!("{}\n", standing.report()).into_bytes());
                     }
                     Some((shard, end)) = self.ends.recv() => {
                         self.standing.ended(shard, end);
@@ -155,6 +155,10 @@ impl Control {
                         if name == HANG_UP && standing.has_file() {
                             // The log has told what is wrong.
                             let _ = standing.reload();
+                            continue;
+                        }
+                        if name == HANG_UP && standing.has_access_log() {
+                            ACCESS_LOG.reopen();
                             continue;
                         }
                         if std::mem::replace(&mut is_asked_to_stop, true) {

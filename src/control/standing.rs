@@ -3,12 +3,13 @@
 
 use std::fmt::{Display, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
+use crate::config::AccessLog;
 use crate::memory::{Pressure, Usage, require_spare};
+use crate::output::ACCESS_LOG;
 use crate::service_manager::ServiceManager;
 use crate::settings::{Change, Layers, ReloadError};
 use crate::shard::Shared;
@@ -19,8 +20,6 @@ pub(super) struct Standing {
     manager: Arc<ServiceManager>,
     pub(super) shared: Arc<Shared>,
     layers: Layers,
-    /// When the clocks of the shards began, as a time since 1970, by the clock of that moment.
-    pub(super) started_at: Duration,
     known: Mutex<Known>,
     drain: Notify,
     settings: Notify,
@@ -35,15 +34,15 @@ impl Standing {
     pub(super) fn new(manager: Arc<ServiceManager>, shared: Arc<Shared>, layers: Layers) -> Self {
         let health = Health::new(shared.stats.shards());
         let known = Mutex::new(Known { health, is_draining: false });
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let started_at = now.saturating_sub(shared.stats.start().elapsed());
         let (drain, settings) = (Notify::new(), Notify::new());
-        Self { manager, shared, layers, started_at, known, drain, settings }
+        Self { manager, shared, layers, known, drain, settings }
     }
 
-    /// All counters and the state of memory, as JSON.
+    /// All counters, what the access log has lost and the state of memory, as JSON.
     pub(super) fn report(&self) -> String {
-        self.shared.report().to_string()
+        let mut report = self.shared.report();
+        report["access_log_lost"] = ACCESS_LOG.lost().into();
+        report.to_string()
     }
 
     /// How many shards there are.
@@ -72,13 +71,14 @@ impl Standing {
         self.layers.have_file()
     }
 
-    /// Reads the settings again: all of them hold from now on, or none has changed. Returns the
+    /// Reads the settings again, and opens the access log anew: all of them hold from now on, or none has changed. Returns the
     /// keys of those that have.
     ///
     /// # Errors
     /// What is wrong with them.
     pub(super) fn reload(&self) -> Result<Vec<&'static str>, ReloadError> {
         self.manager.reloads();
+        ACCESS_LOG.reopen();
         let result = self.put_in_force();
         self.manager.serves();
         match &result {
@@ -86,6 +86,11 @@ impl Standing {
             Err(error) => tracing::error!("settings stay as they are: {error}"),
         }
         result
+    }
+
+    /// Whether there is a file or socket that the access log goes to.
+    pub(super) fn has_access_log(&self) -> bool {
+        self.shared.in_force.current().config.logs.access != AccessLog::Off
     }
 
     fn put_in_force(&self) -> Result<Vec<&'static str>, ReloadError> {

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::connections::{Connection, Marks};
-use super::orders::top::Traffic;
+use super::orders::top::{Direction, Traffic};
 use super::requests::Requests;
 use super::send::LARGE_BYTES;
 use super::timers::Tick;
@@ -130,6 +130,7 @@ impl<I: Io> Shard<I> {
         if !self.topics.has_pending() {
             return;
         }
+        let is_charged = self.is_charging();
         let backlog_bytes = self.effective.config.limits.backlog_bytes;
         let generation = self.generation.advance(self.now, backlog_bytes);
         let Self {
@@ -145,8 +146,7 @@ impl<I: Io> Shard<I> {
             joined_bytes: JOINED_BYTES_PER_TICK,
         };
         let mut delivered = 0;
-        let mut too_slow = Vec::new();
-        let (is_charged, mut charges) = (self.measures.charges.is_some(), Vec::new());
+        let (mut too_slow, mut charges) = (Vec::new(), Vec::new());
         let delivered_after_us = topics.drain(|members, runs| {
             if delivered >= 2 * DELIVERED_PER_TICK {
                 return 0;
@@ -204,7 +204,7 @@ impl<I: Io> Shard<I> {
         });
         self.measures.delivered(delivered_after_us);
         for (key, messages) in charges {
-            self.charge(key, Traffic { bytes: 0, messages });
+            self.charge(key, Direction::Sent, Traffic { bytes: 0, messages });
         }
         for key in too_slow {
             self.disconnect_slow_consumer(key);

@@ -188,10 +188,16 @@ impl<I: Io> Shard<I> {
         let waiting_bytes = self.connections.get(key).map_or(0, |it| it.outbox.bytes());
         let backlog_bytes = waiting_bytes + self.measures.dropped_bytes;
         let topic = self.broadcast_topic(key).and_then(|topic| self.topics.name(topic));
+        if let Some(visit) = self.peers.visit_mut(key.index) {
+            visit.end(initiator, code, reason);
+        }
+        let visit = self.peers.visit(key.index);
         self.measures.close_records.push_back(Arc::new(CloseRecord {
             at: self.clock(),
             topic,
             address: self.peers.address(key.index),
+            path: visit.map(|visit| visit.path().into()),
+            bytes: visit.map(|visit| visit.bytes()),
             code,
             reason: reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].into(),
             initiator,

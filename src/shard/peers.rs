@@ -4,6 +4,8 @@
 //! has told who it is; and whoever a trusted proxy speaks for in a header of HTTP, at the upgrade.
 //! Those who may not are reset, or refused where there is a request to answer.
 
+mod visit;
+
 use std::net::IpAddr;
 
 use super::Shard;
@@ -14,6 +16,7 @@ use crate::connection::Stage;
 use crate::http::{Refusal, RetryAfter};
 use crate::io::{Io, Key};
 use crate::proxy_protocol::Preamble;
+use visit::Visit;
 
 /// What is known of the peers of a shard's connections, by index; costs nothing where nobody asks.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(super) struct Peer {
     is_proxy: bool,
     /// Where the connection is counted, if it is.
     pub(super) counted: Option<Counted>,
+    /// What the access log is to say of it, if that tells of it.
+    visit: Option<Box<Visit>>,
 }
 
 impl Peers {
@@ -73,6 +78,21 @@ impl Peers {
         }
     }
 
+    /// Keeps what the access log is to say of the connection at `index`.
+    fn begin_visit(&mut self, index: u32, visit: Visit) {
+        self.at(index).visit = Some(Box::new(visit));
+    }
+
+    /// What the access log is to say of the connection at `index`, if that tells of it.
+    pub(super) fn visit(&self, index: u32) -> Option<&Visit> {
+        self.by_index.get(index as usize)?.visit.as_deref()
+    }
+
+    /// The same, to be added to.
+    pub(super) fn visit_mut(&mut self, index: u32) -> Option<&mut Visit> {
+        self.by_index.get_mut(index as usize)?.visit.as_deref_mut()
+    }
+
     /// Takes out what is known of the peer of the connection at `index`.
     pub(super) fn take(&mut self, index: u32) -> Peer {
         self.by_index.get_mut(index as usize).map(std::mem::take).unwrap_or_default()
@@ -83,6 +103,9 @@ impl Peers {
         self.set_address(index, peer.address);
         self.set_proxy(index, peer.is_proxy);
         self.set_counted(index, peer.counted);
+        if peer.visit.is_some() {
+            self.at(index).visit = peer.visit;
+        }
     }
 
     fn at(&mut self, index: u32) -> &mut Peer {
@@ -208,14 +231,17 @@ impl<I: Io> Shard<I> {
 
     /// The connection at `index` is gone, and counts no more.
     pub(super) fn forget_peer(&mut self, index: u32) {
-        if let Some(counted) = self.peers.take(index).counted {
-            self.shared.admission.release(counted);
+        let Peer { address, counted, visit, .. } = self.peers.take(index);
+        counted.into_iter().for_each(|counted| self.shared.admission.release(counted));
+        if let Some(visit) = visit {
+            self.log_end(address, &visit);
         }
     }
 
     /// Resets whoever may not connect, before anything is said.
     fn turn_away(&mut self, key: Key, refusal: Refusal) {
         self.stats().refuse(refusal);
+        self.log_refusal(key, refusal, None);
         self.doom(key, true);
     }
 }
@@ -224,4 +250,4 @@ impl<I: Io> Shard<I> {
 /// Few in debug builds, so that tests see more come than there are.
 const ACCEPTS_WITH_ADDRESS: usize = if cfg!(debug_assertions) { 2 } else { 16 };
 
-const _: () = assert!(size_of::<Peer>() <= 32);
+const _: () = assert!(size_of::<Peer>() <= 40);

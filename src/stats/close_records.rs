@@ -20,6 +20,10 @@ pub struct CloseRecord {
     pub topic: Option<Arc<str>>,
     /// The address of its peer, if it was known.
     pub address: Option<IpAddr>,
+    /// The path that it was upgraded at, if it is in the access log.
+    pub path: Option<Box<str>>,
+    /// Bytes received and sent, if they were counted.
+    pub bytes: Option<(u64, u64)>,
     /// The close code, or one that stands for there being none (RFC 6455 section 7.1.5).
     pub code: CloseCode,
     /// The reason that the close frame gave, or what has happened where there was none.
@@ -81,6 +85,8 @@ mod tests {
             at: Duration::ZERO,
             topic: None,
             address: None,
+            path: None,
+            bytes: None,
             code: CloseCode(code),
             reason: "".into(),
             initiator: Initiator::Remote,

@@ -62,6 +62,12 @@ struct Told<'a> {
     topic: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent_bytes: Option<u64>,
     initiator: &'static str,
     code: u16,
     reason: &'a str,
@@ -88,6 +94,9 @@ pub(super) fn report(stats: &Stats, start: Duration, filter: &Filter) -> String 
             service: if record.topic.is_some() { "broadcast" } else { "echo" },
             topic: record.topic.as_deref(),
             address: record.address,
+            path: record.path.as_deref(),
+            received_bytes: record.bytes.map(|(received, _)| received),
+            sent_bytes: record.bytes.map(|(_, sent)| sent),
             initiator: record.initiator.name(),
             code: record.code.0,
             reason: &record.reason,
@@ -125,6 +134,8 @@ mod tests {
                 at: Duration::from_millis(1500 * number as u64),
                 topic: topics[number % 3].map(Into::into),
                 address: (number > 3).then(|| IpAddr::from([192, 0, 2, number as u8])),
+                path: (number > 3).then(|| "/a".into()),
+                bytes: (number > 3).then_some((70, 80)),
                 code: CloseCode(1000 + number as u16),
                 reason: "over".into(),
                 initiator,
@@ -189,8 +200,9 @@ mod tests {
         let text = report(&stats(), Duration::from_secs(100), &filter);
         let expected = serde_json::json!({ "closed": [{
             "time_s": 106.0, "shard": 0, "service": "broadcast", "topic": "news",
-            "address": "192.0.2.4", "initiator": "remote", "code": 1004, "reason": "over",
-            "age_s": 0.25, "backlog_bytes": 7,
+            "address": "192.0.2.4", "path": "/a", "received_bytes": 70, "sent_bytes": 80,
+            "initiator": "remote", "code": 1004, "reason": "over", "age_s": 0.25,
+            "backlog_bytes": 7,
         }] });
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), expected);
     }

@@ -107,8 +107,8 @@ async fn closed(State(desk): State<Arc<Desk>>, uri: Uri) -> Response {
         Err(fault) => return plain(StatusCode::BAD_REQUEST, &fault),
     };
     desk.closed.wait().await;
-    let standing = &desk.standing;
-    let text = closed::report(&standing.shared.stats, standing.started_at, &filter);
+    let stats = &desk.standing.shared.stats;
+    let text = closed::report(stats, stats.started_at(), &filter);
     answer(StatusCode::OK, "application/json", text)
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Outcome;
+use crate::config::AccessLog;
 use crate::io::{Io, Key};
 use crate::limits::TOPIC_BYTES_MOST;
 use crate::shard::Shard;
@@ -49,7 +50,16 @@ pub enum Subject {
     Shards,
 }
 
-/// Bytes and messages, received and sent.
+/// Which way something went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the peer.
+    Received,
+    /// To the peer.
+    Sent,
+}
+
+/// Bytes and messages, received or sent or both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Bytes.
@@ -260,9 +270,17 @@ impl Search {
 }
 
 impl<I: Io> Shard<I> {
+    /// Whether connections are charged with what they receive and send.
+    pub(in crate::shard) fn is_charging(&self) -> bool {
+        self.measures.charges.is_some() || self.effective.config.logs.access != AccessLog::Off
+    }
+
     /// Charges a connection, and the topic that it is a member of, with what it has received or
     /// sent.
-    pub(in crate::shard) fn charge(&mut self, key: Key, traffic: Traffic) {
+    pub(in crate::shard) fn charge(&mut self, key: Key, direction: Direction, traffic: Traffic) {
+        if let Some(visit) = self.peers.visit_mut(key.index) {
+            visit.charge(direction, traffic);
+        }
         if self.measures.charges.is_none() {
             return;
         }
