@@ -3,6 +3,7 @@
 //! themselves, and never touches a connection of theirs.
 
 mod admin;
+mod capacity;
 mod health;
 mod mail;
 mod metrics;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_uring::Runtime;
 
+use capacity::SAMPLE_PERIOD;
 use health::LOOK_PERIOD;
 use mail::{Dispatch, Mail};
 use standing::Standing;
@@ -103,10 +105,10 @@ impl Control {
 
     /// Answers signals until the process ends: SIGTERM, SIGINT and, unless it was ignored from the
     /// beginning, SIGHUP drain it, and a second one ends it at once, but SIGHUP has a server with a
-    /// file of settings read them again, and one with an access log open that anew; SIGUSR1 prints the counters on standard output. Where
-    /// memory has a limit, measures it again and again. Where there is an admin listener, serves
-    /// it; where there is a service manager, tells it how the server fares. For either, watches
-    /// that every shard ticks.
+    /// file of settings read them again, and one with an access log open that anew; SIGUSR1 prints
+    /// the counters on standard output. Where memory has a limit, measures it again and again.
+    /// Where there is an admin listener, serves it; where there is a service manager, tells it how
+    /// the server fares. For either, watches that every shard ticks.
     ///
     /// # Errors
     /// When the signals cannot be caught, or come no more, or shards could not wake this thread.
@@ -121,10 +123,11 @@ impl Control {
             let watches_health = admin.is_some() || self.manager.is_there();
             let mut watchdog = self.manager.feeding_period().map(every);
             let mut status = self.manager.is_there().then(|| every(STATUS_PERIOD));
+            let is_asked = admin.is_some();
             if let Some(admin) = admin {
                 admin.serve(self.standing.clone(), self.dispatch.clone())?;
             }
-            let mut look = every(LOOK_PERIOD);
+            let (mut look, mut sample) = (every(LOOK_PERIOD), every(SAMPLE_PERIOD));
             ready();
             let standing = self.standing.clone();
             let shared = self.shared.clone();
@@ -147,6 +150,7 @@ impl Control {
                     () = standing.have_settings_changed() => pause = self.heed_settings(),
                     () = standing.is_asked_to_drain() => self.drain_for("POST /drain"),
                     _ = look.tick(), if watches_health => self.look_at_shards(),
+                    _ = sample.tick(), if is_asked => standing.sample_capacity(),
                     () = due(&mut status) => self.tell_how_the_server_fares(),
                     () = due(&mut watchdog) => self.feed_watchdog(),
                     () = memory.is_to_be_given_back() => allocator::give_back(),

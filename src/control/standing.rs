@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::capacity::Capacity;
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
 use crate::config::AccessLog;
 use crate::memory::{Pressure, Usage, require_spare};
@@ -21,6 +22,7 @@ pub(super) struct Standing {
     pub(super) shared: Arc<Shared>,
     layers: Layers,
     known: Mutex<Known>,
+    capacity: Mutex<Capacity>,
     drain: Notify,
     settings: Notify,
 }
@@ -35,7 +37,7 @@ impl Standing {
         let health = Health::new(shared.stats.shards());
         let known = Mutex::new(Known { health, is_draining: false });
         let (drain, settings) = (Notify::new(), Notify::new());
-        Self { manager, shared, layers, known, drain, settings }
+        Self { manager, shared, layers, known, capacity: Mutex::default(), drain, settings }
     }
 
     /// All counters, what the access log has lost and the state of memory, as JSON.
@@ -43,6 +45,16 @@ impl Standing {
         let mut report = self.shared.report();
         report["access_log_lost"] = ACCESS_LOG.lost().into();
         report.to_string()
+    }
+
+    /// Takes a sample of how much of each resource is in use.
+    pub(super) fn sample_capacity(&self) {
+        self.capacity().sample(self.shared.stats.start().elapsed(), &self.shared);
+    }
+
+    /// What is left of each resource, as JSON.
+    pub(super) fn capacity_report(&self) -> String {
+        self.capacity().report(&self.shared).to_string()
     }
 
     /// How many shards there are.
@@ -71,8 +83,8 @@ impl Standing {
         self.layers.have_file()
     }
 
-    /// Reads the settings again, and opens the access log anew: all of them hold from now on, or none has changed. Returns the
-    /// keys of those that have.
+    /// Opens the access log anew, and reads the settings again: all of them hold from now on, or
+    /// none has changed. Returns the keys of those that have.
     ///
     /// # Errors
     /// What is wrong with them.
@@ -218,6 +230,11 @@ impl Standing {
         let overloaded: Vec<_> = (0..self.shards()).filter(refuses).collect();
         (!overloaded.is_empty())
             .then(|| format!("overloaded: {} too much to do", have(&overloaded)))
+    }
+
+    fn capacity(&self) -> MutexGuard<'_, Capacity> {
+        // No panic leaves it half changed.
+        self.capacity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

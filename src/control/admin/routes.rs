@@ -45,6 +45,7 @@ pub(super) fn router(standing: Arc<Standing>, calls: Calls, checks_host: bool) -
         .route("/stats", get(stats))
         .route("/metrics", get(metrics))
         .route("/closed", get(closed))
+        .route("/capacity", get(capacity))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
         .route("/connections", get(connections::list))
@@ -112,6 +113,10 @@ async fn closed(State(desk): State<Arc<Desk>>, uri: Uri) -> Response {
     answer(StatusCode::OK, "application/json", text)
 }
 
+async fn capacity(State(desk): State<Arc<Desk>>) -> Response {
+    answer(StatusCode::OK, "application/json", desk.standing.capacity_report())
+}
+
 async fn health(State(desk): State<Arc<Desk>>) -> Response {
     verdict(desk.standing.illness(), "ok")
 }
@@ -165,6 +170,6 @@ fn verdict(fault: Option<String>, well: &str) -> Response {
     }
 }
 
-const ROUTES: &str = "Not found. The routes are GET /metrics, /stats, /closed, /healthz, /readyz, \
-                      /connections and /top, and POST /drain, /reload, /log-level, /topics/close, \
-                      /connections/close and /connections/release.";
+const ROUTES: &str = "Not found. The routes are GET /metrics, /stats, /closed, /capacity, \
+                      /healthz, /readyz, /connections and /top, and POST /drain, /reload, \
+                      /log-level, /topics/close, /connections/close and /connections/release.";

@@ -2,7 +2,7 @@
 //! process, in the formats of Prometheus and of OpenMetrics.
 
 mod format;
-mod process;
+pub(super) mod process;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -226,7 +226,10 @@ mod tests {
         let asked = Asked { host: None, path: "/echo".into(), user_agent: Some("a\"b".into()) };
         let line = Line { time_s: 1.5, event: "refused", connection: "0-1-2", ..Line::default() };
         let text = serde_json::to_string(&line.asked(Some(&asked))).unwrap();
-        let expected = r#"{"time_s":1.5,"event":"refused","connection":"0-1-2","path":"/echo","user_agent":"a\"b"}"#;
+        let expected = concat!(
+            r#"{"time_s":1.5,"event":"refused","connection":"0-1-2","path":"/echo","#,
+            r#""user_agent":"a\"b"}"#,
+        );
         assert_eq!(text, expected);
     }
 }
