@@ -13,6 +13,7 @@ use setting::{entries, list, one, settings};
 use crate::limits as bounds;
 
 mod ability;
+mod access_log;
 mod admin;
 mod authority;
 mod broadcast;
@@ -37,6 +38,7 @@ mod takeover;
 mod topic;
 
 pub use ability::Ability;
+pub use access_log::{AccessLog, AccessLogError, Share, ShareError};
 pub use admin::Admin;
 pub use authority::Authority;
 pub use broadcast::BroadcastAccess;

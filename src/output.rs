@@ -1,21 +1,63 @@
-//! Text for standard output and standard error that makes nobody wait: the log and the counters.
+//! Text that makes nobody wait: the log and the counters on standard error and standard output, and
+//! the access log.
 //!
-//! Both may be a pipe that nobody reads, a full disk, or closed. So a thread of its own writes each
+//! Each may be a pipe that nobody reads, a full disk, or closed. So a thread of its own writes each
 //! of them, from a queue with an end. What finds no room, or cannot be written, is lost and
 //! counted, and the log says so once writing works again. Whoever writes here goes on at once.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use thiserror::Error;
+
+use crate::config::AccessLog;
+
 /// Standard output.
-pub static STANDARD_OUTPUT: Output = Output::new("standard output", || duplicate(io::stdout()));
+pub static STANDARD_OUTPUT: Output = Output::new("standard output", || Ok(duplicate(io::stdout())));
 /// Standard error.
-pub static STANDARD_ERROR: Output = Output::new("standard error", || duplicate(io::stderr()));
+pub static STANDARD_ERROR: Output = Output::new("standard error", || Ok(duplicate(io::stderr())));
+/// The access log, once it is [open](open_access_log).
+pub static ACCESS_LOG: Output = Output::new("access log", || {
+    // Nobody writes to a log that has not been opened.
+    open_place(ACCESS_LOG_PLACE.get().unwrap_or(&AccessLog::Off))
+});
+static ACCESS_LOG_PLACE: OnceLock<AccessLog> = OnceLock::new();
+
+/// The access log cannot be written where it is to go.
+#[derive(Debug, Error)]
+#[error("cannot write the access log to {place}: {error}; --access-log off expects none")]
+pub struct AccessLogError {
+    place: AccessLog,
+    error: io::Error,
+}
+
+/// Opens the access log of this process, or none.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn open_access_log(place: &AccessLog) -> Result<(), AccessLogError> {
+    if let Err(error) = open_place(place) {
+        return Err(AccessLogError { place: place.clone(), error });
+    }
+    // A process has one.
+    let _ = ACCESS_LOG_PLACE.set(place.clone());
+    Ok(())
+}
+
+fn open_place(place: &AccessLog) -> io::Result<Box<dyn Write + Send>> {
+    Ok(match place {
+        AccessLog::Off => Box::new(io::sink()),
+        AccessLog::File(path) => Box::new(OpenOptions::new().append(true).create(true).open(path)?),
+        AccessLog::Unix(path) => Box::new(UnixStream::connect(path)?),
+    })
+}
 
 /// A descriptor of our own, because a write to the standard library's holds a lock that the end of
 /// the process would wait for. Where no descriptor is left, that one must do, for the message that
@@ -27,11 +69,12 @@ fn duplicate(stream: impl AsFd + Write + Send + 'static) -> Box<dyn Write + Send
     }
 }
 
-/// Waits until both streams have taken what was written, but no longer than a moment in all: for
+/// Waits until all streams have taken what was written, but no longer than a moment in all: for
 /// the end of the process, which nobody who does not read may hold up.
 pub fn flush() {
     let deadline = Instant::now() + FLUSH_TIME;
     STANDARD_OUTPUT.flush(deadline);
+    ACCESS_LOG.flush(deadline);
     STANDARD_ERROR.flush(deadline);
 }
 
@@ -42,10 +85,12 @@ pub struct Output {
     queue: Mutex<Queue>,
     /// Signalled when the queue has got something to write, and when it has none left.
     changed: Condvar,
+    /// Texts lost since the start.
+    lost: AtomicU64,
 }
 
 /// Opens a stream.
-type Open = fn() -> Box<dyn Write + Send>;
+type Open = fn() -> io::Result<Box<dyn Write + Send>>;
 
 struct Queue {
     texts: VecDeque<Vec<u8>>,
@@ -53,14 +98,23 @@ struct Queue {
     bytes: usize,
     /// Whether there is a thread that writes.
     has_writer: bool,
+    /// Whether the stream is to be opened anew before the next text.
+    must_reopen: bool,
     /// Texts lost since the log last told.
     lost: u64,
 }
 
 impl Output {
     const fn new(name: &'static str, open: Open) -> Self {
-        let queue = Queue { texts: VecDeque::new(), bytes: 0, has_writer: false, lost: 0 };
-        Self { name, open, queue: Mutex::new(queue), changed: Condvar::new() }
+        let queue = Queue {
+            texts: VecDeque::new(),
+            bytes: 0,
+            has_writer: false,
+            must_reopen: false,
+            lost: 0,
+        };
+        let lost = AtomicU64::new(0);
+        Self { name, open, queue: Mutex::new(queue), changed: Condvar::new(), lost }
     }
 
     /// Queues `text`, which is written whole or lost.
@@ -69,12 +123,29 @@ impl Output {
         queue.has_writer = queue.has_writer || self.start_writer().is_ok();
         // A text longer than the whole queue may hold finds room when nothing else is there.
         if !queue.has_writer || (queue.bytes > 0 && queue.bytes + text.len() > QUEUE_BYTES_MAX) {
-            queue.lost += 1;
+            self.lose(&mut queue);
             return;
         }
         queue.bytes += text.len();
         queue.texts.push_back(text);
         self.changed.notify_all();
+    }
+
+    /// Opens the stream anew before the next text: what it led to has another name, perhaps.
+    pub fn reopen(&self) {
+        self.lock().must_reopen = true;
+    }
+
+    /// Texts lost since the start.
+    pub fn lost(&self) -> u64 {
+        // No partner: nothing is published along with it.
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    fn lose(&self, queue: &mut Queue) {
+        queue.lost += 1;
+        // No partner, as above.
+        self.lost.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until everything is written or lost, until `deadline` at the latest.
@@ -91,26 +162,38 @@ impl Output {
     }
 
     fn start_writer(&'static self) -> io::Result<()> {
-        let stream = (self.open)();
         let thread = thread::Builder::new().name("output".to_owned());
-        thread.spawn(|| self.write_for_ever(stream)).map(drop)
+        thread.spawn(|| self.write_for_ever()).map(drop)
     }
 
-    fn write_for_ever(&self, mut stream: Box<dyn Write + Send>) {
+    fn write_for_ever(&self) {
+        let mut stream: Option<Box<dyn Write + Send>> = None;
         let mut queue = self.lock();
         loop {
             let Some(text) = queue.texts.pop_front() else {
                 queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
+            let must_reopen = std::mem::take(&mut queue.must_reopen);
             drop(queue);
-            let written = write_whole(&mut stream, &text);
+            // What has failed is opened anew as well: a socket has another listener, perhaps.
+            let opened = match stream.take().filter(|_| !must_reopen) {
+                Some(stream) => Ok(stream),
+                None => (self.open)(),
+            };
+            let written = opened.and_then(|mut stream| {
+                write_whole(&mut stream, &text)?;
+                Ok(stream)
+            });
             queue = self.lock();
             queue.bytes -= text.len();
             let lost = match written {
-                Ok(()) => std::mem::take(&mut queue.lost),
+                Ok(written) => {
+                    stream = Some(written);
+                    std::mem::take(&mut queue.lost)
+                }
                 Err(_) => {
-                    queue.lost += 1;
+                    self.lose(&mut queue);
                     0
                 }
             };
@@ -154,7 +237,7 @@ const RETRY_TIME: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
 
@@ -187,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_takes_nothing_loses_what_does_not_fit_and_holds_up_nobody() {
-        static OUTPUT: Output = Output::new("blocked", || Box::new(Blocked));
+        static OUTPUT: Output = Output::new("blocked", || Ok(Box::new(Blocked)));
         for _ in 0..100 {
             OUTPUT.write(vec![b'x'; QUEUE_BYTES_MAX / 10]);
         }
@@ -198,6 +281,7 @@ mod tests {
         OUTPUT.flush(Instant::now() + Duration::from_secs(60));
         assert_eq!(READ.lock().unwrap().len(), QUEUE_BYTES_MAX / 10 * 10);
         assert_eq!(taken(&OUTPUT), (0, 0), "what was lost is told");
+        assert_eq!(OUTPUT.lost(), 90);
         OUTPUT.write(vec![b'x'; 2 * QUEUE_BYTES_MAX]);
         OUTPUT.flush(Instant::now() + Duration::from_secs(60));
         assert_eq!(taken(&OUTPUT), (0, 0), "one text may be longer than the queue");
@@ -218,11 +302,38 @@ mod tests {
 
     #[test]
     fn a_stream_that_fails_loses_every_text_and_is_tried_again() {
-        static OUTPUT: Output = Output::new("closed", || Box::new(Closed));
+        static OUTPUT: Output = Output::new("closed", || Ok(Box::new(Closed)));
         for count in 1..=3 {
             OUTPUT.write(b"text".to_vec());
             OUTPUT.flush(Instant::now() + Duration::from_secs(60));
             assert_eq!(taken(&OUTPUT), (0, count));
         }
+    }
+
+    #[test]
+    fn a_log_that_was_renamed_goes_on_under_its_own_name_once_it_is_opened_anew() {
+        let name = format!("ringwire-access-log-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        static PLACE: OnceLock<AccessLog> = OnceLock::new();
+        static OUTPUT: Output = Output::new("file", || open_place(PLACE.get().unwrap()));
+        let path = directory.join("log");
+        PLACE.set(AccessLog::File(path.clone())).unwrap();
+        let write = |text: &str| {
+            OUTPUT.write(text.as_bytes().to_vec());
+            OUTPUT.flush(Instant::now() + Duration::from_secs(60));
+        };
+        write("one\n");
+        let renamed = directory.join("log.1");
+        std::fs::rename(&path, &renamed).unwrap();
+        write("two\n");
+        OUTPUT.reopen();
+        write("three\n");
+        assert_eq!(std::fs::read_to_string(renamed).unwrap(), "one\ntwo\n");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "three\n");
+        let nowhere = AccessLog::File(directory.join("none").join("log"));
+        let told = open_access_log(&nowhere).unwrap_err().to_string();
+        assert!(told.contains("cannot write the access log to") && told.contains("none/log"));
+        std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -28,7 +28,7 @@ use crate::io::probe::{Abilities, Ability, Refusal};
 use crate::io::waker::Waker;
 use crate::io::{Ring, RingOptions, SLOTS_MAX};
 use crate::memory::{Memory, Meter, NothingSpare, require_spare};
-use crate::output::STANDARD_OUTPUT;
+use crate::output::{self, AccessLogError, STANDARD_OUTPUT};
 use crate::service_manager::ServiceManager;
 use crate::settings::Layers;
 use crate::shard::in_force::InForce;
@@ -72,6 +72,9 @@ pub enum ServeError {
         /// Why.
         error: std::io::Error,
     },
+    /// The access log cannot be written.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
     /// The memory that may be used is gone before anybody connects.
     #[error(transparent)]
     Memory(#[from] NothingSpare),
@@ -113,6 +116,7 @@ type Ready = (usize, Result<RawFd, Refusal>);
 /// # Errors
 /// A [`ServeError`] that names the cause and, where there is one, the fix.
 pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
+    output::open_access_log(&config.logs.access)?;
     let descriptors = Descriptors::limit(config.engine.raise_nofile);
     let abilities = abilities(&config)?;
     let shards = config.engine.shards;

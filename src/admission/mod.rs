@@ -25,6 +25,8 @@ pub struct Rules {
     access: Access,
     rate: Option<Rate>,
     addresses: Option<AddressLimits>,
+    /// Whether whoever runs the server wants to know addresses, whatever depends on them.
+    tells_addresses: bool,
 }
 
 /// Who is connected already, and how fast they came.
@@ -74,12 +76,13 @@ impl Rules {
             access: Access::new(peers),
             rate: peers.connection_rate.map(Rate::per_second),
             addresses: AddressLimits::new(peers),
+            tells_addresses: peers.addresses,
         }
     }
 
     /// Whether it makes a difference who connects, and from where.
     pub fn needs_addresses(&self) -> bool {
-        self.addresses.is_some() || !self.access.is_open()
+        self.tells_addresses || self.addresses.is_some() || !self.access.is_open()
     }
 
     /// Whether it makes a difference that somebody connects.

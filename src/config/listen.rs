@@ -186,7 +186,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-fn is_socket_path(path: &str) -> bool {
+pub(super) fn is_socket_path(path: &str) -> bool {
     !path.is_empty() && path.len() <= limits::UNIX_PATH_BYTES_MOST && !path.contains('\0')
 }
 

@@ -1,9 +1,10 @@
-//! What is logged to standard error, and how.
+//! What is logged, where, and how.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::form::choice;
+use super::access_log::{AccessLog, Share};
+use super::form::{choice, parsed};
 use super::setting::{one, settings};
 
 /// The least severe log lines that are written; see RFC 5424 section 6.2.1 for the order.
@@ -32,8 +33,8 @@ pub enum LogFormat {
 }
 
 settings! {
-    /// What is logged to standard error, and how.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    /// What is logged, where, and how.
+    #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Logs at (|config| &mut config.logs) {
         under Logs {
             /// Lines less severe than this are not written.
@@ -49,6 +50,20 @@ settings! {
                 as one(choice()),
                 named "log-format" "FORMAT",
                 help "Log lines for a person, or one JSON object each";
+
+            /// Where a line goes for each connection that is let in, refused, or gone.
+            pub access: AccessLog = AccessLog::Off,
+                as one(parsed(AccessLog::GRAMMAR)),
+                named "access-log" "PATH",
+                help "Write a JSON line for each WebSocket and stream that begins or ends, and \
+                      each request refused, to a file or unix:PATH; off writes none";
+
+            /// Of how many connections it tells.
+            pub access_sample: Share = Share::WHOLE,
+                as one(parsed(Share::GRAMMAR)),
+                named "access-log-sample" "SHARE",
+                help "The share of connections that the access log tells of, from 0 to 1",
+                live;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What metrics say beside what is counted.
 
-use super::form::{parsed, size};
+use super::form::{boolean, parsed, size};
 use super::label::Label;
 use super::setting::{list, one, settings};
 use crate::limits;
@@ -15,6 +15,13 @@ settings! {
                 as list(parsed(Label::GRAMMAR)).default_in_words("none"),
                 named "label" "NAME=VALUE",
                 help "Label of all metrics, such as region=eu; may be repeated";
+
+            /// Whether connections and topics are charged with what they receive and send.
+            pub top: bool = false,
+                as one(boolean()),
+                named "top" "BOOLEAN",
+                help "Count who receives and sends the most, for /top of the admin listener",
+                live;
 
             /// Bytes, received and sent, that somebody pays for.
             pub traffic_budget_bytes: Option<u64> = limits::TRAFFIC_BUDGET_BYTES.default,

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::form::{choice, count, parsed};
+use super::form::{boolean, choice, count, parsed};
 use super::network::{Network, TrustedProxy};
 use super::setting::{list, one, settings};
 use crate::limits;
@@ -91,6 +91,14 @@ settings! {
                 as one(count(&limits::LIMIT_IPV6_PREFIX)),
                 named "limit-ipv6-prefix" "BITS",
                 help "IPv6 addresses that share these first bits count as one",
+                live;
+
+            /// Whether the address of each peer is asked for, also where no limit needs it.
+            pub addresses: bool = false,
+                as one(boolean()),
+                named "peer-addresses" "BOOLEAN",
+                help "Know the address of every peer, for /connections and /closed, also where no \
+                      limit needs it; costs an accept for each connection",
                 live;
 
             /// How upgrades are refused that may succeed later.

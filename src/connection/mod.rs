@@ -14,7 +14,7 @@
 mod requests;
 mod stream;
 
-use crate::http::{Conditions, Exchange, Posted, Refusal, Route};
+use crate::http::{Asked, Conditions, Exchange, Posted, Refusal, Route};
 use crate::proxy_protocol::Preamble;
 use crate::websocket::{self, Initiator, Piece, WebSocket};
 use crate::wire::close::CloseCode;
@@ -39,6 +39,8 @@ pub struct Output {
     pub streamed: Option<Streamed>,
     /// A request was answered, and another may follow.
     pub answered: bool,
+    /// What the last request was, if that is to be logged.
+    pub asked: Option<Box<Asked>>,
     /// A request was refused.
     pub refused: Option<Refusal>,
     /// Messages that requests have brought.

@@ -3,6 +3,7 @@
 //! themselves, and never touches a connection of theirs.
 
 mod admin;
+mod capacity;
 mod health;
 mod mail;
 mod metrics;
@@ -25,6 +26,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_uring::Runtime;
 
+use capacity::SAMPLE_PERIOD;
 use health::LOOK_PERIOD;
 use mail::{Dispatch, Mail};
 use standing::Standing;
@@ -36,7 +38,7 @@ use crate::hub::topics::Publication;
 use crate::hub::{Departure, Message};
 use crate::io::waker::Waker;
 use crate::memory::{Meter, Pressure, Usage, allocator};
-use crate::output::{self, STANDARD_OUTPUT};
+use crate::output::{self, ACCESS_LOG, STANDARD_OUTPUT};
 use crate::service_manager::ServiceManager;
 use crate::settings::Layers;
 use crate::shard::Shared;
@@ -112,10 +114,10 @@ impl Control {
 
     /// Answers signals until the process ends: SIGTERM, SIGINT and, unless it was ignored from the
     /// beginning, SIGHUP drain it, and a second one ends it at once, but SIGHUP has a server with a
-    /// file of settings read them again; SIGUSR1 prints the counters on standard output. Where
-    /// memory has a limit, measures it again and again. Where there is an admin listener, serves
-    /// it; where there is a service manager, tells it how the server fares. For either, watches
-    /// that every shard ticks.
+    /// file of settings read them again, and one with an access log open that anew; SIGUSR1 prints
+    /// the counters on standard output. Where memory has a limit, measures it again and again.
+    /// Where there is an admin listener, serves it; where there is a service manager, tells it how
+    /// the server fares. For either, watches that every shard ticks.
     ///
     /// # Errors
     /// When the signals cannot be caught, or come no more, or shards could not wake this thread, or
@@ -145,10 +147,11 @@ impl Control {
                 })?;
                 (requests, succession) = (Some(requested), Some(task));
             }
+            let is_asked = admin.is_some();
             if !succession.as_ref().is_some_and(Succession::has_predecessor) {
                 self.serve_admin(&mut admin)?;
             }
-            let mut look = every(LOOK_PERIOD);
+            let (mut look, mut sample) = (every(LOOK_PERIOD), every(SAMPLE_PERIOD));
             ready();
             if let Some(task) = succession {
                 spawn_local(task.run());
@@ -164,7 +167,7 @@ impl Control {
                     result = self.mail.wait(&bell) => result?,
                     signal = snapshot.recv() => {
                         signal.ok_or_else(no_more_signals)?;
-                         STANDARD_OUTPUT.write(format!("{}\n", self.shared.report()).into_bytes());
+                         STANDARD_OUTPUT.write(format!("{}\n", standing.report()).into_bytes());
                     }
                     Some((shard, end)) = self.ends.recv() => {
                         self.standing.ended(shard, end);
@@ -187,6 +190,7 @@ impl Control {
                         }
                     },
                     _ = look.tick(), if watches_health => self.look_at_shards(),
+                    _ = sample.tick(), if is_asked => standing.sample_capacity(),
                     () = due(&mut status) => self.tell_how_the_server_fares(),
                     () = due(&mut watchdog) => self.feed_watchdog(),
                     () = memory.is_to_be_given_back() => allocator::give_back(),
@@ -195,6 +199,10 @@ impl Control {
                         if name == HANG_UP && standing.has_file() {
                             // The log has told what is wrong.
                             let _ = standing.reload();
+                            continue;
+                        }
+                        if name == HANG_UP && standing.has_access_log() {
+                            ACCESS_LOG.reopen();
                             continue;
                         }
                         if std::mem::replace(&mut is_asked_to_stop, true) {

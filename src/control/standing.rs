@@ -3,13 +3,15 @@
 
 use std::fmt::{Display, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use super::capacity::Capacity;
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
+use crate::config::AccessLog;
 use crate::logging;
 use crate::memory::{Pressure, Usage, require_spare};
+use crate::output::ACCESS_LOG;
 use crate::service_manager::ServiceManager;
 use crate::settings::{Change, Layers, ReloadError};
 use crate::shard::Shared;
@@ -20,9 +22,8 @@ pub(super) struct Standing {
     manager: Arc<ServiceManager>,
     pub(super) shared: Arc<Shared>,
     layers: Layers,
-    /// When the clocks of the shards began, as a time since 1970, by the clock of that moment.
-    pub(super) started_at: Duration,
     known: Mutex<Known>,
+    capacity: Mutex<Capacity>,
     drain: Notify,
     settings: Notify,
 }
@@ -36,15 +37,25 @@ impl Standing {
     pub(super) fn new(manager: Arc<ServiceManager>, shared: Arc<Shared>, layers: Layers) -> Self {
         let health = Health::new(shared.stats.shards());
         let known = Mutex::new(Known { health, is_draining: false });
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let started_at = now.saturating_sub(shared.stats.start().elapsed());
         let (drain, settings) = (Notify::new(), Notify::new());
-        Self { manager, shared, layers, started_at, known, drain, settings }
+        Self { manager, shared, layers, known, capacity: Mutex::default(), drain, settings }
     }
 
-    /// All counters and the state of memory, as JSON.
+    /// All counters, what the access log has lost and the state of memory, as JSON.
     pub(super) fn report(&self) -> String {
-        self.shared.report().to_string()
+        let mut report = self.shared.report();
+        report["access_log_lost"] = ACCESS_LOG.lost().into();
+        report.to_string()
+    }
+
+    /// Takes a sample of how much of each resource is in use.
+    pub(super) fn sample_capacity(&self) {
+        self.capacity().sample(self.shared.stats.start().elapsed(), &self.shared);
+    }
+
+    /// What is left of each resource, as JSON.
+    pub(super) fn capacity_report(&self) -> String {
+        self.capacity().report(&self.shared).to_string()
     }
 
     /// How many shards there are.
@@ -73,8 +84,8 @@ impl Standing {
         self.layers.have_file()
     }
 
-    /// Reads the settings again: all of them hold from now on, or none has changed. Returns the
-    /// keys of those that have.
+    /// Opens the access log anew, and reads the settings again: all of them hold from now on, or
+    /// none has changed. Returns the keys of those that have.
     ///
     /// # Errors
     /// What is wrong with them.
@@ -84,6 +95,7 @@ impl Standing {
         if !is_draining {
             self.manager.reloads();
         }
+        ACCESS_LOG.reopen();
         let result = self.put_in_force();
         if !is_draining {
             self.manager.serves();
@@ -93,6 +105,11 @@ impl Standing {
             Err(error) => tracing::error!("settings stay as they are: {error}"),
         }
         result
+    }
+
+    /// Whether there is a file or socket that the access log goes to.
+    pub(super) fn has_access_log(&self) -> bool {
+        self.shared.in_force.current().config.logs.access != AccessLog::Off
     }
 
     fn put_in_force(&self) -> Result<Vec<&'static str>, ReloadError> {
@@ -224,6 +241,11 @@ impl Standing {
         let overloaded: Vec<_> = (0..self.shards()).filter(refuses).collect();
         (!overloaded.is_empty())
             .then(|| format!("overloaded: {} too much to do", have(&overloaded)))
+    }
+
+    fn capacity(&self) -> MutexGuard<'_, Capacity> {
+        // No panic leaves it half changed.
+        self.capacity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

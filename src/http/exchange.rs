@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::asked::Asked;
 use super::body::Framing;
 use super::decision::{self, Decision};
 use super::origin::AllowedOrigin;
@@ -27,6 +28,8 @@ pub struct Conditions<'a> {
     pub admit: &'a dyn Fn(Option<IpAddr>) -> Result<(), Denial>,
     /// When those who are refused for the moment may come back.
     pub retry_after_s: u8,
+    /// Takes note of each request, if it is to be logged.
+    pub note: Option<&'a dyn Fn(Asked)>,
 }
 
 impl<'a> Conditions<'a> {
@@ -40,6 +43,7 @@ impl<'a> Conditions<'a> {
             is_trusted_proxy: false,
             admit: &|_| Ok(()),
             retry_after_s: 5,
+            note: None,
         }
     }
 }
@@ -245,6 +249,9 @@ impl Heading {
             Ok(None) => return Self::Incomplete,
             Err(refused) => return Self::Answered(refuse(&refused, input.len(), conditions)),
         };
+        if let Some(note) = conditions.note {
+            note(Asked::of(&head));
+        }
         let (response, refusal) = match decision::decide(&head, conditions) {
             Ok(Decision::Upgrade { route, response, compression }) => {
                 let answer = Answer::Upgrade { consumed, route, response, compression };

@@ -3,6 +3,7 @@
 //! Nothing here knows a socket or a clock. The caller hands what it received to the connection's
 //! [`Exchange`] and sends the response; pipelined requests are answered one at a time, in order.
 
+mod asked;
 mod body;
 mod decision;
 mod exchange;
@@ -19,6 +20,7 @@ mod response;
 mod route;
 mod stream;
 
+pub use asked::Asked;
 pub use exchange::{Conditions, Exchange};
 pub use policy::{Policy, Serving};
 pub use publish::Posted;

@@ -38,6 +38,8 @@ pub(super) struct Head<'a> {
     pub(super) x_forwarded_for: Vec<&'a [u8]>,
     /// Values of `Forwarded`, each a list.
     pub(super) forwarded: Vec<&'a [u8]>,
+    /// What the client calls itself.
+    pub(super) user_agent: Option<&'a [u8]>,
 }
 
 impl<'a> Head<'a> {
@@ -90,6 +92,7 @@ impl<'a> Head<'a> {
             extensions: Vec::new(),
             x_forwarded_for: Vec::new(),
             forwarded: Vec::new(),
+            user_agent: None,
         };
         let mut host = Field::Absent;
         let (mut length, mut coding) = (Field::Absent, Field::Absent);
@@ -127,6 +130,8 @@ impl<'a> Head<'a> {
                 head.expect.add(value);
             } else if is("X-Forwarded-For") {
                 head.x_forwarded_for.push(value);
+            } else if is("User-Agent") {
+                head.user_agent = Some(value);
             } else if is("Forwarded") {
                 head.forwarded.push(value);
             }

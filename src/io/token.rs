@@ -20,6 +20,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// How the connection is named to whoever runs the server, such as `1-204-7`: by its shard, its
+    /// place there and which of the place's tenants it is.
+    pub fn name(self, shard: usize) -> String {
+        format!("{shard}-{}-{}", self.index, self.generation)
+    }
+
     /// Generations wrap here: 24 bits.
     pub const GENERATIONS: u32 = 1 << 24;
 }

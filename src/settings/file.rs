@@ -102,7 +102,8 @@ fn text(value: &DeValue<'_>) -> Option<String> {
         DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
             .ok()
             .map(|number| number.to_string()),
-        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
     }
 }
 
@@ -139,7 +140,7 @@ mod tests {
 
     #[test]
     fn tables_keep_their_lines_and_those_of_their_keys() {
-        let source = "[[a]]\nb = 1\nc = 1.5\n\n# more\n[[a]]\n\nd = \"x\"\n[e]\nf = true\n";
+        let source = "[[a]]\nb = 1\nc = [1]\n\n# more\n[[a]]\n\nd = \"x\"\n[e]\nf = true\n";
         let entries = parse(source).expect("valid");
         let seen = |entry: &Entry| -> Vec<(usize, Vec<Key>)> {
             let items = entry.items.clone().expect("tables");
@@ -158,7 +159,7 @@ mod tests {
         assert_eq!(
             seen(a),
             [
-                (1, vec![key("b", 2, Ok("1")), key("c", 3, Err("1.5"))]),
+                (1, vec![key("b", 2, Ok("1")), key("c", 3, Err("[1]"))]),
                 (6, vec![key("d", 8, Ok("x"))]),
             ]
         );
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn values_without_a_text_keep_their_spelling() {
         for (source, spelling) in
-            [("a = 1.5", "1.5"), ("a = [[1]]", "[[1]]"), ("a = 07:00:00", "07:00:00")]
+            [("a = [1.5, [1]]", "[1.5, [1]]"), ("a = [[1]]", "[[1]]"), ("a = 07:00:00", "07:00:00")]
         {
             let entries = parse(source).expect(source);
             assert_eq!(entries.first().expect("one").items, Err(spelling.to_owned()));

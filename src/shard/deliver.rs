@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::connections::{Connection, Marks};
+use super::orders::top::{Direction, Traffic};
 use super::requests::Requests;
 use super::send::LARGE_BYTES;
 use super::timers::Tick;
@@ -133,6 +134,7 @@ impl<I: Io> Shard<I> {
         if !self.topics.has_pending() {
             return;
         }
+        let is_charged = self.is_charging();
         let backlog_bytes = self.effective.config.limits.backlog_bytes;
         let generation = self.generation.advance(self.now, backlog_bytes);
         let Self {
@@ -148,7 +150,7 @@ impl<I: Io> Shard<I> {
             joined_bytes: JOINED_BYTES_PER_TICK,
         };
         let mut delivered = 0;
-        let mut too_slow = Vec::new();
+        let (mut too_slow, mut charges) = (Vec::new(), Vec::new());
         let delivered_after_us = topics.drain(|members, runs| {
             if delivered >= 2 * DELIVERED_PER_TICK {
                 return 0;
@@ -171,6 +173,7 @@ impl<I: Io> Shard<I> {
                     true => QUEUED_COST,
                     false => SENT_COST + bytes.min(SEND_BYTES_MAX),
                 };
+                let before = stats.deliveries.value();
                 for run in &*runs {
                     let Some(frames) = run.encoded(encoding) else {
                         debug_assert!(false, "all runs have been encoded");
@@ -189,6 +192,9 @@ impl<I: Io> Shard<I> {
                         break;
                     }
                 }
+                if is_charged {
+                    charges.push((key, stats.deliveries.value() - before));
+                }
                 wanted.note(member, served);
                 if !connection.has(Marks::DIRTY) {
                     connection.mark(Marks::DIRTY);
@@ -201,6 +207,9 @@ impl<I: Io> Shard<I> {
             members.len()
         });
         self.measures.delivered(delivered_after_us);
+        for (key, messages) in charges {
+            self.charge(key, Direction::Sent, Traffic { bytes: 0, messages });
+        }
         for key in too_slow {
             self.disconnect_slow_consumer(key);
         }

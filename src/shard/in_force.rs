@@ -84,6 +84,7 @@ impl<I: Io> Shard<I> {
             self.times = Times::new(config);
             self.wanted.set_timeout(config.limits.message_idle_timeout);
             self.codec.get_mut().set_message_bytes_max(config.limits.message_bytes);
+            self.measures.heed(config, self.attendance.returned);
             self.next_to_reschedule = Some(0);
         }
         if let Some(first) = self.next_to_reschedule {

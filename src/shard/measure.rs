@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use super::Shard;
 use super::connections::Connection;
+use super::orders::top::Charges;
 use super::timers::Tick;
+use crate::config::Config;
 use crate::io::{Io, Key};
 use crate::stats::close_records::CloseRecord;
 use crate::websocket::{Heard, Initiator, PingPayload};
@@ -31,6 +33,8 @@ pub(super) struct Measures {
     opened: Vec<Tick>,
     /// What has just been dropped of the backlog of the connection that is being ended.
     pub(super) dropped_bytes: usize,
+    /// What connections receive and send, if they are charged with it.
+    pub(super) charges: Option<Box<Charges>>,
     /// Ends that somebody who was reading has kept out of the counters.
     close_records: VecDeque<Arc<CloseRecord>>,
 }
@@ -46,8 +50,10 @@ struct Look {
 
 impl Measures {
     /// For up to `capacity` connections: address space, of which only used entries cost memory.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize, config: &Config) -> Self {
+        let charges = config.metrics.top.then(|| Box::new(Charges::new(Duration::ZERO)));
         Self {
+            charges,
             is_in_tick: false,
             delivered_after_us: None,
             looked: 0,
@@ -55,6 +61,13 @@ impl Measures {
             opened: Vec::with_capacity(capacity),
             dropped_bytes: 0,
             close_records: VecDeque::new(),
+        }
+    }
+
+    /// Charges connections from now on, or no more.
+    pub(super) fn heed(&mut self, config: &Config, now: Duration) {
+        if config.metrics.top != self.charges.is_some() {
+            self.charges = config.metrics.top.then(|| Box::new(Charges::new(now)));
         }
     }
 
@@ -183,9 +196,16 @@ impl<I: Io> Shard<I> {
         let waiting_bytes = self.connections.get(key).map_or(0, |it| it.outbox.bytes());
         let backlog_bytes = waiting_bytes + self.measures.dropped_bytes;
         let topic = self.broadcast_topic(key).and_then(|topic| self.topics.name(topic));
+        if let Some(visit) = self.peers.visit_mut(key.index) {
+            visit.end(initiator, code, reason);
+        }
+        let visit = self.peers.visit(key.index);
         self.measures.close_records.push_back(Arc::new(CloseRecord {
             at: self.clock(),
             topic,
+            address: self.peers.address(key.index),
+            path: visit.map(|visit| visit.path().into()),
+            bytes: visit.map(|visit| visit.bytes()),
             code,
             reason: reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].into(),
             initiator,

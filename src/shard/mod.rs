@@ -266,7 +266,7 @@ impl<I: Io> Shard<I> {
             overload: Overload::default(),
             trim: Trim::new(number),
             ledger: Ledger::default(),
-            measures: Measures::new(slots),
+            measures: Measures::new(slots, config),
             output: Output::default(),
             expired: VecDeque::new(),
             next_to_reschedule: None,

@@ -6,6 +6,9 @@
 //! shard has one order at a time, and one that hangs holds one place of the control thread's inbox.
 //! An order whose sender has given up on it is withdrawn: what was not done by then is left.
 
+pub mod top;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,6 +25,7 @@ use crate::hub::inbox::Place;
 use crate::io::{Io, Key};
 use crate::limits::TOPIC_BYTES_MOST;
 use crate::wire::close::CloseCode;
+use top::{Measure, Ranking, Search, Subject};
 
 /// One order, with the place of its answer.
 pub struct Order {
@@ -59,6 +63,15 @@ pub enum Errand {
         /// Of how many, at the most.
         most: usize,
     },
+    /// Tells who takes the most.
+    Top {
+        /// Of what.
+        measure: Measure,
+        /// Who may be told of.
+        subject: Subject,
+        /// How many, at the most.
+        most: usize,
+    },
     /// Closes open WebSockets with 1012 (service restart), those whose peers have been silent for
     /// the longest, each at a moment of its own within the window.
     Release {
@@ -77,7 +90,7 @@ impl Errand {
         let bytes = match self {
             Self::CloseTopic { topic, farewell } => topic.len() + farewell.reason.len(),
             Self::Close { farewell, .. } => farewell.reason.len(),
-            Self::List { .. } | Self::Release { .. } => 0,
+            Self::List { .. } | Self::Top { .. } | Self::Release { .. } => 0,
         };
         bytes as u32
     }
@@ -110,6 +123,10 @@ pub enum Outcome {
         /// The place to go on with, unless there is no further one.
         next: Option<u32>,
     },
+    /// Those who take the most.
+    Top(Ranking),
+    /// Nobody is charged with what it takes, by `--top`.
+    NotCharged,
     /// Connections are being sent away already, until those are gone.
     Releasing,
     /// The shard drains, and closes all of them anyhow.
@@ -123,6 +140,8 @@ pub enum Outcome {
 pub struct Listed {
     /// Its name within the shard.
     pub key: Key,
+    /// The address of its peer, if it is known.
+    pub address: Option<IpAddr>,
     /// What it is at.
     pub state: &'static str,
     /// What its messages are for, once it is a WebSocket.
@@ -163,6 +182,7 @@ enum Found {
         bytes: usize,
     },
     Idlest(Idlest),
+    Top(Search),
 }
 
 impl Order {
@@ -206,6 +226,17 @@ impl<I: Io> Shard<I> {
                 return self.answer(order, Outcome::Releasing);
             }
             Errand::Release { count, .. } => Found::Idlest(Idlest::new(*count)),
+            &Errand::Top {
+                measure: measure @ (Measure::Bytes | Measure::Messages),
+                subject,
+                most,
+            } => {
+                let outcome = self.most_charged(measure, subject, most);
+                return self.answer(order, outcome);
+            }
+            &Errand::Top { measure, subject, most } => {
+                Found::Top(Search::new(measure, subject, most))
+            }
             Errand::CloseTopic { .. } => Found::Closed(0),
             Errand::List { .. } => Found::Listed { connections: Vec::new(), bytes: 0 },
         };
@@ -276,6 +307,7 @@ impl<I: Io> Shard<I> {
                     idlest.consider(connection.last_active, key);
                 }
             }
+            (Found::Top(search), Errand::Top { .. }) => self.search(key, search),
             _ => debug_assert!(false, "a walk gathers what its errand wants"),
         }
         false
@@ -288,6 +320,7 @@ impl<I: Io> Shard<I> {
                 let next = (walk.next_index < walk.end_index).then_some(walk.next_index);
                 Outcome::Connections { connections, next }
             }
+            Found::Top(search) => Outcome::Top(self.found(search)),
             Found::Idlest(idlest) => {
                 let count = idlest.len() as u64;
                 if let Errand::Release { window, seed, .. } = walk.order.errand {
@@ -339,6 +372,7 @@ impl<I: Io> Shard<I> {
         let silence = self.served.saturating_sub(connection.last_active);
         Some(Listed {
             key,
+            address: self.peers.address(key.index),
             state: connection.state(),
             service: connection.stage.websocket().map(|websocket| websocket.service()),
             topics: topics.filter_map(|topic| self.topics.name(topic)).collect(),

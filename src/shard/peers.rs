@@ -4,6 +4,8 @@
 //! has told who it is; and whoever a trusted proxy speaks for in a header of HTTP, at the upgrade.
 //! Those who may not are reset, or refused where there is a request to answer.
 
+mod visit;
+
 use std::net::IpAddr;
 
 use super::Shard;
@@ -14,6 +16,7 @@ use crate::connection::Stage;
 use crate::http::{Refusal, RetryAfter};
 use crate::io::{Io, Key};
 use crate::proxy_protocol::Preamble;
+use visit::Visit;
 
 /// What is known of the peers of a shard's connections, by index; costs nothing where nobody asks.
 #[derive(Debug)]
@@ -26,10 +29,15 @@ pub(super) struct Peers {
 /// What is known of one.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
+    /// Whose connection it is, as far as it is known: where it comes from or, once a trusted proxy
+    /// has said so, for whom.
+    address: Option<IpAddr>,
     /// Whether it is a proxy that is trusted to say for whom it asks.
     is_proxy: bool,
     /// Where the connection is counted, if it is.
     pub(super) counted: Option<Counted>,
+    /// What the access log is to say of it, if that tells of it.
+    visit: Option<Box<Visit>>,
 }
 
 impl Peers {
@@ -41,6 +49,19 @@ impl Peers {
     /// Whether the peer of the connection at `index` is a proxy that is trusted.
     pub(super) fn is_proxy(&self, index: u32) -> bool {
         self.by_index.get(index as usize).is_some_and(|peer| peer.is_proxy)
+    }
+
+    /// The address of the peer of the connection at `index`, if it is known.
+    pub(super) fn address(&self, index: u32) -> Option<IpAddr> {
+        self.by_index.get(index as usize)?.address
+    }
+
+    /// Keeps whose connection the one at `index` is.
+    pub(super) fn set_address(&mut self, index: u32, address: Option<IpAddr>) {
+        if address.is_some() {
+            // One client has one address, whichever kind of socket it came by.
+            self.at(index).address = address.map(|address| address.to_canonical());
+        }
     }
 
     fn set_proxy(&mut self, index: u32, is_proxy: bool) {
@@ -57,6 +78,21 @@ impl Peers {
         }
     }
 
+    /// Keeps what the access log is to say of the connection at `index`.
+    fn begin_visit(&mut self, index: u32, visit: Visit) {
+        self.at(index).visit = Some(Box::new(visit));
+    }
+
+    /// What the access log is to say of the connection at `index`, if that tells of it.
+    pub(super) fn visit(&self, index: u32) -> Option<&Visit> {
+        self.by_index.get(index as usize)?.visit.as_deref()
+    }
+
+    /// The same, to be added to.
+    pub(super) fn visit_mut(&mut self, index: u32) -> Option<&mut Visit> {
+        self.by_index.get_mut(index as usize)?.visit.as_deref_mut()
+    }
+
     /// Takes out what is known of the peer of the connection at `index`.
     pub(super) fn take(&mut self, index: u32) -> Peer {
         self.by_index.get_mut(index as usize).map(std::mem::take).unwrap_or_default()
@@ -64,8 +100,12 @@ impl Peers {
 
     /// Keeps what another shard has known of the peer of the connection at `index`.
     pub(super) fn put(&mut self, index: u32, peer: Peer) {
+        self.set_address(index, peer.address);
         self.set_proxy(index, peer.is_proxy);
         self.set_counted(index, peer.counted);
+        if peer.visit.is_some() {
+            self.at(index).visit = peer.visit;
+        }
     }
 
     fn at(&mut self, index: u32) -> &mut Peer {
@@ -122,6 +162,7 @@ impl<I: Io> Shard<I> {
     /// A connection has been accepted: looks who it is.
     pub(super) fn arrived(&mut self, key: Key, listener: u32, address: Option<IpAddr>) {
         let expects_preamble = self.config_of(listener).proxy;
+        self.peers.set_address(key.index, address);
         if !self.effective.admission.is_needed() {
             debug_assert!(!expects_preamble, "whoever expects PROXY headers trusts somebody");
             return;
@@ -188,8 +229,12 @@ impl<I: Io> Shard<I> {
     fn came_through_proxy(&mut self, key: Key, source: IpAddr) -> bool {
         let rules = &self.effective.admission;
         match self.shared.admission.arrive(rules, Some(source), self.attendance.returned) {
-            Ok(Arrival::Proxy) => true,
+            Ok(Arrival::Proxy) => {
+                self.peers.set_address(key.index, Some(source));
+                true
+            }
             Ok(Arrival::Client(admitted)) => {
+                self.peers.set_address(key.index, Some(source));
                 self.peers.set_proxy(key.index, false);
                 self.note_admitted(key, admitted);
                 true
@@ -209,14 +254,17 @@ impl<I: Io> Shard<I> {
 
     /// The connection at `index` is gone, and counts no more.
     pub(super) fn forget_peer(&mut self, index: u32) {
-        if let Some(counted) = self.peers.take(index).counted {
-            self.shared.admission.release(counted);
+        let Peer { address, counted, visit, .. } = self.peers.take(index);
+        counted.into_iter().for_each(|counted| self.shared.admission.release(counted));
+        if let Some(visit) = visit {
+            self.log_end(address, &visit);
         }
     }
 
     /// Resets whoever may not connect, before anything is said.
     fn turn_away(&mut self, key: Key, refusal: Refusal) {
         self.stats().refuse(refusal);
+        self.log_refusal(key, refusal, None);
         self.doom(key, true);
     }
 }
@@ -224,3 +272,5 @@ impl<I: Io> Shard<I> {
 /// Accepts that wait at a time where each tells an address: as many connections begin in a tick.
 /// Few in debug builds, so that tests see more come than there are.
 const ACCEPTS_WITH_ADDRESS: u32 = if cfg!(debug_assertions) { 2 } else { 16 };
+
+const _: () = assert!(size_of::<Peer>() <= 40);

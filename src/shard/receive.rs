@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::connections::{Connection, Marks};
+use super::orders::top::{Direction, Traffic};
 use super::pause::WaitsFor;
 use super::requests::Requests;
 use super::{Shard, seconds, ticks_in};
@@ -48,7 +49,9 @@ impl<I: Io> Shard<I> {
                 let buffer_bytes = self.effective.config.engine.receive_buffer_bytes;
                 connection.set_mark(Marks::HEAVY, slice.len() >= buffer_bytes / 2);
                 let is_over = connection.ending.is_over();
-                self.stats().bytes_in.add(u64::from(slice.len()));
+                let bytes = u64::from(slice.len());
+                self.stats().bytes_in.add(bytes);
+                self.charge(key, Direction::Received, Traffic { bytes, messages: 0 });
                 match is_over {
                     true => self.keep_for_move(key, slice),
                     false => self.feed(key, Input::Buffer(slice), SHARE_MOST),
@@ -99,7 +102,7 @@ impl<I: Io> Shard<I> {
 
     fn take_in(&mut self, key: Key, input: &mut Input, share: usize) {
         let Some(connection) = self.connections.get(key) else { return };
-        let (mut serving, mut retry_after_s) = (Serving::Open, 0);
+        let (mut serving, mut retry_after_s, mut is_logged) = (Serving::Open, 0, false);
         if connection.waits_for.is_some() {
             // What arrives meanwhile goes behind what has not been used.
             return self.keep_input(key, input, 0);
@@ -114,6 +117,7 @@ impl<I: Io> Shard<I> {
             }
             // The counters of all shards are asked only for a request.
             (serving, retry_after_s) = (self.serving(), self.peers.retry_after.next_s());
+            is_logged = self.is_logged(key);
         }
         let Some(connection) = self.connections.get(key) else { return };
         let obstacle = self.obstacle(key, connection);
@@ -122,7 +126,8 @@ impl<I: Io> Shard<I> {
             return self.pause(key, WaitsFor::Memory);
         }
         let too_full = connection.too_full();
-        let admitted = RefCell::new(None);
+        let (admitted, asked) = (RefCell::new(None), RefCell::new(None));
+        let note = |it| drop(asked.replace(Some(Box::new(it))));
         let (admission, admission_rules) = (&self.shared.admission, &self.effective.admission);
         let time = self.attendance.returned;
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -149,19 +154,22 @@ impl<I: Io> Shard<I> {
                 },
                 is_trusted_proxy: self.peers.is_proxy(key.index),
                 admit: &|address| {
-                    let before =
-                        admitted.replace(Some(admission.admit(admission_rules, address, time)?));
+                    let it = admission.admit(admission_rules, address, time)?;
+                    let before = admitted.replace(Some((address, it)));
                     debug_assert!(before.is_none(), "a connection is upgraded once");
                     Ok(())
                 },
                 retry_after_s,
+                note: if is_logged { Some(&note) } else { None },
             },
         };
         let mut output = std::mem::take(&mut self.output);
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
         self.turn.spend(before - budget.left());
         let pause = output.websocket.paused.take();
-        if let Some(admitted) = admitted.into_inner() {
+        output.asked = asked.into_inner();
+        if let Some((client, admitted)) = admitted.into_inner() {
+            self.peers.set_address(key.index, client);
             self.note_admitted(key, admitted);
         }
         self.apply(key, input, &mut output);
@@ -203,8 +211,10 @@ impl<I: Io> Shard<I> {
 
     fn apply(&mut self, key: Key, input: &Input, output: &mut Output) {
         let stats = self.shared.stats.shard(self.number);
+        let asked = output.asked.take();
         if let Some(reason) = output.refused.take() {
             stats.refuse(reason);
+            self.log_refusal(key, reason, asked.as_deref());
         }
         let websocket = &mut output.websocket;
         let messages = std::mem::take(&mut websocket.messages);
@@ -218,9 +228,10 @@ impl<I: Io> Shard<I> {
         stats.echo_messages_out.add(reflected.into());
         if let Some(upgraded) = output.upgraded.take() {
             self.upgraded(key, upgraded);
-        }
-        if let Some(streamed) = output.streamed.take() {
+            self.begin_visit(key, asked);
+        } else if let Some(streamed) = output.streamed.take() {
             self.streamed(key, &streamed);
+            self.begin_visit(key, asked);
         }
         let closed = websocket.closed.take();
         if let Some(Closed { initiator, code, reason }) = &closed
@@ -232,6 +243,12 @@ impl<I: Io> Shard<I> {
         self.queue_pieces(key, input, &mut websocket.pieces);
         if std::mem::take(&mut output.answered) {
             self.keep_for_next_request(key);
+        }
+        for (direction, messages) in [(Direction::Received, messages), (Direction::Sent, reflected)]
+        {
+            if messages > 0 {
+                self.charge(key, direction, Traffic { bytes: 0, messages: messages.into() });
+            }
         }
         if published > 0 {
             self.stats().broadcast_messages_in.add(published.into());

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use super::Shard;
 use super::connections::{Connection, Marks};
 use super::ending::Ending;
+use super::orders::top::{Direction, Traffic};
 use super::requests::Requests;
 use crate::io::{Errno, Io, Key, Outgoing, SEND_BYTES_MAX, Segment};
 
@@ -83,7 +84,9 @@ impl<I: Io> Shard<I> {
                 return self.settle(key);
             }
         };
-        self.stats().bytes_out.add(sent as u64);
+        let bytes = sent as u64;
+        self.stats().bytes_out.add(bytes);
+        self.charge(key, Direction::Sent, Traffic { bytes, messages: 0 });
         let (now, served) = (self.now, self.served);
         let Some(connection) = self.connections.get_mut(key) else {
             return self.release_outgoing(outgoing);

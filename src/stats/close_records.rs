@@ -4,6 +4,7 @@
 //! reads them: what it cannot add at once it adds with the next end, or a tenth of a second later.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,12 @@ pub struct CloseRecord {
     pub at: Duration,
     /// The topic that it was a member of; none for an echo.
     pub topic: Option<Arc<str>>,
+    /// The address of its peer, if it was known.
+    pub address: Option<IpAddr>,
+    /// The path that it was upgraded at, if it is in the access log.
+    pub path: Option<Box<str>>,
+    /// Bytes received and sent, if they were counted.
+    pub bytes: Option<(u64, u64)>,
     /// The close code, or one that stands for there being none (RFC 6455 section 7.1.5).
     pub code: CloseCode,
     /// The reason that the close frame gave, or what has happened where there was none.
@@ -77,6 +84,9 @@ mod tests {
         Arc::new(CloseRecord {
             at: Duration::ZERO,
             topic: None,
+            address: None,
+            path: None,
+            bytes: None,
             code: CloseCode(code),
             reason: "".into(),
             initiator: Initiator::Remote,

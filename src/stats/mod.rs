@@ -6,11 +6,12 @@
 
 pub mod close_records;
 pub mod family;
+pub mod heavy_hitters;
 pub mod histogram;
 pub mod peak;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
@@ -282,6 +283,7 @@ impl ShardStats {
 #[derive(Debug)]
 pub struct Stats {
     start: Instant,
+    started_at: Duration,
     shards: Vec<ShardStats>,
 }
 
@@ -290,7 +292,9 @@ impl Stats {
     pub fn new(shards: usize) -> Self {
         let of_a_shard =
             || ShardStats { close_records: CloseRecords::new(shards), ..ShardStats::default() };
-        Self { start: Instant::now(), shards: (0..shards).map(|_| of_a_shard()).collect() }
+        let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let shards = (0..shards).map(|_| of_a_shard()).collect();
+        Self { start: Instant::now(), started_at, shards }
     }
 
     /// The counters of one shard.
@@ -311,6 +315,11 @@ impl Stats {
     /// When the clocks of the shards began: all tell the time since then.
     pub fn start(&self) -> Instant {
         self.start
+    }
+
+    /// The same as a time since 1970, by the clock of that moment.
+    pub fn started_at(&self) -> Duration {
+        self.started_at
     }
 
     /// WebSockets and streams open in the whole process, which `--max-connections` limits.

@@ -4,6 +4,7 @@
 //! only keep a hang from lasting for ever; no test depends on how fast the machine is.
 
 mod abilities;
+mod access_log;
 mod admin;
 mod broadcast;
 mod client;

@@ -255,6 +255,34 @@ fn labels_budget_and_what_the_log_would_say_are_told() {
     server.stop();
 }
 
+#[test]
+fn what_is_left_of_each_resource_is_told() {
+    let flags = ["--max-connections", "10", "--traffic-budget", "1MiB"];
+    let server = Server::start(2, &flags);
+    let _peers: Vec<_> = (0..4).map(|_| Peer::upgrade(server.address(), "/echo")).collect();
+    let told = || {
+        let text = server.ask_admin("/capacity").expect("an answer");
+        let body = text.split_once("\r\n\r\n").map_or(&*text, |(_, body)| body);
+        serde_json::from_str::<Value>(body).expect("JSON")
+    };
+    let of = |told: &Value, name: &str| {
+        let resources = told["resources"].as_array().expect("an array");
+        resources.iter().find(|resource| resource["name"] == name).cloned()
+    };
+    let connections = of(&told(), "connections").expect("connections");
+    assert_eq!((&connections["used"], &connections["left"]), (&4.0.into(), &6.0.into()));
+    let traffic = of(&told(), "traffic_bytes").expect("a budget");
+    assert_eq!(traffic["limit"], 1_048_576.0);
+    assert!(traffic["used"].as_f64().is_some_and(|bytes| bytes > 0.0), "{traffic}");
+    // The second sample tells what a core has done since the first, and how all else has grown.
+    wait_until("there are two samples", || {
+        let told = told();
+        of(&told, "processor_of_shard_1").is_some()
+            && of(&told, "traffic_bytes").is_some_and(|it| it["growth_per_second"].is_f64())
+    });
+    server.stop();
+}
+
 fn closed(server: &Server, query: &str) -> Vec<Value> {
     let response = Peer::connect(server.admin()).get(&format!("/closed{query}"));
     assert_eq!(response.status, 200, "{}", String::from_utf8_lossy(&response.body));

@@ -139,6 +139,49 @@ fn connections_are_found_page_by_page_and_closed_by_id() {
     }
 }
 
+fn top(server: &Server, query: &str) -> (u16, Value) {
+    let response = ask(server.admin(), &format!("GET /top?{query}"), &[HOST], "");
+    (response.status, serde_json::from_slice(&response.body).expect("JSON"))
+}
+
+#[test]
+fn whoever_takes_the_most_is_found() {
+    let server = Server::start(2, &["--top", "true", "--peer-addresses", "true"]);
+    let mut quiet = Peer::upgrade(server.address(), "/broadcast/news");
+    let mut busy = Peer::upgrade(server.address(), "/broadcast/news");
+    for _ in 0..20 {
+        busy.send_frame(TEXT, &[b'x'; 10_000]);
+        busy.expect(TEXT, &[b'x'; 10_000]);
+        quiet.expect(TEXT, &[b'x'; 10_000]);
+    }
+    let (status, told) = top(&server, "by=bytes&limit=1");
+    assert_eq!((status, &told["by"], &told["of"]), (200, &json!("bytes"), &json!("connections")));
+    let entry = &told["entries"][0];
+    assert!(entry["bytes"].as_u64().is_some_and(|bytes| bytes >= 200_000), "{told}");
+    assert_eq!((&entry["topic"], &entry["address"]), (&json!("news"), &json!("127.0.0.1")));
+    let order = json!({ "id": entry["connection"], "code": 4000 });
+    let (status, told) = top(&server, "by=messages&of=topics");
+    assert_eq!(status, 200);
+    assert_eq!(
+        (&told["entries"][0]["topic"], &told["entries"][0]["error"]),
+        (&json!("news"), &json!(0))
+    );
+    let (_, told) = top(&server, "by=bytes&of=shards");
+    assert_eq!(told["entries"].as_array().map(Vec::len), Some(2));
+    assert_eq!(top(&server, "by=idle").0, 200);
+    let (status, told) = top(&server, "by=idle&of=topics");
+    assert!(status == 400 && told["error"].as_str().is_some_and(|it| it.contains("by is bytes")));
+    // What is told names the connection that may be closed.
+    assert_eq!(call(&server, "/connections/close", &order).0, 200);
+    assert_eq!(busy.read_close().0, 4000);
+    server.stop();
+    let server = Server::start(1, &[]);
+    let (status, told) = top(&server, "by=messages");
+    assert!(status == 409 && told["error"].as_str().is_some_and(|it| it.contains("--top")));
+    assert_eq!(top(&server, "by=backlog&of=shards").0, 200);
+    server.stop();
+}
+
 #[test]
 fn connections_are_sent_away_and_the_others_stay() {
     for shards in [1, 2] {

@@ -1,11 +1,13 @@
 //! Who may connect, how many and how fast, and whose word on that is taken.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use crate::SHARD_COUNTS;
@@ -106,6 +108,33 @@ fn networks_are_allowed_and_denied() {
     peer.send(request.as_bytes());
     assert_eq!(peer.read_response().status, 403);
     assert_eq!(peer.get("/healthz").status, 200, "the proxy asks for itself again");
+    server.stop();
+}
+
+#[test]
+fn whoever_runs_the_server_sees_whose_connections_they_are() {
+    let server = Server::start(2, &["--peer-addresses", "true", "--trusted-proxy", PROXY]);
+    let ask = |path: &str| {
+        let body = Peer::connect(server.admin()).get(path).body;
+        serde_json::from_slice::<Value>(&body).expect("JSON")
+    };
+    let (status, peer) = upgrade_from(OTHER, &server, "");
+    assert_eq!(status, Some(101));
+    let (status, mut forwarded) = upgrade_from(PROXY, &server, &forwarded_for(CLIENT));
+    assert_eq!(status, Some(101));
+    let page = ask("/connections");
+    let connections = page["connections"].as_array().expect("an array").iter();
+    let addresses: HashSet<_> = connections.map(|it| it["address"].as_str()).collect();
+    assert_eq!(addresses, HashSet::from([Some(OTHER), Some(CLIENT)]));
+    forwarded.send_close(4321);
+    forwarded.read_close();
+    drop(peer);
+    wait_until("both have gone", || server.stats().websockets_open() == 0);
+    for (address, code) in [(OTHER, 1006), (CLIENT, 4321)] {
+        let closed = &ask(&format!("/closed?address={address}"))["closed"];
+        assert_eq!(closed.as_array().map(Vec::len), Some(1), "{closed}");
+        assert_eq!((&closed[0]["address"], &closed[0]["code"]), (&json!(address), &json!(code)));
+    }
     server.stop();
 }
 

@@ -10,6 +10,7 @@ use ringwire::hub::mesh::Endpoint;
 use ringwire::hub::{Departure, Message};
 use ringwire::io::Key;
 use ringwire::shard::mail::Letter;
+use ringwire::shard::orders::top::{Measure, Subject};
 use ringwire::shard::orders::{Errand, Farewell, OUTCOME_BYTES, Order, Outcome};
 use ringwire::shard::pending::Pending;
 use ringwire::shard::timers::Tick;
@@ -75,6 +76,11 @@ impl Control {
                 seed: rng.u64(..),
             },
             (2 | 3, Some(&key)) => Errand::Close { key, farewell },
+            (4, _) => Errand::Top {
+                measure: rng.choice(MEASURES).expect("several"),
+                subject: rng.choice(SUBJECTS).expect("several"),
+                most: rng.usize(1..9),
+            },
             _ => Errand::List { from: rng.u32(..8), most: rng.usize(1..9) },
         }
     }
@@ -100,6 +106,10 @@ impl Control {
                 (Outcome::Withdrawn, _) => was_withdrawn,
                 (Outcome::Connections { connections, .. }, Errand::List { most, .. }) => {
                     connections.len() <= *most
+                }
+                (Outcome::Top(ranking), Errand::Top { most, .. }) => ranking.entries.len() <= *most,
+                (Outcome::NotCharged, Errand::Top { measure, .. }) => {
+                    matches!(measure, Measure::Bytes | Measure::Messages)
                 }
                 (Outcome::Closing(count), Errand::Release { count: most, .. }) => {
                     *count <= *most as u64
@@ -138,3 +148,6 @@ impl Control {
 
 /// The code by which connections are closed by order.
 pub const ORDERED: u16 = 4321;
+
+const MEASURES: [Measure; 4] = [Measure::Bytes, Measure::Messages, Measure::Backlog, Measure::Idle];
+const SUBJECTS: [Subject; 3] = [Subject::Connections, Subject::Topics, Subject::Shards];

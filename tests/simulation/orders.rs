@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use ringwire::io::Key;
+use ringwire::shard::orders::top::{Measure, Ranking, Subject, Traffic};
 use ringwire::shard::orders::{Errand, Farewell, Listed, Outcome};
 use ringwire::wire::close::CloseCode;
 
@@ -53,6 +54,77 @@ fn is_closed(story: &mut Story, (socket, decoder): &mut (SocketId, Decoder)) -> 
     let items = story.read(*socket, decoder);
     assert!(items.is_empty() || items == [close_frame(farewell())], "{items:?}");
     !items.is_empty()
+}
+
+fn top(story: &mut Story, measure: Measure, subject: Subject) -> Ranking {
+    match run(story, Errand::Top { measure, subject, most: 3 }).0 {
+        Outcome::Top(ranking) => ranking,
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+#[test]
+fn those_who_receive_and_send_the_most_of_late_are_told_while_that_is_wanted() {
+    let mut story = Story::new(1, |config, _| config.metrics.top = true);
+    let paths = ["/broadcast/a", "/broadcast/b", "/broadcast/b", "/broadcast/b", "/echo"];
+    let mut peers = paths.map(|path| story.open(0, path));
+    story.pass(Duration::from_secs(11));
+    for _ in 0..3 {
+        story.send(peers[2].0, TEXT, &[b'x'; 100]);
+        for (socket, decoder) in &mut peers {
+            story.read_all(0, *socket, decoder);
+        }
+    }
+    story.send(peers[4].0, TEXT, b"echo");
+    story.settle(0);
+    let ranking = top(&mut story, Measure::Messages, Subject::Connections);
+    let told: Vec<_> = ranking.entries.iter().map(|it| it.traffic.unwrap().messages).collect();
+    assert_eq!((told, ranking.unlisted_most), (vec![6, 3, 3], 2));
+    assert!(ranking.entries.iter().all(|it| it.topic.as_deref() == Some("b")));
+    let ranking = top(&mut story, Measure::Bytes, Subject::Topics);
+    // Each frame to the server has a mask of 4 bytes.
+    let traffic = Traffic { bytes: 3 * 106 + 9 * 102, messages: 12 };
+    let told: Vec<_> = ranking.entries.iter().map(|it| (it.topic.as_deref(), it.traffic)).collect();
+    assert_eq!(told, [(Some("b"), Some(traffic))]);
+    let ranking = top(&mut story, Measure::Messages, Subject::Shards);
+    assert_eq!(ranking.traffic.map(|it| it.messages), Some(14));
+    // Long ago it counts no more, and when nobody counts that is told.
+    story.pass(Duration::from_secs(11));
+    assert!(top(&mut story, Measure::Messages, Subject::Connections).entries.is_empty());
+    let mut config = story.shared.in_force.current().config.clone();
+    config.metrics.top = false;
+    story.shared.in_force.replace(config);
+    let errand = Errand::Top { measure: Measure::Bytes, subject: Subject::Topics, most: 3 };
+    assert_eq!(run(&mut story, errand).0, Outcome::NotCharged);
+}
+
+#[test]
+fn whoever_does_not_read_and_whoever_is_silent_is_told_without_being_charged() {
+    let mut story = Story::new(1, |_, _| {});
+    let mut peers: Vec<_> = (0..6).map(|_| story.open(0, "/broadcast/a")).collect();
+    story.pass(Duration::from_secs(10));
+    for _ in 0..60 {
+        story.send(peers[2].0, TEXT, &[b'x'; 1000]);
+        story.settle(0);
+        for (number, (socket, decoder)) in peers.iter_mut().enumerate() {
+            if number != 4 {
+                story.read(*socket, decoder);
+            }
+        }
+    }
+    story.settle(0);
+    let ranking = top(&mut story, Measure::Backlog, Subject::Connections);
+    let [entry] = &*ranking.entries else { panic!("{ranking:?}") };
+    assert!(entry.backlog_bytes > 40_000 && entry.traffic.is_none(), "{entry:?}");
+    assert_eq!(ranking.backlog_bytes, entry.backlog_bytes);
+    let of_topics = top(&mut story, Measure::Backlog, Subject::Topics);
+    let told: Vec<_> = of_topics.entries.iter().map(|it| it.topic.as_deref()).collect();
+    assert_eq!(told, [Some("a")]);
+    assert_eq!(of_topics.entries[0].backlog_bytes, entry.backlog_bytes);
+    let ranking = top(&mut story, Measure::Idle, Subject::Connections);
+    let silences: Vec<_> = ranking.entries.iter().map(|it| it.silent).collect();
+    assert!(silences.len() == 3 && silences.is_sorted_by(|one, other| one >= other));
+    assert!(silences[2] >= Duration::from_secs(10), "{silences:?}");
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ringwire::config::{Config, TrustedProxy};
+use ringwire::config::{AccessLog, Config, Share, TrustedProxy};
 
 use crate::decoder::{Decoder, Item};
-use crate::frames;
+use crate::frames::{self, TEXT};
 use crate::kernel::Chaos;
 use crate::network::SocketId;
 use crate::story::Story;
@@ -41,6 +41,82 @@ fn status(story: &mut Story, socket: SocketId) -> Option<u16> {
         Some(Item::Response { status, .. }) => Some(*status),
         _ => None,
     }
+}
+
+/// The addresses of those whose ends a shard has told, oldest first.
+fn addresses_of_closed(story: &Story, shard: usize) -> Vec<Option<String>> {
+    let records = story.shared.stats.shard(shard).close_records.last();
+    records.iter().map(|record| record.address.map(|it| it.to_string())).collect()
+}
+
+#[test]
+fn an_end_tells_whose_connection_it_was_wherever_that_was_known_and_moved_to() {
+    let mut story = story(2, |config| config.peers.addresses = true);
+    let direct = story.connect_from(OTHER, 0);
+    assert_eq!(upgrade(&mut story, direct, ""), Some(101));
+    let key = story.shards[0].connections().keys()[0];
+    assert!(story.shards[0].move_to(key, 1));
+    settle(&mut story);
+    let forwarded = story.connect_from("10.0.0.2", 0);
+    let field = "X-Forwarded-For: 2001:db8::7\r\n";
+    assert_eq!(upgrade(&mut story, forwarded, field), Some(101));
+    story.reset(direct);
+    settle(&mut story);
+    story.reset(forwarded);
+    settle(&mut story);
+    assert_eq!(addresses_of_closed(&story, 1), [Some(OTHER.to_owned())]);
+    assert_eq!(addresses_of_closed(&story, 0), [Some("2001:db8::7".to_owned())]);
+    // Whoever is in its place next is somebody else.
+    let proxy = story.connect_from("10.0.0.3", 0);
+    assert_eq!(upgrade(&mut story, proxy, ""), Some(101));
+    story.reset(proxy);
+    settle(&mut story);
+    assert_eq!(addresses_of_closed(&story, 0)[1], Some("10.0.0.3".to_owned()));
+}
+
+/// What is logged of a visit: path and bytes, wherever the connection goes.
+fn visit(sample: Share) -> Option<(String, (u64, u64))> {
+    let mut story = story(2, |config| {
+        // Nothing in this process opens it.
+        config.logs.access = AccessLog::File("/dev/null".into());
+        config.logs.access_sample = sample;
+    });
+    let (socket, mut decoder) = story.open(0, "/echo?secret");
+    for shard in 0..2 {
+        story.send(socket, TEXT, &[b'x'; 100]);
+        settle(&mut story);
+        assert_eq!(story.read(socket, &mut decoder).len(), 1);
+        if shard == 0 {
+            let key = story.shards[0].connections().keys()[0];
+            assert!(story.shards[0].move_to(key, 1));
+            settle(&mut story);
+        }
+    }
+    story.reset(socket);
+    settle(&mut story);
+    let records = story.shared.stats.shard(1).close_records.last();
+    assert_eq!(records.len(), 1);
+    let path = records[0].path.as_deref()?;
+    Some((path.to_owned(), records[0].bytes.expect("they are counted")))
+}
+
+#[test]
+fn what_a_logged_connection_exchanges_is_counted_also_where_it_moves_to() {
+    let (path, (received, sent)) = visit(Share::WHOLE).expect("it is logged");
+    assert_eq!((&*path, received), ("/echo", 2 * 106));
+    // The response to the upgrade, and two frames.
+    assert!((2 * 102 + 100..2 * 102 + 300).contains(&sent), "{sent}");
+    assert_eq!(visit("0".parse().expect("a share")), None);
+}
+
+#[test]
+fn addresses_that_nobody_needs_are_not_asked_for() {
+    let mut story = Story::new(1, |_, _: &mut Chaos| {});
+    let socket = story.connect_from(OTHER, 0);
+    assert_eq!(upgrade(&mut story, socket, ""), Some(101));
+    story.reset(socket);
+    settle(&mut story);
+    assert_eq!(addresses_of_closed(&story, 0), [None]);
 }
 
 /// All come at once, to two shards.

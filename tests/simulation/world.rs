@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use ringwire::admission::Admission;
-use ringwire::config::SlowConsumer;
+use ringwire::config::{AccessLog, SlowConsumer};
 use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::Mesh;
 use ringwire::memory::{Memory, Pressure, Usage};
@@ -93,6 +93,12 @@ impl World {
         }
         let mut load_rng = Rng::with_seed(seed.rotate_left(24));
         settings.config.limits.shed = load_rng.u8(..4) == 0;
+        settings.config.metrics.top = load_rng.bool();
+        settings.config.peers.addresses = load_rng.u8(..4) == 0;
+        if load_rng.u8(..4) == 0 {
+            // Nothing in this process opens it.
+            settings.config.logs.access = AccessLog::File("/dev/null".into());
+        }
         let mut peers_rng = Rng::with_seed(seed.rotate_left(48));
         Origin::settings(&mut peers_rng, &mut settings.config);
         let shards = settings.config.engine.shards;

@@ -1,6 +1,7 @@
 //! The last ends of WebSockets as JSON, newest first, and which of them are wanted.
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::websocket::Initiator;
 pub(super) struct Filter {
     code: Option<u16>,
     topic: Option<String>,
+    address: Option<IpAddr>,
     initiator: Option<String>,
     /// Seconds since 1970.
     since: Option<f64>,
@@ -43,6 +45,7 @@ impl Filter {
     fn admits(&self, record: &CloseRecord, time_s: f64) -> bool {
         let (topic, initiator) = (self.topic.as_deref(), self.initiator.as_deref());
         self.code.is_none_or(|code| record.code.0 == code)
+            && self.address.is_none_or(|it| record.address == Some(it.to_canonical()))
             && topic.is_none_or(|topic| record.topic.as_deref() == Some(topic))
             && initiator.is_none_or(|initiator| record.initiator.name() == initiator)
             && self.since.is_none_or(|since| time_s >= since)
@@ -57,6 +60,14 @@ struct Told<'a> {
     service: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent_bytes: Option<u64>,
     initiator: &'static str,
     code: u16,
     reason: &'a str,
@@ -82,6 +93,10 @@ pub(super) fn report(stats: &Stats, start: Duration, filter: &Filter) -> String 
             shard: *shard,
             service: if record.topic.is_some() { "broadcast" } else { "echo" },
             topic: record.topic.as_deref(),
+            address: record.address,
+            path: record.path.as_deref(),
+            received_bytes: record.bytes.map(|(received, _)| received),
+            sent_bytes: record.bytes.map(|(_, sent)| sent),
             initiator: record.initiator.name(),
             code: record.code.0,
             reason: &record.reason,
@@ -98,8 +113,8 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_millis() as f64 / 1000.0
 }
 
-const GRAMMAR: &str = "allowed are code=NUMBER, topic=NAME, initiator=local or remote, \
-     since=SECONDS since 1970, and limit=1 to 10000";
+const GRAMMAR: &str = "allowed are code=NUMBER, topic=NAME, address=IP, initiator=local or \
+     remote, since=SECONDS since 1970, and limit=1 to 10000";
 /// Ends that are told when nobody says how many.
 const LIMIT: usize = 100;
 
@@ -118,6 +133,9 @@ mod tests {
             let record = CloseRecord {
                 at: Duration::from_millis(1500 * number as u64),
                 topic: topics[number % 3].map(Into::into),
+                address: (number > 3).then(|| IpAddr::from([192, 0, 2, number as u8])),
+                path: (number > 3).then(|| "/a".into()),
+                bytes: (number > 3).then_some((70, 80)),
                 code: CloseCode(1000 + number as u16),
                 reason: "over".into(),
                 initiator,
@@ -149,6 +167,8 @@ mod tests {
             ("?topic=a%20b&initiator=remote", &[1005]),
             ("?since=104.5", &[1005, 1004, 1003]),
             ("?topic=nobody%27s", &[]),
+            ("?address=192.0.2.4", &[1004]),
+            ("?address=%3A%3Affff%3A192.0.2.4", &[1004]),
         ] {
             assert_eq!(codes(query).unwrap(), expected, "{query}");
         }
@@ -164,6 +184,7 @@ mod tests {
             "?code=70000",
             "?initiator=me",
             "?since=yesterday",
+            "?address=nowhere",
             "?unknown=1",
             "?code=1&code=2",
         ] {
@@ -175,11 +196,12 @@ mod tests {
 
     #[test]
     fn an_end_is_told_whole() {
-        let filter = Filter { code: Some(1001), ..Filter::default() };
+        let filter = Filter { code: Some(1004), ..Filter::default() };
         let text = report(&stats(), Duration::from_secs(100), &filter);
         let expected = serde_json::json!({ "closed": [{
-            "time_s": 101.5, "shard": 1, "service": "broadcast", "topic": "news",
-            "initiator": "local", "code": 1001, "reason": "over", "age_s": 0.25,
+            "time_s": 106.0, "shard": 0, "service": "broadcast", "topic": "news",
+            "address": "192.0.2.4", "path": "/a", "received_bytes": 70, "sent_bytes": 80,
+            "initiator": "remote", "code": 1004, "reason": "over", "age_s": 0.25,
             "backlog_bytes": 7,
         }] });
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), expected);

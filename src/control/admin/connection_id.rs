@@ -22,8 +22,7 @@ pub(super) struct NoConnectionId;
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shard, key: Key { index, generation } } = self;
-        write!(formatter, "{shard}-{index}-{generation}")
+        formatter.write_str(&self.key.name(self.shard))
     }
 }
 

@@ -87,11 +87,12 @@ fn selection(query: &str, shards: usize) -> Result<Selection, String> {
 }
 
 fn described(shard: usize, listed: &Listed) -> Value {
-    let Listed { key, state, service, topics, waits_for, backlog_bytes, silent } = listed;
+    let Listed { key, address, state, service, topics, waits_for, backlog_bytes, silent } = listed;
     let topics: Vec<_> = topics.iter().map(|topic| &**topic).collect();
     json!({
         "id": ConnectionId { shard, key: *key }.to_string(),
         "shard": shard,
+        "address": address,
         "protocol": if service.is_some() { "websocket" } else { "http" },
         "service": service,
         "topics": topics,

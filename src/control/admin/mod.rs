@@ -12,6 +12,7 @@ mod connections;
 mod guard;
 mod report;
 mod routes;
+mod top;
 
 use std::collections::VecDeque;
 use std::io;

@@ -18,6 +18,7 @@ use super::closed::{self, Filter};
 use super::connections;
 use super::guard::{check_change, check_host};
 use super::report::{Pace, Report};
+use super::top;
 use crate::config::LogLevel;
 use crate::control::metrics::{Format, Metrics};
 use crate::control::standing::Standing;
@@ -44,9 +45,11 @@ pub(super) fn router(standing: Arc<Standing>, calls: Calls, checks_host: bool) -
         .route("/stats", get(stats))
         .route("/metrics", get(metrics))
         .route("/closed", get(closed))
+        .route("/capacity", get(capacity))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
         .route("/connections", get(connections::list))
+        .route("/top", get(top::list))
         .route("/drain", changing(drain))
         .route("/reload", changing(reload))
         .route("/log-level", changing(log_level))
@@ -105,9 +108,13 @@ async fn closed(State(desk): State<Arc<Desk>>, uri: Uri) -> Response {
         Err(fault) => return plain(StatusCode::BAD_REQUEST, &fault),
     };
     desk.closed.wait().await;
-    let standing = &desk.standing;
-    let text = closed::report(&standing.shared.stats, standing.started_at, &filter);
+    let stats = &desk.standing.shared.stats;
+    let text = closed::report(stats, stats.started_at(), &filter);
     answer(StatusCode::OK, "application/json", text)
+}
+
+async fn capacity(State(desk): State<Arc<Desk>>) -> Response {
+    answer(StatusCode::OK, "application/json", desk.standing.capacity_report())
 }
 
 async fn health(State(desk): State<Arc<Desk>>) -> Response {
@@ -163,6 +170,6 @@ fn verdict(fault: Option<String>, well: &str) -> Response {
     }
 }
 
-const ROUTES: &str = "Not found. The routes are GET /metrics, /stats, /closed, /healthz, /readyz \
-                      and /connections, and POST /drain, /reload, /log-level, /topics/close, \
-                      /connections/close and /connections/release.";
+const ROUTES: &str = "Not found. The routes are GET /metrics, /stats, /closed, /capacity, \
+                      /healthz, /readyz, /connections and /top, and POST /drain, /reload, \
+                      /log-level, /topics/close, /connections/close and /connections/release.";

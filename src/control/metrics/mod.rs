@@ -2,7 +2,7 @@
 //! process, in the formats of Prometheus and of OpenMetrics.
 
 mod format;
-mod process;
+pub(super) mod process;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,6 +19,7 @@ use super::standing::Standing;
 use crate::VERSION;
 use crate::logging;
 use crate::memory::Usage;
+use crate::output::ACCESS_LOG;
 use crate::stats::family::{Family, Kind, Unit, Value};
 
 /// What is told, and how it is asked for.
@@ -144,6 +145,8 @@ fn of_server(standing: &Standing) -> Vec<Family> {
         )
         .with([("level", "warn".into())], logging::warnings() as f64)
         .with([("level", "error".into())], logging::errors() as f64),
+        Family::new("access_log_lost", Kind::Counter, None, "Lines that the access log has lost.")
+            .with([], ACCESS_LOG.lost() as f64),
     ];
     if let Some(budget_bytes) = config.metrics.traffic_budget_bytes {
         let help = "Bytes that may be received and sent, by --traffic-budget.";

@@ -55,7 +55,8 @@ pub(super) fn shards() -> Option<Family> {
     )
 }
 
-fn shard_times() -> ProcResult<Vec<(usize, f64)>> {
+/// CPU seconds that the thread of each shard has spent.
+pub(in crate::control) fn shard_times() -> ProcResult<Vec<(usize, f64)>> {
     // A thread may end between being named and being read.
     let stats = Process::myself()?.tasks()?.filter_map(|task| task.ok()?.stat().ok());
     let of_shard = |stat: Stat| {
