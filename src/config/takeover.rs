@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::ListenAddress;
 
-/// The path of a Unix socket.
+/// The path of a Unix socket, from the root on: two servers find it, wherever each was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketPath(PathBuf);
 
@@ -19,7 +19,7 @@ pub struct SocketPathError;
 
 impl SocketPath {
     /// What may be written, for the help and for refusals.
-    pub const GRAMMAR: &'static str = "a path for a Unix socket, of up to 107 bytes";
+    pub const GRAMMAR: &'static str = "a path that begins with /, of up to 107 bytes";
 
     /// The path itself.
     pub fn path(&self) -> &Path {
@@ -32,7 +32,7 @@ impl FromStr for SocketPath {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match format!("unix:{text}").parse() {
-            Ok(ListenAddress::Unix(path)) => Ok(Self(path)),
+            Ok(ListenAddress::Unix(path)) if path.is_absolute() => Ok(Self(path)),
             _ => Err(SocketPathError),
         }
     }
@@ -52,7 +52,7 @@ mod tests {
     fn what_is_written_is_what_is_read() {
         let path: SocketPath = "/run/ringwire/takeover.sock".parse().unwrap();
         assert_eq!(path.to_string(), "/run/ringwire/takeover.sock");
-        for text in ["", "a\0b", &"x".repeat(108)] {
+        for text in ["", "a.sock", "a\0b", &format!("/{}", "x".repeat(107))] {
             assert_eq!(text.parse::<SocketPath>(), Err(SocketPathError), "{text}");
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! +----------------+---------+---------------------------------------------------+
-//! | length: 4, big | kind: 1 | of a message: its opcode 1, topic's length 1, |
+//! | length: 4, big | kind: 1 | of a message: its opcode 1, topic's length 1,     |
 //! | endian, of all |         | topic, payload; of an offer and what has many     |
 //! | that follows   |         | values: JSON; of others what little there is      |
 //! +----------------+---------+---------------------------------------------------+
