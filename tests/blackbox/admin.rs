@@ -81,7 +81,7 @@ fn what_is_wrong_is_told() {
     let large = format!("{{{}}}", " ".repeat(5000));
     let many = ["X: y"; 100];
     let cases: [(&str, &[&str], &str, u16); 8] = [
-        ("GET /", &[HOST], "", 404),
+        ("GET /page", &[HOST], "", 404),
         ("GET /metric", &[HOST], "", 404),
         ("POST /stats", &[HOST, JSON], "{}", 405),
         ("GET /drain", &[HOST], "", 405),

@@ -5,6 +5,7 @@
 
 mod abilities;
 mod admin;
+mod admin_page;
 mod broadcast;
 mod client;
 mod closing;

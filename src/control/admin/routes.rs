@@ -17,6 +17,7 @@ use super::calls::Calls;
 use super::closed::{self, Filter};
 use super::connections;
 use super::guard::{check_change, check_host};
+use super::page;
 use super::report::{Pace, Report};
 use crate::config::LogLevel;
 use crate::control::metrics::{Format, Metrics};
@@ -40,7 +41,7 @@ pub(super) struct Desk {
 
 /// All routes. `checks_host` is for listeners that a browser can reach.
 pub(super) fn router(standing: Arc<Standing>, calls: Calls, checks_host: bool) -> Router {
-    let router = Router::new()
+    let router = page::routes()
         .route("/stats", get(stats))
         .route("/metrics", get(metrics))
         .route("/closed", get(closed))
@@ -163,6 +164,6 @@ fn verdict(fault: Option<String>, well: &str) -> Response {
     }
 }
 
-const ROUTES: &str = "Not found. The routes are GET /metrics, /stats, /closed, /healthz, /readyz \
-                      and /connections, and POST /drain, /reload, /log-level, /topics/close, \
-                      /connections/close and /connections/release.";
+const ROUTES: &str = "Not found. The routes are GET / (a page), /metrics, /stats, /closed, \
+                      /healthz, /readyz and /connections, and POST /drain, /reload, /log-level, \
+                      /topics/close, /connections/close and /connections/release.";
