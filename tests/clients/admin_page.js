@@ -1,5 +1,5 @@
 // Headless Chromium on the page of the admin listener, while another client sends echoes.
-// Arguments: the URL of the page, and that of the echo route; a WebSocket has ended before with 4001
+// Arguments: the URL of the page and of the echo route; a WebSocket has ended before with 4001
 // and a reason that looks like HTML.
 "use strict";
 const assert = require("node:assert/strict");
@@ -65,8 +65,9 @@ process.exitCode = 1;
       document.querySelector("#closed").textContent.includes("<img src=x onerror=alert(1)>"));
     assert.equal(await page.locator("#closed tbody tr").count(), 1);
     assert.equal(await page.locator("#shards tbody tr").count(), 2);
-    const curve = page.locator("#charts-load figure").first().locator("path.curve").first();
-    assert.match(await curve.getAttribute("d"), /^M[\d.]+ [\d.]+L/);
+    // Two answers or more make a curve.
+    await page.waitForFunction(() =>
+      /^M[\d.]+ [\d.]+L/.test(document.querySelector("#charts-load path.curve").getAttribute("d")));
     assert.ok(await page.evaluate(() =>
       document.documentElement.scrollWidth <= window.innerWidth), "wider than a phone");
     // The mark goes back from the end by keys.
