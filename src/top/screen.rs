@@ -178,7 +178,8 @@ impl Screen {
     /// Everything as text, each table below the other, `width` columns wide.
     pub(super) fn text(&self, width: u16) -> String {
         let rows = |panel: Panel| {
-            let count = self.now.as_ref().map_or(1, |now| panel.rows(now).max(1) + 1);
+            // Under their head, or the words that there are none.
+            let count = self.now.as_ref().map_or(1, |now| panel.rows(now) + 1);
             u16::try_from(count).unwrap_or(u16::MAX).min(PRINTED_ROWS_MOST)
         };
         let mut text = print(width, HEADER_ROWS, |area, buffer| {

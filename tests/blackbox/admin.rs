@@ -397,7 +397,9 @@ fn top_prints_what_is_true_now_where_there_is_no_terminal() {
         let mut peer = Peer::upgrade(server.address(), "/broadcast/news");
         peer.send_close(4001);
         peer.read_close();
+        drop(peer);
         let _open = Peer::upgrade(server.address(), "/echo");
+        wait_until("one is open", || top(&[&address]).1.contains("\nWebSockets 1 of"));
         for arguments in [&[address.as_str()][..], &[&address, "--once"]] {
             let (status, said) = top(arguments);
             assert_eq!(status, Some(0), "{said}");

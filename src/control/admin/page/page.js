@@ -197,11 +197,12 @@ class Chart {
     this.labels = element("div");
     this.when = element("span", { class: "label when" });
     this.empty = element("p", { class: "empty" }, empty);
+    this.drawing = drawn("svg",
+      { viewBox: "0 0 1000 100", preserveAspectRatio: "none", "aria-hidden": true },
+      this.grid, ...lines, this.mark);
     this.plot = element("div",
       { class: "plot", tabindex: 0, role: "slider", "aria-label": title, "aria-valuemax": 0 },
-      drawn("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", "aria-hidden": true },
-        this.grid, ...lines, this.mark),
-      this.labels, this.when, this.empty);
+      this.drawing, this.labels, this.when, this.empty);
     const legend = this.curves.map(({ name, tone, value }) =>
       element("span", {}, element("i", { class: tone }), `${name} `, value));
     host.append(element("figure", { class: "card" },
@@ -214,7 +215,7 @@ class Chart {
   }
 
   point(event) {
-    const { left, width } = this.plot.getBoundingClientRect();
+    const { left, width } = this.drawing.getBoundingClientRect();
     const share = (event.clientX - left) / width;
     setMark(end() - windowSeconds * (1 - Math.min(1, Math.max(0, share))));
   }
@@ -288,7 +289,8 @@ function logarithmic(values) {
   const seen = values.filter((value) => value > 0);
   const low = Math.floor(Math.log10(Math.min(...seen, 1)) + 1e-9);
   const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...seen, 1e-9)) - 1e-9));
-  const ticks = Array.from({ length: high - low + 1 }, (_, index) => 10 ** (low + index));
+  const decades = Array.from({ length: high - low + 1 }, (_, index) => 10 ** (low + index));
+  const ticks = decades.filter((_, index) => high - low <= 4 || index % 2 === 0);
   const y = (value) => 100 - (Math.log10(Math.max(value, 10 ** low)) - low) / (high - low) * 100;
   return { ticks, y };
 }
@@ -461,7 +463,8 @@ function showClosed(closed) {
 
 function showTop({ entries, window_seconds: seconds }) {
   const columns = [{ name: "Connection", kind: "text" }, { name: "Bytes" },
-    { name: "Messages", kind: "number" }, { name: "Topic", kind: "text" }, { name: "Address", kind: "wide" }, { name: "Backlog", kind: "number wide" }];
+    { name: "Messages", kind: "number" }, { name: "Topic", kind: "text" },
+    { name: "Address", kind: "wide" }, { name: "Backlog", kind: "number wide" }];
   const most = Math.max(...entries.map((entry) => entry.bytes ?? 0), 1);
   const text = (value) => written(String, value);
   find("top").replaceChildren(entries.length === 0 ? none("Nobody sends or gets anything.") : table(
