@@ -286,8 +286,8 @@ The answer goes to standard output.
 Exit status: 0 when all is well, 1 when it is not or nobody answers within 5 s, 2 when a setting is
 refused.";
 const TOP_AFTER_HELP: &str = "\
-Keys: q or Ctrl-C ends, Tab and the arrows left and right choose a table, up and down move in it, p \
-pauses, ? tells the keys.
+Keys: q or Ctrl-C ends, Tab and the arrows left and right choose a table, up and down move in it, \
+p pauses, ? tells the keys.
 
 Exit status: 0 when it was ended, 1 when nobody answers within 5 s at the beginning, 2 when a \
 setting is refused.";

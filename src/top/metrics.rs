@@ -151,8 +151,8 @@ mod tests {
     #[test]
     fn samples_are_read_and_anything_else_is_passed_over() {
         let metrics = Metrics::parse(
-            "# TYPE a counter\na 1\na{} 2\na{x=\"1\",y=\"\\\"}\\\\\\n, \"} 3.5\nb{x=\"1\"} +Inf 17\n\
-             \nc\nd{\nd{x\nd{x=\"\nd{x=\"\\\ne x\n{} 1\n",
+            "# TYPE a counter\na 1\na{} 2\na{x=\"1\",y=\"\\\"}\\\\\\n, \"} 3.5\n\
+             b{x=\"1\"} +Inf 17\n\nc\nd{\nd{x\nd{x=\"\nd{x=\"\\\ne x\n{} 1\n",
         );
         assert_eq!(metrics.sum("a", &[]), Some(6.5));
         assert_eq!(metrics.sum("a", &[("y", "\"}\\\n, ")]), Some(3.5));
