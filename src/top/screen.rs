@@ -33,7 +33,9 @@ pub(super) struct Screen {
 }
 
 /// What is drawn over time: its name, the counters behind it, and how it is written.
-const CURVES: [(&str, &[&str], fn(f64) -> String); 4] = [
+type Curve = (&'static str, &'static [&'static str], fn(f64) -> String);
+
+const CURVES: [Curve; 4] = [
     ("messages in", &["ringwire_messages_received_total"], rate),
     ("messages out", &["ringwire_messages_sent_total"], rate),
     ("traffic", &["ringwire_received_bytes_total", "ringwire_sent_bytes_total"], byte_rate),
