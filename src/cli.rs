@@ -12,6 +12,7 @@ use crate::bench::Arguments;
 use crate::config::{Admin, Config, ListenAddress, Setting, Shape, declarations};
 use crate::health::Question;
 use crate::settings::{FILE_KEY, Flags, Layers, SettingError, Settings};
+use crate::top;
 
 /// What was asked for.
 pub enum Action {
@@ -28,6 +29,8 @@ pub enum Action {
     Bench(Box<Arguments>),
     /// Ask a running server how it is.
     Health(Question),
+    /// Watch a running server.
+    Top(top::Arguments),
     /// Print a text to standard output.
     Print {
         /// The text.
@@ -53,7 +56,14 @@ impl Action {
                 let arguments = Arguments::from_arg_matches(matches);
                 Ok(Self::Bench(Box::new(arguments.unwrap_or_else(|error| error.exit()))))
             }
-            Some((HEALTH, matches)) => Self::health(matches, environment),
+            Some((HEALTH, matches)) => Ok(Self::Health(Question {
+                admin: admin(matches, environment)?,
+                is_about_readiness: matches.get_flag(READY),
+            })),
+            Some((TOP, matches)) => Ok(Self::Top(top::Arguments {
+                admin: admin(matches, environment)?,
+                is_once: matches.get_flag(ONCE),
+            })),
             Some((COMPLETIONS, matches)) => Ok(Self::print(completions(matches))),
             Some((MAN, _)) => Ok(Self::print(manual())),
             Some((_, matches)) => Self::serve(matches, environment),
@@ -87,26 +97,22 @@ impl Action {
         Ok(Self::Print { text: text.into_bytes(), warnings: settings.warnings().to_vec() })
     }
 
-    /// The server is where it is said, or where the settings of its file and its environment have
-    /// it.
-    fn health(
-        matches: &ArgMatches,
-        environment: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Self, SettingError> {
-        let admin = match matches.get_one::<ListenAddress>(ADDRESS) {
-            Some(address) => Admin::At(address.clone()),
-            None => {
-                let file = matches.get_one(FILE_KEY).cloned();
-                let flags = Flags { file, values: Vec::new() };
-                Settings::load(flags, environment)?.resolve()?.admin
-            }
-        };
-        Ok(Self::Health(Question { admin, is_about_readiness: matches.get_flag(READY) }))
-    }
-
     fn print(text: Vec<u8>) -> Self {
         Self::Print { text, warnings: Vec::new() }
     }
+}
+
+/// Where the admin listener is: as it is said, or as the file and the environment have it.
+fn admin(
+    matches: &ArgMatches,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Admin, SettingError> {
+    if let Some(address) = matches.get_one::<ListenAddress>(ADDRESS) {
+        return Ok(Admin::At(address.clone()));
+    }
+    let file = matches.get_one(FILE_KEY).cloned();
+    let flags = Flags { file, values: Vec::new() };
+    Ok(Settings::load(flags, environment)?.resolve()?.admin)
 }
 
 /// The whole command line.
@@ -134,17 +140,23 @@ pub fn command() -> Command {
     let health = Command::new(HEALTH)
         .about("Ask the admin listener of a running server whether all its shards are alive")
         .after_help(HEALTH_AFTER_HELP)
-        .arg(
-            Arg::new(ADDRESS)
-                .value_name("ADDRESS")
-                .value_parser(value_parser!(ListenAddress))
-                .help("The admin listener [default: as the file and the environment have --admin]"),
-        )
+        .arg(admin_address())
         .arg(
             Arg::new(READY)
                 .long(READY)
                 .action(ArgAction::SetTrue)
                 .help("Ask instead whether an upgrade would be accepted now"),
+        )
+        .arg(file());
+    let top = Command::new(TOP)
+        .about("Watch a running server in the terminal: rates, latencies, shards, last ends")
+        .after_help(TOP_AFTER_HELP)
+        .arg(admin_address())
+        .arg(
+            Arg::new(ONCE)
+                .long(ONCE)
+                .action(ArgAction::SetTrue)
+                .help("Print what is true now as text, as without a terminal to write to anyway"),
         )
         .arg(file());
     let man = Command::new(MAN).about("Print the manual page to standard output");
@@ -159,6 +171,7 @@ pub fn command() -> Command {
         .subcommand(with_settings(config).after_help(AFTER_HELP))
         .subcommand(bench)
         .subcommand(health)
+        .subcommand(top)
         .subcommand(completions)
         .subcommand(man)
 }
@@ -167,6 +180,13 @@ fn with_settings(command: Command) -> Command {
     let defaults = &mut Config::default();
     let settings = declarations();
     command.arg(file()).args(settings.iter().map(|setting| argument(setting, defaults)))
+}
+
+fn admin_address() -> Arg {
+    Arg::new(ADDRESS)
+        .value_name("ADDRESS")
+        .value_parser(value_parser!(ListenAddress))
+        .help("The admin listener [default: as the file and the environment have --admin]")
 }
 
 fn file() -> Arg {
@@ -234,6 +254,8 @@ const BENCH: &str = "bench";
 const HEALTH: &str = "health";
 const ADDRESS: &str = "address";
 const READY: &str = "ready";
+const TOP: &str = "top";
+const ONCE: &str = "once";
 const COMPLETIONS: &str = "completions";
 const MAN: &str = "man";
 const CHECK: &str = "check";
@@ -263,6 +285,12 @@ The answer goes to standard output.
 
 Exit status: 0 when all is well, 1 when it is not or nobody answers within 5 s, 2 when a setting is
 refused.";
+const TOP_AFTER_HELP: &str = "\
+Keys: q or Ctrl-C ends, Tab and the arrows left and right choose a table, up and down move in it, \
+p pauses, ? tells the keys.
+
+Exit status: 0 when it was ended, 1 when nobody answers within 5 s at the beginning, 2 when a \
+setting is refused.";
 const BENCH_AFTER_HELP: &str = "\
 Sizes are bytes or have a unit (20, 1KiB, 16MiB), times always have one (250ms, 10s, 2m, 1h).
 

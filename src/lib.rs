@@ -369,6 +369,7 @@
 #[cfg(test)]
 extern crate self as ringwire;
 
+pub mod admin_client;
 pub mod admission;
 pub mod authorization;
 pub mod bench;
@@ -391,6 +392,7 @@ pub mod settings;
 pub mod shard;
 pub mod stats;
 pub mod takeover;
+pub mod top;
 pub mod websocket;
 pub mod wire;
 

@@ -13,6 +13,7 @@ use ringwire::logging;
 use ringwire::memory::allocator;
 use ringwire::output::{self, STANDARD_ERROR};
 use ringwire::settings::{Layers, SettingError};
+use ringwire::top;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Ok(Action::Serve { config, layers, warnings }) => serve(*config, layers, &warnings),
         Ok(Action::Bench(arguments)) => bench(&arguments),
         Ok(Action::Health(question)) => health(&question),
+        Ok(Action::Top(arguments)) => top(&arguments),
         Ok(Action::Print { text, warnings }) => print(&text, &warnings),
         Err(error) => refuse(&error),
     }
@@ -58,6 +60,17 @@ fn health(question: &Question) -> ExitCode {
             print(format!("{text}\n").as_bytes(), &[]);
             if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Err(error) => {
+            complain("error", &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn top(arguments: &top::Arguments) -> ExitCode {
+    match top::run(arguments) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(text)) => print(text.as_bytes(), &[]),
         Err(error) => {
             complain("error", &error);
             ExitCode::FAILURE

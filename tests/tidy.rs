@@ -237,7 +237,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("authorization", &["config"]),
     ("admission", &["config"]),
-    ("health", &["config"]),
+    ("admin_client", &["config"]),
+    ("health", &["admin_client", "config"]),
+    ("top", &["admin_client", "config"]),
     ("http", &["admission", "authorization", "config", "wire"]),
     ("websocket", &["config", "wire"]),
     ("connection", &["authorization", "config", "http", "proxy_protocol", "websocket", "wire"]),
@@ -306,13 +308,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("bench", &["config", "limits", "wire", "io"]),
-    ("cli", &["config", "health", "limits", "settings", "logging", "serve", "bench"]),
+    ("cli", &["config", "health", "limits", "settings", "logging", "serve", "bench", "top"]),
     ("lib", &[]),
     (
         "main",
         &[
             "cli", "config", "health", "limits", "settings", "logging", "memory", "output",
-            "serve", "bench",
+            "serve", "bench", "top",
         ],
     ),
 ];

@@ -81,7 +81,7 @@ fn what_is_wrong_is_told() {
     let large = format!("{{{}}}", " ".repeat(5000));
     let many = ["X: y"; 100];
     let cases: [(&str, &[&str], &str, u16); 8] = [
-        ("GET /", &[HOST], "", 404),
+        ("GET /page", &[HOST], "", 404),
         ("GET /metric", &[HOST], "", 404),
         ("POST /stats", &[HOST, JSON], "{}", 405),
         ("GET /drain", &[HOST], "", 405),
@@ -200,7 +200,12 @@ fn ask_by_command(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 fn ask_by(command: &mut Command, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = command.arg("health").args(arguments).output().expect("it runs");
+    said_by(command.arg("health").args(arguments))
+}
+
+/// The exit status of a command, and what it prints.
+fn said_by(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().expect("it runs");
     let texts = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(texts).expect("text"))
 }
@@ -375,4 +380,40 @@ fn the_log_tells_more_and_less_while_the_server_runs() {
     let (status, told) = set("loud");
     assert!(status == 400 && told.contains("`error`, `warn`, `info`, `debug`, `trace`"), "{told}");
     server.stop();
+}
+
+/// The exit status of `ringwire top` without a terminal, and what it prints.
+fn top(arguments: &[&str]) -> (Option<i32>, String) {
+    said_by(Server::command().arg("top").args(arguments))
+}
+
+#[test]
+fn top_prints_what_is_true_now_where_there_is_no_terminal() {
+    let path = socket_path("top");
+    let unix = format!("unix:{}", path.display());
+    for admin in ["127.0.0.1:0", &unix] {
+        let mut server = Server::start(2, &["--admin", admin]);
+        let address = if admin == unix { unix.clone() } else { server.admin().to_string() };
+        let mut peer = Peer::upgrade(server.address(), "/broadcast/news");
+        peer.send_close(4001);
+        peer.read_close();
+        drop(peer);
+        let _open = Peer::upgrade(server.address(), "/echo");
+        wait_until("one is open", || top(&[&address]).1.contains("\nWebSockets 1 of"));
+        for arguments in [&[address.as_str()][..], &[&address, "--once"]] {
+            let (status, said) = top(arguments);
+            assert_eq!(status, Some(0), "{said}");
+            for part in ["ready", "WebSockets 1 of", "Shards", "4001", "broadcast news"] {
+                assert!(said.contains(part), "{part} is not in {said}");
+            }
+            assert!(said.lines().any(|line| line.starts_with("1 ")), "no second shard: {said}");
+            assert!(!said.contains('\u{1b}'), "{said}");
+        }
+        server.signal("KILL");
+        server.wait();
+        let (status, said) = top(&[&address]);
+        assert!(status == Some(1) && said.contains("does not answer"), "{said}");
+    }
+    let (status, said) = top(&["systemd:admin"]);
+    assert!(status == Some(1) && said.contains("ringwire top ADDRESS"), "{said}");
 }

@@ -184,11 +184,16 @@ fn cases() -> impl Iterator<Item = (usize, &'static str)> {
 fn expect_success(mut command: Command, shards: usize, compression: &str) {
     let flags = ["--subprotocol", "chat", "--max-message", "1MiB", "--compression", compression];
     let server = Server::start(shards, &flags);
+    command.args([&server.url(""), compression]);
+    expect_success_with(command, server, &format!("{shards} shards, {compression}"));
+}
+
+/// Runs a client against `server`, which stops behind it; `situation` is what a failure says.
+pub fn expect_success_with(mut command: Command, server: Server, situation: &str) {
     let log = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("client-{}.log", server.address().port()));
     let output = fs::File::create(&log).expect("the directory for test files");
     let client = command
-        .args([&server.url(""), compression])
         .stdin(Stdio::null())
         .stdout(output.try_clone().expect("descriptors are left"))
         .stderr(output)
@@ -201,10 +206,7 @@ fn expect_success(mut command: Command, shards: usize, compression: &str) {
         status.is_some()
     });
     let said = fs::read_to_string(&log).expect("its output");
-    assert!(
-        status.is_some_and(|status| status.success()),
-        "{command:?}, {shards} shards, {compression}:\n{said}"
-    );
+    assert!(status.is_some_and(|status| status.success()), "{command:?}, {situation}:\n{said}");
     fs::remove_file(&log).expect("its output");
     server.stop();
 }

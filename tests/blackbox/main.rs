@@ -6,6 +6,7 @@
 mod abilities;
 mod access_log;
 mod admin;
+mod admin_page;
 mod broadcast;
 mod client;
 mod closing;

@@ -10,6 +10,7 @@ mod closed;
 mod connection_id;
 mod connections;
 mod guard;
+mod page;
 mod report;
 mod routes;
 mod top;

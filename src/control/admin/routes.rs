@@ -17,6 +17,7 @@ use super::calls::Calls;
 use super::closed::{self, Filter};
 use super::connections;
 use super::guard::{check_change, check_host};
+use super::page;
 use super::report::{Pace, Report};
 use super::top;
 use crate::config::LogLevel;
@@ -41,7 +42,7 @@ pub(super) struct Desk {
 
 /// All routes. `checks_host` is for listeners that a browser can reach.
 pub(super) fn router(standing: Arc<Standing>, calls: Calls, checks_host: bool) -> Router {
-    let router = Router::new()
+    let router = page::routes()
         .route("/stats", get(stats))
         .route("/metrics", get(metrics))
         .route("/closed", get(closed))
@@ -170,6 +171,7 @@ fn verdict(fault: Option<String>, well: &str) -> Response {
     }
 }
 
-const ROUTES: &str = "Not found. The routes are GET /metrics, /stats, /closed, /capacity, \
-                      /healthz, /readyz, /connections and /top, and POST /drain, /reload, \
-                      /log-level, /topics/close, /connections/close and /connections/release.";
+const ROUTES: &str = "Not found. The routes are GET / (a page), /metrics, /stats, /closed, \
+                      /capacity, /healthz, /readyz, /connections and /top, and POST /drain, \
+                      /reload, /log-level, /topics/close, /connections/close and \
+                      /connections/release.";
