@@ -78,10 +78,13 @@ impl<I: Io> Shard<I> {
         let message_age = connection.message_age(now);
         let silence = served.saturating_sub(connection.last_active);
         let is_stream = connection.stage.stream().is_some();
+        let is_over_rate = connection.waits_for == Some(WaitsFor::Rate);
         match deadline {
             Deadline::Lifetime => {
                 self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(now))
             }
+            // It is not listened to: from when it goes on its silence counts anew.
+            Deadline::AnyMessage | Deadline::Idle if is_over_rate => None,
             Deadline::AnyMessage if message_age.is_some() => None,
             Deadline::AnyMessage => self.wanted.left(key.index, served),
             Deadline::WholeMessage => {

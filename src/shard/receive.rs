@@ -117,9 +117,14 @@ impl<I: Io> Shard<I> {
         }
         let Some(connection) = self.connections.get(key) else { return };
         let obstacle = self.obstacle(key, connection);
-        if obstacle == Some(WaitsFor::Memory) {
+        let units_most = self.units_most(key.index, connection);
+        let waits_for = match obstacle {
+            Some(WaitsFor::Memory) => Some(WaitsFor::Memory),
+            _ => (units_most == 0).then_some(WaitsFor::Rate),
+        };
+        if let Some(waits_for) = waits_for {
             self.keep_input(key, input, 0);
-            return self.pause(key, WaitsFor::Memory);
+            return self.pause(key, waits_for);
         }
         let too_full = connection.too_full();
         let admitted = RefCell::new(None);
@@ -129,7 +134,8 @@ impl<I: Io> Shard<I> {
             Input::Buffer(slice) => self.io.bytes(slice),
             Input::Owned(bytes, start) => &mut bytes[*start..],
         };
-        let budget = Budget::new(self.turn.left().clamp(SHARE_LEAST, share) as u32);
+        let share = self.turn.left().clamp(SHARE_LEAST, share) as u32;
+        let budget = Budget::new(share.min(units_most));
         let before = budget.left();
         let rules = Rules {
             websocket: websocket::Rules {
@@ -162,8 +168,10 @@ impl<I: Io> Shard<I> {
         if let Some(admitted) = admitted.into_inner() {
             self.note_admitted(key, admitted);
         }
+        let messages = output.websocket.messages;
         self.apply(key, input, &mut output);
         self.output = output;
+        self.charge(key, messages, consumed);
         if let Some(pause) = pause {
             self.keep_input(key, input, consumed);
             let reason = self.reason_to_wait(key, pause, obstacle);

@@ -24,6 +24,7 @@ mod peers;
 mod plan;
 mod progress;
 mod publishing;
+mod rates;
 mod regressions;
 mod reload;
 mod settings;

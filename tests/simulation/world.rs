@@ -25,6 +25,7 @@ use crate::kernel::Kernel;
 use crate::network::Network;
 use crate::peers::{self, Origin};
 use crate::plan::{Plan, Reading, Service};
+use crate::rates;
 use crate::settings::Settings;
 use crate::trace::trace;
 
@@ -93,6 +94,8 @@ impl World {
         }
         let mut load_rng = Rng::with_seed(seed.rotate_left(24));
         settings.config.limits.shed = load_rng.u8(..4) == 0;
+        let mut rates_rng = Rng::with_seed(seed.rotate_left(40));
+        rates::settings(&mut rates_rng, &mut settings.config);
         let mut peers_rng = Rng::with_seed(seed.rotate_left(48));
         Origin::settings(&mut peers_rng, &mut settings.config);
         let shards = settings.config.engine.shards;
@@ -376,6 +379,11 @@ impl World {
         if shards.map(|shard| shard.stats().overload_level.value()).any(|level| level > 0) {
             // Those who wait are let in, and the level comes down.
             self.busy_rounds = 0;
+            self.skip_to_deadline();
+            return;
+        }
+        let mut shards = self.nodes.iter().filter_map(|node| node.shard.as_ref());
+        if shards.any(rates::is_waiting) {
             self.skip_to_deadline();
             return;
         }
