@@ -93,6 +93,14 @@ pub const COMPRESSION_THRESHOLD_BYTES: Bound<usize> =
 /// Control frames in one second.
 pub const CONTROL_FRAMES_PER_SECOND: Bound<u32> = Bound { default: 1000, least: 1, most: 60_000 };
 
+/// Members of a topic, which are counted in 16 bits.
+pub const TOPIC_MEMBERS: Bound<u16, Option<u16>> =
+    Bound { default: None, least: 1, most: u16::MAX };
+
+/// Topics of the whole process that have members.
+pub const TOPICS: Bound<usize, Option<usize>> =
+    Bound { default: None, least: 1, most: 100_000_000 };
+
 /// Data messages of a connection in one second.
 pub const MESSAGE_RATE: Bound<u32, Option<u32>> =
     Bound { default: None, least: 1, most: 10_000_000 };

@@ -1,20 +1,26 @@
-//! Who may connect, how many and how fast: for the whole process, since the kernel spreads the
-//! connections of one address over all shards.
+//! Who may connect, how many and how fast, and who may join a topic: for the whole process, since
+//! the kernel spreads the connections of one address, and the members of one topic, over all
+//! shards.
 //!
-//! Asked when a connection is accepted, when a proxy has told whose it is, and when it ends; never
-//! on the path of a message. Nothing here knows a socket or a clock.
+//! Asked when a connection is accepted, when a proxy has told whose it is, when it becomes a
+//! member, and when it ends; never on the path of a message. Nothing here knows a socket or a
+//! clock.
 
 mod addresses;
+mod counts;
 mod networks;
 mod rate;
+mod topics;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use addresses::AddressTable;
-pub use addresses::Counted;
+pub use counts::Counted;
 pub use networks::{Access, Networks};
 use rate::{Rate, RateLimiter};
+use topics::TopicTable;
+pub use topics::{JoinDenial, Joined, Membership};
 
 use crate::config::Config;
 
@@ -24,6 +30,7 @@ pub struct Admission {
     access: Access,
     rate: Option<RateLimiter>,
     addresses: Option<AddressTable>,
+    topics: Option<TopicTable>,
 }
 
 /// Why a connection is not to be.
@@ -67,6 +74,7 @@ impl Admission {
             access: Access::new(peers),
             rate: peers.connection_rate.map(|rate| RateLimiter::new(Rate::per_second(rate))),
             addresses: per_address.then(|| AddressTable::new(peers, capacity)),
+            topics: TopicTable::new(config, capacity),
         }
     }
 
@@ -125,6 +133,31 @@ impl Admission {
         if let Some(addresses) = &self.addresses {
             addresses.release(counted);
         }
+    }
+
+    /// Lets somebody join the topic `name`.
+    ///
+    /// # Errors
+    /// Which limit that would exceed.
+    pub fn join(&self, name: &str) -> Result<Joined, JoinDenial> {
+        self.topics.as_ref().map_or(Ok(Joined::default()), |topics| topics.join(name))
+    }
+
+    /// A member that was counted is gone.
+    pub fn leave(&self, membership: Membership) {
+        if let Some(topics) = &self.topics {
+            topics.leave(membership);
+        }
+    }
+
+    /// Members that are counted for a topic.
+    pub fn members_of(&self, name: &str) -> u32 {
+        self.topics.as_ref().map_or(0, |topics| topics.members_of(name))
+    }
+
+    /// Topics that have members which are counted, and how many those are in all.
+    pub fn topics_and_members(&self) -> (u64, u64) {
+        self.topics.as_ref().map_or((0, 0), TopicTable::counted)
     }
 
     /// Connections that are counted for an address.

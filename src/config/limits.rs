@@ -88,6 +88,18 @@ settings! {
                       it may go on, or closed with 1008",
                 live;
 
+            /// Members of one topic on all shards. `None` is unbounded.
+            pub topic_members: Option<u16> = limits::TOPIC_MEMBERS.default,
+                as one(count(&limits::TOPIC_MEMBERS).or_off()),
+                named "max-topic-members" "COUNT",
+                help "WebSockets and streams that belong to one topic; more are answered 503";
+
+            /// Topics of the whole process that have members. `None` is unbounded.
+            pub topics: Option<usize> = limits::TOPICS.default,
+                as one(count(&limits::TOPICS).or_off()),
+                named "max-topics" "COUNT",
+                help "Topics that have members; whoever would begin one more is answered 503";
+
             /// Resident bytes of the process, short of which it refuses and sheds; `None` leaves
             /// that to the limits of its control groups.
             pub memory_bytes: Option<u64> = limits::MEMORY_BYTES.default,

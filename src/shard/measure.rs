@@ -79,6 +79,14 @@ impl Measures {
 }
 
 impl<I: Io> Shard<I> {
+    /// Counts the messages that have been compressed and inflated in this tick.
+    pub(super) fn count_compression(&mut self) {
+        let codec = self.codec.get_mut();
+        let counts = (std::mem::take(&mut codec.compressed), std::mem::take(&mut codec.inflated));
+        self.stats().compressions.add(counts.0);
+        self.stats().inflations.add(counts.1);
+    }
+
     /// The time since the start at which this tick began.
     pub(super) fn clock(&self) -> Duration {
         self.attendance.returned

@@ -444,13 +444,6 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn count_compression(&mut self) {
-        let codec = self.codec.get_mut();
-        let counts = (std::mem::take(&mut codec.compressed), std::mem::take(&mut codec.inflated));
-        self.stats().compressions.add(counts.0);
-        self.stats().inflations.add(counts.1);
-    }
-
     fn serving(&self) -> Serving {
         let limit = self.effective.config.limits.connections;
         if self.run_state != RunState::Serving {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::Shard;
 use super::receive::Input;
-use crate::admission::{Admitted, Arrival, Counted};
+use crate::admission::{Admission, Admitted, Arrival, Counted, Joined, Membership};
 use crate::config::ListenAddress;
 use crate::connection::Stage;
 use crate::http::{Refusal, RetryAfter};
@@ -29,7 +29,17 @@ pub(super) struct Peer {
     /// Whether it is a proxy that is trusted to say for whom it asks.
     is_proxy: bool,
     /// Where the connection is counted, if it is.
-    pub(super) counted: Option<Counted>,
+    counted: Option<Counted>,
+    /// What it counts as for its topic, if that is counted.
+    membership: Option<Membership>,
+}
+
+impl Peer {
+    /// Its connection is gone, and counts no more.
+    pub(super) fn release(self, admission: &Admission) {
+        self.counted.into_iter().for_each(|counted| admission.release(counted));
+        self.membership.into_iter().for_each(|membership| admission.leave(membership));
+    }
 }
 
 impl Peers {
@@ -57,6 +67,13 @@ impl Peers {
         }
     }
 
+    fn set_membership(&mut self, index: u32, membership: Option<Membership>) {
+        if membership.is_some() {
+            let before = std::mem::replace(&mut self.at(index).membership, membership);
+            debug_assert!(before.is_none(), "a connection is a member once");
+        }
+    }
+
     /// Takes out what is known of the peer of the connection at `index`.
     pub(super) fn take(&mut self, index: u32) -> Peer {
         self.by_index.get_mut(index as usize).map(std::mem::take).unwrap_or_default()
@@ -66,6 +83,7 @@ impl Peers {
     pub(super) fn put(&mut self, index: u32, peer: Peer) {
         self.set_proxy(index, peer.is_proxy);
         self.set_counted(index, peer.counted);
+        self.set_membership(index, peer.membership);
     }
 
     fn at(&mut self, index: u32) -> &mut Peer {
@@ -182,11 +200,21 @@ impl<I: Io> Shard<I> {
         self.peers.set_counted(key.index, admitted.counted);
     }
 
+    /// There is room for a connection in its topic; it takes that if it `is_member` now.
+    pub(super) fn note_joined(&mut self, key: Key, joined: Joined, is_member: bool) {
+        let Joined { membership, is_untracked } = joined;
+        match is_member {
+            true => {
+                self.stats().members_untracked.add(is_untracked.into());
+                self.peers.set_membership(key.index, membership);
+            }
+            false => membership.into_iter().for_each(|it| self.shared.admission.leave(it)),
+        }
+    }
+
     /// The connection at `index` is gone, and counts no more.
     pub(super) fn forget_peer(&mut self, index: u32) {
-        if let Some(counted) = self.peers.take(index).counted {
-            self.shared.admission.release(counted);
-        }
+        self.peers.take(index).release(&self.shared.admission);
     }
 
     /// Resets whoever may not connect, before anything is said.

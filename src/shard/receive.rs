@@ -127,7 +127,7 @@ impl<I: Io> Shard<I> {
             return self.pause(key, waits_for);
         }
         let too_full = connection.too_full();
-        let admitted = RefCell::new(None);
+        let (admitted, joined) = (RefCell::new(None), RefCell::new(None));
         let (admission, time) = (&self.shared.admission, self.attendance.returned);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = match input {
@@ -158,6 +158,11 @@ impl<I: Io> Shard<I> {
                     debug_assert!(before.is_none(), "a connection is upgraded once");
                     Ok(())
                 },
+                join: &|topic| {
+                    let before = joined.replace(Some(admission.join(topic)?));
+                    debug_assert!(before.is_none(), "a connection joins once");
+                    Ok(())
+                },
                 retry_after_s,
             },
         };
@@ -169,6 +174,10 @@ impl<I: Io> Shard<I> {
             self.note_admitted(key, admitted);
         }
         let messages = output.websocket.messages;
+        if let Some(joined) = joined.into_inner() {
+            let is_member = output.upgraded.is_some() || output.streamed.is_some();
+            self.note_joined(key, joined, is_member);
+        }
         self.apply(key, input, &mut output);
         self.output = output;
         self.charge(key, messages, consumed);

@@ -142,6 +142,9 @@ shard_stats! {
     /// Connections that were let in without counting for their address, because many others fill
     /// the table of those.
     addresses_untracked: Counter "addresses_untracked",
+    /// Members of topics that were let in without counting for theirs, because many others fill the
+    /// table of those.
+    members_untracked: Counter "members_untracked",
     /// Handshakes completed, by service.
     echo_upgrades: Counter "upgrades" {"service" = "echo"},
     /// The same of topics.

@@ -30,6 +30,7 @@ mod reload;
 mod settings;
 mod story;
 mod streams;
+mod topics;
 mod trace;
 mod verdict;
 mod world;

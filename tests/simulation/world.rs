@@ -27,6 +27,7 @@ use crate::peers::{self, Origin};
 use crate::plan::{Plan, Reading, Service};
 use crate::rates;
 use crate::settings::Settings;
+use crate::topics;
 use crate::trace::trace;
 
 /// Everything of one run.
@@ -96,6 +97,7 @@ impl World {
         settings.config.limits.shed = load_rng.u8(..4) == 0;
         let mut rates_rng = Rng::with_seed(seed.rotate_left(40));
         rates::settings(&mut rates_rng, &mut settings.config);
+        topics::settings(&mut rates_rng, &mut settings.config);
         let mut peers_rng = Rng::with_seed(seed.rotate_left(48));
         Origin::settings(&mut peers_rng, &mut settings.config);
         let shards = settings.config.engine.shards;
@@ -130,7 +132,7 @@ impl World {
         // Whoever moves counts on both shards for a moment.
         let most = clients.len() * if settings.moves > 0 { 2 } else { 1 };
         let context = Context {
-            may_be_full: most > room,
+            may_be_full: most > room || topics::are_limited(&settings.config),
             was_short_of_memory: false,
             was_overloaded: false,
             may_be_ordered_away: false,
@@ -308,6 +310,7 @@ impl World {
             let asks = self.clients.iter().any(|client| client.plan.requests > 0);
             invariants::check(shard, &self.settings.config, asks);
             peers::check_limits(&self.clients, &self.network.borrow(), &self.context);
+            topics::check_limits(&self.clients, &self.network.borrow(), &self.context);
             match goes_on {
                 true => self.move_one(number),
                 false => self.stop(number),
@@ -566,6 +569,8 @@ impl World {
         assert_eq!(self.total("streams_open"), 0, "streams leak");
         let counted = self.context.shared.admission.counted();
         assert_eq!(counted, 0, "connections count for an address and are gone");
+        let counted = self.context.shared.admission.topics_and_members();
+        assert_eq!(counted, (0, 0), "members count for a topic and are gone");
         assert_eq!(self.total("connections_accepted"), self.accepted, "accepts");
         let stats = self.context.shared.stats.to_json();
         let closes = stats["closes"].as_object().expect("by initiator").values();

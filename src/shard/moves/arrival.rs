@@ -175,11 +175,7 @@ impl<I: Io> Shard<I> {
                     if traveller.protocol.owes_close() {
                         self.stats().close(Initiator::Local, CloseCode::ABNORMAL);
                     }
-                    traveller
-                        .peer
-                        .counted
-                        .into_iter()
-                        .for_each(|it| self.shared.admission.release(it));
+                    traveller.peer.release(&self.shared.admission);
                 }
                 // What it waits for does not come: the shard has failed that published it.
                 Half::Both(slot, traveller) => self.arrive(slot, *traveller),

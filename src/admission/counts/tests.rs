@@ -1,7 +1,6 @@
 //! The table against a list that is counted by hand, and what it does when it is full.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::thread;
 
@@ -9,17 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn table(connections: Option<u16>, rate: Option<u32>, buckets: usize) -> AddressTable {
-    let peers = Peers {
-        connections_per_address: connections,
-        connection_rate_per_address: rate,
-        ..Peers::default()
-    };
-    AddressTable::with_buckets(&peers, buckets)
-}
-
-fn address(number: u32) -> IpAddr {
-    Ipv4Addr::from_bits(0x0a00_0000 + number).into()
+fn table(count_most: Option<u16>, rate: Option<u32>, buckets: usize) -> Counts {
+    let limits = Limits { count_most, rate: rate.map(Rate::per_second) };
+    Counts::with_buckets(limits, buckets)
 }
 
 fn ms(count: u64) -> Duration {
@@ -27,35 +18,18 @@ fn ms(count: u64) -> Duration {
 }
 
 #[test]
-fn addresses_of_one_network_of_ipv6_are_one() {
-    let table = table(Some(1), None, 1 << 10);
-    let admit = |text: &str| table.admit(text.parse().unwrap(), ms(0));
-    assert!(admit("2001:db8:0:1::1").is_ok());
-    assert_eq!(admit("2001:db8:0:1:ffff::2").unwrap_err(), Denial::AddressConnections);
-    assert!(admit("2001:db8:0:2::1").is_ok());
-    assert!(admit("192.0.2.1").is_ok());
-    assert_eq!(admit("::ffff:192.0.2.1").unwrap_err(), Denial::AddressConnections);
-    let whole = AddressTable::with_buckets(
-        &Peers { connections_per_address: Some(1), limit_ipv6_prefix: 128, ..Peers::default() },
-        1 << 10,
-    );
-    assert!(whole.admit("::1".parse().unwrap(), ms(0)).is_ok());
-    assert!(whole.admit("::2".parse().unwrap(), ms(0)).is_ok());
-}
-
-#[test]
 fn a_full_bucket_lets_in_and_does_not_count() {
     let table = table(Some(1), None, 1);
     let mut counted: Vec<_> = (0..BUCKET_PLACES as u32)
-        .map(|number| table.admit(address(number), ms(0)).unwrap().counted.unwrap())
+        .map(|number| table.enter(&number, ms(0), true).unwrap().counted.unwrap())
         .collect();
     for _ in 0..3 {
-        let admitted = table.admit(address(99), ms(0)).unwrap();
+        let admitted = table.enter(&99, ms(0), true).unwrap();
         assert!(admitted.is_untracked && admitted.counted.is_none());
     }
-    assert!(table.admit(address(3), ms(0)).is_err());
+    assert!(table.enter(&3, ms(0), true).is_err());
     table.release(counted.swap_remove(3));
-    assert!(table.admit(address(99), ms(0)).unwrap().counted.is_some());
+    assert!(table.enter(&99, ms(0), true).unwrap().counted.is_some());
     assert_eq!(table.counted(), BUCKET_PLACES as u64);
 }
 
@@ -64,12 +38,12 @@ fn what_matters_least_makes_room() {
     let table = table(Some(9), Some(10), 1);
     // All have come a moment ago, the first of them earliest.
     for number in 0..BUCKET_PLACES as u32 {
-        let counted = table.admit(address(number), ms(100 + 20 * u64::from(number))).unwrap();
+        let counted = table.enter(&number, ms(100 + 20 * u64::from(number)), true).unwrap();
         table.release(counted.counted.unwrap());
     }
-    assert!(!table.admit(address(50), ms(250)).unwrap().is_untracked);
+    assert!(!table.enter(&50, ms(250), true).unwrap().is_untracked);
     let words = look(&table.buckets[0].0).map(Entry::from);
-    let (_, first) = table.place(address(0));
+    let (_, first) = table.place(&0);
     assert!(words.iter().all(|entry| entry.tag != first.get()));
 }
 
@@ -77,12 +51,12 @@ fn what_matters_least_makes_room() {
 fn an_entry_of_long_ago_is_not_taken_for_one_to_come() {
     let table = table(None, Some(10_000), 1);
     for _ in 0..10_000 {
-        assert!(table.admit(address(1), ms(5)).is_ok());
+        assert!(table.enter(&1, ms(5), true).is_ok());
     }
-    assert_eq!(table.admit(address(1), ms(5)).unwrap_err(), Denial::AddressRate);
+    assert_eq!(table.enter(&1, ms(5), true).unwrap_err(), Excess::Rate);
     // Half of the steps until they wrap, and all but a few.
     for seconds in [800, 1670] {
-        assert!(table.admit(address(1), Duration::from_secs(seconds)).is_ok());
+        assert!(table.enter(&1, Duration::from_secs(seconds), true).is_ok());
     }
 }
 
@@ -96,15 +70,17 @@ fn threads_count_together() {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut held = Vec::new();
             for _ in 0..20_000 {
-                let address = address(rng.u32(..12));
+                let key = rng.u32(..12);
                 if held.len() < 4 && rng.bool() {
-                    held.extend(table.admit(address, ms(0)).ok().and_then(|it| it.counted));
+                    held.extend(table.enter(&key, ms(0), true).ok().and_then(|it| it.counted));
                 } else if let Some(counted) = held.pop() {
                     table.release(counted);
                 }
-                assert!(table.counted_for(address) <= 3);
+                assert!(table.counted_for(&key) <= 3);
             }
-            held.into_iter().for_each(|counted| table.release(counted));
+            held.into_iter().for_each(|counted| {
+                table.release(counted);
+            });
         }
     };
     let threads: Vec<_> = (0..THREADS).map(|seed| thread::spawn(work(seed as u64))).collect();
@@ -121,17 +97,19 @@ proptest! {
     ) {
         let table = table(most, per_second, 1 << 10);
         let mut open: HashMap<u32, Vec<Counted>> = HashMap::new();
-        // For each address, when the next is due, in thousandths of a step.
+        // For each key, when the next is due, in thousandths of a step.
         let mut due: HashMap<u32, u64> = HashMap::new();
         let mut now_ms = 0;
         for (number, comes, gap_ms) in steps {
             now_ms += gap_ms;
             let open = open.entry(number).or_default();
             if !comes {
-                open.pop().into_iter().for_each(|counted| table.release(counted));
+                open.pop().into_iter().for_each(|counted| {
+                table.release(counted);
+            });
                 continue;
             }
-            let result = table.admit(address(number), ms(now_ms));
+            let result = table.enter(&number, ms(now_ms), true);
             let steps = now_ms * u64::from(per_second.unwrap_or(0)) / 1000;
             let due = due.entry(number).or_default();
             *due = (*due).max(steps);
@@ -144,10 +122,22 @@ proptest! {
                     open.extend(admitted.counted);
                     *due += u64::from(per_second.is_some());
                 }
-                Err(Denial::AddressConnections) => prop_assert!(is_full),
-                Err(denial) => prop_assert!(denial == Denial::AddressRate && is_fast),
+                Err(Excess::Count) => prop_assert!(is_full),
+                Err(excess) => prop_assert!(excess == Excess::Rate && is_fast),
             }
-            prop_assert_eq!(table.counted_for(address(number)), open.len() as u32);
+            prop_assert_eq!(table.counted_for(&number), open.len() as u32);
         }
     }
+}
+
+#[test]
+fn the_first_and_the_last_of_a_key_are_told_and_the_first_may_be_held_off() {
+    let table = table(Some(9), None, 1);
+    assert_eq!(table.enter("a", ms(0), false).unwrap_err(), Excess::Begin);
+    let first = table.enter("a", ms(0), true).unwrap();
+    let second = table.enter("a", ms(0), false).unwrap();
+    assert!(first.is_first && !second.is_first);
+    assert!(!table.release(first.counted.unwrap()));
+    assert!(table.release(second.counted.unwrap()));
+    assert_eq!(table.enter("a", ms(0), false).unwrap_err(), Excess::Begin);
 }
