@@ -46,7 +46,7 @@ pub use compression::{Compression, CompressionMode};
 pub use engine::Engine;
 pub use host::{HostPattern, HostPatternError};
 pub use label::{Label, LabelError};
-pub use limits::Limits;
+pub use limits::{Limits, OnRate};
 pub use listen::{ListenAddress, ListenAddressError, ListenerConfig, SocketMode, SocketModeError};
 pub use logs::{LogFormat, LogLevel, Logs};
 pub use metrics::Metrics;

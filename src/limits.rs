@@ -93,6 +93,22 @@ pub const COMPRESSION_THRESHOLD_BYTES: Bound<usize> =
 /// Control frames in one second.
 pub const CONTROL_FRAMES_PER_SECOND: Bound<u32> = Bound { default: 1000, least: 1, most: 60_000 };
 
+/// Members of a topic, which are counted in 16 bits.
+pub const TOPIC_MEMBERS: Bound<u16, Option<u16>> =
+    Bound { default: None, least: 1, most: u16::MAX };
+
+/// Topics of the whole process that have members.
+pub const TOPICS: Bound<usize, Option<usize>> =
+    Bound { default: None, least: 1, most: 100_000_000 };
+
+/// Data messages of a connection in one second.
+pub const MESSAGE_RATE: Bound<u32, Option<u32>> =
+    Bound { default: None, least: 1, most: 10_000_000 };
+
+/// Bytes of a connection in one second. What has been received is taken, so with less the bytes of
+/// one receive buffer would hold it up for minutes.
+pub const BYTE_RATE: Bound<u64, Option<u64>> = Bound { default: None, least: KIB, most: 4 * GIB };
+
 /// From accept to the complete request head.
 pub const HANDSHAKE_TIMEOUT: Bound<Duration> =
     Bound { default: seconds(10), least: milliseconds(100), most: hours(1) };

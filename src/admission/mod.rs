@@ -1,23 +1,29 @@
-//! Who may connect, how many and how fast: for the whole process, since the kernel spreads the
-//! connections of one address over all shards.
+//! Who may connect, how many and how fast, and who may join a topic: for the whole process, since
+//! the kernel spreads the connections of one address, and the members of one topic, over all
+//! shards.
 //!
-//! Asked when a connection is accepted, when a proxy has told whose it is, and when it ends; never
-//! on the path of a message. Nothing here knows a socket or a clock.
+//! Asked when a connection is accepted, when a proxy has told whose it is, when it becomes a
+//! member, and when it ends; never on the path of a message. Nothing here knows a socket or a
+//! clock.
 
 mod addresses;
+mod counts;
 mod networks;
 mod rate;
+mod topics;
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-pub use addresses::Counted;
 use addresses::{AddressLimits, AddressTable};
+pub use counts::Counted;
 pub use networks::{Access, Networks};
 use rate::{Rate, RateLimiter};
+pub use topics::{JoinDenial, Joined, Membership};
+use topics::{TopicLimits, TopicTable};
 
-use crate::config::Peers;
+use crate::config::Config;
 
 /// Who may connect. It may change while the server runs.
 #[derive(Clone, Debug)]
@@ -25,6 +31,7 @@ pub struct Rules {
     access: Access,
     rate: Option<Rate>,
     addresses: Option<AddressLimits>,
+    topics: Option<TopicLimits>,
     /// Whether whoever runs the server wants to know addresses, whatever depends on them.
     tells_addresses: bool,
 }
@@ -33,8 +40,10 @@ pub struct Rules {
 #[derive(Debug)]
 pub struct Admission {
     rate: RateLimiter,
-    /// Made when addresses are first limited, for connections of this number.
+    /// Made when addresses are first limited, for connections of this number; and the same of
+    /// topics.
     addresses: OnceLock<AddressTable>,
+    topics: OnceLock<TopicTable>,
     capacity: usize,
 }
 
@@ -71,11 +80,13 @@ pub struct Admitted {
 
 impl Rules {
     /// What the configuration says.
-    pub fn new(peers: &Peers) -> Self {
+    pub fn new(config: &Config) -> Self {
+        let peers = &config.peers;
         Self {
             access: Access::new(peers),
             rate: peers.connection_rate.map(Rate::per_second),
             addresses: AddressLimits::new(peers),
+            topics: TopicLimits::new(&config.limits),
             tells_addresses: peers.addresses,
         }
     }
@@ -94,7 +105,12 @@ impl Rules {
 impl Admission {
     /// Nobody is connected, to a server of at most `capacity` connections.
     pub fn new(capacity: usize) -> Self {
-        Self { rate: RateLimiter::default(), addresses: OnceLock::new(), capacity }
+        Self {
+            rate: RateLimiter::default(),
+            addresses: OnceLock::new(),
+            topics: OnceLock::new(),
+            capacity,
+        }
     }
 
     /// Judges a connection from `address`, or one without by a Unix socket, `now` since the start
@@ -154,6 +170,32 @@ impl Admission {
         }
     }
 
+    /// Lets somebody join the topic `name`.
+    ///
+    /// # Errors
+    /// Which limit that would exceed.
+    pub fn join(&self, rules: &Rules, name: &str) -> Result<Joined, JoinDenial> {
+        let topics = || self.topics.get_or_init(|| TopicTable::new(self.capacity));
+        rules.topics.map_or(Ok(Joined::default()), |limits| topics().join(limits, name))
+    }
+
+    /// A member that was counted is gone.
+    pub fn leave(&self, membership: Membership) {
+        if let Some(topics) = self.topics.get() {
+            topics.leave(membership);
+        }
+    }
+
+    /// Members that are counted for a topic.
+    pub fn members_of(&self, name: &str) -> u32 {
+        self.topics.get().map_or(0, |topics| topics.members_of(name))
+    }
+
+    /// Topics that have members which are counted, and how many those are in all.
+    pub fn topics_and_members(&self) -> (u64, u64) {
+        self.topics.get().map_or((0, 0), TopicTable::counted)
+    }
+
     /// Connections that are counted for an address.
     pub fn counted_for(&self, rules: &Rules, address: IpAddr) -> u32 {
         let limited = self.addresses.get().zip(rules.addresses);
@@ -173,6 +215,7 @@ impl Admission {
 #[cfg(all(test, not(ringwire_loom)))]
 mod tests {
     use super::*;
+    use crate::config::Peers;
 
     /// Rules that stay, and who has come.
     struct Ruled(Rules, Admission);
@@ -188,9 +231,9 @@ mod tests {
     }
 
     fn admission(change: impl FnOnce(&mut Peers)) -> Ruled {
-        let mut peers = Peers::default();
-        change(&mut peers);
-        Ruled(Rules::new(&peers), Admission::new(100))
+        let mut config = Config::default();
+        change(&mut config.peers);
+        Ruled(Rules::new(&config), Admission::new(100))
     }
 
     fn address(text: &str) -> Option<IpAddr> {

@@ -31,8 +31,8 @@ impl Rate {
         ahead < u64::from(self.0)
     }
 
-    /// When the next is due behind one that comes `now` and was due then; nothing if that is one too
-    /// many. Both in nanoseconds since the start of the process.
+    /// When the next is due behind one that comes `now` and was due then; nothing if that is one
+    /// too many. Both in nanoseconds since the start of the process.
     fn next_due(self, due_ns: u64, now: Duration) -> Option<u64> {
         let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let each_ns = NANOSECONDS as u64 / u64::from(self.0);

@@ -2,9 +2,20 @@
 
 use std::time::Duration;
 
-use super::form::{boolean, count, duration, size};
+use clap::ValueEnum;
+
+use super::form::{boolean, choice, count, duration, size};
 use super::setting::{one, settings};
 use crate::limits;
+
+/// What becomes of a connection that exceeds a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnRate {
+    /// It is not read from until it may go on.
+    Pause,
+    /// It is closed with 1008.
+    Close,
+}
 
 settings! {
     /// Bounds on what one peer may cost.
@@ -52,6 +63,43 @@ settings! {
                 as one(count(&limits::CONTROL_FRAMES_PER_SECOND)),
                 named "max-control-rate" "COUNT",
                 help "Control frames of a connection per second; more close with 1008",
+                live;
+
+            /// Data messages of a connection in one second. `None` is unbounded.
+            pub message_rate: Option<u32> = limits::MESSAGE_RATE.default,
+                as one(count(&limits::MESSAGE_RATE).or_off()),
+                named "message-rate" "COUNT",
+                help "Data messages of a connection per second; a second's worth may come at once",
+                live;
+
+            /// Bytes of a WebSocket in one second, headers of frames included. `None` is unbounded.
+            pub byte_rate: Option<u64> = limits::BYTE_RATE.default,
+                as one(size(&limits::BYTE_RATE).or_off()),
+                named "byte-rate" "SIZE",
+                help "Bytes received from a connection per second; a second's worth may come at \
+                      once",
+                live;
+
+            /// What becomes of whoever sends more.
+            pub on_rate: OnRate = OnRate::Pause,
+                as one(choice()),
+                named "on-rate" "ACTION",
+                help "What becomes of a connection that exceeds a rate: it is not read from until \
+                      it may go on, or closed with 1008",
+                live;
+
+            /// Members of one topic on all shards. `None` is unbounded.
+            pub topic_members: Option<u16> = limits::TOPIC_MEMBERS.default,
+                as one(count(&limits::TOPIC_MEMBERS).or_off()),
+                named "max-topic-members" "COUNT",
+                help "WebSockets and streams that belong to one topic; more are answered 503",
+                live;
+
+            /// Topics of the whole process that have members. `None` is unbounded.
+            pub topics: Option<usize> = limits::TOPICS.default,
+                as one(count(&limits::TOPICS).or_off()),
+                named "max-topics" "COUNT",
+                help "Topics that have members; whoever would begin one more is answered 503",
                 live;
 
             /// Resident bytes of the process, short of which it refuses and sheds; `None` leaves

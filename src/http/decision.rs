@@ -76,11 +76,13 @@ pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Dec
     // An HTTP/1.0 client cannot switch protocols, so its Upgrade is ignored (RFC 9110 section 7.8).
     let upgrades = head.upgrade_websocket && head.http_11 && head.method == Method::Get;
     // Whoever is let in counts from then on, so this is asked last.
-    let not_admitted = || {
-        serving.refused().or_else(|| {
-            let admitted = if is_trusted_proxy { (conditions.admit)(client) } else { Ok(()) };
-            admitted.err().map(Refused::denied)
-        })
+    let not_admitted = |topic: Option<&str>| {
+        let no_member = || topic.and_then(|topic| (conditions.join)(topic).err());
+        let denied = || if is_trusted_proxy { (conditions.admit)(client).err() } else { None };
+        serving
+            .refused()
+            .or_else(|| no_member().map(Refused::no_member))
+            .or_else(|| denied().map(Refused::denied))
     };
     let endpoint = match target {
         Target::Health => return Ok(Decision::Serve(health(serving, retry_after_s))),
@@ -89,7 +91,8 @@ pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Dec
         Target::WebSocket(Endpoint::Broadcast { topic, .. }) => {
             // What a HEAD asks about does not begin.
             let is_head = head.method == Method::Head;
-            let refused = || if is_head { serving.refused() } else { not_admitted() };
+            let name = topic.clone();
+            let refused = || if is_head { serving.refused() } else { not_admitted(Some(&name)) };
             let stream = Stream::accept(head, topic, query, host, policy, refused)?;
             return Ok(match is_head {
                 true => Decision::Serve(stream.response),
@@ -103,7 +106,11 @@ pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Dec
     };
     let route = endpoint.route(query, policy.root, &policy.permissions)?;
     let (mut response, compression) = handshake::accept(head, host, policy, &route)?;
-    match not_admitted() {
+    let topic = match &route {
+        Route::Broadcast { topic, .. } => Some(&**topic),
+        Route::Echo => None,
+    };
+    match not_admitted(topic) {
         None => Ok(Decision::Upgrade { route, response, compression }),
         Some(refused) if policy.refuse_with == RefuseWith::Close => {
             debug_assert!(refused.refusal.is_temporary(), "whoever waits may succeed");

@@ -11,7 +11,7 @@ use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
 use super::stream::Stream;
 use super::{Answer, Policy, Serving};
-use crate::admission::Denial;
+use crate::admission::{Denial, JoinDenial};
 
 /// What a request may find besides the settings.
 pub struct Conditions<'a> {
@@ -26,6 +26,9 @@ pub struct Conditions<'a> {
     /// Lets in the client of such a proxy, as far as its address is known, for an upgrade that is
     /// otherwise right; asked at most once before that upgrade is answered.
     pub admit: &'a dyn Fn(Option<IpAddr>) -> Result<(), Denial>,
+    /// Makes room for a member of this topic, for an upgrade or a stream that is otherwise right;
+    /// asked at most once, and the room is given back unless that begins.
+    pub join: &'a dyn Fn(&str) -> Result<(), JoinDenial>,
     /// When those who are refused for the moment may come back.
     pub retry_after_s: u8,
     /// Takes note of each request, if it is to be logged.
@@ -42,6 +45,7 @@ impl<'a> Conditions<'a> {
             may_publish: &|_| true,
             is_trusted_proxy: false,
             admit: &|_| Ok(()),
+            join: &|_| Ok(()),
             retry_after_s: 5,
             note: None,
         }

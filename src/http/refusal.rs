@@ -3,7 +3,7 @@
 
 use super::origin::AllowedOrigin;
 use super::response::Response;
-use crate::admission::Denial;
+use crate::admission::{Denial, JoinDenial};
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +57,10 @@ pub enum Refusal {
     UnknownTransferCoding,
     /// The limit of connections is reached: 503 with `Retry-After`.
     Full,
+    /// The topic has as many members as it may: 503 with `Retry-After`.
+    TopicFull,
+    /// There are as many topics as there may be: 503 with `Retry-After`.
+    TopicsFull,
     /// All together began too many within the last second: 503 with `Retry-After`, or a reset when
     /// there is no request yet.
     ConnectionRate,
@@ -72,7 +76,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::BadRequest,
         Self::ProxyHeader,
         Self::MissingHost,
@@ -96,6 +100,8 @@ impl Refusal {
         Self::HeadTooLarge,
         Self::UnknownTransferCoding,
         Self::Full,
+        Self::TopicFull,
+        Self::TopicsFull,
         Self::ConnectionRate,
         Self::ShortOfMemory,
         Self::Overloaded,
@@ -129,6 +135,8 @@ impl Refusal {
             Self::HeadTooLarge => "head_too_large",
             Self::UnknownTransferCoding => "unknown_transfer_coding",
             Self::Full => "full",
+            Self::TopicFull => "topic_full",
+            Self::TopicsFull => "topics_full",
             Self::ConnectionRate => "connection_rate",
             Self::ShortOfMemory => "short_of_memory",
             Self::Overloaded => "overloaded",
@@ -159,6 +167,8 @@ impl Refusal {
             Self::HeadTooLarge => 431,
             Self::UnknownTransferCoding => 501,
             Self::Full
+            | Self::TopicFull
+            | Self::TopicsFull
             | Self::ConnectionRate
             | Self::ShortOfMemory
             | Self::Overloaded
@@ -250,6 +260,19 @@ impl Refused {
             Denial::Rate => "Too many connect at the moment.",
         };
         Self::new(denial.into(), detail)
+    }
+
+    /// Somebody may not become a member of a topic.
+    pub(super) fn no_member(denial: JoinDenial) -> Self {
+        let (refusal, detail) = match denial {
+            JoinDenial::TopicFull => {
+                (Refusal::TopicFull, "The topic has as many members as it may.")
+            }
+            JoinDenial::TopicsFull => {
+                (Refusal::TopicsFull, "There are as many topics as there may be.")
+            }
+        };
+        Self::new(refusal, detail)
     }
 
     /// The response; who is refused for the moment may come back after so many seconds.

@@ -150,8 +150,8 @@ pub trait Io {
     fn accept_with_address(&mut self, listener: u32);
     /// Ends all accepts on `listener`.
     fn cancel_accept(&mut self, listener: u32);
-    /// Closes this loop's copies of its listeners, on which no accept is under way nor will be; what
-    /// waits in their queues is for whoever else has them.
+    /// Closes this loop's copies of its listeners, on which no accept is under way nor will be;
+    /// what waits in their queues is for whoever else has them.
     fn stop_listening(&mut self);
     /// Receives again and again into buffers the kernel chooses.
     fn receive(&mut self, key: Key, slot: Slot);

@@ -71,17 +71,20 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Ticks until a deadline of an open WebSocket or stream passes, none when it has; nothing where
-    /// there is no such deadline.
+    /// Ticks until a deadline of an open WebSocket or stream passes, none when it has; nothing
+    /// where there is no such deadline.
     fn ticks_left(&self, key: Key, connection: &Connection, deadline: Deadline) -> Option<Tick> {
         let (now, served, times) = (self.now, self.served, &self.times);
         let message_age = connection.message_age(now);
         let silence = served.saturating_sub(connection.last_active);
         let is_stream = connection.stage.stream().is_some();
+        let is_over_rate = connection.waits_for == Some(WaitsFor::Rate);
         match deadline {
             Deadline::Lifetime => {
                 self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(now))
             }
+            // It is not listened to: from when it goes on its silence counts anew.
+            Deadline::AnyMessage | Deadline::Idle if is_over_rate => None,
             Deadline::AnyMessage if message_age.is_some() => None,
             Deadline::AnyMessage => self.wanted.left(key.index, served),
             Deadline::WholeMessage => {

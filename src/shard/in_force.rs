@@ -28,7 +28,7 @@ pub struct Effective {
 impl Effective {
     fn new(number: u32, config: Config) -> Self {
         let policy = Policy::new(&config);
-        let admission = admission::Rules::new(&config.peers);
+        let admission = admission::Rules::new(&config);
         Self { number, config, policy, admission }
     }
 }
@@ -83,6 +83,7 @@ impl<I: Io> Shard<I> {
             let config = &self.effective.config;
             self.times = Times::new(config);
             self.wanted.set_timeout(config.limits.message_idle_timeout);
+            self.rates.set_limits(&config.limits);
             self.codec.get_mut().set_message_bytes_max(config.limits.message_bytes);
             self.measures.heed(config, self.attendance.returned);
             self.next_to_reschedule = Some(0);
@@ -98,6 +99,7 @@ impl<I: Io> Shard<I> {
             let Some((key, connection)) = self.connections.at(index) else { continue };
             if connection.stage.is_open() && connection.ending == Ending::Open {
                 self.wanted.note_first(index, self.served);
+                self.end_wait_for_rate(key);
                 self.schedule_open(key);
             }
         }

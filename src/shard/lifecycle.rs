@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::connections::{Marks, gauge_of};
 use super::ending::Ending;
 use super::overload::Level;
+use super::rates::Due;
 use super::requests::Requests;
 use super::shed::held_bytes;
 use super::timers::Tick;
@@ -35,6 +36,7 @@ impl<I: Io> Shard<I> {
                 self.wheel.schedule(key.index, deadline);
                 // Nothing of who was in its place before.
                 self.lifetimes.set(key.index, None);
+                self.rates.set_due(key.index, Due::default());
                 self.arrived(key, listener, address);
                 self.settle(key);
                 self.keep_slots_free();

@@ -92,6 +92,14 @@ impl Measures {
 }
 
 impl<I: Io> Shard<I> {
+    /// Counts the messages that have been compressed and inflated in this tick.
+    pub(super) fn count_compression(&mut self) {
+        let codec = self.codec.get_mut();
+        let counts = (std::mem::take(&mut codec.compressed), std::mem::take(&mut codec.inflated));
+        self.stats().compressions.add(counts.0);
+        self.stats().inflations.add(counts.1);
+    }
+
     /// The time since the start at which this tick began.
     pub(super) fn clock(&self) -> Duration {
         self.attendance.returned
@@ -143,14 +151,6 @@ impl<I: Io> Shard<I> {
             stats.backlog_bytes.set(backlog_bytes);
             stats.backlog_peak.note(self.attendance.returned, backlog_bytes);
         }
-    }
-
-    /// Counts what has been compressed and inflated in this tick.
-    pub(super) fn count_compression(&mut self) {
-        let codec = self.codec.get_mut();
-        let counts = (std::mem::take(&mut codec.compressed), std::mem::take(&mut codec.inflated));
-        self.stats().compressions.add(counts.0);
-        self.stats().inflations.add(counts.1);
     }
 
     /// Takes note of how many connections hold a slot, when there are more or soon fewer.

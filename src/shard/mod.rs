@@ -28,6 +28,7 @@ mod peers;
 pub mod pending;
 mod pending_input;
 mod plain;
+mod rates;
 mod receive;
 mod release;
 pub mod requests;
@@ -57,6 +58,7 @@ use orders::Orders;
 use overload::Overload;
 use peers::Peers;
 use pending_input::PendingInput;
+use rates::Rates;
 use requests::Requests;
 use timers::{TICK_MS, Tick, Wheel};
 use times::{Lifetimes, Times, Wanted};
@@ -153,6 +155,7 @@ pub struct Shard<I: Io> {
     times: Times,
     lifetimes: Lifetimes,
     wanted: Wanted,
+    rates: Rates,
     peers: Peers,
     topics: Topics,
     generation: Generation,
@@ -234,6 +237,7 @@ impl<I: Io> Shard<I> {
             times: Times::new(config),
             lifetimes: Lifetimes::default(),
             wanted: Wanted::new(config.limits.message_idle_timeout),
+            rates: Rates::new(&config.limits),
             peers: Peers::new(number),
             topics: Topics::new(Interest::new(shared.interest.clone())),
             generation: Generation::default(),
@@ -322,6 +326,7 @@ impl<I: Io> Shard<I> {
             self.handle(event);
         }
         self.feed_starved();
+        self.resume_for_rate();
         self.resume_requests();
         self.resume_whose_turn_it_is();
         self.resume_for_ring();
@@ -416,9 +421,9 @@ impl<I: Io> Shard<I> {
             true => Some(self.now + 1),
             false => {
                 let moves = self.moves.next_tick(self.now);
-                let nexts =
-                    [self.wheel.next_tick(), self.trim.due(), moves, self.orders.next_tick()];
-                nexts.into_iter().flatten().min()
+                let deadlines = [self.wheel.next_tick(), self.rates.next_tick()];
+                let others = [self.trim.due(), moves, self.orders.next_tick()];
+                deadlines.into_iter().chain(others).flatten().min()
             }
         };
         let until = Duration::from_millis(u64::from(next?) * TICK_MS);

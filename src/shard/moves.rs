@@ -43,6 +43,7 @@ use super::outbox::luggage::Luggage;
 use super::pause::WaitsFor;
 use super::peers::Peer;
 use super::pending::{Pending, PendingKey};
+use super::rates::Due;
 use super::receive::SHARE_MOST;
 use super::requests::Requests;
 use super::send::detached;
@@ -70,6 +71,8 @@ pub struct Traveller {
     /// Ticks since the peer was last heard of, and since its last message.
     silence: Tick,
     message_silence: Tick,
+    /// When it may send more, by the clock of all shards.
+    due: Due,
     /// Ticks until the connection reaches its maximum lifetime.
     lifetime_left: Option<Tick>,
     /// Ticks until the deadline that it had, of which a request knows nothing itself.
@@ -405,6 +408,7 @@ impl<I: Io> Shard<I> {
             age: self.measures.age(key.index, now),
             silence: served.saturating_sub(connection.last_active),
             message_silence: self.wanted.silence(key.index, served),
+            due: self.rates.due(key.index),
             lifetime_left: self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(now)),
             deadline_left: deadline.map_or(0, |deadline| deadline.saturating_sub(now)),
             now_s: seconds(now),

@@ -431,6 +431,7 @@ impl Connection {
             Some(WaitsFor::Ring) => Some("broadcast ring"),
             Some(WaitsFor::Peer) => Some("peer to read"),
             Some(WaitsFor::Turn) => Some("turn"),
+            Some(WaitsFor::Rate) => Some("its rate"),
             Some(WaitsFor::Request) => Some("turn to be let in"),
             None => self.has(Marks::STARVED).then_some("receive buffer"),
         }

@@ -3,9 +3,9 @@
 //!
 //! The signal is the standing delay: how long what arrives waits at the least before the event loop
 //! takes it up. A loop that has slept within the last 100 ms had nothing to do at that moment, so
-//! nothing stands. One that has not takes up with each tick what arrived during the tick before, and
-//! the shortest of these ticks is the delay (after CoDel, RFC 8289 section 4). A burst passes; what
-//! stands does not.
+//! nothing stands. One that has not takes up with each tick what arrived during the tick before,
+//! and the shortest of these ticks is the delay (after CoDel, RFC 8289 section 4). A burst passes;
+//! what stands does not.
 //!
 //! | level | what is left undone |
 //! |---|---|

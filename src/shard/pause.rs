@@ -6,6 +6,7 @@
 //! | [`WaitsFor::Ring`] | the tick that finds some room, in turn |
 //! | [`WaitsFor::Peer`] | the send that leaves little enough |
 //! | [`WaitsFor::Turn`] | the next tick, as far as it reaches |
+//! | [`WaitsFor::Rate`] | the tick from which on it may send more, which gives it its turn |
 //! | [`WaitsFor::Request`] | the next tick, in the order in which requests came |
 //!
 //! Whoever goes on and finds that it has to wait again waits at the end of its list, perhaps for
@@ -29,6 +30,8 @@ pub enum WaitsFor {
     Peer,
     /// Its turn: it has had its share of a tick, or its topic has too much pending.
     Turn,
+    /// The moment from which on its rates allow more.
+    Rate,
     /// Requests before its own, of a shard that has too much to do.
     Request,
 }
@@ -94,6 +97,7 @@ impl<I: Io> Shard<I> {
                 self.held_back += usize::from(self.is_held_back(key));
                 stats.turns_deferred.add(1);
             }
+            WaitsFor::Rate => self.await_rate(key),
             WaitsFor::Request => self.await_request_turn(key),
             WaitsFor::Peer => {
                 debug_assert!(connection.has_output(), "a send will end the wait");
@@ -146,10 +150,12 @@ impl<I: Io> Shard<I> {
         self.waiting_for_ring = line;
     }
 
-    /// A close frame has been queued: the peer's answer is let in however short memory is.
+    /// A close frame has been queued: the peer's answer is let in however short memory is, and
+    /// however much has been sent.
     pub(super) fn resume_what_is_closing(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.waits_for == Some(WaitsFor::Memory) && !connection.stage.is_open() {
+        let may_end = matches!(connection.waits_for, Some(WaitsFor::Memory | WaitsFor::Rate));
+        if may_end && !connection.stage.is_open() {
             connection.waits_for = None;
             self.pause(key, WaitsFor::Turn);
         }
@@ -189,11 +195,12 @@ impl<I: Io> Shard<I> {
     }
 
     /// The lists of those who wait, each with what its members wait for.
-    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 4] {
+    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 5] {
         [
             (WaitsFor::Ring, self.waiting_for_ring.keys()),
             (WaitsFor::Memory, self.waiting_for_memory.clone()),
             (WaitsFor::Turn, self.waiting_for_turn.keys()),
+            (WaitsFor::Rate, self.waiting_for_rate()),
             (WaitsFor::Request, self.overload.waiting()),
         ]
     }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use super::Shard;
 use super::receive::Input;
-use crate::admission::{Admitted, Arrival, Counted};
+use crate::admission::{Admission, Admitted, Arrival, Counted, Joined, Membership};
 use crate::config::{ListenAddress, ListenerConfig};
 use crate::connection::Stage;
 use crate::http::{Refusal, RetryAfter};
@@ -35,9 +35,19 @@ pub(super) struct Peer {
     /// Whether it is a proxy that is trusted to say for whom it asks.
     is_proxy: bool,
     /// Where the connection is counted, if it is.
-    pub(super) counted: Option<Counted>,
+    counted: Option<Counted>,
+    /// What it counts as for its topic, if that is counted.
+    membership: Option<Membership>,
     /// What the access log is to say of it, if that tells of it.
     visit: Option<Box<Visit>>,
+}
+
+impl Peer {
+    /// Its connection is gone, and counts no more.
+    pub(super) fn release(self, admission: &Admission) {
+        self.counted.into_iter().for_each(|counted| admission.release(counted));
+        self.membership.into_iter().for_each(|membership| admission.leave(membership));
+    }
 }
 
 impl Peers {
@@ -93,6 +103,13 @@ impl Peers {
         self.by_index.get_mut(index as usize)?.visit.as_deref_mut()
     }
 
+    fn set_membership(&mut self, index: u32, membership: Option<Membership>) {
+        if membership.is_some() {
+            let before = std::mem::replace(&mut self.at(index).membership, membership);
+            debug_assert!(before.is_none(), "a connection is a member once");
+        }
+    }
+
     /// Takes out what is known of the peer of the connection at `index`.
     pub(super) fn take(&mut self, index: u32) -> Peer {
         self.by_index.get_mut(index as usize).map(std::mem::take).unwrap_or_default()
@@ -106,6 +123,7 @@ impl Peers {
         if peer.visit.is_some() {
             self.at(index).visit = peer.visit;
         }
+        self.set_membership(index, peer.membership);
     }
 
     fn at(&mut self, index: u32) -> &mut Peer {
@@ -118,9 +136,9 @@ impl Peers {
 }
 
 impl<I: Io> Shard<I> {
-    /// Sees to it that a listener is accepted on, in the way that tells what has to be known; not when
-    /// those who connect are for another server. One accept that goes on by itself is enough, but
-    /// one that tells an address is for one connection, so several wait.
+    /// Sees to it that a listener is accepted on, in the way that tells what has to be known; not
+    /// when those who connect are for another server. One accept that goes on by itself is enough,
+    /// but one that tells an address is for one connection, so several wait.
     pub(super) fn accept(&mut self, listener: u32) {
         if self.has_successor {
             return;
@@ -252,13 +270,25 @@ impl<I: Io> Shard<I> {
         self.peers.set_counted(key.index, admitted.counted);
     }
 
+    /// There is room for a connection in its topic; it takes that if it `is_member` now.
+    pub(super) fn note_joined(&mut self, key: Key, joined: Joined, is_member: bool) {
+        let Joined { membership, is_untracked } = joined;
+        match is_member {
+            true => {
+                self.stats().members_untracked.add(is_untracked.into());
+                self.peers.set_membership(key.index, membership);
+            }
+            false => membership.into_iter().for_each(|it| self.shared.admission.leave(it)),
+        }
+    }
+
     /// The connection at `index` is gone, and counts no more.
     pub(super) fn forget_peer(&mut self, index: u32) {
-        let Peer { address, counted, visit, .. } = self.peers.take(index);
-        counted.into_iter().for_each(|counted| self.shared.admission.release(counted));
-        if let Some(visit) = visit {
-            self.log_end(address, &visit);
+        let mut peer = self.peers.take(index);
+        if let Some(visit) = peer.visit.take() {
+            self.log_end(peer.address, &visit);
         }
+        peer.release(&self.shared.admission);
     }
 
     /// Resets whoever may not connect, before anything is said.
@@ -273,4 +303,4 @@ impl<I: Io> Shard<I> {
 /// Few in debug builds, so that tests see more come than there are.
 const ACCEPTS_WITH_ADDRESS: u32 = if cfg!(debug_assertions) { 2 } else { 16 };
 
-const _: () = assert!(size_of::<Peer>() <= 40);
+const _: () = assert!(size_of::<Peer>() <= 48);

@@ -121,12 +121,18 @@ impl<I: Io> Shard<I> {
         }
         let Some(connection) = self.connections.get(key) else { return };
         let obstacle = self.obstacle(key, connection);
-        if obstacle == Some(WaitsFor::Memory) {
+        let units_most = self.units_most(key.index, connection);
+        let waits_for = match obstacle {
+            Some(WaitsFor::Memory) => Some(WaitsFor::Memory),
+            _ => (units_most == 0).then_some(WaitsFor::Rate),
+        };
+        if let Some(waits_for) = waits_for {
             self.keep_input(key, input, 0);
-            return self.pause(key, WaitsFor::Memory);
+            return self.pause(key, waits_for);
         }
         let too_full = connection.too_full();
-        let (admitted, asked) = (RefCell::new(None), RefCell::new(None));
+        let (admitted, joined) = (RefCell::new(None), RefCell::new(None));
+        let asked = RefCell::new(None);
         let note = |it| drop(asked.replace(Some(Box::new(it))));
         let (admission, admission_rules) = (&self.shared.admission, &self.effective.admission);
         let time = self.attendance.returned;
@@ -135,7 +141,8 @@ impl<I: Io> Shard<I> {
             Input::Buffer(slice) => self.io.bytes(slice),
             Input::Owned(bytes, start) => &mut bytes[*start..],
         };
-        let budget = Budget::new(self.turn.left().clamp(SHARE_LEAST, share) as u32);
+        let share = self.turn.left().clamp(SHARE_LEAST, share) as u32;
+        let budget = Budget::new(share.min(units_most));
         let before = budget.left();
         let rules = Rules {
             websocket: websocket::Rules {
@@ -159,6 +166,11 @@ impl<I: Io> Shard<I> {
                     debug_assert!(before.is_none(), "a connection is upgraded once");
                     Ok(())
                 },
+                join: &|topic| {
+                    let before = joined.replace(Some(admission.join(admission_rules, topic)?));
+                    debug_assert!(before.is_none(), "a connection joins once");
+                    Ok(())
+                },
                 retry_after_s,
                 note: if is_logged { Some(&note) } else { None },
             },
@@ -172,8 +184,14 @@ impl<I: Io> Shard<I> {
             self.peers.set_address(key.index, client);
             self.note_admitted(key, admitted);
         }
+        let messages = output.websocket.messages;
+        if let Some(joined) = joined.into_inner() {
+            let is_member = output.upgraded.is_some() || output.streamed.is_some();
+            self.note_joined(key, joined, is_member);
+        }
         self.apply(key, input, &mut output);
         self.output = output;
+        self.charge_rates(key, messages, consumed);
         if let Some(pause) = pause {
             self.keep_input(key, input, consumed);
             let reason = self.reason_to_wait(key, pause, obstacle);

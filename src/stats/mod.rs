@@ -143,6 +143,9 @@ shard_stats! {
     /// Connections that were let in without counting for their address, because many others fill
     /// the table of those.
     addresses_untracked: Counter "addresses_untracked",
+    /// Members of topics that were let in without counting for theirs, because many others fill the
+    /// table of those.
+    members_untracked: Counter "members_untracked",
     /// Handshakes completed, by service.
     echo_upgrades: Counter "upgrades" {"service" = "echo"},
     /// The same of topics.
@@ -190,6 +193,11 @@ shard_stats! {
     receives_paused: Counter "receives_paused",
     /// Times a connection had had its share of a tick, and went on in a later one.
     turns_deferred: Counter "turns_deferred",
+    /// Times a connection was not read from for a while because it had sent more than its rates
+    /// allow.
+    rate_pauses: Counter "rate_pauses",
+    /// Connections closed because they had sent more than their rates allow.
+    rate_closes: Counter "rate_closes",
     /// Connections closed or reset because memory was short and they held much of it.
     connections_shed: Counter "connections_shed",
     /// Idle connections closed because there was too much to do.

@@ -39,6 +39,11 @@ impl Budget {
     }
 }
 
+/// Bytes of the shortest data frame of a client: its header, which has a mask. Every byte of a
+/// message costs at least one unit, however it is treated, and so does every one of its header; so
+/// one unit less than these for each of so many messages lets at most as many begin.
+pub const MESSAGE_BYTES_LEAST: u32 = 6;
+
 /// Units of a message that goes back from where it lies, beside its bytes: 10 ns.
 pub(super) const REFLECTED_COST: usize = 32;
 /// Units of a frame that is looked at one by one, beside its bytes.

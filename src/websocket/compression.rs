@@ -134,7 +134,8 @@ impl WebSocket {
         let step_bytes = step_bytes(rules.budget, INFLATED_BYTE_COST);
         let (plain, progress) = match codec.inflate(own, &compressed, step_bytes)? {
             Unpacked::Whole(plain) => {
-                rules.budget.spend(FRAME_COST + plain.len() * INFLATED_BYTE_COST);
+                let inflated_cost = plain.len() * INFLATED_BYTE_COST;
+                rules.budget.spend(FRAME_COST + compressed.len() + inflated_cost);
                 return self.inflated_message(opcode, plain, None, &mut codec, rules, output);
             }
             Unpacked::Part(plain, progress) => (plain, progress),

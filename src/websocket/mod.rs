@@ -29,7 +29,7 @@ use crate::wire::deflate::{Deflater, Inflater};
 use crate::wire::header::{OpCode, close_frame, control_frame};
 use crate::wire::mask::MaskKey;
 use crate::wire::message::DataMessage;
-pub use budget::Budget;
+pub use budget::{Budget, MESSAGE_BYTES_LEAST};
 use compression::Upgrade;
 use message::Assembly;
 use recoding::Recoding;

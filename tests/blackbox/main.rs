@@ -28,6 +28,7 @@ mod peer;
 mod peers;
 mod process;
 mod publishing;
+mod rates;
 mod reload;
 mod server;
 mod service_manager;

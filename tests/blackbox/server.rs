@@ -315,6 +315,16 @@ impl Stats {
         self.count(&["streams_open"])
     }
 
+    /// Times connections were not read from because of their rates.
+    pub fn rate_pauses(&self) -> u64 {
+        self.count(&["rate_pauses"])
+    }
+
+    /// Connections closed because of their rates.
+    pub fn rate_closes(&self) -> u64 {
+        self.count(&["rate_closes"])
+    }
+
     /// Messages that streams were not sent, because they are no line.
     pub fn lines_left_out(&self) -> u64 {
         self.count(&["lines_left_out"])

@@ -25,7 +25,9 @@ use crate::kernel::Kernel;
 use crate::network::Network;
 use crate::peers::{self, Origin};
 use crate::plan::{Plan, Reading, Service};
+use crate::rates;
 use crate::settings::Settings;
+use crate::topics;
 use crate::trace::trace;
 
 /// Everything of one run.
@@ -99,6 +101,9 @@ impl World {
             // Nothing in this process opens it.
             settings.config.logs.access = AccessLog::File("/dev/null".into());
         }
+        let mut rates_rng = Rng::with_seed(seed.rotate_left(40));
+        rates::settings(&mut rates_rng, &mut settings.config);
+        topics::settings(&mut rates_rng, &mut settings.config);
         let mut peers_rng = Rng::with_seed(seed.rotate_left(48));
         Origin::settings(&mut peers_rng, &mut settings.config);
         let shards = settings.config.engine.shards;
@@ -133,7 +138,7 @@ impl World {
         // Whoever moves counts on both shards for a moment.
         let most = clients.len() * if settings.moves > 0 { 2 } else { 1 };
         let context = Context {
-            may_be_full: most > room,
+            may_be_full: most > room || topics::are_limited(&settings.config),
             was_short_of_memory: false,
             was_overloaded: false,
             may_be_ordered_away: false,
@@ -311,6 +316,7 @@ impl World {
             let asks = self.clients.iter().any(|client| client.plan.requests > 0);
             invariants::check(shard, &self.settings.config, asks);
             peers::check_limits(&self.clients, &self.network.borrow(), &self.context);
+            topics::check_limits(&self.clients, &self.network.borrow(), &self.context);
             match goes_on {
                 true => self.move_one(number),
                 false => self.stop(number),
@@ -382,6 +388,11 @@ impl World {
         if shards.map(|shard| shard.stats().overload_level.value()).any(|level| level > 0) {
             // Those who wait are let in, and the level comes down.
             self.busy_rounds = 0;
+            self.skip_to_deadline();
+            return;
+        }
+        let mut shards = self.nodes.iter().filter_map(|node| node.shard.as_ref());
+        if shards.any(rates::is_waiting) {
             self.skip_to_deadline();
             return;
         }
@@ -564,6 +575,8 @@ impl World {
         assert_eq!(self.total("streams_open"), 0, "streams leak");
         let counted = self.context.shared.admission.counted();
         assert_eq!(counted, 0, "connections count for an address and are gone");
+        let counted = self.context.shared.admission.topics_and_members();
+        assert_eq!(counted, (0, 0), "members count for a topic and are gone");
         assert_eq!(self.total("connections_accepted"), self.accepted, "accepts");
         let stats = self.context.shared.stats.to_json();
         let closes = stats["closes"].as_object().expect("by initiator").values();

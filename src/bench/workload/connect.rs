@@ -1,5 +1,5 @@
-//! Opening handshakes: each connection opens, closes, and opens again; or all open once and stay; or
-//! they open at a rate, whether the server keeps up or not.
+//! Opening handshakes: each connection opens, closes, and opens again; or all open once and stay;
+//! or they open at a rate, whether the server keeps up or not.
 
 use std::collections::VecDeque;
 

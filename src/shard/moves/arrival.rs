@@ -113,6 +113,7 @@ impl<I: Io> Shard<I> {
         self.pending_input.append(key.index, &input);
         self.ledger.dropped(key, traveller.dropped);
         self.wanted.note(key.index, served.saturating_sub(traveller.message_silence));
+        self.rates.set_due(key.index, traveller.due);
         self.lifetimes.set(key.index, traveller.lifetime_left.map(|left| now + left));
         self.peers.put(key.index, traveller.peer);
         self.measures.opened(key.index, now.saturating_sub(traveller.age));
@@ -174,11 +175,7 @@ impl<I: Io> Shard<I> {
                     if traveller.protocol.owes_close() {
                         self.stats().close(Initiator::Local, CloseCode::ABNORMAL);
                     }
-                    traveller
-                        .peer
-                        .counted
-                        .into_iter()
-                        .for_each(|it| self.shared.admission.release(it));
+                    traveller.peer.release(&self.shared.admission);
                 }
                 // What it waits for does not come: the shard has failed that published it.
                 Half::Both(slot, traveller) => self.arrive(slot, *traveller),
