@@ -10,7 +10,8 @@
 //! of a message shards share broadcast rings, and a table of counters that tells which topics have
 //! members elsewhere and whether those are behind ([`hub::interest`]); beside it letters to one
 //! shard ([`hub::inbox`]), the counters that anyone may read ([`stats`]), the state of memory
-//! ([`memory`]), and who is connected, where that is limited ([`admission`]).
+//! ([`memory`]), who is connected and who belongs to
+//! which topic, where that is limited ([`admission`]).
 //!
 //! ```text
 //!            kernel-chosen buffer        in place              pieces, publications
@@ -49,8 +50,8 @@
 //! * A WebSocket has a budget for each tick ([`websocket::Budget`]); what it has not done goes on
 //!   in a later tick, in turn. Whoever sends little is served at once.
 //! * A connection whose input waits does so for exactly one thing: memory, room in the broadcast
-//!   ring, its peer to read, or its turn; and stands on the one list that lets it go on
-//!   (`shard/pause.rs`).
+//!   ring, its peer to read, its rate, requests before its own, or its turn; and stands on the one
+//!   list that lets it go on (`shard/pause.rs`).
 //! * Whoever sends much and whoever sends little stand in lines of their own, which are served by
 //!   turns (`shard/line.rs`).
 //! * Receives that find no buffer are started again in the order in which they wait, no more than
@@ -64,6 +65,13 @@
 //!   queue does not wait for several.
 //! * Silence is counted in time in which the shard came round to its peers, and before a silent
 //!   peer is closed the kernel is asked whether something has arrived (`shard/lifecycle.rs`).
+//!
+//! # So much in a second
+//!
+//! Rates of a connection cost nothing on the path of a message: what it has left of a second is one
+//! more bound of the budget that it gets anyway, in which each message costs more than the six
+//! bytes of the shortest frame, and what it has used is charged behind (`shard/rates.rs`). Whoever
+//! has nothing left waits in a wheel of its own until it has. What is begun is finished, and owed.
 //!
 //! # Too much to do
 //!
@@ -83,7 +91,7 @@
 //!
 //! The 64 bytes are full but for some bits, of the requests (`shard/requests.rs`) and of the marks
 //! (`shard/connections.rs`). What only some connections need lies beside the table, by their index
-//! (`shard/pending_input.rs`, `Lifetimes`, `shard/peers.rs`).
+//! (`shard/pending_input.rs`, `Lifetimes`, `shard/peers.rs`, `shard/rates.rs`).
 //!
 //! A registered file is no file descriptor of the process: `RLIMIT_NOFILE` bounds the table of a
 //! ring, so more shards hold more connections, without privilege.
@@ -237,6 +245,26 @@
 //! a clock for a message, and a ping carries its time with it. How each WebSocket ended is kept by
 //! its shard ([`stats::close_records`]), which waits for nobody who reads that.
 //!
+//! Who takes the most is charged to a sketch of bounded size, once for each receive, send and
+//! delivery, and only with `--top` (`shard/orders/top.rs`). The address of a peer, and what the
+//! access log is to say of a connection, lie beside the table, cost nothing where nobody asks, and
+//! move with the connection (`shard/peers.rs`).
+//!
+//! # A successor
+//!
+//! A server with `--takeover` may be succeeded by another process ([`takeover`]). That gets the
+//! listening sockets themselves ([`io::inheritance`]), since to close one of `SO_REUSEPORT` resets
+//! who waits in its queue; a shard takes several where there are more than shards. Nothing happens
+//! to the old server until the new one says that its shards accept; then each of its shards cancels
+//! its accepts, and closes its copies when the last has ended (`shard/drain.rs`): whom it has
+//! accepted by then it serves, and sends to the successor with 1012. All of it is one task of the
+//! control thread (`control/takeover.rs`).
+//!
+//! While both live, what is published goes both ways ([`hub::relay`]): a shard hands a copy of what
+//! it publishes to a channel that is bounded in bytes and never makes it wait; the control thread
+//! of the other process publishes it in its own broadcast ring, so it is not sent back. While the
+//! relay is on, every topic counts as wanted elsewhere ([`hub::interest`]).
+//!
 //! # Settings that change
 //!
 //! What a setting's declaration calls live may change while the server runs. The control thread
@@ -279,6 +307,10 @@
 //! | a limit of the whole server | `Shared` and `Shard::serving` in `shard/mod.rs` |
 //! | a counter, a metric | [`stats`]; of the process or the server: `control/metrics` |
 //! | what a shard measures | `shard/measure.rs` |
+//! | who takes the most | `shard/orders/top.rs`, [`stats::heavy_hitters`] |
+//! | how soon something is used up | `control/capacity.rs` |
+//! | what the access log says | `shard/peers/visit.rs`, `http/asked.rs`; its way: [`output`] |
+//! | what the page shows | `control/admin/page`; the terminal: `top/screen.rs`, `top/panel.rs` |
 //! | what is told of an end | [`stats::close_records`], `control/admin/closed.rs` |
 //! | a path of the public listeners | `http/route.rs`, `http/decision.rs`, `BUILT_IN_PATHS` |
 //! | a field of a request's head that counts | `Head` in `http/request.rs` |
@@ -290,6 +322,10 @@
 //! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
+//! | how much a connection may send in a second | `shard/rates.rs` |
+//! | how many may join a topic | `admission/topics.rs`, `admission/counts.rs` |
+//! | what a successor gets | [`takeover`]; what the server does then: `control/takeover.rs` |
+//! | what goes to another process | [`hub::relay`], `pass_on` in `shard/deliver.rs` |
 //! | who may connect, how many, how fast | [`admission`], and who asks it: `shard/peers.rs` |
 //! | for whom a proxy speaks | `http/forwarded.rs`, [`proxy_protocol`] |
 //! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `websocket/frames.rs` |
@@ -341,7 +377,8 @@
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
 //!   frames, compression; and messages as lines.
 //! * [`proxy_protocol`]: the header by which a proxy tells who has connected to it.
-//! * [`admission`]: who may connect, how many and how fast: for all shards together.
+//! * [`admission`]: who may connect, how many and how fast, and who may join a topic: for all
+//!   shards together.
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
 //! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
 //!   are published by POST.
@@ -355,7 +392,10 @@
 //! * [`serve`], [`control`]: starting and pinning shards; signals and the admin listener, on a
 //!   thread that never touches a connection of a shard.
 //! * [`service_manager`]: what systemd is told; what it hands over is taken by [`io::activation`].
-//! * [`health`]: asks a running server how it is, for containers.
+//! * [`takeover`]: the hand-over of listening sockets to a successor: its frames, and the way of
+//!   the sockets ([`io::inheritance`]).
+//! * [`admin_client`]: a small client of the admin listener, for [`health`], which asks a running
+//!   server how it is, and [`top`], which watches it in a terminal.
 //! * [`mod@bench`]: the load generator: the client's role on the same ring and wire format, and no
 //!   part of the server.
 //!
