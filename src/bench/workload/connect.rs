@@ -126,6 +126,14 @@ impl Workload for Connect {
         if links.stage() == Stage::Finished {
             arrivals.waiting_ns.clear();
         }
+        // Whoever has waited for a place for as long as for an answer has given up.
+        let timeout_ns = links.timeout().as_nanos() as u64;
+        while let Some(due_ns) = arrivals.waiting_ns.front()
+            && due_ns + timeout_ns < links.now_ns
+        {
+            arrivals.waiting_ns.pop_front();
+            links.record.counters.unanswered += 1;
+        }
         while !arrivals.waiting_ns.is_empty()
             && let Some(index) = arrivals.free.pop()
             && let Some(due_ns) = arrivals.waiting_ns.pop_front()
