@@ -128,6 +128,8 @@ impl Output {
         }
         queue.bytes += text.len();
         queue.texts.push_back(text);
+        // Nobody who is woken has to wait for the lock at once.
+        drop(queue);
         self.changed.notify_all();
     }
 

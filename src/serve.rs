@@ -136,6 +136,9 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     open.activated.require_all_taken()?;
     let predecessor = predecessor.map(|it| (it, open.inheritance.taken()));
     let has_predecessor = predecessor.is_some();
+    if has_predecessor {
+        manager.falls_silent();
+    }
     let takeover = takeover(&config, &listeners, admin.as_ref(), predecessor)?;
     let door = takeover.as_ref().map(|takeover| takeover.door.clone());
     let meter = Meter::new(config.limits.memory_bytes);

@@ -59,11 +59,15 @@ impl ServiceManager {
 
     /// Tells that this process serves in the place of the one that was known so far.
     pub fn takes_over(&self) {
+        // No partner: the same thread tells.
+        self.is_silent.store(false, Ordering::Relaxed);
         self.tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
     }
 
-    /// Tells nothing any more: another process serves in the place of this one.
-    pub fn is_succeeded(&self) {
+    /// Tells nothing for as long as another process serves: before this one [takes
+    /// over](Self::takes_over), and once it has a successor.
+    pub fn falls_silent(&self) {
+        // No partner: what is told a moment later or earlier does no harm.
         self.is_silent.store(true, Ordering::Relaxed);
     }
 
@@ -160,10 +164,15 @@ mod tests {
         manager.takes_over();
         assert_eq!(received(), format!("MAINPID={}\nREADY=1\n", std::process::id()));
         assert_eq!(manager.feeding_period(), Some(Duration::from_secs(15)));
-        manager.is_succeeded();
+        manager.falls_silent();
         manager.serves();
         listener.set_nonblocking(true).unwrap();
         assert!(listener.recv(&mut [0]).is_err());
+        // As a newcomer is until it has taken over, whatever becomes of it.
+        manager.stops(Duration::ZERO, "draining");
+        assert!(listener.recv(&mut [0]).is_err());
+        manager.takes_over();
+        assert_eq!(received(), format!("MAINPID={}\nREADY=1\n", std::process::id()));
     }
 
     #[test]

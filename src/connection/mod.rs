@@ -158,12 +158,13 @@ impl Stage {
         }
     }
 
-    /// Refuses a request that could not be answered in time. A proxy that has not told who has
+    /// Refuses a request that could not be answered in time, because the peer has not sent all of
+    /// it, or because it was put off here. A proxy that has not told who has
     /// connected gets no answer.
-    pub fn time_out_request(&mut self, retry_after_s: u8, output: &mut Output) {
+    pub fn time_out_request(&mut self, is_put_off: bool, retry_after_s: u8, output: &mut Output) {
         match self {
             Self::Http(exchange) if !exchange.is_ended() => {
-                let (refusal, response) = exchange.time_out(retry_after_s);
+                let (refusal, response) = exchange.time_out(is_put_off, retry_after_s);
                 output.refused = Some(refusal);
                 output.websocket.pieces.push(Piece::Response(response));
                 output.websocket.finish = true;

@@ -240,7 +240,7 @@ impl Control {
     /// Another server goes on with the listeners: accepts nothing any more, and drains unless that
     /// has begun.
     fn yield_to_successor(&mut self) {
-        self.manager.is_succeeded();
+        self.manager.falls_silent();
         if let Some(admin) = self.admin.take() {
             admin.abort();
         }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -156,6 +156,11 @@ impl Succession {
                 false
             }
         };
+        // The link may also end because the predecessor has given this server up, and serves on.
+        if has_ended && UnixStream::connect(&takeover.path).await.is_ok() {
+            tracing::error!("the predecessor goes on, and this server ends");
+            return standing.ask_for_drain();
+        }
         tracing::info!("taken over");
         let _ = requests.send(Request::TakeOver).await;
         *open = takeover.open();
@@ -182,6 +187,8 @@ impl Succession {
     async fn be_succeeded(&mut self, mut link: Link) -> Result<(), LinkError> {
         let taken = hand_over(&mut link, &self.takeover.heritage).await?;
         self.begin_relay();
+        // Before any message, which may come as soon as the relay is on.
+        link.send(&Frame::Relaying, &[]).await?;
         let (say, said) = mpsc::channel(1);
         let (hear, mut heard) = mpsc::channel(1);
         let standing = self.standing.clone();
@@ -190,7 +197,6 @@ impl Succession {
         let relaying = relaying(relay, publications, &requests, &mut link, said, hear);
         tokio::pin!(relaying);
         let becoming_ready = async {
-            let _ = say.send(Frame::Relaying).await;
             match timeout(READY_TIMEOUT, heard.recv()).await? {
                 Some(Frame::Ready) => Ok(()),
                 _ => Err(LinkError::OutOfTurn),

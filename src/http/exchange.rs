@@ -83,9 +83,11 @@ impl Exchange {
     }
 
     /// Refuses a request that is not answered in time, and ends: 408 if the peer has not sent all
-    /// of it (RFC 9110 section 15.5.9), 503 if it waits for a topic that takes no more.
-    pub fn time_out(&mut self, retry_after_s: u8) -> (Refusal, Vec<u8>) {
+    /// of it (RFC 9110 section 15.5.9), 503 if it `is_put_off` for those before it, or waits for a
+    /// topic that takes no more.
+    pub fn time_out(&mut self, is_put_off: bool, retry_after_s: u8) -> (Refusal, Vec<u8>) {
         let refused = match self.blocked_topic() {
+            None if is_put_off => Refused::new(Refusal::Overloaded, "The server is overloaded."),
             None => Refused::new(Refusal::Timeout, "The request did not arrive in time."),
             Some(_) => Refused::new(Refusal::Congested, "The topic takes no more for now."),
         };

@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn the_timeout_response_closes() {
-        let (refusal, response) = Exchange::default().time_out(7);
+        let (refusal, response) = Exchange::default().time_out(false, 7);
         let text = String::from_utf8(response).unwrap();
         assert_eq!(refusal, Refusal::Timeout);
         assert!(text.starts_with("HTTP/1.1 408 Request Timeout\r\n"));

@@ -143,7 +143,7 @@ mod tests {
         let mut exchange = Exchange::default();
         let text = request("POST", "Origin: https://a.org\r\nContent-Length: 3\r\n", "x");
         assert_eq!(exchange.receive(text.as_bytes(), &conditions), Answer::Incomplete);
-        let (_, response) = exchange.time_out(5);
+        let (_, response) = exchange.time_out(false, 5);
         let response = String::from_utf8(response).unwrap();
         assert_eq!(learned(&response), ("408", Some("https://a.org")));
     }

@@ -317,7 +317,7 @@ mod tests {
         let answer = ask(&mut exchange, b"next", Serving::Open, true);
         assert!(matches!(answer, Answer::Publish { consumed: 0, .. }), "{answer:?}");
         ask(&mut exchange, text.as_bytes(), Serving::Open, false);
-        let (refusal, response) = exchange.time_out(7);
+        let (refusal, response) = exchange.time_out(false, 7);
         assert_eq!(refusal, Refusal::Congested);
         assert!(response.starts_with(b"HTTP/1.1 503 ") && exchange.is_ended());
     }

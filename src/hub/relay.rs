@@ -52,6 +52,7 @@ impl Relay {
 
     /// Says whether another process wants what is published.
     pub fn set_on(&self, is_on: bool) {
+        // Release, partner: the Acquire in `is_on`.
         self.is_on.store(is_on, Ordering::Release);
     }
 
@@ -74,11 +75,13 @@ impl Relay {
 
     /// A publication is on its way, or has been given up.
     pub fn sent(&self, publication: &Publication) {
+        // Relaxed: a bound, as in `pass`.
         self.waiting_bytes.fetch_sub(bytes_of(publication), Ordering::Relaxed);
     }
 
     /// Whether all that was handed over is on its way.
     pub fn is_settled(&self) -> bool {
+        // Relaxed: the shards have ended, and their joins order what they have added.
         self.waiting_bytes.load(Ordering::Relaxed) == 0
     }
 }

@@ -42,6 +42,7 @@ impl Heritage {
     /// Leaves the file of a Unix socket to the successor.
     pub fn leave_file(&self) {
         if let Some(file) = self.file.upgrade() {
+            // No partner: nothing is published along with it.
             file.is_left.store(true, Ordering::Relaxed);
         }
     }

@@ -124,6 +124,11 @@ impl Connection {
         self.waits_for.is_some() || self.has(Marks::STARVED)
     }
 
+    /// Whether a request has arrived that waits for those before it.
+    pub fn is_put_off(&self) -> bool {
+        self.waits_for == Some(WaitsFor::Request)
+    }
+
     /// Whether something is queued for the peer, or being sent.
     pub fn has_output(&self) -> bool {
         self.requests.contains(Requests::SEND) || !self.outbox.is_empty()

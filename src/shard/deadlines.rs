@@ -199,11 +199,14 @@ impl<I: Io> Shard<I> {
 
     fn request_timed_out(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let is_idle = connection.stage.is_kept_alive() && !connection.stage.has_partial_request();
+        let is_put_off = connection.is_put_off();
+        let is_idle = connection.stage.is_kept_alive()
+            && !connection.stage.has_partial_request()
+            && !is_put_off;
         let retry_after_s = self.peers.retry_after.next_s();
         self.command(key, |connection, output| match is_idle {
             true => connection.stage.close(CloseCode::GOING_AWAY, "", output),
-            false => connection.stage.time_out_request(retry_after_s, output),
+            false => connection.stage.time_out_request(is_put_off, retry_after_s, output),
         });
     }
 

@@ -71,7 +71,9 @@ impl<I: Io> Shard<I> {
     pub(super) fn check_drained(&mut self, deadline: Tick) {
         let owes_answers = || {
             self.connections.iter().any(|(_, connection)| {
-                let is_owed = connection.has_output() || connection.stage.has_upload();
+                let is_owed = connection.has_output()
+                    || connection.stage.has_upload()
+                    || connection.is_put_off();
                 is_owed && !connection.ending.is_over()
             })
         };

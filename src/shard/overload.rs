@@ -9,7 +9,7 @@
 //!
 //! | level | what is left undone |
 //! |---|---|
-//! | 1 | requests, beyond a few in each tick: handshakes wait for each other, not for nobody |
+//! | 1 | requests, beyond a few in each tick: handshakes take turns |
 //! | 2 | upgrades, which are answered 503 with `Retry-After` |
 //! | 3 | accepting: whoever connects waits in the kernel; with `--shed-idle` idle ones are closed |
 //!
@@ -18,6 +18,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::ending::Ending;
 use super::pause::WaitsFor;
 use super::receive::SHARE_MOST;
 use super::ticks_in;
@@ -64,23 +65,27 @@ impl Level {
 struct StandingDelay {
     window_began: Duration,
     last_tick: Duration,
+    ticks: u32,
     least: Option<Duration>,
 }
 
 impl StandingDelay {
     /// A tick begins. At the end of a window tells what stood in it: nothing if the thread
-    /// `has_slept` since it was last asked.
+    /// `has_slept` since it was last asked, or was away for most of it: one long tick is no queue.
     fn tick(&mut self, now: Duration, has_slept: impl FnOnce() -> bool) -> Option<Duration> {
         let since_last = now.saturating_sub(self.last_tick);
         self.last_tick = now;
         let least = self.least.map_or(since_last, |least| least.min(since_last));
         self.least = Some(least);
+        self.ticks += 1;
         if now.saturating_sub(self.window_began) < WINDOW {
             return None;
         }
         self.window_began = now;
         self.least = None;
-        Some(if has_slept() { Duration::ZERO } else { least })
+        let ticks = std::mem::take(&mut self.ticks);
+        let stands = !has_slept() && ticks >= TICKS_LEAST;
+        Some(if stands { least } else { Duration::ZERO })
     }
 }
 
@@ -220,12 +225,13 @@ impl<I: Io> Shard<I> {
             if closed == CLOSED_MOST {
                 return;
             }
-            let place = std::mem::replace(&mut self.overload.next_place, 0) % places;
+            let place = self.overload.next_place % places;
             self.overload.next_place = place + 1;
             let Some((key, connection)) = self.connections.at(place as u32) else { continue };
             let silence = self.served.saturating_sub(connection.last_active);
             let is_idle = connection.stage.is_open_websocket()
-                && !connection.ending.is_over()
+                && connection.ending == Ending::Open
+                && !connection.is_held_up()
                 && !connection.has_output()
                 && silence >= timeout;
             if is_idle {
@@ -240,6 +246,8 @@ impl<I: Io> Shard<I> {
 
 /// For so long at the least a delay is looked for that stands (RFC 8289 section 4.2).
 const WINDOW: Duration = Duration::from_millis(100);
+/// Ticks of a window from which something can be told.
+const TICKS_LEAST: u32 = 3;
 /// What may stand: the target of CoDel, beyond which those who are connected notice.
 const DELAY_MOST: Duration = Duration::from_millis(5);
 /// What lets the level come down.
@@ -275,7 +283,8 @@ mod tests {
         assert_eq!(window(&mut delay, 7 * MILLISECOND, false), 7 * MILLISECOND);
         assert_eq!(window(&mut delay, 7 * MILLISECOND, true), Duration::ZERO);
         assert_eq!(window(&mut delay, MILLISECOND, false), MILLISECOND);
-        assert_eq!(window(&mut delay, 300 * MILLISECOND, false), 300 * MILLISECOND);
+        assert_eq!(window(&mut delay, 30 * MILLISECOND, false), 30 * MILLISECOND);
+        assert_eq!(window(&mut delay, 300 * MILLISECOND, false), Duration::ZERO, "one tick");
         // One short tick among long ones.
         assert_eq!(delay.tick(delay.last_tick + MILLISECOND, || false), None);
         assert_eq!(window(&mut delay, 30 * MILLISECOND, false), MILLISECOND);

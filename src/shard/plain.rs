@@ -58,6 +58,7 @@ impl<I: Io> Shard<I> {
             }
             let is_busy = connection.requests.contains(Requests::SEND)
                 || connection.has(Marks::DIRTY)
+                || connection.is_put_off()
                 || connection.stage.has_partial_request();
             if is_busy {
                 self.kept_alive.push_back(key);

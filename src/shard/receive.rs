@@ -120,6 +120,7 @@ impl<I: Io> Shard<I> {
             is_logged = self.is_logged(key);
         }
         let Some(connection) = self.connections.get(key) else { return };
+        let was_request = connection.stage.is_request();
         let obstacle = self.obstacle(key, connection);
         let units_most = self.units_most(key.index, connection);
         let waits_for = match obstacle {
@@ -191,7 +192,9 @@ impl<I: Io> Shard<I> {
         }
         self.apply(key, input, &mut output);
         self.output = output;
-        self.charge_rates(key, messages, consumed);
+        if !was_request {
+            self.charge_rates(key, messages, consumed);
+        }
         if let Some(pause) = pause {
             self.keep_input(key, input, consumed);
             let reason = self.reason_to_wait(key, pause, obstacle);

@@ -27,12 +27,15 @@ impl Times {
             (Some(interval), Some(half)) => Some(interval.min(half)),
             (interval, half) => interval.or(half),
         };
+        // Whoever is held to a rate has the time that the largest message takes at it as well.
+        let seconds = |rate| u64::from(limits.message_bytes).div_ceil(rate);
+        let at_rate = Duration::from_secs(limits.byte_rate.map_or(0, seconds));
         Self {
             park_after: config.engine.park_after.map(ticks_in),
             ping_check: ping_after.map(SilenceCheck::new),
             stream_check: SilenceCheck::new(STREAM_SILENCE_MOST),
             idle_timeout: limits.idle_timeout.map(ticks_in),
-            message_timeout: limits.message_timeout.map(ticks_in),
+            message_timeout: limits.message_timeout.map(|timeout| ticks_in(timeout + at_rate)),
         }
     }
 }

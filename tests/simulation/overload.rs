@@ -74,6 +74,11 @@ fn a_burst_or_one_long_tick_is_no_overload() {
     (1..WINDOW_TICKS).for_each(|_| step(&mut story, 7));
     story.shards[0].io().is_busy = false;
     assert_eq!(level(&story), 0, "shorter than a window");
+    step(&mut story, 101);
+    story.shards[0].io().is_busy = true;
+    (0..3).for_each(|_| step(&mut story, 250));
+    story.shards[0].io().is_busy = false;
+    assert_eq!(level(&story), 0, "long ticks that nobody had to wait behind");
     story.pass(Duration::from_secs(3));
     assert_eq!(level(&story), 0, "it has slept");
 }
@@ -126,6 +131,47 @@ fn requests_wait_then_upgrades_are_refused_then_nobody_is_accepted_and_all_of_it
     upgrade(&mut story, unseen);
     settle(&mut story);
     assert_eq!(status(&mut story, unseen), Some(101));
+}
+
+/// Connections with requests that have arrived, more than a tick takes up.
+fn crowd(story: &mut Story) -> Vec<SocketId> {
+    press(story, 1);
+    assert_eq!(level(story), 1);
+    let crowd: Vec<_> = (0..9).map(|_| story.connect(0)).collect();
+    (0..20).for_each(|_| _ = story.tick(0));
+    crowd.iter().for_each(|socket| upgrade(story, *socket));
+    let now = Duration::from_millis(story.network.borrow().now_ms);
+    story.shards[0].submit(now).expect("never fails");
+    story.progress(0, 10);
+    story.shards[0].turn(now);
+    assert!(story.counter("requests_deferred") > 3);
+    crowd
+}
+
+#[test]
+fn whoever_was_put_off_gets_an_answer_when_the_server_drains() {
+    let mut story = story(None);
+    let crowd = crowd(&mut story);
+    story.drain();
+    (0..20).for_each(|_| _ = story.tick(0));
+    for socket in crowd {
+        assert!(matches!(status(&mut story, socket), Some(101 | 503)));
+    }
+}
+
+#[test]
+fn whoever_was_put_off_for_too_long_is_told_so() {
+    let mut story = story(None);
+    let crowd = crowd(&mut story);
+    // No tick meanwhile.
+    story.network.borrow_mut().now_ms += 60_000;
+    story.shards[0].io().is_busy = true;
+    let late: Vec<_> =
+        crowd.into_iter().filter(|socket| status(&mut story, *socket).is_none()).collect();
+    assert!(!late.is_empty());
+    (0..20).for_each(|_| _ = story.tick(0));
+    let statuses: Vec<_> = late.into_iter().map(|socket| status(&mut story, socket)).collect();
+    assert!(statuses.iter().all(|it| matches!(it, Some(101 | 503))), "{statuses:?}");
 }
 
 #[test]

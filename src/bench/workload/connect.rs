@@ -95,7 +95,8 @@ impl Workload for Connect {
         Ok(())
     }
 
-    /// A place whose connection failed stays empty: a server that refuses is not to be hammered.
+    /// A place whose connection failed stays empty, as a server that refuses is not to be hammered;
+    /// at a rate it is for whoever comes next.
     fn closed(&mut self, links: &mut Links, index: u32) {
         let was_opened = std::mem::take(&mut self.was_opened[index as usize]);
         if let Some(arrivals) = &mut self.arrivals {
@@ -124,6 +125,7 @@ impl Workload for Connect {
             arrivals.waiting_ns.push_back(due_ns);
         }
         if links.stage() == Stage::Finished {
+            links.record.counters.unanswered += arrivals.waiting_ns.len() as u64;
             arrivals.waiting_ns.clear();
         }
         // Whoever has waited for a place for as long as for an answer has given up.

@@ -162,12 +162,12 @@ fn a_request_that_never_ends_is_refused_at_its_limit() {
 fn a_late_request_is_refused_and_a_late_websocket_is_not() {
     let mut harness = Harness::new(Sending::Eager);
     harness.feed(b"GET /echo HTTP/1.1\r\n");
-    harness.command(|stage, output| stage.time_out_request(7, output));
+    harness.command(|stage, output| stage.time_out_request(false, 7, output));
     assert!(harness.sent().starts_with(b"HTTP/1.1 408 "));
     assert!(harness.finished && harness.refused == [Refusal::Timeout]);
 
     let mut harness = Harness::open("/echo", Sending::Eager);
-    harness.command(|stage, output| stage.time_out_request(7, output));
+    harness.command(|stage, output| stage.time_out_request(false, 7, output));
     assert!(harness.stage.is_open() && harness.sent().is_empty());
 }
 
