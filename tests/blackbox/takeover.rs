@@ -11,7 +11,7 @@ use std::process::{Output, Stdio};
 use std::thread;
 
 use crate::HANG;
-use crate::peer::{CLOSE, Peer, TEXT, close_payload};
+use crate::peer::{self, CLOSE, Peer, TEXT, close_payload};
 use crate::server::{Server, socket_path, wait_until};
 
 /// A path by which servers find each other.
@@ -113,6 +113,29 @@ fn each_successor_can_be_succeeded() {
         wait_until("it can be succeeded", || {
             next.output().contains("the predecessor has ended") && path.0.exists()
         });
+        server = next;
+    }
+    server.stop();
+}
+
+/// A message was passed on before the newcomer had been told that messages would be.
+#[test]
+fn a_server_that_never_ceases_to_publish_can_be_succeeded() {
+    let path = Path::new("flood");
+    let mut server = path.start(&["127.0.0.1:0"], 2, "1s");
+    for _ in 0..4 {
+        let publisher = Peer::upgrade(server.address(), "/broadcast/flood?exclude_self=true");
+        let mut writer = publisher.writer();
+        // Until it is closed.
+        let publishing = thread::spawn(move || {
+            let burst = peer::frame(0x80 | TEXT, b"without end").repeat(64);
+            while writer.write_all(&burst).is_ok() {}
+        });
+        let next = path.start(&["127.0.0.1:0"], 2, "1s");
+        wait_until("it has taken over", || next.output().contains("taken over"));
+        assert!(server.wait().success(), "{}", server.output());
+        publishing.join().expect("no panic");
+        wait_until("it can be succeeded", || path.0.exists());
         server = next;
     }
     server.stop();
