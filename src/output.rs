@@ -6,15 +6,17 @@
 //! counted, and the log says so once writing works again. Whoever writes here goes on at once.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use crate::config::AccessLog;
@@ -54,8 +56,17 @@ pub fn open_access_log(place: &AccessLog) -> Result<(), AccessLogError> {
 fn open_place(place: &AccessLog) -> io::Result<Box<dyn Write + Send>> {
     Ok(match place {
         AccessLog::Off => Box::new(io::sink()),
-        AccessLog::File(path) => Box::new(OpenOptions::new().append(true).create(true).open(path)?),
-        AccessLog::Unix(path) => Box::new(UnixStream::connect(path)?),
+        // Without waiting for somebody who reads, of a pipe or of a socket.
+        AccessLog::File(path) => {
+            let mut options = OpenOptions::new();
+            options.append(true).create(true).custom_flags(libc::O_NONBLOCK);
+            Box::new(options.open(path)?)
+        }
+        AccessLog::Unix(path) => {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+            socket.connect(&SockAddr::unix(path)?)?;
+            Box::new(socket)
+        }
     })
 }
 
@@ -67,6 +78,30 @@ fn duplicate(stream: impl AsFd + Write + Send + 'static) -> Box<dyn Write + Send
         Ok(descriptor) => Box::new(File::from(descriptor)),
         Err(_) => Box::new(stream),
     }
+}
+
+/// JSON without characters that a terminal obeys or that turn the direction of a text, which a peer
+/// may have put into a name or a reason: DEL, those of C1, line separators, and marks of direction.
+pub fn without_controls(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        if is_control(character) {
+            // All of them are below U+10000, and stand within texts.
+            let _ = write!(text, "\\u{:04x}", u32::from(character));
+        } else {
+            text.push(character);
+        }
+    }
+    text
+}
+
+/// Whether a terminal may obey a character that JSON does not escape.
+pub fn is_control(character: char) -> bool {
+    let is_mark = matches!(
+        character,
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    character.is_control() || is_mark
 }
 
 /// Waits until all streams have taken what was written, but no longer than a moment in all: for
@@ -170,6 +205,8 @@ impl Output {
 
     fn write_for_ever(&self) {
         let mut stream: Option<Box<dyn Write + Send>> = None;
+        // Whether the last text was cut off within a line.
+        let mut is_torn = false;
         let mut queue = self.lock();
         loop {
             let Some(text) = queue.texts.pop_front() else {
@@ -184,7 +221,10 @@ impl Output {
                 None => (self.open)(),
             };
             let written = opened.and_then(|mut stream| {
-                write_whole(&mut stream, &text)?;
+                if is_torn {
+                    write_whole(&mut stream, b"\n", &mut is_torn)?;
+                }
+                write_whole(&mut stream, &text, &mut is_torn)?;
                 Ok(stream)
             });
             queue = self.lock();
@@ -215,13 +255,16 @@ impl Output {
     }
 }
 
-/// Writes all of `text`, also where another process has made the shared terminal or pipe
-/// non-blocking.
-fn write_whole(stream: &mut impl Write, mut text: &[u8]) -> io::Result<()> {
+/// Writes all of `text`, also where the stream does not block, by our will or that of another
+/// process that shares a terminal or pipe. Tells whether a part of it alone `is_torn` off.
+fn write_whole(stream: &mut impl Write, mut text: &[u8], is_torn: &mut bool) -> io::Result<()> {
     while !text.is_empty() {
         match stream.write(text) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => text = text.get(count..).unwrap_or_default(),
+            Ok(count) => {
+                text = text.get(count..).unwrap_or_default();
+                *is_torn = !text.is_empty();
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(RETRY_TIME),
             Err(error) => return Err(error),
@@ -242,6 +285,36 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
+
+    #[test]
+    fn no_terminal_obeys_what_json_does_not_escape() {
+        let json = "{\"reason\":\"a\u{9b}31m\u{7f}\u{202e}\u{e9}\\n\"}";
+        let text = without_controls(json);
+        assert_eq!(text, "{\"reason\":\"a\\u009b31m\\u007f\\u202e\u{e9}\\n\"}");
+        let same: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), same);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_known() {
+        struct Full(usize);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let taken = bytes.len().min(self.0);
+                self.0 -= taken;
+                if taken == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(taken) }
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut is_torn = false;
+        assert!(write_whole(&mut Full(5), b"a line\n", &mut is_torn).is_err() && is_torn);
+        is_torn = false;
+        assert!(write_whole(&mut Full(0), b"a line\n", &mut is_torn).is_err() && !is_torn);
+        assert!(write_whole(&mut Full(7), b"a line\n", &mut is_torn).is_ok() && !is_torn);
+    }
 
     fn taken(output: &Output) -> (usize, u64) {
         let queue = output.lock();

@@ -240,7 +240,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admission", &["config"]),
     ("admin_client", &["config"]),
     ("health", &["admin_client", "config"]),
-    ("top", &["admin_client", "config"]),
+    ("top", &["admin_client", "config", "output"]),
     ("http", &["admission", "authorization", "config", "wire"]),
     ("websocket", &["config", "wire"]),
     ("connection", &["authorization", "config", "http", "proxy_protocol", "websocket", "wire"]),

@@ -119,13 +119,13 @@ settings! {
                       order, while what arrives waits for more than 5 ms",
                 live;
 
-            /// The silence of a peer for which it is closed when there is too much to do. `None` is
-            /// never.
+            /// Without a data message in either direction, for which a WebSocket is closed when
+            /// there is too much to do. `None` is never.
             pub shed_idle: Option<Duration> = limits::SHED_IDLE.default,
                 as one(duration(&limits::SHED_IDLE).or_off()),
                 named "shed-idle" "TIME",
-                help "When even that does not help, close WebSockets whose peers have been silent \
-                      for this long with 1013",
+                help "When even that does not help, close WebSockets without a message for this \
+                      long with 1013",
                 live;
 
             /// From accept to the complete request head.

@@ -96,7 +96,11 @@ impl Standing {
             self.manager.reloads();
         }
         ACCESS_LOG.reopen();
-        let result = self.put_in_force();
+        let result = match self.put_in_force() {
+            // That the log has been opened anew was enough.
+            Err(ReloadError::NoFile) if self.has_access_log() => Ok(Vec::new()),
+            result => result,
+        };
         if !is_draining {
             self.manager.serves();
         }

@@ -95,9 +95,22 @@ impl Succession {
     /// When it does not in time.
     pub(super) async fn prepare(&mut self) -> Result<(), LinkError> {
         let Some((link, taken)) = &mut self.link else { return Ok(()) };
-        link.send(&Frame::Taken(std::mem::take(taken)), &[]).await?;
-        let Frame::Relaying = link.receive().await? else { return Err(LinkError::OutOfTurn) };
-        self.begin_relay();
+        let said = match link.send(&Frame::Taken(std::mem::take(taken)), &[]).await {
+            Ok(()) => link.receive().await,
+            Err(error) => Err(error),
+        };
+        match said {
+            Ok(Frame::Relaying) => self.begin_relay(),
+            Ok(_) => return Err(LinkError::OutOfTurn),
+            Err(LinkError::Closed) => {
+                // It has ended meanwhile, and left everything here.
+                tracing::info!("the predecessor has ended before it was taken over from");
+                self.link = None;
+                self.takeover.heritage.iter().for_each(Heritage::own_file);
+                let _ = self.requests.send(Request::TakeOver).await;
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -161,6 +174,7 @@ impl Succession {
             tracing::error!("the predecessor goes on, and this server ends");
             return standing.ask_for_drain();
         }
+        takeover.heritage.iter().for_each(Heritage::own_file);
         tracing::info!("taken over");
         let _ = requests.send(Request::TakeOver).await;
         *open = takeover.open();
@@ -297,6 +311,15 @@ async fn refuse_all(door: &UnixListener) {
     }
 }
 
+/// A publication that is being sent, or whose sending is given up.
+struct OnItsWay<'a>(&'a Relay, Publication);
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        self.0.sent(&self.1);
+    }
+}
+
 /// Passes messages on both ways until the link ends, and tells why it has. Says what `said` brings
 /// as well, and has all else that is said to this server `hear`d.
 async fn relaying(
@@ -316,9 +339,8 @@ async fn relaying(
                     let Publication { topic, message, .. } = &publication;
                     let (topic, message) = (topic.as_ref().into(), message.clone());
                     let frame = Frame::Message(Relayed { topic, message });
-                    let result = sender.send(&frame, &[]).await;
-                    relay.sent(&publication);
-                    result
+                    let _on_its_way = OnItsWay(relay, publication);
+                    sender.send(&frame, &[]).await
                 }
                 else => pending().await,
             };

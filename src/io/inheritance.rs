@@ -4,7 +4,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Weak;
-use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
@@ -42,8 +41,14 @@ impl Heritage {
     /// Leaves the file of a Unix socket to the successor.
     pub fn leave_file(&self) {
         if let Some(file) = self.file.upgrade() {
-            // No partner: nothing is published along with it.
-            file.is_left.store(true, Ordering::Relaxed);
+            file.set_left(true);
+        }
+    }
+
+    /// Takes the file of a Unix socket over from the predecessor: it goes with this process.
+    pub fn own_file(&self) {
+        if let Some(file) = self.file.upgrade() {
+            file.set_left(false);
         }
     }
 }

@@ -159,9 +159,7 @@ impl Listener {
                     let (address, sockets) = activated.listener(name, shards)?;
                     Ok(Self { address, sockets, file: None })
                 }
-                ListenAddress::Tcp(address) => {
-                    Self::bind_tcp(*address, Vec::new(), shards, backlog)
-                }
+                ListenAddress::Tcp(address) => Self::bind_tcp(*address, shards, backlog),
                 ListenAddress::Unix(path) => Self::bind_unix(path, shards, backlog, *mode),
             }),
         };
@@ -178,8 +176,10 @@ impl Listener {
     ) -> io::Result<Self> {
         let backlog = i32::from(listener.backlog);
         match (&listener.address, &address) {
-            (ListenAddress::Tcp(_), ListenAddress::Tcp(bound)) => {
-                return Self::bind_tcp(*bound, sockets, shards, backlog);
+            // No further sockets are bound: whoever waits in those of a server that does not come
+            // to serve would be reset. Where there are too few, several shards share one.
+            (ListenAddress::Tcp(_), ListenAddress::Tcp(_)) => {
+                sockets.iter().try_for_each(|socket| socket.listen(backlog))?;
             }
             (ListenAddress::Unix(path), _) => {
                 if let Some(mode) = listener.mode {
@@ -191,7 +191,10 @@ impl Listener {
             _ => {}
         }
         let file = match (&listener.address, sockets.first()) {
-            (ListenAddress::Unix(path), Some(socket)) => SocketFile::of(path, socket).ok(),
+            // It is the predecessor's until that accepts no more.
+            (ListenAddress::Unix(path), Some(socket)) => {
+                SocketFile::of(path, socket).inspect(|file| file.set_left(true)).ok()
+            }
             _ => None,
         };
         let is_shared = sockets.len() < shards || file.is_some();
@@ -226,16 +229,10 @@ impl Listener {
         self.sockets.split_off(self.sockets.len() - share)
     }
 
-    /// A socket for each shard: those that are `open`, and as many more as it takes.
-    fn bind_tcp(
-        mut address: SocketAddr,
-        open: Vec<Socket>,
-        shards: usize,
-        backlog: i32,
-    ) -> io::Result<Self> {
-        let inherited = open.len();
-        let mut sockets = open;
-        for shard in inherited..shards {
+    /// A socket for each shard.
+    fn bind_tcp(mut address: SocketAddr, shards: usize, backlog: i32) -> io::Result<Self> {
+        let mut sockets = Vec::with_capacity(shards);
+        for shard in 0..shards {
             let socket = tcp_socket(address)?;
             // With SO_REUSEPORT another server of the same user would silently share the port, or
             // the kernel would choose one that is shared. So the first socket is bound without.
@@ -289,6 +286,14 @@ impl SocketFile {
         let (path, is_left) = (path.to_owned(), AtomicBool::new(false));
         let _socket = socket.as_fd().try_clone_to_owned()?;
         Ok(Arc::new(Self { path, is_left, identity, _socket }))
+    }
+}
+
+impl SocketFile {
+    /// Says whether another process has the file, so that it stays when this one ends.
+    pub(super) fn set_left(&self, is_left: bool) {
+        // No partner: nothing is published along with it.
+        self.is_left.store(is_left, Ordering::Relaxed);
     }
 }
 

@@ -82,7 +82,7 @@ impl<I: Io> Shard<I> {
             }
             let config = &self.effective.config;
             self.times = Times::new(config);
-            self.wanted.set_timeout(config.limits.message_idle_timeout);
+            self.wanted.set_limits(&config.limits);
             self.rates.set_limits(&config.limits);
             self.codec.get_mut().set_message_bytes_max(config.limits.message_bytes);
             self.measures.heed(config, self.attendance.returned);

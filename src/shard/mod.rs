@@ -236,7 +236,7 @@ impl<I: Io> Shard<I> {
             wheel: Wheel::new(slots),
             times: Times::new(config),
             lifetimes: Lifetimes::default(),
-            wanted: Wanted::new(config.limits.message_idle_timeout),
+            wanted: Wanted::new(&config.limits),
             rates: Rates::new(&config.limits),
             peers: Peers::new(number),
             topics: Topics::new(Interest::new(shared.interest.clone())),

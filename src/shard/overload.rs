@@ -216,7 +216,7 @@ impl<I: Io> Shard<I> {
         self.overload.waiting = line;
     }
 
-    /// Closes some of those whose peers have said nothing for the time of `--shed-idle`.
+    /// Closes some of those to and from whom no message has gone for the time of `--shed-idle`.
     fn close_idle(&mut self) {
         let Some(timeout) = self.effective.config.limits.shed_idle.map(ticks_in) else { return };
         let places = self.connections.places();
@@ -228,7 +228,7 @@ impl<I: Io> Shard<I> {
             let place = self.overload.next_place % places;
             self.overload.next_place = place + 1;
             let Some((key, connection)) = self.connections.at(place as u32) else { continue };
-            let silence = self.served.saturating_sub(connection.last_active);
+            let silence = self.wanted.silence(key.index, self.served);
             let is_idle = connection.stage.is_open_websocket()
                 && connection.ending == Ending::Open
                 && !connection.is_held_up()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ticks_in;
 use super::timers::{TICK_MS, Tick};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 
 /// The times that decide about open WebSockets and streams, in ticks.
 #[derive(Clone, Debug)]
@@ -73,24 +73,29 @@ impl SilenceCheck {
 }
 
 /// When a data message last went from or to each WebSocket; costs nothing unless silence of this
-/// kind is limited.
+/// kind matters.
 pub(super) struct Wanted {
     timeout: Option<Tick>,
+    /// Whether it is taken note of, for the timeout or to shed those that are idle.
+    is_noted: bool,
     since: Vec<Tick>,
 }
 
 impl Wanted {
-    /// With a limit for it, or without.
-    pub(super) fn new(timeout: Option<Duration>) -> Self {
-        Self { timeout: timeout.map(ticks_in), since: Vec::new() }
+    /// With the limits that are set.
+    pub(super) fn new(limits: &Limits) -> Self {
+        let timeout = limits.message_idle_timeout;
+        let is_noted = timeout.is_some() || limits.shed_idle.is_some();
+        Self { timeout: timeout.map(ticks_in), is_noted, since: Vec::new() }
     }
 
-    /// Changes the limit. What was not noted while there was none is not known.
-    pub(super) fn set_timeout(&mut self, timeout: Option<Duration>) {
-        if self.timeout.is_none() || timeout.is_none() {
+    /// Changes the limits. What was not noted while there was none is not known.
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        let Self { timeout, is_noted, .. } = Self::new(limits);
+        if !self.is_noted || !is_noted {
             self.since = Vec::new();
         }
-        self.timeout = timeout.map(ticks_in);
+        (self.timeout, self.is_noted) = (timeout, is_noted);
     }
 
     /// Counts from now on for a WebSocket of which nothing is known.
@@ -102,7 +107,7 @@ impl Wanted {
 
     /// A message has gone either way.
     pub(super) fn note(&mut self, index: u32, served: Tick) {
-        if self.timeout.is_some() {
+        if self.is_noted {
             let place = index as usize;
             if place >= self.since.len() {
                 self.since.resize(place + 1, UNKNOWN);

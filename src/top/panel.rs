@@ -10,6 +10,7 @@ use ratatui::widgets::{Paragraph, Row, Table, Widget, Wrap};
 use super::metrics::{Change, Sample};
 use super::quantity::{byte_rate, bytes, duration, number, percent, written};
 use super::snapshot::{Snapshot, TICKS};
+use crate::output;
 
 /// A table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +178,9 @@ fn initiator(name: &str) -> &str {
 
 /// What a peer has said, without what a terminal would obey.
 fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars()
+        .map(|c| if output::is_control(c) { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
 }
 
 const CLOSES: &str = "ringwire_closes_total";

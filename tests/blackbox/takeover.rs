@@ -240,6 +240,27 @@ fn a_newcomer_that_fails_leaves_all_as_it_was() {
     let _ = fs::remove_file(socket_path("takeover-taken"));
 }
 
+/// The newcomer had taken the file for its own, and removed it.
+#[test]
+fn a_newcomer_that_fails_leaves_the_file_of_a_unix_listener() {
+    let path = Path::new("file");
+    let file = socket_path("takeover-file-listener");
+    let listener = format!("unix:{}", file.display());
+    let old = path.start(&["127.0.0.1:0", &listener], 1, "1s");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let busy = taken.local_addr().expect("bound").to_string();
+    let mut command = Server::command();
+    command.args(["--listen", &listener]);
+    assert!(path.refuses(&mut command, &busy).contains(&busy));
+    assert!(Peer::connect_unix(&file).is_ok());
+    let new = path.start(&["127.0.0.1:0", &listener], 2, "1s");
+    wait_until("it has taken over", || new.output().contains("taken over"));
+    assert!(Peer::connect_unix(&file).is_ok());
+    new.stop();
+    assert!(!file.exists(), "it goes with the last");
+    drop(old);
+}
+
 #[test]
 fn who_speaks_differently_is_refused() {
     let path = Path::new("format");

@@ -9,6 +9,7 @@ use axum::extract::Query;
 use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 
+use crate::output;
 use crate::stats::Stats;
 use crate::stats::close_records::{CLOSE_RECORDS_MOST, CloseRecord};
 use crate::websocket::Initiator;
@@ -105,7 +106,7 @@ pub(super) fn report(stats: &Stats, start: Duration, filter: &Filter) -> String 
         })
     });
     let told: Vec<_> = told.take(filter.limit.unwrap_or(LIMIT)).collect();
-    serde_json::json!({ "closed": told }).to_string()
+    output::without_controls(&serde_json::json!({ "closed": told }).to_string())
 }
 
 /// Seconds with three digits behind the point.

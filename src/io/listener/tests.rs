@@ -132,7 +132,7 @@ fn an_address_in_use_is_waited_for() {
         if tries == 3 {
             holder = None;
         }
-        Listener::bind_tcp(address, Vec::new(), 2, 1)
+        Listener::bind_tcp(address, 2, 1)
     });
     assert!(bound.is_ok());
     assert_eq!(tries, 3);

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::config::AccessLog;
 use crate::http::{Asked, Refusal};
 use crate::io::{Io, Key};
-use crate::output::ACCESS_LOG;
+use crate::output::{self, ACCESS_LOG};
 use crate::shard::Shard;
 use crate::shard::orders::top::{Direction, Traffic};
 use crate::websocket::Initiator;
@@ -113,12 +113,12 @@ impl<'a> Line<'a> {
     }
 
     fn write(&self) {
-        let Ok(mut line) = serde_json::to_vec(self) else {
+        let Ok(line) = serde_json::to_string(self) else {
             debug_assert!(false, "a line is made of texts and numbers");
             return;
         };
-        line.push(b'\n');
-        ACCESS_LOG.write(line);
+        let line = output::without_controls(&line) + "\n";
+        ACCESS_LOG.write(line.into_bytes());
     }
 }
 
