@@ -4,6 +4,7 @@
 "use strict";
 const assert = require("node:assert/strict");
 const { chromium } = require("playwright-core");
+const { launch } = require("./browser.js");
 const WebSocket = require("ws");
 
 const [pageUrl, echoUrl] = process.argv.slice(2);
@@ -31,12 +32,7 @@ const figure = (name) => {
 process.exitCode = 1;
 (async () => {
   const sockets = await load(10);
-  const browser = await chromium.launch({
-    executablePath: process.env.RINGWIRE_TEST_CHROMIUM || "/usr/bin/chromium",
-    headless: true,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
+  const browser = await launch(chromium);
   try {
     const faults = [];
     const asked = new Set();

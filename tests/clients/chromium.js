@@ -4,6 +4,7 @@
 "use strict";
 const assert = require("node:assert/strict");
 const { chromium } = require("playwright-core");
+const { launch } = require("./browser.js");
 
 const [base, compression] = process.argv.slice(2);
 
@@ -117,12 +118,7 @@ async function inTheBrowser({ base, compression }) {
 // Node ends with 0 when nothing is left to wait for, as after a promise that nobody keeps.
 process.exitCode = 1;
 (async () => {
-  const browser = await chromium.launch({
-    executablePath: process.env.RINGWIRE_TEST_CHROMIUM || "/usr/bin/chromium",
-    headless: true,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
+  const browser = await launch(chromium);
   try {
     const faults = [];
     const pages = [await browser.newPage(), await browser.newPage()];
