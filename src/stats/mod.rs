@@ -24,6 +24,11 @@ use family::{Counted, Kind};
 use histogram::Histogram;
 use peak::Peak;
 
+/// A time in seconds with three digits behind the point, as JSON tells it.
+pub fn in_seconds(time: Duration) -> f64 {
+    time.as_millis() as f64 / 1000.0
+}
+
 /// A number that one thread counts and any thread reads.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);

@@ -10,8 +10,8 @@ use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 
 use crate::output;
-use crate::stats::Stats;
 use crate::stats::close_records::{CLOSE_RECORDS_MOST, CloseRecord};
+use crate::stats::{Stats, in_seconds};
 use crate::websocket::Initiator;
 
 /// Which ends are wanted: those for which all that is said holds.
@@ -88,7 +88,7 @@ pub(super) fn report(stats: &Stats, start: Duration, filter: &Filter) -> String 
     // Stable: those of one tick stay in their order.
     records.sort_by_key(|(_, record)| Reverse(record.at));
     let told = records.iter().filter_map(|(shard, record)| {
-        let time_s = milliseconds(start + record.at);
+        let time_s = in_seconds(start + record.at);
         filter.admits(record, time_s).then(|| Told {
             time_s,
             shard: *shard,
@@ -101,17 +101,12 @@ pub(super) fn report(stats: &Stats, start: Duration, filter: &Filter) -> String 
             initiator: record.initiator.name(),
             code: record.code.0,
             reason: &record.reason,
-            age_s: milliseconds(record.age),
+            age_s: in_seconds(record.age),
             backlog_bytes: record.backlog_bytes,
         })
     });
     let told: Vec<_> = told.take(filter.limit.unwrap_or(LIMIT)).collect();
     output::without_controls(&serde_json::json!({ "closed": told }).to_string())
-}
-
-/// Seconds with three digits behind the point.
-fn milliseconds(time: Duration) -> f64 {
-    time.as_millis() as f64 / 1000.0
 }
 
 const GRAMMAR: &str = "allowed are code=NUMBER, topic=NAME, address=IP, initiator=local or \

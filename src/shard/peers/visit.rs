@@ -16,6 +16,7 @@ use crate::io::{Io, Key};
 use crate::output::{self, ACCESS_LOG};
 use crate::shard::Shard;
 use crate::shard::orders::top::{Direction, Traffic};
+use crate::stats::in_seconds;
 use crate::websocket::Initiator;
 use crate::wire::close::CloseCode;
 
@@ -182,7 +183,7 @@ impl<I: Io> Shard<I> {
         let stay = Stay {
             initiator: end.as_ref().map(|end| end.initiator.name()),
             code: end.as_ref().map(|end| end.code.0),
-            duration_s: milliseconds(self.clock().saturating_sub(*began)),
+            duration_s: in_seconds(self.clock().saturating_sub(*began)),
             received_bytes: received.bytes,
             sent_bytes: sent.bytes,
             received_messages: received.messages,
@@ -203,13 +204,8 @@ impl<I: Io> Shard<I> {
     }
 
     fn seconds_since_1970(&self) -> f64 {
-        milliseconds(self.shared.stats.started_at() + self.clock())
+        in_seconds(self.shared.stats.started_at() + self.clock())
     }
-}
-
-/// Seconds with three digits behind the point.
-fn milliseconds(time: Duration) -> f64 {
-    time.as_millis() as f64 / 1000.0
 }
 
 /// Draws which connections are logged; another with each start.
