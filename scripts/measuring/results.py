@@ -11,7 +11,7 @@ from measuring import machine
 
 # Where this checkout, the temporary directories and the home lie, which concerns nobody else.
 PRIVATE_PATHS = re.compile(
-    rf"{re.escape(str(machine.ROOT))}/|{re.escape(tempfile.gettempdir())}/ringwire-[^/\s\"]+/|"
+    rf"{re.escape(str(machine.ROOT))}/|{re.escape(tempfile.gettempdir())}/(ringwire-[^/\s\"]+/)?|"
     rf"{re.escape(str(pathlib.Path.home()))}/")
 
 
