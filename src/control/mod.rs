@@ -244,19 +244,21 @@ impl Control {
         if let Some(admin) = self.admin.take() {
             admin.abort();
         }
-        let window = self.shared.in_force.current().config.drain;
-        let open = self.shared.stats.websockets_and_streams_open();
-        tracing::info!(by = "successor", ?window, open, "draining");
+        self.tell_of_drain("successor");
         self.standing.begin_to_drain();
         self.mail.publish_drain(Departure::Succeeded);
     }
 
     /// Drains, and tells the log who has asked for it.
     fn drain_for(&mut self, who: &str) {
+        self.tell_of_drain(who);
+        self.drain();
+    }
+
+    fn tell_of_drain(&self, by: &str) {
         let window = self.shared.in_force.current().config.drain;
         let open = self.shared.stats.websockets_and_streams_open();
-        tracing::info!(by = who, ?window, open, "draining");
-        self.drain();
+        tracing::info!(by, ?window, open, "draining");
     }
 
     fn drain(&mut self) {

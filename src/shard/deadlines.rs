@@ -99,7 +99,7 @@ impl<I: Io> Shard<I> {
             Deadline::Park if connection.is_held_up() => times.park_after,
             Deadline::Park => times.park_after.map(|after| after.saturating_sub(silence)),
             Deadline::Silence => {
-                let check = if is_stream { Some(times.stream_check) } else { times.ping_check };
+                let check = times.silence_check(is_stream);
                 check.map(|check| connection.look_left(check, now, key.index))
             }
             Deadline::Close | Deadline::Request | Deadline::Drain => {

@@ -14,9 +14,7 @@ impl<I: Io> Shard<I> {
         if departure == Departure::Succeeded {
             self.has_successor = true;
             self.listeners_waiting.clear();
-            for listener in 0..self.listeners() {
-                self.io.cancel_accept(listener);
-            }
+            self.cancel_accepts();
         }
         self.begin_drain();
         self.stop_listening();
@@ -24,7 +22,7 @@ impl<I: Io> Shard<I> {
 
     /// Gives up the listeners when the last accept has ended.
     pub(super) fn stop_listening(&mut self) {
-        if self.has_successor && self.stats().accepts_waiting.value() == 0 {
+        if self.has_successor && !self.is_accepting() {
             self.io.stop_listening();
         }
     }
@@ -83,17 +81,14 @@ impl<I: Io> Shard<I> {
             let mut connections = self.connections.iter();
             connections.any(|(_, it)| it.stage.is_request() && !it.stage.is_kept_alive())
         };
-        let has_arrivals =
-            self.has_successor && (self.stats().accepts_waiting.value() > 0 || is_asked());
+        let has_arrivals = self.has_successor && (self.is_accepting() || is_asked());
         let must_wait = has_members || has_arrivals || owes_answers();
         if must_wait && self.now < deadline {
             return;
         }
         self.run_state = RunState::Ending;
         self.listeners_waiting.clear();
-        for listener in 0..self.listeners() {
-            self.io.cancel_accept(listener);
-        }
+        self.cancel_accepts();
         self.end_connections();
     }
 

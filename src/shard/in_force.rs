@@ -78,7 +78,8 @@ impl<I: Io> Shard<I> {
             let told_addresses = self.effective.admission.needs_addresses();
             self.effective = self.shared.in_force.current();
             if self.effective.admission.needs_addresses() != told_addresses {
-                self.accept_otherwise();
+                // They tell addresses from now on, or do not any more.
+                self.cancel_accepts();
             }
             let config = &self.effective.config;
             self.times = Times::new(config);

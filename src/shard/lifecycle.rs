@@ -24,7 +24,9 @@ impl<I: Io> Shard<I> {
         address: Option<IpAddr>,
         more: bool,
     ) {
-        self.stats().accepts_waiting.subtract((!more).into());
+        if !more {
+            self.accept_ended(listener);
+        }
         match result {
             Ok(slot) => {
                 let key = self.connections.insert(slot, self.served);
@@ -43,9 +45,6 @@ impl<I: Io> Shard<I> {
             }
             Err(libc::ECANCELED) => {}
             Err(_) => self.stats().accepts_failed.add(1),
-        }
-        if !more {
-            self.accepts[listener as usize] -= 1;
         }
         if self.has_successor {
             return self.stop_listening();

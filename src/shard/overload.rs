@@ -162,7 +162,7 @@ impl<I: Io> Shard<I> {
         if level == Level::NoAccepts {
             if before != level {
                 stats.accepting_paused.add(1);
-                (0..self.listeners()).for_each(|listener| self.io.cancel_accept(listener));
+                self.cancel_accepts();
             }
             self.close_idle();
         } else if before == Level::NoAccepts {

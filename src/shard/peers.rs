@@ -156,10 +156,20 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Addresses have to be known from now on, or need not be any more: all accepts end, and others
-    /// take their place.
-    pub(super) fn accept_otherwise(&mut self) {
+    /// Ends all accepts. Others take their place, unless something stands against that.
+    pub(super) fn cancel_accepts(&mut self) {
         (0..self.listeners()).for_each(|listener| self.io.cancel_accept(listener));
+    }
+
+    /// An accept has ended.
+    pub(super) fn accept_ended(&mut self, listener: u32) {
+        self.accepts[listener as usize] -= 1;
+        self.stats().accepts_waiting.subtract(1);
+    }
+
+    /// Whether an accept is under way.
+    pub(super) fn is_accepting(&self) -> bool {
+        self.accepts.iter().any(|under_way| *under_way > 0)
     }
 
     /// How many sockets this shard accepts from; to [`Io`] each is a listener.

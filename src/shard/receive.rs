@@ -347,8 +347,7 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.last_active = self.served;
         let is_stream = connection.stage.stream().is_some();
-        let check = if is_stream { Some(self.times.stream_check) } else { self.times.ping_check };
-        if let Some(check) = check {
+        if let Some(check) = self.times.silence_check(is_stream) {
             connection.note_look(check, self.now, key.index);
         }
         let lifetime = self.effective.config.limits.lifetime;

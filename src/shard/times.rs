@@ -38,6 +38,11 @@ impl Times {
             message_timeout: limits.message_timeout.map(|timeout| ticks_in(timeout + at_rate)),
         }
     }
+
+    /// How often silence is looked for, if it is, towards a stream or else a WebSocket.
+    pub(super) fn silence_check(&self, is_stream: bool) -> Option<SilenceCheck> {
+        if is_stream { Some(self.stream_check) } else { self.ping_check }
+    }
 }
 
 /// How often silence is looked for: twice within the time after which it is broken, by a ping or by

@@ -16,6 +16,7 @@ use super::connection_id::ConnectionId;
 use super::routes::Desk;
 use crate::shard::orders::top::{Measure, Ranking, Subject, TOP_MOST, Traffic};
 use crate::shard::orders::{Errand, Outcome};
+use crate::stats::in_seconds;
 
 /// What is asked for.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
@@ -89,9 +90,8 @@ fn connections(by: Measure, rankings: &[Ranking]) -> Entries {
     for (shard, ranking) in rankings.iter().enumerate() {
         for ranked in &ranking.entries {
             let Some(key) = ranked.key else { continue };
-            let silent_ms = ranked.silent.as_millis() as u64;
             let amount = match by {
-                Measure::Idle => silent_ms,
+                Measure::Idle => ranked.silent.as_millis() as u64,
                 by => amount(by, ranked.traffic, ranked.backlog_bytes),
             };
             let entry = json!({
@@ -103,7 +103,7 @@ fn connections(by: Measure, rankings: &[Ranking]) -> Entries {
                 "messages": ranked.traffic.map(|traffic| traffic.messages),
                 "error": ranking.shortfall,
                 "backlog_bytes": ranked.backlog_bytes,
-                "idle_seconds": silent_ms as f64 / 1000.0,
+                "idle_seconds": in_seconds(ranked.silent),
             });
             entries.push((amount, entry));
         }
