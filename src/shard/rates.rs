@@ -52,6 +52,13 @@ impl Rate {
         *due_ns = (*due_ns).max(now_ns).saturating_add(self.span_ns(count));
     }
 
+    /// Whether more than a second's worth has come at once. What rounding has added is none of it: no
+    /// more than a nanosecond for each of those that a second has.
+    fn is_exceeded(self, due_ns: u64, now_ns: u64) -> bool {
+        let rounding_ns = self.0.min(self.span_ns(1) / 2);
+        due_ns.saturating_sub(now_ns) > SECOND_NS + rounding_ns
+    }
+
     /// From when on one may come.
     fn next_ns(self, due_ns: u64) -> u64 {
         due_ns.saturating_add(self.span_ns(1)).saturating_sub(SECOND_NS)
@@ -129,16 +136,16 @@ impl Rates {
     /// Counts what the connection at `index` has sent, and tells which of its rates that exceeds.
     fn charge(&mut self, index: u32, now_ns: u64, messages: u32, bytes: u64) -> Option<String> {
         let mut due = self.due(index);
-        let (mut excess, begin_ns) = (None, now_ns.saturating_add(SECOND_NS));
+        let mut excess = None;
         if let Some(rate) = self.byte_rate {
             rate.charge(&mut due.byte_ns, now_ns, bytes);
-            if due.byte_ns > begin_ns {
+            if rate.is_exceeded(due.byte_ns, now_ns) {
                 excess = Some(format!("more than {} bytes per second", rate.0));
             }
         }
         if let Some(rate) = self.message_rate {
             rate.charge(&mut due.message_ns, now_ns, messages.into());
-            if due.message_ns > begin_ns {
+            if rate.is_exceeded(due.message_ns, now_ns) {
                 excess = Some(format!("more than {} messages per second", rate.0));
             }
         }
@@ -267,6 +274,21 @@ mod tests {
         assert!(rates.units_most(0, 0) > 0);
         let reason = rates.charge(0, 0, 1, 9);
         assert_eq!(reason.as_deref(), Some("more than 2 messages per second"));
+    }
+
+    /// Thirty do not divide a second, and the thirtieth was too much.
+    #[test]
+    fn nobody_is_closed_for_a_seconds_worth() {
+        for per_second in [3, 7, 30, 999] {
+            let mut rates = rates(|limits| {
+                limits.message_rate = Some(per_second);
+                limits.on_rate = OnRate::Close;
+            });
+            for number in 0..per_second {
+                assert_eq!(rates.charge(0, 0, 1, 9), None, "{number} of {per_second}");
+            }
+            assert!(rates.charge(0, 0, 1, 9).is_some(), "one more than {per_second}");
+        }
     }
 
     #[test]
