@@ -64,7 +64,7 @@
 //! * A tick begins with all that the kernel has ready (`io/queues.rs`): whoever is last in its
 //!   queue does not wait for several.
 //! * Silence is counted in time in which the shard came round to its peers, and before a silent
-//!   peer is closed the kernel is asked whether something has arrived (`shard/lifecycle.rs`).
+//!   peer is closed the kernel is asked whether something has arrived (`shard/deadlines.rs`).
 //!
 //! # So much in a second
 //!
