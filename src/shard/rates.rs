@@ -52,8 +52,8 @@ impl Rate {
         *due_ns = (*due_ns).max(now_ns).saturating_add(self.span_ns(count));
     }
 
-    /// Whether more than a second's worth has come at once. What rounding has added is none of it: no
-    /// more than a nanosecond for each of those that a second has.
+    /// Whether more than a second's worth has come at once. What rounding has added is none of it:
+    /// no more than a nanosecond for each of those that a second has.
     fn is_exceeded(self, due_ns: u64, now_ns: u64) -> bool {
         let rounding_ns = self.0.min(self.span_ns(1) / 2);
         due_ns.saturating_sub(now_ns) > SECOND_NS + rounding_ns
