@@ -20,6 +20,7 @@ mod broadcast;
 mod compression;
 mod engine;
 pub mod entry;
+mod file_path;
 mod form;
 mod host;
 mod label;
@@ -35,6 +36,7 @@ mod setting;
 mod similar;
 mod subprotocol;
 mod takeover;
+mod tls;
 mod topic;
 
 pub use ability::Ability;
@@ -44,6 +46,7 @@ pub use authority::Authority;
 pub use broadcast::BroadcastAccess;
 pub use compression::{Compression, CompressionMode};
 pub use engine::Engine;
+pub use file_path::{FilePath, FilePathError};
 pub use host::{HostPattern, HostPatternError};
 pub use label::{Label, LabelError};
 pub use limits::{Limits, OnRate};
@@ -58,6 +61,7 @@ pub use setting::{Heading, Refusal, Setting, Shape, Value};
 pub use similar::closest;
 pub use subprotocol::{Subprotocol, SubprotocolError};
 pub use takeover::{SocketPath, SocketPathError};
+pub use tls::{ClientAuthentication, Tls, TlsVersion};
 pub use topic::{Topic, TopicError};
 
 /// What an upgrade of `/` means.
@@ -203,6 +207,8 @@ settings! {
                 help "Take over the listeners of the server that is found by this socket, if there \
                       is one, and hand them over to the next in the same way";
         }
+        /// Encryption.
+        pub tls: Tls,
         /// Compression.
         pub compression: Compression,
         /// Bounds on what one peer may cost.

@@ -432,6 +432,7 @@ pub mod settings;
 pub mod shard;
 pub mod stats;
 pub mod takeover;
+pub mod tls;
 pub mod top;
 pub mod websocket;
 pub mod wire;

@@ -155,6 +155,11 @@ pub const TRAFFIC_BUDGET_BYTES: Bound<u64, Option<u64>> =
 /// Labels that all metrics of a server may carry.
 pub const LABELS_MOST: usize = 16;
 
+/// For how long browsers are to come by TLS alone (RFC 6797); a year and more is what lists of
+/// sites that are never asked otherwise demand.
+pub const STRICT_TRANSPORT: Bound<Duration, Option<Duration>> =
+    Bound { default: None, least: seconds(1), most: hours(2 * 365 * 24) };
+
 /// Window over which a stop closes the connections.
 pub const DRAIN: Bound<Duration> =
     Bound { default: seconds(10), least: Duration::ZERO, most: hours(1) };

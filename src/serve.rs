@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use core_affinity::CoreId;
 use rlimit::Resource;
@@ -36,6 +36,7 @@ use crate::shard::mail::Letter;
 use crate::shard::{Shard, Shared};
 use crate::stats::Stats;
 use crate::takeover::{Predecessor, TakeoverError};
+use crate::tls::{Credentials, CredentialsError};
 
 mod supervision;
 
@@ -72,6 +73,9 @@ pub enum ServeError {
         /// Why.
         error: std::io::Error,
     },
+    /// Certificates or keys cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// The access log cannot be written.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -117,6 +121,7 @@ type Ready = (usize, Result<RawFd, Refusal>);
 /// A [`ServeError`] that names the cause and, where there is one, the fix.
 pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     output::open_access_log(&config.logs.access)?;
+    let credentials = Credentials::load(&config.tls, SystemTime::now())?;
     let descriptors = Descriptors::limit(config.engine.raise_nofile);
     let abilities = abilities(&config)?;
     let shards = config.engine.shards;
@@ -145,7 +150,7 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let (stats, memory) = (Stats::new(shards), Memory::default());
     let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
     let admission = Admission::new(slots as usize * shards);
-    let in_force = InForce::new(config);
+    let in_force = InForce::new(config, credentials.map(Arc::new));
     let shared = Arc::new(Shared { admission, stats, memory, interest, slots, in_force });
     let effective = shared.in_force.current();
     let config = &effective.config;
@@ -367,8 +372,10 @@ fn announce(
     let shards = shared.stats.shards();
     let capacity = shared.capacity() * shards;
     let mut lines = String::new();
-    for listener in listeners {
-        lines.push_str(&format!("listening on {}\n", url("ws", &listener.address)));
+    let effective = shared.in_force.current();
+    for (listener, config) in listeners.iter().zip(&effective.config.listen) {
+        let scheme = if config.tls { "wss" } else { "ws" };
+        lines.push_str(&format!("listening on {}\n", url(scheme, &listener.address)));
     }
     if let Some(listener) = admin {
         lines.push_str(&format!("admin on {}\n", url("http", &listener.address)));

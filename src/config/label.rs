@@ -17,10 +17,12 @@ impl Label {
          themselves, and a value of 1 to 128 characters, none of them a comma or of control";
 
     /// Names that metrics have themselves, here or by their formats.
-    pub const TAKEN: [&'static str; 11] = [
+    pub const TAKEN: [&'static str; 13] = [
         "ailment",
+        "certificate",
         "code",
         "initiator",
+        "kind",
         "le",
         "level",
         "policy",

@@ -22,12 +22,20 @@ pub struct ListenerConfig {
     pub mode: Option<SocketMode>,
     /// Whether each connection begins with a PROXY header.
     pub proxy: bool,
+    /// Whether TLS is spoken, behind that header if there is one.
+    pub tls: bool,
 }
 
 impl From<ListenAddress> for ListenerConfig {
     /// A listener without options.
     fn from(address: ListenAddress) -> Self {
-        Self { address, backlog: limits::LISTEN_BACKLOG.default, mode: None, proxy: false }
+        Self {
+            address,
+            backlog: limits::LISTEN_BACKLOG.default,
+            mode: None,
+            proxy: false,
+            tls: false,
+        }
     }
 }
 
@@ -38,6 +46,7 @@ pub(super) struct ListenerDraft {
     backlog: Option<u16>,
     mode: Option<SocketMode>,
     proxy: Option<bool>,
+    tls: Option<bool>,
 }
 
 impl Entry for ListenerConfig {
@@ -52,6 +61,7 @@ impl Entry for ListenerConfig {
                 field("backlog", count(&limits::LISTEN_BACKLOG), |draft| &mut draft.backlog),
                 field("mode", parsed(SocketMode::GRAMMAR), |draft| &mut draft.mode),
                 field("proxy", boolean(), |draft| &mut draft.proxy),
+                field("tls", boolean(), |draft| &mut draft.tls),
             ],
             allowed: ListenAddress::GRAMMAR,
         }
@@ -75,7 +85,8 @@ impl Entry for ListenerConfig {
             return Err(Fault::Contradiction(text));
         }
         let backlog = draft.backlog.unwrap_or(limits::LISTEN_BACKLOG.default);
-        Ok(Self { address, backlog, mode: draft.mode, proxy: draft.proxy.unwrap_or(false) })
+        let (proxy, tls) = (draft.proxy.unwrap_or(false), draft.tls.unwrap_or(false));
+        Ok(Self { address, backlog, mode: draft.mode, proxy, tls })
     }
 
     fn to_draft(&self) -> ListenerDraft {
@@ -84,6 +95,7 @@ impl Entry for ListenerConfig {
             backlog: (self.backlog != limits::LISTEN_BACKLOG.default).then_some(self.backlog),
             mode: self.mode,
             proxy: self.proxy.then_some(true),
+            tls: self.tls.then_some(true),
         }
     }
 }

@@ -34,6 +34,8 @@ impl Setting {
 pub enum Heading {
     /// Where connections are accepted.
     Listeners,
+    /// Encryption.
+    Tls,
     /// Threads, rings and buffers.
     Engine,
     /// Requests and messages.
@@ -59,6 +61,7 @@ impl Heading {
     pub fn text(self) -> &'static str {
         match self {
             Self::Listeners => "Listeners",
+            Self::Tls => "TLS",
             Self::Engine => "Engine",
             Self::WebSocket => "WebSocket",
             Self::Compression => "Compression",

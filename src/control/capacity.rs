@@ -185,7 +185,7 @@ mod tests {
         config.metrics.traffic_budget_bytes = Some(1000);
         let shared = Shared {
             admission: Admission::new(100),
-            in_force: InForce::new(config),
+            in_force: InForce::new(config, None),
             stats: Stats::new(2),
             memory: Memory::default(),
             interest: InterestTable::new(2),

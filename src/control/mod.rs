@@ -4,6 +4,7 @@
 
 mod admin;
 mod capacity;
+mod certificates;
 mod health;
 mod mail;
 mod metrics;
@@ -27,6 +28,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_uring::Runtime;
 
 use capacity::SAMPLE_PERIOD;
+use certificates::{RENEWAL_PERIOD, Renewals};
 use health::LOOK_PERIOD;
 use mail::{Dispatch, Mail};
 use standing::Standing;
@@ -156,6 +158,7 @@ impl Control {
             if let Some(task) = succession {
                 spawn_local(task.run());
             }
+            let (mut renewal, mut renewals) = (every(RENEWAL_PERIOD), Renewals::default());
             let standing = self.standing.clone();
             let shared = self.shared.clone();
             let memory = &shared.memory;
@@ -191,12 +194,13 @@ impl Control {
                     },
                     _ = look.tick(), if watches_health => self.look_at_shards(),
                     _ = sample.tick(), if is_asked => standing.sample_capacity(),
+                    _ = renewal.tick() => renewals.look(&standing),
                     () = due(&mut status) => self.tell_how_the_server_fares(),
                     () = due(&mut watchdog) => self.feed_watchdog(),
                     () = memory.is_to_be_given_back() => allocator::give_back(),
                     name = stops.next() => {
                         let name = name?;
-                        if name == HANG_UP && standing.has_file() {
+                        if name == HANG_UP && standing.has_files() {
                             // The log has told what is wrong.
                             let _ = standing.reload();
                             continue;

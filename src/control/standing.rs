@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::capacity::Capacity;
+use super::certificates;
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
 use crate::config::AccessLog;
 use crate::logging;
@@ -79,9 +80,24 @@ impl Standing {
         self.drain.notified().await;
     }
 
-    /// Whether there is a file of settings that may be read again.
-    pub(super) fn has_file(&self) -> bool {
-        self.layers.have_file()
+    /// Whether there are files of settings or certificates that may be read again.
+    pub(super) fn has_files(&self) -> bool {
+        self.layers.have_file() || self.shared.in_force.current().credentials.is_some()
+    }
+
+    /// Reads certificates and what belongs to them again, if a file has changed; whether it has.
+    ///
+    /// # Errors
+    /// What is wrong with them, and nothing has changed.
+    pub(super) fn renew_certificates(&self) -> Result<bool, ReloadError> {
+        let current = self.shared.in_force.current();
+        let credentials = certificates::in_force_next(&current.config.tls, &current)?;
+        let is_renewed = certificates::are_renewed(&credentials, &current);
+        if is_renewed {
+            self.shared.in_force.replace(current.config.clone(), credentials);
+            self.settings.notify_one();
+        }
+        Ok(is_renewed)
     }
 
     /// Opens the access log anew, and reads the settings again: all of them hold from now on, or
@@ -118,7 +134,18 @@ impl Standing {
 
     fn put_in_force(&self) -> Result<Vec<&'static str>, ReloadError> {
         let current = self.shared.in_force.current();
-        let Change { config, keys } = self.layers.reload(&current.config)?;
+        let change = match self.layers.reload(&current.config) {
+            // What is named otherwise may have changed as well.
+            Err(ReloadError::NoFile) if current.credentials.is_some() => {
+                Change { config: current.config.clone(), keys: Vec::new() }
+            }
+            change => change?,
+        };
+        let Change { config, mut keys } = change;
+        let credentials = certificates::in_force_next(&config.tls, &current)?;
+        if certificates::are_renewed(&credentials, &current) {
+            keys.extend((config.tls == current.config.tls).then_some("tls-cert"));
+        }
         require_spare(config.limits.memory_bytes)
             .map_err(|error| ReloadError::Unfit(error.to_string()))?;
         if config.logs.level != current.config.logs.level {
@@ -126,7 +153,7 @@ impl Standing {
                 .map_err(|error| ReloadError::Unfit(error.to_string()))?;
         }
         if !keys.is_empty() {
-            self.shared.in_force.replace(config);
+            self.shared.in_force.replace(config, credentials);
             self.settings.notify_one();
         }
         Ok(keys)

@@ -68,6 +68,16 @@ impl Segment {
         }
     }
 
+    /// The bytes left to send, unless they lie in a receive buffer.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Buffer { .. } => None,
+            Self::Shared { frames, offset } => Some(&frames.bytes()[*offset as usize..]),
+            Self::Excerpt(excerpt) => Some(excerpt.bytes()),
+            Self::Owned { bytes, offset, .. } => Some(&bytes[*offset as usize..]),
+        }
+    }
+
     /// Whether nothing is left to send.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -177,14 +187,11 @@ const OWNED_BYTES: usize = 48;
 
 /// Where the unsent bytes of `segment` are.
 pub(super) fn address(buffers: &ReceiveBuffers, segment: &Segment) -> (*const u8, usize) {
-    match segment {
-        Segment::Buffer { slice, .. } => (buffers.pointer(slice).cast_const(), segment.len()),
-        Segment::Shared { frames, offset } => {
-            (frames.bytes()[*offset as usize..].as_ptr(), segment.len())
-        }
-        Segment::Excerpt(excerpt) => (excerpt.bytes().as_ptr(), segment.len()),
-        Segment::Owned { bytes, offset, .. } => (bytes[*offset as usize..].as_ptr(), segment.len()),
-    }
+    let pointer = match segment {
+        Segment::Buffer { slice, .. } => buffers.pointer(slice).cast_const(),
+        segment => segment.bytes().unwrap_or_default().as_ptr(),
+    };
+    (pointer, segment.len())
 }
 
 /// One send that the kernel has not completed.

@@ -24,6 +24,8 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
         .or_else(|| broadcast_without_access(settings, config))
         .or_else(|| batches_without_sleep(settings, config))
         .or_else(|| proxy_without_trust(config))
+        .or_else(|| tls_without_certificate(settings, config))
+        .or_else(|| client_certificates(settings, config))
         .or_else(|| labels_of_metrics(settings, config));
     match broken {
         Some(text) => Err(SettingError::Contradiction(text)),
@@ -43,6 +45,53 @@ fn duplicate_listener(config: &Config) -> Option<String> {
         rest = others;
     }
     None
+}
+
+/// A listener that speaks TLS shows a certificate, and each of those has its key.
+fn tls_without_certificate(settings: &Settings, config: &Config) -> Option<String> {
+    let (certificates, keys) = (config.tls.certificates.len(), config.tls.keys.len());
+    if certificates != keys {
+        return Some(format!(
+            "{} with {}: allowed is one --tls-key for each --tls-cert, in the same order",
+            settings.describe("tls-cert"),
+            settings.describe("tls-key"),
+        ));
+    }
+    let secured = config.listen.iter().find(|listener| listener.tls);
+    match secured {
+        Some(listener) if certificates == 0 => Some(format!(
+            "listen {} has the option tls and there is no certificate: name one with --tls-cert \
+             and its key with --tls-key",
+            listener.address,
+        )),
+        None if certificates > 0 => Some(format!(
+            "{} is for nobody: allowed is a listener with the option tls, such as --listen \
+             127.0.0.1:7443,tls",
+            settings.describe("tls-cert"),
+        )),
+        _ => None,
+    }
+}
+
+/// What is revoked was issued by somebody, and a session that goes on must not be that of a client
+/// who was not asked who it is, or has been turned away since.
+fn client_certificates(settings: &Settings, config: &Config) -> Option<String> {
+    let tls = &config.tls;
+    if tls.client_authorities.is_none() && !tls.revoked.is_empty() {
+        return Some(format!(
+            "{} revokes certificates of clients, and none are asked for: name who issues them with \
+             --tls-client-ca",
+            settings.describe("tls-crl"),
+        ));
+    }
+    (tls.client_authorities.is_some() && tls.ticket_keys.is_some()).then(|| {
+        format!(
+            "{} with {}: allowed is one of them, as a ticket would let in a client whose \
+             certificate has been revoked",
+            settings.describe("tls-ticket-keys"),
+            settings.describe("tls-client-ca"),
+        )
+    })
 }
 
 /// One address cannot be both.

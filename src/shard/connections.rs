@@ -38,8 +38,12 @@ bitflags! {
         const HEAVY = 1 << 27;
         /// Silence was last looked for in a round with an odd number.
         const ODD_ROUND = 1 << 28;
+        /// Speaks TLS.
+        const SECURED = 1 << 29;
+        /// TLS has something to send, or to say before the end.
+        const SEALED = 1 << 30;
         /// What goes along when it moves to another shard.
-        const TRAVEL = 0b1111 << 21 | 0b11 << 26;
+        const TRAVEL = 0b1111 << 21 | 0b11 << 26 | 0b11 << 29;
     }
 }
 
@@ -119,6 +123,17 @@ impl Connection {
             && !self.ending.is_over()
     }
 
+    /// Whether it can move, as far as it knows: unless it is being closed, or has been. Streams
+    /// stay, as luggage does not tell what framing they have.
+    pub(super) fn may_move(&self) -> bool {
+        self.ending == Ending::Open && !self.stage.is_ended() && self.stage.stream().is_none()
+    }
+
+    /// Whether messages of its peer may be on their way to other shards.
+    pub(super) fn may_publish(&self) -> bool {
+        self.stage.websocket().is_none() || self.has(Marks::SUBSCRIBED)
+    }
+
     /// Whether its input waits, or waits for a buffer.
     pub fn is_held_up(&self) -> bool {
         self.waits_for.is_some() || self.has(Marks::STARVED)
@@ -131,7 +146,7 @@ impl Connection {
 
     /// Whether something is queued for the peer, or being sent.
     pub fn has_output(&self) -> bool {
-        self.requests.contains(Requests::SEND) || !self.outbox.is_empty()
+        self.requests.contains(Requests::SEND) || !self.outbox.is_empty() || self.has(Marks::SEALED)
     }
 
     /// Whether it is a WebSocket whose end is still to be counted. That happens once: when the

@@ -11,6 +11,7 @@ use crate::admission;
 use crate::config::Config;
 use crate::http::Policy;
 use crate::io::Io;
+use crate::tls::Credentials;
 
 /// One whole set of settings; what hangs together changes together.
 #[derive(Debug)]
@@ -23,13 +24,15 @@ pub struct Effective {
     pub policy: Policy,
     /// Those that decide who may connect.
     pub admission: admission::Rules,
+    /// What TLS listeners need, where there are some.
+    pub credentials: Option<Arc<Credentials>>,
 }
 
 impl Effective {
-    fn new(number: u32, config: Config) -> Self {
+    fn new(number: u32, config: Config, credentials: Option<Arc<Credentials>>) -> Self {
         let policy = Policy::new(&config);
         let admission = admission::Rules::new(&config);
-        Self { number, config, policy, admission }
+        Self { number, config, policy, admission, credentials }
     }
 }
 
@@ -42,9 +45,9 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// The settings at the start.
-    pub fn new(config: Config) -> Self {
-        let current = Mutex::new(Arc::new(Effective::new(0, config)));
+    /// The settings at the start, with what they name.
+    pub fn new(config: Config, credentials: Option<Arc<Credentials>>) -> Self {
+        let current = Mutex::new(Arc::new(Effective::new(0, config, credentials)));
         Self { number: AtomicU32::new(0), current }
     }
 
@@ -60,11 +63,11 @@ impl InForce {
         self.number.load(Ordering::Relaxed) != known.number
     }
 
-    /// Puts `config` in force. Whoever sleeps has to be woken to take it.
-    pub fn replace(&self, config: Config) {
+    /// Puts `config` and what it names in force. Whoever sleeps has to be woken to take it.
+    pub fn replace(&self, config: Config, credentials: Option<Arc<Credentials>>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let number = current.number.wrapping_add(1);
-        *current = Arc::new(Effective::new(number, config));
+        *current = Arc::new(Effective::new(number, config, credentials));
         // Relaxed: see `is_newer_than`.
         self.number.store(number, Ordering::Relaxed);
     }

@@ -39,6 +39,7 @@ impl<I: Io> Shard<I> {
                 // Nothing of who was in its place before.
                 self.lifetimes.set(key.index, None);
                 self.rates.set_due(key.index, Due::default());
+                self.expect_tls(key, listener);
                 self.arrived(key, listener, address);
                 self.settle(key);
                 self.keep_slots_free();
@@ -146,6 +147,8 @@ impl<I: Io> Shard<I> {
         self.keep_no_longer(key);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.ending.finish();
+        // TLS says that it ends.
+        connection.set_mark(Marks::SEALED, connection.has(Marks::SECURED));
         self.schedule_close(key);
         self.mark_dirty(key);
     }
@@ -202,6 +205,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         self.unread.remove(&key.index);
+        self.secured.take(key.index);
         self.forget_peer(key.index);
         self.stats().connections_open.subtract(1);
         self.accept_again();

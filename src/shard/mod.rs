@@ -32,6 +32,7 @@ mod rates;
 mod receive;
 mod release;
 pub mod requests;
+mod secure;
 mod send;
 mod shed;
 mod streams;
@@ -60,6 +61,7 @@ use peers::Peers;
 use pending_input::PendingInput;
 use rates::Rates;
 use requests::Requests;
+use secure::Secured;
 use timers::{TICK_MS, Tick, Wheel};
 use times::{Lifetimes, Times, Wanted};
 use trim::Trim;
@@ -157,6 +159,7 @@ pub struct Shard<I: Io> {
     wanted: Wanted,
     rates: Rates,
     peers: Peers,
+    secured: Secured,
     topics: Topics,
     generation: Generation,
     /// Compresses and inflates for all connections that keep nothing between messages.
@@ -239,6 +242,7 @@ impl<I: Io> Shard<I> {
             wanted: Wanted::new(&config.limits),
             rates: Rates::new(&config.limits),
             peers: Peers::new(number),
+            secured: Secured::default(),
             topics: Topics::new(Interest::new(shared.interest.clone())),
             generation: Generation::default(),
             codec: RefCell::new(codec(config)),
@@ -320,6 +324,7 @@ impl<I: Io> Shard<I> {
         self.heed_memory();
         self.heed_settings();
         self.heed_load();
+        self.resume_handshakes();
         let mut completions = 0;
         while let Some(event) = self.io.next_event() {
             completions += 1;

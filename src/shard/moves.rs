@@ -37,7 +37,6 @@ pub use members::Question;
 use members::{Asking, Holding, Membership};
 
 use super::connections::{Connection, Marks};
-use super::ending::Ending;
 use super::mail::Letter;
 use super::outbox::luggage::Luggage;
 use super::pause::WaitsFor;
@@ -46,6 +45,7 @@ use super::pending::{Pending, PendingKey};
 use super::rates::Due;
 use super::receive::SHARE_MOST;
 use super::requests::Requests;
+use super::secure::Secure;
 use super::send::detached;
 use super::timers::Tick;
 use super::{RunState, Shard, seconds, ticks_in};
@@ -61,6 +61,7 @@ pub struct Traveller {
     ticket: Ticket,
     protocol: connection::Stage,
     peer: Peer,
+    secure: Option<Box<Secure>>,
     marks: Marks,
     /// What has arrived and is not used yet.
     input: Vec<u8>,
@@ -256,7 +257,9 @@ impl<I: Io> Shard<I> {
 
     /// Whether a connection can move, should there be a place for the letter.
     pub(super) fn may_move(&self, key: Key, connection: &Connection) -> bool {
-        connection.may_move() && self.letter_bytes(key, connection) <= LETTER_BYTES_MAX as usize
+        connection.may_move()
+            && !self.is_shaking_hands(key)
+            && self.letter_bytes(key, connection) <= LETTER_BYTES_MAX as usize
     }
 
     /// What a letter would have to hold for a connection to move now.
@@ -266,6 +269,7 @@ impl<I: Io> Shard<I> {
             + connection.stage.websocket().map_or(0, WebSocket::busy_deflater_bytes)
             + connection.outbox.held_bytes()
             + self.pending_input.bytes(key.index)
+            + self.secured.held_bytes(key.index)
             + match self.topics.of(key.index).count() {
                 0 => 0,
                 topics => {
@@ -336,10 +340,10 @@ impl<I: Io> Shard<I> {
 
     /// Keeps what still arrives for a connection that is to move.
     pub(super) fn keep_for_move(&mut self, key: Key, slice: BufferSlice) {
+        let bytes = self.opened(key, slice);
         if let Some(leaving) = self.moves.leaving(key) {
-            leaving.stash.extend_from_slice(self.io.bytes(&slice));
+            leaving.stash.extend_from_slice(&bytes);
         }
-        self.io.release(slice);
     }
 
     /// A connection that is to move shall end instead: here, unless its socket is on its way.
@@ -402,6 +406,7 @@ impl<I: Io> Shard<I> {
             ticket,
             protocol: std::mem::take(&mut connection.stage),
             peer: self.peers.take(key.index),
+            secure: self.secured.take(key.index),
             marks: connection.marks() & Marks::TRAVEL,
             input,
             luggage: connection.outbox.pack(),
@@ -457,7 +462,7 @@ impl<I: Io> Shard<I> {
         }
         let Some(connection) = self.connections.get(key) else { return };
         let is_listed = connection.waits_for.is_some_and(|reason| reason != WaitsFor::Peer);
-        if !connection.outbox.is_empty() {
+        if connection.has_output() {
             self.mark_dirty(key);
         }
         match is_listed {
@@ -471,19 +476,6 @@ impl<I: Io> Shard<I> {
     pub(super) fn is_moving(&self) -> bool {
         let is_overdue = self.moves.end_by.is_some_and(|end_by| self.now >= end_by);
         !self.moves.is_empty() || !self.endpoint.is_inbox_quiet() && !is_overdue
-    }
-}
-
-impl Connection {
-    /// Whether it can move, as far as it knows: unless it is being closed, or has been. Streams
-    /// stay, as luggage does not tell what framing they have.
-    pub(super) fn may_move(&self) -> bool {
-        self.ending == Ending::Open && !self.stage.is_ended() && self.stage.stream().is_none()
-    }
-
-    /// Whether messages of its peer may be on their way to other shards.
-    fn may_publish(&self) -> bool {
-        self.stage.websocket().is_none() || self.has(Marks::SUBSCRIBED)
     }
 }
 

@@ -433,6 +433,7 @@ impl Connection {
             Some(WaitsFor::Turn) => Some("turn"),
             Some(WaitsFor::Rate) => Some("its rate"),
             Some(WaitsFor::Request) => Some("turn to be let in"),
+            Some(WaitsFor::Handshake) => Some("turn to shake hands"),
             None => self.has(Marks::STARVED).then_some("receive buffer"),
         }
     }

@@ -8,6 +8,7 @@
 //! | [`WaitsFor::Turn`] | the next tick, as far as it reaches |
 //! | [`WaitsFor::Rate`] | the tick from which on it may send more, which gives it its turn |
 //! | [`WaitsFor::Request`] | the next tick, in the order in which requests came |
+//! | [`WaitsFor::Handshake`] | the same, for handshakes of TLS |
 //!
 //! Whoever goes on and finds that it has to wait again waits at the end of its list, perhaps for
 //! something else than before.
@@ -34,6 +35,8 @@ pub enum WaitsFor {
     Rate,
     /// Requests before its own, of a shard that has too much to do.
     Request,
+    /// Handshakes of TLS before its own.
+    Handshake,
 }
 
 impl<I: Io> Shard<I> {
@@ -99,6 +102,7 @@ impl<I: Io> Shard<I> {
             }
             WaitsFor::Rate => self.await_rate(key),
             WaitsFor::Request => self.await_request_turn(key),
+            WaitsFor::Handshake => self.await_handshake_turn(key),
             WaitsFor::Peer => {
                 debug_assert!(connection.has_output(), "a send will end the wait");
                 stats.receives_paused.add(1);
@@ -183,6 +187,7 @@ impl<I: Io> Shard<I> {
         can_enter_ring
             || self.waiting_for_turn.len() > self.held_back
             || self.overload.has_waiting()
+            || self.secured.has_waiting()
             || !self.dirty.is_empty()
             || !self.expired.is_empty()
             || self.orders.has_work(self.now)
@@ -195,13 +200,14 @@ impl<I: Io> Shard<I> {
     }
 
     /// The lists of those who wait, each with what its members wait for.
-    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 5] {
+    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 6] {
         [
             (WaitsFor::Ring, self.waiting_for_ring.keys()),
             (WaitsFor::Memory, self.waiting_for_memory.clone()),
             (WaitsFor::Turn, self.waiting_for_turn.keys()),
             (WaitsFor::Rate, self.waiting_for_rate()),
             (WaitsFor::Request, self.overload.waiting()),
+            (WaitsFor::Handshake, self.secured.waiting()),
         ]
     }
 

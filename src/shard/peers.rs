@@ -177,7 +177,7 @@ impl<I: Io> Shard<I> {
         self.listeners.len() as u32
     }
 
-    fn config_of(&self, listener: u32) -> &ListenerConfig {
+    pub(super) fn config_of(&self, listener: u32) -> &ListenerConfig {
         &self.effective.config.listen[self.listeners[listener as usize] as usize]
     }
 

@@ -42,7 +42,7 @@ impl<I: Io> Shard<I> {
             Ok(Some(slice)) => {
                 // Whoever is closed has to read and to answer, not to go on sending; and a request
                 // has a deadline of its own.
-                if connection.stage.is_open_websocket() {
+                if connection.stage.is_open_websocket() && !connection.has(Marks::SECURED) {
                     connection.last_active = served;
                 }
                 connection.unmark(Marks::PARKED);
@@ -54,7 +54,7 @@ impl<I: Io> Shard<I> {
                 self.charge(key, Direction::Received, Traffic { bytes, messages: 0 });
                 match is_over {
                     true => self.keep_for_move(key, slice),
-                    false => self.feed(key, Input::Buffer(slice), SHARE_MOST),
+                    false => self.feed_received(key, Input::Buffer(slice), SHARE_MOST),
                 }
             }
             Ok(None) => self.peer_finished(key),
@@ -86,11 +86,25 @@ impl<I: Io> Shard<I> {
         }
         let can_go_on = connection.stage.can_go_on();
         let (pending, start) = self.pending_input.take(key.index);
-        if start < pending.len() || can_go_on {
-            self.feed(key, Input::Owned(pending, start), share);
+        let has_input = start < pending.len();
+        let input = Input::Owned(pending, start);
+        if self.is_shaking_hands(key) {
+            // It was kept as it had arrived.
+            self.feed_secured(key, input, share);
+        } else if has_input || can_go_on {
+            self.feed(key, input, share);
         }
         self.end_of_input(key);
         self.settle(key);
+    }
+
+    /// Lets the connection take what the network has brought.
+    fn feed_received(&mut self, key: Key, input: Input, share: usize) {
+        let is_secured = self.connections.get(key).is_some_and(|it| it.has(Marks::SECURED));
+        match is_secured {
+            true => self.feed_secured(key, input, share),
+            false => self.feed(key, input, share),
+        }
     }
 
     /// Lets the connection take the input as far as its `share` of the tick reaches, and does what
@@ -100,7 +114,7 @@ impl<I: Io> Shard<I> {
         self.release(input);
     }
 
-    fn take_in(&mut self, key: Key, input: &mut Input, share: usize) {
+    pub(super) fn take_in(&mut self, key: Key, input: &mut Input, share: usize) {
         let Some(connection) = self.connections.get(key) else { return };
         let (mut serving, mut retry_after_s, mut is_logged) = (Serving::Open, 0, false);
         if connection.waits_for.is_some() {
@@ -203,8 +217,11 @@ impl<I: Io> Shard<I> {
     }
 
     /// Keeps what follows the first `consumed` bytes of the input.
-    fn keep_input(&mut self, key: Key, input: &mut Input, consumed: usize) {
+    pub(super) fn keep_input(&mut self, key: Key, input: &mut Input, consumed: usize) {
         match input {
+            Input::Owned(bytes, start) if self.pending_input.contains(key.index) => {
+                self.pending_input.append(key.index, &bytes[*start + consumed..]);
+            }
             Input::Buffer(slice) => {
                 self.pending_input.append(key.index, &self.io.bytes(slice)[consumed..]);
             }
@@ -214,7 +231,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn release(&mut self, input: Input) {
+    pub(super) fn release(&mut self, input: Input) {
         if let Input::Buffer(slice) = input {
             self.io.release(slice);
         }
@@ -371,8 +388,12 @@ impl<I: Io> Shard<I> {
         self.end_of_input(key);
     }
 
-    /// Ends our side as well, once the WebSocket has taken everything that came before the FIN.
-    fn end_of_input(&mut self, key: Key) {
+    /// Ends our side as well, once the WebSocket has taken everything that came before the FIN, or
+    /// when nothing can come of what else arrives.
+    pub(super) fn end_of_input(&mut self, key: Key) {
+        if self.end_failed_session(key) {
+            return;
+        }
         if let Some(connection) = self.connections.get_mut(key)
             && connection.has(Marks::PEER_FINISHED)
             && !connection.ending.is_over()

@@ -42,6 +42,10 @@ impl<I: Io> Shard<I> {
             if !may_send {
                 continue;
             }
+            if connection.has(Marks::SECURED) {
+                self.send_sealed(key);
+                continue;
+            }
             match connection.outbox.take() {
                 Some(outgoing) => {
                     if !outgoing.holds_buffer() {
@@ -75,7 +79,7 @@ impl<I: Io> Shard<I> {
             // A send that must not wait found the socket full.
             Err(libc::EAGAIN) => 0,
             Err(_) => {
-                self.release_outgoing(outgoing);
+                release_outgoing(&mut self.io, outgoing);
                 if let Some(connection) = self.connections.get_mut(key) {
                     connection.requests.end(Requests::SEND);
                 }
@@ -89,7 +93,7 @@ impl<I: Io> Shard<I> {
         self.charge(key, Direction::Sent, Traffic { bytes, messages: 0 });
         let (now, served) = (self.now, self.served);
         let Some(connection) = self.connections.get_mut(key) else {
-            return self.release_outgoing(outgoing);
+            return release_outgoing(&mut self.io, outgoing);
         };
         connection.requests.end(Requests::SEND);
         connection.mark(Marks::HAS_SENT);
@@ -104,12 +108,12 @@ impl<I: Io> Shard<I> {
             connection.ending.take_back_end();
         }
         if connection.ending.is_over() && connection.ending != Ending::Leaving {
-            self.release_outgoing(outgoing);
+            release_outgoing(&mut self.io, outgoing);
             return self.settle(key);
         }
         if sent == outgoing.len() {
             connection.outbox.sent_whole();
-            self.release_outgoing(outgoing);
+            release_outgoing(&mut self.io, outgoing);
         } else {
             self.put_back(key, sent, outgoing);
         }
@@ -121,6 +125,9 @@ impl<I: Io> Shard<I> {
     fn put_back(&mut self, key: Key, sent: usize, outgoing: Outgoing) {
         let Self { connections, io, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
+        if connection.has(Marks::SECURED) {
+            return self.put_back_sealed(key, sent, outgoing);
+        }
         connection.outbox.detach(|segment| detached(io, segment));
         let io = RefCell::new(io);
         connection.outbox.sent_in_part(
@@ -134,30 +141,18 @@ impl<I: Io> Shard<I> {
     /// After a completed send: the next one, and whatever waited for the backlog to shrink.
     fn continue_sending(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !connection.outbox.is_empty() {
+        if connection.has_output() {
             self.mark_dirty(key);
         }
         if !self.resume_for_peer(key) {
             self.settle(key);
         }
     }
-
-    fn release_outgoing(&mut self, outgoing: Outgoing) {
-        let mut release = |segment| {
-            if let Segment::Buffer { slice, .. } = segment {
-                self.io.release(slice);
-            }
-        };
-        match outgoing {
-            Outgoing::One(segment) => release(segment),
-            Outgoing::Many(segments) => segments.into_iter().for_each(release),
-        }
-    }
 }
 
 impl Connection {
     /// Starts a send; should it be the last, the end of the stream goes with it.
-    fn send<I: Io>(&mut self, io: &mut I, key: Key, outgoing: Outgoing) {
+    pub(super) fn send<I: Io>(&mut self, io: &mut I, key: Key, outgoing: Outgoing) {
         let is_last = self.ending == Ending::Finishing
             && !self.requests.contains(Requests::FINISH)
             && !self.has(Marks::PEER_FINISHED)
@@ -172,6 +167,19 @@ impl Connection {
         } else {
             io.send(key, self.slot(), outgoing);
         }
+    }
+}
+
+/// Gives back the receive buffers of what has been sent, or is not to be.
+pub(super) fn release_outgoing<I: Io>(io: &mut I, outgoing: Outgoing) {
+    let mut release = |segment| {
+        if let Segment::Buffer { slice, .. } = segment {
+            io.release(slice);
+        }
+    };
+    match outgoing {
+        Outgoing::One(segment) => release(segment),
+        Outgoing::Many(segments) => segments.into_iter().for_each(release),
     }
 }
 

@@ -74,12 +74,12 @@ struct Row {
 }
 
 /// Declares the counters of a shard: what it means, then
-/// `key: Kind "family" [in Unit] [{"label" = "value"}] [by shard]`.
+/// `key: Kind "family" [in Unit] [{"label" = "value", ...}] [by shard]`.
 macro_rules! shard_stats {
     ($(
         $(#[doc = $help:literal])+
         $name:ident: $kind:ident $family:literal
-            $(in $unit:ident)? $({$label:literal = $value:literal})? $(by $shard:ident)?,
+            $(in $unit:ident)? $({$($label:literal = $value:literal),+})? $(by $shard:ident)?,
     )*) => {
         /// The counters of one shard.
         #[derive(Debug, Default)]
@@ -115,7 +115,7 @@ macro_rules! shard_stats {
                 Some(&counted) => Some(counted),
                 None => None,
             },
-            labels: &[$(($label, $value))?],
+            labels: &[$($(($label, $value)),+)?],
             is_by_shard: !<[&str]>::is_empty(&[$(stringify!($shard))?]),
             help: concat!($($help),+),
         },)*];
@@ -151,6 +151,27 @@ shard_stats! {
     /// Members of topics that were let in without counting for theirs, because many others fill the
     /// table of those.
     members_untracked: Counter "members_untracked",
+    /// Handshakes of TLS completed, by version and by whether they went on with an earlier session.
+    tls_1_3_handshakes: Counter "tls_handshakes" {"version" = "1.3", "kind" = "full"},
+    /// The same, for a session that was begun before.
+    tls_1_3_resumptions: Counter "tls_handshakes" {"version" = "1.3", "kind" = "resumed"},
+    /// The same of TLS 1.2.
+    tls_1_2_handshakes: Counter "tls_handshakes" {"version" = "1.2", "kind" = "full"},
+    /// The same, for a session that was begun before.
+    tls_1_2_resumptions: Counter "tls_handshakes" {"version" = "1.2", "kind" = "resumed"},
+    /// Handshakes of TLS that waited, because a tick takes no more than a few.
+    tls_handshakes_deferred: Counter "tls_handshakes_deferred",
+    /// Connections that TLS has ended, by what was wrong: no version, suite, signature or protocol
+    /// that both have.
+    tls_incompatible: Counter "tls_failures" {"reason" = "incompatible"},
+    /// The certificate of the client, or that it had none.
+    tls_certificate_refused: Counter "tls_failures" {"reason" = "certificate"},
+    /// Something on the side of the client, as it has said.
+    tls_alerts: Counter "tls_failures" {"reason" = "alert"},
+    /// A record that does not fit the keys.
+    tls_decryption_failed: Counter "tls_failures" {"reason" = "decryption"},
+    /// Something that is no TLS, or breaks its rules.
+    tls_protocol_broken: Counter "tls_failures" {"reason" = "protocol"},
     /// Handshakes completed, by service.
     echo_upgrades: Counter "upgrades" {"service" = "echo"},
     /// The same of topics.

@@ -195,7 +195,7 @@ fn nothing_is_shed_unless_that_is_wanted() {
     press(&mut story, 3);
     assert_eq!(level(&story), 3);
     config.limits.shed = false;
-    story.shared.in_force.replace(config);
+    story.shared.in_force.replace(config, None);
     press(&mut story, 2);
     assert_eq!(level(&story), 0);
     let socket = story.connect(0);

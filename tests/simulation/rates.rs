@@ -186,6 +186,6 @@ fn other_rates_hold_at_once_for_those_who_wait() {
     assert_eq!(echoes(&mut story, &mut peer, 1), [1]);
     let mut config = story.shared.in_force.current().config.clone();
     config.limits.message_rate = None;
-    story.shared.in_force.replace(config);
+    story.shared.in_force.replace(config, None);
     assert_eq!(echoes(&mut story, &mut peer, 1), [99]);
 }

@@ -16,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn change(story: &Story, change: impl FnOnce(&mut Config)) {
     let mut config = story.shared.in_force.current().config.clone();
     change(&mut config);
-    story.shared.in_force.replace(config);
+    story.shared.in_force.replace(config, None);
 }
 
 /// A server on which nothing ever happens to a silent connection.

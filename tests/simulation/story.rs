@@ -64,7 +64,7 @@ impl Story {
         let memory = Memory::default();
         let interest = InterestTable::new(shards);
         let admission = Admission::new(slots as usize * shards);
-        let in_force = InForce::new(config);
+        let in_force = InForce::new(config, None);
         let shared = Arc::new(Shared { admission, in_force, stats, memory, interest, slots });
         let mut endpoints = Mesh::new(shards + 1, 2);
         let control = Control::new(endpoints.pop().expect("one more"), shards);

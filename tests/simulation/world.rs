@@ -115,7 +115,7 @@ impl World {
             memory: Memory::default(),
             interest: InterestTable::new(shards),
             slots: settings.chaos.slots,
-            in_force: InForce::new(settings.config.clone()),
+            in_force: InForce::new(settings.config.clone(), None),
         });
         let ring_slots = settings.config.engine.broadcast_ring_slots;
         let mut endpoints = Mesh::new(shards + 1, ring_slots);
@@ -208,7 +208,7 @@ impl World {
 
     /// Puts the same settings in force again: every deadline is set anew, and nobody notices.
     fn reload(&mut self) {
-        self.context.shared.in_force.replace(self.settings.config.clone());
+        self.context.shared.in_force.replace(self.settings.config.clone(), None);
         self.network.borrow_mut().wakes.iter_mut().for_each(|wakes| *wakes += 1);
     }
 

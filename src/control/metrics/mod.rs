@@ -186,7 +186,7 @@ mod tests {
         memory.tell(Usage { used_bytes: 90, limit_bytes: 100 });
         let shared = Shared {
             admission: Admission::new(100),
-            in_force: InForce::new(config),
+            in_force: InForce::new(config, None),
             stats: Stats::new(2),
             memory,
             interest: InterestTable::new(2),

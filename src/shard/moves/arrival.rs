@@ -116,6 +116,7 @@ impl<I: Io> Shard<I> {
         self.rates.set_due(key.index, traveller.due);
         self.lifetimes.set(key.index, traveller.lifetime_left.map(|left| now + left));
         self.peers.put(key.index, traveller.peer);
+        self.secured.put(key.index, traveller.secure);
         self.measures.opened(key.index, now.saturating_sub(traveller.age));
         self.note_connections();
         let stats = self.shared.stats.shard(self.number);

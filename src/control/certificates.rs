@@ -1,0 +1,85 @@
+//! Certificates and what belongs to them, read again when that is asked for or a file has changed.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::standing::Standing;
+use crate::config::Tls;
+use crate::settings::ReloadError;
+use crate::shard::in_force::Effective;
+use crate::tls::Credentials;
+use crate::tls::credentials::Expiration;
+
+/// What is to be in force with these settings: what is in force already, as long as neither the
+/// settings nor a file has changed.
+///
+/// # Errors
+/// What is wrong with a file.
+pub(super) fn in_force_next(
+    settings: &Tls,
+    current: &Effective,
+) -> Result<Option<Arc<Credentials>>, ReloadError> {
+    let credentials = current.credentials.as_ref();
+    match credentials.filter(|it| *settings == current.config.tls && !it.have_changed()) {
+        Some(credentials) => Ok(Some(credentials.clone())),
+        None => Credentials::load(settings, SystemTime::now())
+            .map(|credentials| credentials.map(Arc::new))
+            .map_err(|error| ReloadError::Unfit(error.to_string())),
+    }
+}
+
+/// Whether `credentials` are others than those in force.
+pub(super) fn are_renewed(credentials: &Option<Arc<Credentials>>, current: &Effective) -> bool {
+    let address = |credentials: &Option<Arc<Credentials>>| credentials.as_ref().map(Arc::as_ptr);
+    address(credentials) != address(&current.credentials)
+}
+
+/// What has been seen of the files, from look to look.
+#[derive(Debug, Default)]
+pub(super) struct Renewals {
+    /// Whether a file had changed at the last look.
+    is_changing: bool,
+    /// What was told of those that end soon or are wrong.
+    told: Vec<String>,
+}
+
+impl Renewals {
+    /// Looks whether files have changed. They are read at the next look, as whoever renews a
+    /// certificate writes several; what is wrong then changes nothing and is told once.
+    pub(super) fn look(&mut self, standing: &Standing) {
+        let current = standing.shared.in_force.current();
+        let Some(credentials) = &current.credentials else { return };
+        let has_changed = credentials.have_changed();
+        let mut news = warnings(credentials, SystemTime::now());
+        if has_changed && std::mem::replace(&mut self.is_changing, has_changed) {
+            match standing.renew_certificates() {
+                Ok(_) => tracing::info!("certificates renewed"),
+                Err(error) => news.push(format!("certificates stay as they are: {error}")),
+            }
+        }
+        self.is_changing &= has_changed;
+        for text in news.iter().filter(|text| !self.told.contains(text)) {
+            tracing::warn!("{text}");
+        }
+        self.told = news;
+    }
+}
+
+/// What is to be told of certificates that end soon.
+fn warnings(credentials: &Credentials, now: SystemTime) -> Vec<String> {
+    let now_s = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    let days_left = |it: &Expiration| (it.not_after_s - now_s).div_euclid(DAY_S);
+    let ending = credentials.expirations().iter().filter(|it| days_left(it) < WARNED_DAYS);
+    ending
+        .map(|it| {
+            let (file, days) = (it.file.display(), days_left(it));
+            format!("the certificate {file} is valid for {days} more days: renew it")
+        })
+        .collect()
+}
+
+/// How often files are looked at.
+pub(super) const RENEWAL_PERIOD: Duration = Duration::from_secs(5);
+const DAY_S: i64 = 24 * 60 * 60;
+/// Days before the end from which on that is told.
+const WARNED_DAYS: i64 = 7;
