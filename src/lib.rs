@@ -147,6 +147,20 @@
 //! shards. What a connection counts for lies beside the table of connections, goes along when it
 //! moves, and is given back when its slot is free.
 //!
+//! # TLS
+//!
+//! TLS lies between the socket and everything else (`shard/secure.rs`). What arrives by a listener
+//! that speaks it is opened before the stage sees it, and from then on is input like any other.
+//! What leaves waits in the outbox as it does elsewhere, so that policies may drop it, and is
+//! sealed when its send begins: records have an order that nothing may leave or overtake. What the
+//! kernel has not taken of a send stays sealed, and goes first.
+//!
+//! The protocol itself is in [`tls`], without socket and clock. Its state lies beside the table of
+//! connections, is made with the first byte that arrives, and moves with the connection. Handshakes
+//! wait for each other in a line of their own, a few in each tick. Certificates and keys are part
+//! of what is in force (`shard/in_force.rs`): a new connection begins with the newest, and the
+//! control thread looks whether files have changed (`control/certificates.rs`).
+//!
 //! # Broadcast
 //!
 //! A connection joins a topic when it is upgraded, and publishes to that one, or when it becomes a
@@ -318,6 +332,8 @@
 //! | a protocol that a connection speaks | `Stage` in `connection/mod.rs`, and whoever asks it |
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
 //! | a path of the admin listener | `control/admin/routes.rs` |
+//! | what is shown and asked for by TLS | [`tls::credentials`], `config/tls.rs` |
+//! | what is opened and sealed, and when | [`tls::session`], `shard/secure.rs` |
 //! | what the control thread has shards do | `Errand` and `visit` in `shard/orders.rs` |
 //! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |

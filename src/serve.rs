@@ -122,6 +122,9 @@ type Ready = (usize, Result<RawFd, Refusal>);
 pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     output::open_access_log(&config.logs.access)?;
     let credentials = Credentials::load(&config.tls, SystemTime::now())?;
+    if credentials.is_some() && !config.listen.iter().any(|listener| listener.tls) {
+        tracing::warn!("no listener has the option tls, so nobody is shown the certificate");
+    }
     let descriptors = Descriptors::limit(config.engine.raise_nofile);
     let abilities = abilities(&config)?;
     let shards = config.engine.shards;

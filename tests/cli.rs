@@ -42,6 +42,10 @@ fn a_flag_wins_over_the_environment_over_the_file() {
         let base = match row.key {
             // Without one there is nothing to require.
             "subprotocol-required" => &["config", "--subprotocol", "a"][..],
+            "listen" => &["config", "--tls-cert", "a", "--tls-key", "b"],
+            // One without the other is refused.
+            "tls-cert" | "tls-key" => continue,
+            "tls-crl" => &["config", "--tls-client-ca", "a"],
             _ => &["config"],
         };
         let defaults = effective(&mut ringwire(base));
@@ -406,9 +410,9 @@ const fn row(
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    row("listen", "127.0.0.1:1,[::1]:2", "unix:/run/ringwire.sock, 0.0.0.0:3",
+    row("listen", "127.0.0.1:1,[::1]:2,tls", "unix:/run/ringwire.sock, 0.0.0.0:3",
         r#"["127.0.0.1:4", { address = "unix:/a,b", mode = "660", backlog = 5 }]"#,
-        [r#"["127.0.0.1:1", "[::1]:2"]"#, r#"["unix:/run/ringwire.sock", "0.0.0.0:3"]"#,
+        [r#"["127.0.0.1:1", "[::1]:2,tls=true"]"#, r#"["unix:/run/ringwire.sock", "0.0.0.0:3"]"#,
         r#"["127.0.0.1:4", "unix:/a,,b,backlog=5,mode=660"]"#]),
     row("admin", "127.0.0.1:9", "unix:/run/admin.sock", r#""off""#, [r#""127.0.0.1:9""#,
         r#""unix:/run/admin.sock""#, r#""off""#]),
@@ -485,6 +489,18 @@ const ROWS: &[Row] = &[
     row("slow-consumer", "latest", "drop-newest", r#""drop-oldest""#, [r#""latest""#,
         r#""drop-newest""#, r#""drop-oldest""#]),
     row("max-backlog", "64KiB", "2MiB", "4194304", [r#""64KiB""#, r#""2MiB""#, r#""4MiB""#]),
+    row("tls-cert", "a.pem", "b.pem", r#"["c.pem"]"#, [r#"["a.pem"]"#, r#"["b.pem"]"#,
+        r#"["c.pem"]"#]),
+    row("tls-key", "a.key", "b.key", r#"["c.key"]"#, [r#"["a.key"]"#, r#"["b.key"]"#,
+        r#"["c.key"]"#]),
+    row("tls-min", "1.3", "1.2", r#""1.3""#, [r#""1.3""#, r#""1.2""#, r#""1.3""#]),
+    row("tls-client-ca", "ca.pem", "off", r#""/b""#, [r#""ca.pem""#, r#""off""#, r#""/b""#]),
+    row("tls-client-auth", "optional", "require", r#""optional""#, [r#""optional""#,
+        r#""require""#, r#""optional""#]),
+    row("tls-crl", "a,b", "c", r#"["d"]"#, [r#"["a", "b"]"#, r#"["c"]"#, r#"["d"]"#]),
+    // Not together with certificates of clients.
+    row("tls-ticket-keys", "off", "a", r#""/b""#, [r#""off""#, r#""a""#, r#""/b""#]),
+    row("tls-hsts", "365d", "off", r#""1h""#, [r#""365d""#, r#""off""#, r#""1h""#]),
     row("drain", "0s", "1s", r#""250ms""#, [r#""0ms""#, r#""1s""#, r#""250ms""#]),
     row("takeover", "/run/a.sock", "off", r#""/run/b.sock""#, [r#""/run/a.sock""#, r#""off""#,
         r#""/run/b.sock""#]),

@@ -58,19 +58,12 @@ fn tls_without_certificate(settings: &Settings, config: &Config) -> Option<Strin
         ));
     }
     let secured = config.listen.iter().find(|listener| listener.tls);
-    match secured {
-        Some(listener) if certificates == 0 => Some(format!(
-            "listen {} has the option tls and there is no certificate: name one with --tls-cert \
-             and its key with --tls-key",
-            listener.address,
-        )),
-        None if certificates > 0 => Some(format!(
-            "{} is for nobody: allowed is a listener with the option tls, such as --listen \
-             127.0.0.1:7443,tls",
-            settings.describe("tls-cert"),
-        )),
-        _ => None,
-    }
+    let lacking = secured.filter(|_| certificates == 0)?;
+    Some(format!(
+        "listen {} has the option tls and there is no certificate: name one with --tls-cert and its \
+         key with --tls-key",
+        lacking.address,
+    ))
 }
 
 /// What is revoked was issued by somebody, and a session that goes on must not be that of a client

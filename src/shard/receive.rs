@@ -6,7 +6,7 @@ use super::connections::{Connection, Marks};
 use super::orders::top::{Direction, Traffic};
 use super::pause::WaitsFor;
 use super::requests::Requests;
-use super::{Shard, seconds, ticks_in};
+use super::{Shard, seconds, secure, ticks_in};
 use crate::connection::{Output, Rules, Upgraded};
 use crate::http::{Conditions, Posted, Route, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
@@ -323,7 +323,12 @@ impl<I: Io> Shard<I> {
                 Piece::Control(frame) => {
                     connection.outbox.push_control(Segment::control(frame));
                 }
-                Piece::Response(bytes) => connection.outbox.push(Segment::control(bytes)),
+                Piece::Response(mut bytes) => {
+                    if connection.has(Marks::SECURED) {
+                        secure::add_fields(&mut bytes, &self.effective.config.tls);
+                    }
+                    connection.outbox.push(Segment::control(bytes));
+                }
                 Piece::Owned { bytes, ends_frame } => {
                     connection.outbox.push(Segment::owned(bytes, ends_frame));
                 }

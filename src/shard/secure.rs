@@ -20,6 +20,7 @@ use super::pause::WaitsFor;
 use super::receive::{Input, SHARE_MOST};
 use super::requests::Requests;
 use super::send::{detached, release_outgoing};
+use crate::config::Tls;
 use crate::connection::Stage;
 use crate::io::{BufferSlice, Io, Key, Outgoing, Segment};
 use crate::stats::ShardStats;
@@ -328,6 +329,15 @@ impl Secure {
     fn new(config: Arc<rustls::ServerConfig>) -> Option<Self> {
         let session = Session::new(config).inspect_err(|error| tracing::error!(%error, "TLS"));
         Some(Self { session: session.ok()?, sealed: Vec::new(), failure: None })
+    }
+}
+
+/// Adds to a response what is said over TLS alone (RFC 6797 section 7.2).
+pub(super) fn add_fields(response: &mut Vec<u8>, settings: &Tls) {
+    let first_line = response.windows(2).position(|pair| pair == b"\r\n");
+    if let Some((max_age, end)) = settings.strict_transport.zip(first_line) {
+        let field = format!("Strict-Transport-Security: max-age={}\r\n", max_age.as_secs());
+        response.splice(end + 2..end + 2, field.into_bytes());
     }
 }
 

@@ -9,6 +9,7 @@ use std::{env, fs, io};
 use crate::SHARD_COUNTS;
 use crate::peer::{BINARY, Peer, TEXT};
 use crate::server::{Server, wait_until};
+use crate::tls::Authority;
 
 #[test]
 fn node_ws() {
@@ -38,6 +39,19 @@ fn chromium_on_the_page() {
         command.env("NODE_PATH", tools.join("node/node_modules")).arg(program("chromium.js"));
         expect_success(command, shards, compression);
     }
+}
+
+#[test]
+fn clients_come_by_tls_as_well() {
+    let Some(tools) = tools() else { return };
+    for name in ["node_ws.js", "chromium.js"] {
+        let mut command = Command::new("node");
+        command.env("NODE_PATH", tools.join("node/node_modules")).arg(program(name));
+        expect_success_over_tls(command);
+    }
+    let mut command = Command::new(tools.join("python/bin/python"));
+    command.arg(program("python_websockets.py"));
+    expect_success_over_tls(command);
 }
 
 #[test]
@@ -186,6 +200,17 @@ fn expect_success(mut command: Command, shards: usize, compression: &str) {
     let server = Server::start(shards, &flags);
     command.args([&server.url(""), compression]);
     expect_success_with(command, server, &format!("{shards} shards, {compression}"));
+}
+
+/// The same over TLS, with a certificate whose issuer the client is told of.
+fn expect_success_over_tls(mut command: Command) {
+    let authority = Authority::new("foreign");
+    let flags = ["--subprotocol", "chat", "--max-message", "1MiB"];
+    let server = authority.serve(2, &flags);
+    let certificate = authority.path("ca.pem");
+    command.env("NODE_EXTRA_CA_CERTS", &certificate).env("SSL_CERT_FILE", &certificate);
+    command.args([&format!("wss://localhost:{}", server.address().port()), "off"]);
+    expect_success_with(command, server, "over TLS");
 }
 
 /// Runs a client against `server`, which stops behind it; `situation` is what a failure says.

@@ -36,6 +36,7 @@ mod slow_consumers;
 mod streams;
 mod takeover;
 mod timers;
+mod tls;
 
 use std::time::Duration;
 

@@ -119,12 +119,12 @@ fn plain_connections_go_on_within_their_requests() {
     server.stop();
 }
 
-fn many_have_moved(server: &Server) -> bool {
+pub fn many_have_moved(server: &Server) -> bool {
     server.stats().connections_moved() >= (PEERS / 4) as u64
 }
 
 /// Peers that are all on one of the two shards.
-fn uneven_peers(server: &Server, mut open: impl FnMut() -> Peer) -> Vec<Peer> {
+pub fn uneven_peers<S>(server: &Server, mut open: impl FnMut() -> Peer<S>) -> Vec<Peer<S>> {
     let mut accepted = vec![0; 2];
     let mut by_shard = [Vec::new(), Vec::new()];
     while by_shard.iter().all(|peers| peers.len() < PEERS) {

@@ -135,6 +135,16 @@ impl Peer<UnixStream> {
 }
 
 impl<S: Read + Write> Peer<S> {
+    /// A peer on whatever carries bytes both ways.
+    pub fn over(stream: S) -> Self {
+        Self { stream, received: Vec::new(), compression: false }
+    }
+
+    /// What carries its bytes.
+    pub fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// Upgrades on a path that starts with a slash.
     pub fn upgraded(mut self, path: &str) -> Self {
         self.send(&upgrade_request(path, ""));

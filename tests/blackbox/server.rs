@@ -82,8 +82,8 @@ impl Server {
         let tcp = listeners.iter().filter(|listener| !listener.starts_with("unix:")).count();
         wait_until("the listeners are announced", || {
             let output = server.output();
-            server.addresses = announced(&output, "listening on ws://");
-            server.admin = announced(&output, "admin on http://").first().copied();
+            server.addresses = announced(&output, &["listening on ws://", "listening on wss://"]);
+            server.admin = announced(&output, &["admin on http://"]).first().copied();
             if let Ok(Some(status)) = server.child.try_wait() {
                 panic!("the server ended at once with {status}:\n{}", server.output());
             }
@@ -217,6 +217,11 @@ impl Drop for Server {
 pub struct Stats(Value);
 
 impl Stats {
+    /// Any counter, by its key.
+    pub fn of(&self, key: &str) -> u64 {
+        self.count(&[key])
+    }
+
     /// Connections open now.
     pub fn connections_open(&self) -> u64 {
         self.count(&["connections_open"])
@@ -402,9 +407,10 @@ fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) {
     });
 }
 
-/// The addresses in those lines of the start text that begin so.
-fn announced(output: &str, beginning: &str) -> Vec<SocketAddr> {
-    let urls = output.lines().filter_map(|line| line.strip_prefix(beginning));
+/// The addresses in those lines of the start text that begin in one of these ways.
+fn announced(output: &str, beginnings: &[&str]) -> Vec<SocketAddr> {
+    let rest = |line| beginnings.iter().find_map(|beginning| str::strip_prefix(line, beginning));
+    let urls = output.lines().filter_map(rest);
     urls.filter_map(|rest| {
         let end =
             rest.find(|character: char| character.is_whitespace() || "/\",".contains(character));

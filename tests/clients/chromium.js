@@ -52,7 +52,7 @@ async function echoOnThePage(page) {
 }
 
 async function broadcastOnThePages(loud, quiet) {
-  for (const page of [loud, quiet]) await page.goto(base.replace("ws:", "http:") + "/");
+  for (const page of [loud, quiet]) await page.goto(base.replace("ws", "http") + "/");
   await connect(loud, { route: "broadcast", topic: "a room/b", exclude: false });
   await connect(quiet, { route: "broadcast", topic: "a room/b", exclude: true });
   await send(quiet, "from quiet");
@@ -127,7 +127,7 @@ process.exitCode = 1;
       page.on("pageerror", (error) => faults.push(error.message));
       page.on("console", (line) => line.type() === "error" && faults.push(line.text()));
     }
-    await pages[0].goto(base.replace("ws:", "http:") + "/");
+    await pages[0].goto(base.replace("ws", "http") + "/");
     await echoOnThePage(pages[0]);
     await broadcastOnThePages(pages[0], pages[1]);
     assert.deepEqual(faults, [], "the page has no errors and breaks no policy of its own");

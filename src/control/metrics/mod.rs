@@ -152,6 +152,15 @@ fn of_server(standing: &Standing) -> Vec<Family> {
         let help = "Bytes that may be received and sent, by --traffic-budget.";
         families.push(bytes("traffic_budget", help).with([], budget_bytes as f64));
     }
+    if let Some(credentials) = &settings.credentials {
+        let help = "When each certificate ends, since 1970.";
+        let name = "tls_certificate_not_after_timestamp";
+        let family = Family::new(name, Kind::Gauge, Some(Unit::Seconds), help);
+        families.push(credentials.expirations().iter().fold(family, |family, it| {
+            let file = it.file.display().to_string();
+            family.with([("certificate", file)], it.not_after_s as f64)
+        }));
+    }
     if limit_bytes > 0 {
         let help = "Memory in use, as measured against the limit that is closest.";
         families.push(bytes("memory_used", help).with([], used_bytes as f64));
