@@ -194,6 +194,7 @@ impl<I: Io> Shard<I> {
         debug_assert!(!connection.has(Marks::PARKED), "once");
         connection.mark(Marks::PARKED);
         connection.release_deflater();
+        self.rest(key);
         self.shared.stats.shard(self.number).parked.add(1);
     }
 

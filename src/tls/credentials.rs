@@ -20,6 +20,7 @@ use rustls::{RootCertStore, ServerConfig, version};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::secrets::Capture;
 use super::tickets::{TicketKeysError, Tickets};
 use crate::config::{ClientAuthentication, FilePath, Tls, TlsVersion};
 
@@ -161,6 +162,8 @@ impl Credentials {
             Some(file) => Arc::new(ticket_keys(file.path())?),
             None => aws_lc_rs::Ticketer::new()?,
         };
+        // Behind a handshake of TLS 1.3 the records are ours.
+        (server.enable_secret_extraction, server.key_log) = (true, Arc::new(Capture));
         // A client that keeps one connection comes back once.
         server.send_tls13_tickets = 1;
         Ok(Some(Self { server: Arc::new(server), expirations, files }))
