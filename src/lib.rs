@@ -155,11 +155,17 @@
 //! sealed when its send begins: records have an order that nothing may leave or overtake. What the
 //! kernel has not taken of a send stays sealed, and goes first.
 //!
-//! The protocol itself is in [`tls`], without socket and clock. Its state lies beside the table of
-//! connections, is made with the first byte that arrives, and moves with the connection. Handshakes
-//! wait for each other in a line of their own, a few in each tick. Certificates and keys are part
-//! of what is in force (`shard/in_force.rs`): a new connection begins with the newest, and the
-//! control thread looks whether files have changed (`control/certificates.rs`).
+//! The protocol itself is in [`tls`], without socket and clock: handshakes and TLS 1.2 by a
+//! library, the records of TLS 1.3 by `tls/records.rs`. Those are opened where they lie, so an echo
+//! is still made in the receive buffer, and sealed from there into what is sent. A broadcast is
+//! sealed for each member out of the frames that all share. While a connection is parked it keeps
+//! two secrets and two numbers, from which its keys follow.
+//!
+//! Its state lies beside the table of connections, is made with the first byte that arrives, and
+//! moves with the connection. Handshakes wait for each other in a line of their own, a few in each
+//! tick. Certificates and keys are part of what is in force (`shard/in_force.rs`): a new connection
+//! begins with the newest, and the control thread looks whether files have changed
+//! (`control/certificates.rs`).
 //!
 //! # Broadcast
 //!
@@ -333,7 +339,7 @@
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
 //! | a path of the admin listener | `control/admin/routes.rs` |
 //! | what is shown and asked for by TLS | [`tls::credentials`], `config/tls.rs` |
-//! | what is opened and sealed, and when | [`tls::session`], `shard/secure.rs` |
+//! | what is opened and sealed, and when | [`tls::session`], `tls/records.rs`, `shard/secure.rs` |
 //! | what the control thread has shards do | `Errand` and `visit` in `shard/orders.rs` |
 //! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |

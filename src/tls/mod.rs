@@ -1,10 +1,10 @@
 //! TLS without socket and clock: bytes of the network in, bytes of the application out, and back.
 //!
 //! Handshakes, and all of TLS 1.2, are rustls' ([`session`]). Behind a handshake of TLS 1.3 the
-//! records are our own (`records.rs`): opened where they lie, sealed straight into what is sent, and
-//! kept in less than 200 bytes while a connection rests. What a server needs before anybody connects
-//! (certificates, keys, whom clients may be vouched for by) is read from files and checked as a
-//! whole ([`credentials`]).
+//! records are our own (`records.rs`): opened where they lie, sealed straight into what is sent,
+//! and kept in less than 200 bytes while a connection rests. What a server needs before anybody
+//! connects (certificates, keys, whom clients may be vouched for by) is read from files and checked
+//! as a whole ([`credentials`]).
 
 pub mod credentials;
 mod keys;
