@@ -313,11 +313,12 @@ impl ResolvesServerCert for Choices {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let schemes = hello.signature_schemes();
         let is_usable = |choice: &&Choice| choice.certified.key.choose_scheme(schemes).is_some();
-        let name = hello.server_name();
-        let fits = |choice: &Choice| name.is_some_and(|name| choice.covers(name));
+        let is_asked_for =
+            |choice: &&Choice| hello.server_name().is_some_and(|name| choice.covers(name));
         let mut usable = self.0.iter().filter(is_usable);
-        let first = usable.clone().next()?;
-        Some(usable.find(|choice| fits(choice)).unwrap_or(first).certified.clone())
+        // One that is not usable has the library tell why.
+        let choice = usable.clone().find(is_asked_for).or_else(|| usable.next());
+        choice.or(self.0.first()).map(|choice| choice.certified.clone())
     }
 }
 
