@@ -35,7 +35,7 @@ use std::sync;
 
 use sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::rate::Rate;
+use super::rate::{Rate, nanoseconds};
 
 /// The counts of all keys.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl Counts {
         let Limits { count_most, rate } = limits;
         let (bucket, tag) = self.place(key);
         let places = &self.buckets[bucket as usize].0;
-        let now = rate.map_or(0, |rate| rate.steps(now) as u32 & STEPS_MASK);
+        let now = rate.map_or(0, |rate| rate.steps(nanoseconds(now)) as u32 & STEPS_MASK);
         loop {
             let words = look(places);
             let entries = words.map(Entry::from);

@@ -19,7 +19,8 @@ use std::time::Duration;
 use addresses::{AddressLimits, AddressTable};
 pub use counts::Counted;
 pub use networks::{Access, Networks};
-use rate::{Rate, RateLimiter};
+use rate::RateLimiter;
+pub use rate::{Rate, nanoseconds};
 pub use topics::{JoinDenial, Joined, Membership};
 use topics::{TopicLimits, TopicTable};
 

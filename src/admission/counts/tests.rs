@@ -24,7 +24,7 @@ fn limits_may_change_while_something_counts() {
     let second = table.enter(&1, ms(0), true).unwrap().counted.unwrap();
     table.limits = Limits { count_most: Some(3), rate: None };
     let third = table.enter(&1, ms(0), true).unwrap().counted.unwrap();
-    table.limits = Limits { count_most: Some(1), rate: Some(Rate::per_second(5)) };
+    table.limits = Limits { count_most: Some(1), rate: Some(Rate::per_second(5_u32)) };
     table.release(first);
     assert_eq!(table.enter(&1, ms(0), true).unwrap_err(), Excess::Count);
     table.limits.count_most = None;
