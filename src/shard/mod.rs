@@ -37,6 +37,7 @@ mod shed;
 mod streams;
 pub mod timers;
 mod times;
+mod topic_rate;
 mod trim;
 
 use std::cell::RefCell;

@@ -11,6 +11,7 @@ use super::Shard;
 use super::connections::Connection;
 use super::pause::WaitsFor;
 use super::timers::{TICK_MS, Tick, Wheel};
+use super::topic_rate::TopicLine;
 use crate::admission::{Rate, nanoseconds};
 use crate::config::{Limits, OnRate};
 use crate::io::{Io, Key};
@@ -23,6 +24,8 @@ pub(super) struct Rates {
     byte_rate: Option<Rate>,
     on_rate: OnRate,
     due: Vec<Due>,
+    /// Those who wait for the rate of their topic.
+    pub(super) topic_line: TopicLine,
     /// When those who wait may go on.
     wheel: Wheel,
 }
@@ -43,6 +46,7 @@ impl Rates {
             byte_rate: limits.byte_rate.map(Rate::per_second),
             on_rate: limits.on_rate,
             due: Vec::new(),
+            topic_line: TopicLine::default(),
             wheel: Wheel::new(0),
         }
     }
@@ -117,12 +121,13 @@ impl Rates {
         excess.filter(|_| self.on_rate == OnRate::Close)
     }
 
-    /// The connection at `index` waits until it has something left of each.
+    /// The connection at `index` waits until it has something left of each, and its topic has.
     fn wait(&mut self, index: u32) {
         let due = self.due(index);
         let messages = self.message_rate.map(|rate| rate.next_ns(due.message_ns));
         let bytes = self.byte_rate.map(|rate| rate.next_ns(due.byte_ns));
-        let next_ns = messages.into_iter().chain(bytes).max().unwrap_or(0);
+        let topic = self.topic_line.at_ns(index);
+        let next_ns = messages.into_iter().chain(bytes).chain(topic).max().unwrap_or(0);
         let tick = next_ns.div_ceil(TICK_MS * 1_000_000);
         self.wheel.schedule(index, u32::try_from(tick).unwrap_or(Tick::MAX - 1));
     }
@@ -155,7 +160,10 @@ impl<I: Io> Shard<I> {
     /// A connection waits until it may send more.
     pub(super) fn await_rate(&mut self, key: Key) {
         self.rates.wait(key.index);
-        self.stats().rate_pauses.add(1);
+        match self.rates.topic_line.at_ns(key.index) {
+            Some(_) => self.stats().topic_rate_pauses.add(1),
+            None => self.stats().rate_pauses.add(1),
+        }
     }
 
     /// Gives those their turn who may send more.

@@ -151,6 +151,9 @@ shard_stats! {
     /// Members of topics that were let in without counting for theirs, because many others fill the
     /// table of those.
     members_untracked: Counter "members_untracked",
+    /// Messages published without counting for the rate of their topic, because many others fill
+    /// the table of those.
+    publications_untracked: Counter "publications_untracked",
     /// Handshakes completed, by service.
     echo_upgrades: Counter "upgrades" {"service" = "echo"},
     /// The same of topics.
@@ -201,6 +204,9 @@ shard_stats! {
     /// Times a connection was not read from for a while because it had sent more than its rates
     /// allow.
     rate_pauses: Counter "rate_pauses",
+    /// Times a connection was not read from for a while because more is published to its topic than
+    /// that may get.
+    topic_rate_pauses: Counter "topic_rate_pauses",
     /// Connections closed because they had sent more than their rates allow.
     rate_closes: Counter "rate_closes",
     /// Connections closed or reset because memory was short and they held much of it.

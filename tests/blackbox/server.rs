@@ -320,6 +320,11 @@ impl Stats {
         self.count(&["rate_pauses"])
     }
 
+    /// The same because of the rates of their topics.
+    pub fn topic_rate_pauses(&self) -> u64 {
+        self.count(&["topic_rate_pauses"])
+    }
+
     /// Connections closed because of their rates.
     pub fn rate_closes(&self) -> u64 {
         self.count(&["rate_closes"])

@@ -77,6 +77,16 @@ fn an_entry_of_long_ago_is_not_taken_for_one_to_come() {
     }
 }
 
+/// Each shard reads the clock once in a tick, and a second's worth was let in twice.
+#[test]
+fn a_shard_whose_clock_was_read_earlier_lets_in_no_more() {
+    let table = table(None, Some(4), 1);
+    for _ in 0..4 {
+        assert!(table.enter(&1, ms(10_000), true).is_ok());
+    }
+    assert_eq!(table.enter(&1, ms(9_999), true).unwrap_err(), Excess::Rate);
+}
+
 #[test]
 fn threads_count_together() {
     const THREADS: usize = 4;
