@@ -115,6 +115,7 @@ impl Shared {
     /// All counters and the state of memory, as JSON.
     pub fn report(&self) -> serde_json::Value {
         let mut report = self.stats.to_json();
+        report["relay_lost"] = self.interest.relay().lost().into();
         report["memory"] = self.memory.to_json();
         report
     }

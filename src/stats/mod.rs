@@ -177,8 +177,6 @@ shard_stats! {
     bytes_out: Counter "sent" in Bytes by shard,
     /// Messages published to topics, by WebSockets and by requests.
     broadcasts: Counter "messages_published",
-    /// Messages that did not reach the other server during a restart, as too much waited for it.
-    relay_lost: Counter "relay_lost",
     /// Messages left out for subscribers that get lines, because they are none: binary, or with a
     /// line break inside.
     lines_left_out: Counter "lines_left_out",

@@ -330,6 +330,11 @@ impl Stats {
         self.count(&["rate_closes"])
     }
 
+    /// Messages that did not reach another server.
+    pub fn relay_lost(&self) -> u64 {
+        self.count(&["relay_lost"])
+    }
+
     /// Messages that streams were not sent, because they are no line.
     pub fn lines_left_out(&self) -> u64 {
         self.count(&["lines_left_out"])
