@@ -132,11 +132,10 @@ impl<I: Io> Shard<I> {
             self.keep_input(key, input, 0);
             return self.pause(key, waits_for);
         }
+        let too_full = connection.too_full();
         let share = if obstacle.is_none() { self.take_of_topic(key) } else { None };
         let obstacle = obstacle.or_else(|| share.as_ref().and_then(TopicShare::obstacle));
         let units_most = units_most.min(share.as_ref().map_or(u32::MAX, TopicShare::units_most));
-        let Some(connection) = self.connections.get(key) else { return };
-        let too_full = connection.too_full();
         let (admitted, joined) = (RefCell::new(None), RefCell::new(None));
         let asked = RefCell::new(None);
         let note = |it| drop(asked.replace(Some(Box::new(it))));
