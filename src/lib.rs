@@ -11,7 +11,7 @@
 //! members elsewhere and whether those are behind ([`hub::interest`]); beside it letters to one
 //! shard ([`hub::inbox`]), the counters that anyone may read ([`stats`]), the state of memory
 //! ([`memory`]), who is connected and who belongs to
-//! which topic, where that is limited ([`admission`]).
+//! which topic, and what was published to each, where that is limited ([`admission`]).
 //!
 //! ```text
 //!            kernel-chosen buffer        in place              pieces, publications
@@ -72,6 +72,12 @@
 //! more bound of the budget that it gets anyway, in which each message costs more than the six
 //! bytes of the shortest frame, and what it has used is charged behind (`shard/rates.rs`). Whoever
 //! has nothing left waits in a wheel of its own until it has. What is begun is finished, and owed.
+//!
+//! The rate of a topic holds for all shards, so it is kept where all can see it
+//! (`admission/publications.rs`). A member takes a few messages of what there is, is bounded by
+//! that in the same way, and gives back what it has not begun (`shard/topic_rate.rs`). Where
+//! nothing is left it gets a place in a line, as a moment to ask again, before which whoever comes
+//! later gets nothing. Without the option a message pays for the look at a setting.
 //!
 //! # Too much to do
 //!
@@ -345,6 +351,7 @@
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
 //! | how much a connection may send in a second | `shard/rates.rs` |
+//! | how much may be published to a topic | `admission/publications.rs`, `shard/topic_rate.rs` |
 //! | how many may join a topic | `admission/topics.rs`, `admission/counts.rs` |
 //! | what a successor gets | [`takeover`]; what the server does then: `control/takeover.rs` |
 //! | what goes to another process | [`hub::relay`], `pass_on` in `shard/deliver.rs` |
@@ -399,8 +406,8 @@
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
 //!   frames, compression; and messages as lines.
 //! * [`proxy_protocol`]: the header by which a proxy tells who has connected to it.
-//! * [`admission`]: who may connect, how many and how fast, and who may join a topic: for all
-//!   shards together.
+//! * [`admission`]: who may connect, how many and how fast, who may join a topic, and how much may
+//!   be published there: for all shards together.
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
 //! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
 //!   are published by POST.

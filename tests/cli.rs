@@ -460,6 +460,7 @@ const ROWS: &[Row] = &[
     row("byte-rate", "1KiB", "off", r#""4GiB""#, [r#""1KiB""#, r#""off""#, r#""4GiB""#]),
     row("on-rate", "close", "pause", r#""close""#, [r#""close""#, r#""pause""#, r#""close""#]),
     row("max-topic-members", "1", "off", "65535", ["1", r#""off""#, "65535"]),
+    row("topic-rate", "1", "off", "10000", ["1", r#""off""#, "10000"]),
     row("max-topics", "1", "off", "1000", ["1", r#""off""#, "1000"]),
     row("max-memory", "1GiB", "16GiB", r#""100GiB""#, [r#""1GiB""#, r#""16GiB""#, r#""100GiB""#]),
     row("handshake-timeout", "1s", "2s", r#""3s""#, [r#""1s""#, r#""2s""#, r#""3s""#]),

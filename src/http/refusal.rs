@@ -51,6 +51,8 @@ pub enum Refusal {
     AddressConnections,
     /// The address of the client began too many within the last second: the same.
     AddressRate,
+    /// More is published to the topic than may be: 429 with `Retry-After`.
+    TopicRate,
     /// The head has too many bytes or fields: 431 (RFC 6585 section 5).
     HeadTooLarge,
     /// The body has a transfer coding other than `chunked`: 501 (RFC 9112 section 6.1).
@@ -76,7 +78,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::BadRequest,
         Self::ProxyHeader,
         Self::MissingHost,
@@ -97,6 +99,7 @@ impl Refusal {
         Self::VersionUnsupported,
         Self::AddressConnections,
         Self::AddressRate,
+        Self::TopicRate,
         Self::HeadTooLarge,
         Self::UnknownTransferCoding,
         Self::Full,
@@ -132,6 +135,7 @@ impl Refusal {
             Self::VersionUnsupported => "version_unsupported",
             Self::AddressConnections => "address_connections",
             Self::AddressRate => "address_rate",
+            Self::TopicRate => "topic_rate",
             Self::HeadTooLarge => "head_too_large",
             Self::UnknownTransferCoding => "unknown_transfer_coding",
             Self::Full => "full",
@@ -163,7 +167,7 @@ impl Refusal {
             Self::ExpectationFailed => 417,
             Self::Misdirected => 421,
             Self::UpgradeRequired | Self::VersionUnsupported => 426,
-            Self::AddressConnections | Self::AddressRate => 429,
+            Self::AddressConnections | Self::AddressRate | Self::TopicRate => 429,
             Self::HeadTooLarge => 431,
             Self::UnknownTransferCoding => 501,
             Self::Full

@@ -103,6 +103,8 @@ impl<I: Io> Shard<I> {
             let Some((key, connection)) = self.connections.at(index) else { continue };
             if connection.stage.is_open() && connection.ending == Ending::Open {
                 self.wanted.note_first(index, self.served);
+                // What it has waited for may be another rate now.
+                self.leave_topic_line(index);
                 self.end_wait_for_rate(key);
                 self.schedule_open(key);
             }

@@ -38,6 +38,7 @@ mod shed;
 mod streams;
 pub mod timers;
 mod times;
+mod topic_rate;
 mod trim;
 
 use std::cell::RefCell;
@@ -116,6 +117,7 @@ impl Shared {
     /// All counters and the state of memory, as JSON.
     pub fn report(&self) -> serde_json::Value {
         let mut report = self.stats.to_json();
+        report["relay_lost"] = self.interest.relay().lost().into();
         report["memory"] = self.memory.to_json();
         report
     }

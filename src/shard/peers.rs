@@ -16,6 +16,8 @@ use crate::connection::Stage;
 use crate::http::{Refusal, RetryAfter};
 use crate::io::{Io, Key};
 use crate::proxy_protocol::Preamble;
+use crate::websocket::Initiator;
+use crate::wire::close::CloseCode;
 use visit::Visit;
 
 /// What is known of the peers of a shard's connections, by index; costs nothing where nobody asks.
@@ -43,6 +45,13 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// Takes note of how its visit has ended, if the access log is to tell of one.
+    pub(super) fn end_visit(&mut self, initiator: Initiator, code: CloseCode, reason: &str) {
+        if let Some(visit) = &mut self.visit {
+            visit.end(initiator, code, reason);
+        }
+    }
+
     /// Its connection is gone, and counts no more.
     pub(super) fn release(self, admission: &Admission) {
         self.counted.into_iter().for_each(|counted| admission.release(counted));
@@ -294,7 +303,12 @@ impl<I: Io> Shard<I> {
 
     /// The connection at `index` is gone, and counts no more.
     pub(super) fn forget_peer(&mut self, index: u32) {
-        let mut peer = self.peers.take(index);
+        let peer = self.peers.take(index);
+        self.part_with(peer);
+    }
+
+    /// A connection is gone, of which so much was known.
+    pub(super) fn part_with(&mut self, mut peer: Peer) {
         if let Some(visit) = peer.visit.take() {
             self.log_end(peer.address, &visit);
         }

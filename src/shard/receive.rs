@@ -6,6 +6,7 @@ use super::connections::{Connection, Marks};
 use super::orders::top::{Direction, Traffic};
 use super::pause::WaitsFor;
 use super::requests::Requests;
+use super::topic_rate::TopicShare;
 use super::{Shard, seconds, secure, ticks_in};
 use crate::connection::{Output, Rules, Upgraded};
 use crate::http::{Conditions, Posted, Route, Serving};
@@ -114,7 +115,7 @@ impl<I: Io> Shard<I> {
         self.release(input);
     }
 
-    pub(super) fn take_in(&mut self, key: Key, input: &mut Input, share: usize) {
+    pub(super) fn take_in(&mut self, key: Key, input: &mut Input, share_most: usize) {
         let Some(connection) = self.connections.get(key) else { return };
         let (mut serving, mut retry_after_s, mut is_logged) = (Serving::Open, 0, false);
         if connection.waits_for.is_some() {
@@ -146,18 +147,21 @@ impl<I: Io> Shard<I> {
             return self.pause(key, waits_for);
         }
         let too_full = connection.too_full();
+        let share = if obstacle.is_none() { self.take_of_topic(key) } else { None };
+        let obstacle = obstacle.or_else(|| share.as_ref().and_then(TopicShare::obstacle));
+        let units_most = units_most.min(share.as_ref().map_or(u32::MAX, TopicShare::units_most));
         let (admitted, joined) = (RefCell::new(None), RefCell::new(None));
         let asked = RefCell::new(None);
         let note = |it| drop(asked.replace(Some(Box::new(it))));
         let (admission, admission_rules) = (&self.shared.admission, &self.effective.admission);
-        let time = self.attendance.returned;
+        let (time, stats) = (self.attendance.returned, self.shared.stats.shard(self.number));
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = match input {
             Input::Buffer(slice) => self.io.bytes(slice),
             Input::Owned(bytes, start) => &mut bytes[*start..],
         };
-        let share = self.turn.left().clamp(SHARE_LEAST, share) as u32;
-        let budget = Budget::new(share.min(units_most));
+        let units = self.turn.left().clamp(SHARE_LEAST, share_most) as u32;
+        let budget = Budget::new(units.min(units_most));
         let before = budget.left();
         let rules = Rules {
             websocket: websocket::Rules {
@@ -174,6 +178,12 @@ impl<I: Io> Shard<I> {
                 may_publish: &|topic| {
                     self.overflow.is_empty() && self.topics.fullness_by_name(topic) < too_full
                 },
+                take: &|topic| {
+                    let Some(rate) = admission_rules.topic_rate() else { return Ok(()) };
+                    let is_untracked = admission.take_one(rate, topic, time)?;
+                    stats.publications_untracked.add(is_untracked.into());
+                    Ok(())
+                },
                 is_trusted_proxy: self.peers.is_proxy(key.index),
                 admit: &|address| {
                     let it = admission.admit(admission_rules, address, time)?;
@@ -189,6 +199,7 @@ impl<I: Io> Shard<I> {
                 retry_after_s,
                 note: if is_logged { Some(&note) } else { None },
             },
+            goes_on_after_upgrade: admission_rules.topic_rate().is_none(),
         };
         let mut output = std::mem::take(&mut self.output);
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
@@ -209,9 +220,12 @@ impl<I: Io> Shard<I> {
         if !was_request {
             self.charge_rates(key, messages, consumed);
         }
-        if let Some(pause) = pause {
+        let reason = pause.map(|pause| self.reason_to_wait(key, pause, obstacle));
+        if let Some(share) = share {
+            self.settle_with_topic(key, &share, messages, reason);
+        }
+        if let Some(reason) = reason {
             self.keep_input(key, input, consumed);
-            let reason = self.reason_to_wait(key, pause, obstacle);
             self.pause(key, reason);
         }
     }

@@ -151,6 +151,9 @@ shard_stats! {
     /// Members of topics that were let in without counting for theirs, because many others fill the
     /// table of those.
     members_untracked: Counter "members_untracked",
+    /// Messages published without counting for the rate of their topic, because many others fill
+    /// the table of those.
+    publications_untracked: Counter "publications_untracked",
     /// Handshakes of TLS completed, by version and by whether they went on with an earlier session.
     tls_1_3_handshakes: Counter "tls_handshakes" {"version" = "1.3", "kind" = "full"},
     /// The same, for a session that was begun before.
@@ -195,8 +198,6 @@ shard_stats! {
     bytes_out: Counter "sent" in Bytes by shard,
     /// Messages published to topics, by WebSockets and by requests.
     broadcasts: Counter "messages_published",
-    /// Messages that did not reach the other server during a restart, as too much waited for it.
-    relay_lost: Counter "relay_lost",
     /// Messages left out for subscribers that get lines, because they are none: binary, or with a
     /// line break inside.
     lines_left_out: Counter "lines_left_out",
@@ -222,6 +223,9 @@ shard_stats! {
     /// Times a connection was not read from for a while because it had sent more than its rates
     /// allow.
     rate_pauses: Counter "rate_pauses",
+    /// Times a connection was not read from for a while because more is published to its topic than
+    /// that may get.
+    topic_rate_pauses: Counter "topic_rate_pauses",
     /// Connections closed because they had sent more than their rates allow.
     rate_closes: Counter "rate_closes",
     /// Connections closed or reset because memory was short and they held much of it.

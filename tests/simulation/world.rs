@@ -577,6 +577,8 @@ impl World {
         assert_eq!(counted, 0, "connections count for an address and are gone");
         let counted = self.context.shared.admission.topics_and_members();
         assert_eq!(counted, (0, 0), "members count for a topic and are gone");
+        let waiting = self.context.shared.admission.waiting_to_publish();
+        assert_eq!(waiting, 0, "some wait to publish and are gone");
         assert_eq!(self.total("connections_accepted"), self.accepted, "accepts");
         let stats = self.context.shared.stats.to_json();
         let closes = stats["closes"].as_object().expect("by initiator").values();

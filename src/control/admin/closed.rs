@@ -9,6 +9,7 @@ use axum::extract::Query;
 use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 
+use super::answer::Refused;
 use crate::output;
 use crate::stats::close_records::{CLOSE_RECORDS_MOST, CloseRecord};
 use crate::stats::{Stats, in_seconds};
@@ -28,13 +29,19 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// What the query of a request says; an error is a text for whoever asks.
-    pub(super) fn parse(uri: &Uri) -> Result<Self, String> {
-        let refused = |fault: String| format!("{fault}: {GRAMMAR}");
+    /// What the query of a request says.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what it may say.
+    pub(super) fn parse(uri: &Uri) -> Result<Self, Refused> {
+        let refused = |fault: String| Refused::bad(format!("{fault}: {GRAMMAR}"));
         let Query(filter) =
             Query::<Self>::try_from_uri(uri).map_err(|error| refused(error.body_text()))?;
         if filter.limit.is_some_and(|limit| !(1..=CLOSE_RECORDS_MOST).contains(&limit)) {
             return Err(refused("limit is out of range".to_owned()));
+        }
+        if filter.since.is_some_and(|since| !since.is_finite() || since < 0.0) {
+            return Err(refused("since is no time".to_owned()));
         }
         let is_known = |name: &String| Initiator::ALL.iter().any(|known| known.name() == name);
         if !filter.initiator.as_ref().is_none_or(is_known) {
@@ -144,7 +151,7 @@ mod tests {
         stats
     }
 
-    fn codes(query: &str) -> Result<Vec<u64>, String> {
+    fn codes(query: &str) -> Result<Vec<u64>, Refused> {
         let filter = Filter::parse(&format!("/closed{query}").parse().unwrap())?;
         let text = report(&stats(), Duration::from_secs(100), &filter);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -180,11 +187,15 @@ mod tests {
             "?code=70000",
             "?initiator=me",
             "?since=yesterday",
+            "?since=nan",
+            "?since=inf",
+            "?since=1e999",
+            "?since=-1",
             "?address=nowhere",
             "?unknown=1",
             "?code=1&code=2",
         ] {
-            let said = codes(query).unwrap_err();
+            let said = codes(query).unwrap_err().error;
             assert!(said.contains("limit=1 to 10000"), "{query}: {said}");
         }
         assert!(GRAMMAR.contains(&CLOSE_RECORDS_MOST.to_string()));

@@ -103,15 +103,12 @@ async fn metrics(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response 
     answer(StatusCode::OK, format.content_type(), text)
 }
 
-async fn closed(State(desk): State<Arc<Desk>>, uri: Uri) -> Response {
-    let filter = match Filter::parse(&uri) {
-        Ok(filter) => filter,
-        Err(fault) => return plain(StatusCode::BAD_REQUEST, &fault),
-    };
+async fn closed(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Response, Refused> {
+    let filter = Filter::parse(&uri)?;
     desk.closed.wait().await;
     let stats = &desk.standing.shared.stats;
     let text = closed::report(stats, stats.started_at(), &filter);
-    answer(StatusCode::OK, "application/json", text)
+    Ok(answer(StatusCode::OK, "application/json", text))
 }
 
 async fn capacity(State(desk): State<Arc<Desk>>) -> Response {

@@ -145,6 +145,8 @@ fn of_server(standing: &Standing) -> Vec<Family> {
         )
         .with([("level", "warn".into())], logging::warnings() as f64)
         .with([("level", "error".into())], logging::errors() as f64),
+        Family::new("relay_lost", Kind::Counter, None, RELAY_LOST)
+            .with([], shared.interest.relay().lost() as f64),
         Family::new("access_log_lost", Kind::Counter, None, "Lines that the access log has lost.")
             .with([], ACCESS_LOG.lost() as f64),
     ];
@@ -170,6 +172,8 @@ fn of_server(standing: &Standing) -> Vec<Family> {
     families
 }
 
+const RELAY_LOST: &str = "Messages that did not reach the other server during a restart, as too \
+                          much waited for it or it ended.";
 /// What all names begin with, but those that every process has.
 const PREFIX: &str = "ringwire";
 
