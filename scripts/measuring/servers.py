@@ -62,7 +62,7 @@ class Running:
             if not select.select([self.process.stdout], [], [], 0.1)[0]:
                 continue
             line = self.process.stdout.readline()
-            if line.startswith("listening on ws://"):
+            if line.startswith(("listening on ws://", "listening on wss://")):
                 return line.split()[-1].rstrip("/")
             if not line:
                 break

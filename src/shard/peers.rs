@@ -316,7 +316,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Resets whoever may not connect, before anything is said.
-    fn turn_away(&mut self, key: Key, refusal: Refusal) {
+    pub(super) fn turn_away(&mut self, key: Key, refusal: Refusal) {
         self.stats().refuse(refusal);
         self.log_refusal(key, refusal, None);
         self.doom(key, true);

@@ -17,13 +17,16 @@ use std::sync::Arc;
 use super::Shard;
 use super::connections::Marks;
 use super::ending::Ending;
+use super::overload::Level;
 use super::pause::WaitsFor;
 use super::receive::{Input, SHARE_MOST};
 use super::requests::Requests;
 use super::send::{detached, release_outgoing};
 use crate::config::Tls;
 use crate::connection::Stage;
+use crate::http::Refusal;
 use crate::io::{BufferSlice, Io, Key, Outgoing, Segment};
+use crate::memory::Pressure;
 use crate::stats::ShardStats;
 use crate::tls::session::{Handshake, Received};
 use crate::tls::{Failure, Session};
@@ -160,6 +163,13 @@ impl<I: Io> Shard<I> {
             return self.release(input);
         }
         if self.is_shaking_hands(key) {
+            if self.secured.get(key.index).is_none()
+                && self.memory_signal.pressure() > Pressure::Calm
+            {
+                // A handshake takes more memory than all that comes behind it.
+                self.release(input);
+                return self.turn_away(key, Refusal::ShortOfMemory);
+            }
             let waits = self.connections.get(key).is_some_and(|it| it.waits_for.is_some());
             if waits || !self.secured.may_shake_hands() {
                 self.keep_input(key, &mut input, 0);
@@ -361,7 +371,10 @@ impl<I: Io> Shard<I> {
 
     /// Lets handshakes go on, in the order in which they came, as many as a tick takes.
     pub(super) fn resume_handshakes(&mut self) {
-        self.secured.handshakes_left = HANDSHAKES_PER_TICK;
+        self.secured.handshakes_left = match self.overload.level() {
+            Level::None => HANDSHAKES_PER_TICK,
+            Level::FewRequests | Level::NoUpgrades | Level::NoAccepts => HANDSHAKES_LEAST,
+        };
         let mut line = std::mem::take(&mut self.secured.waiting);
         while self.secured.handshakes_left > 0
             && let Some(key) = line.pop_front()
@@ -417,6 +430,8 @@ const SEALED_MOST: usize = 64 << 10;
 /// Handshakes that a tick goes on with: about a millisecond (100 us each, measured with ECDSA).
 /// Few in debug builds, so that tests see some wait.
 const HANDSHAKES_PER_TICK: usize = if cfg!(debug_assertions) { 2 } else { 8 };
+/// The same while there is too much to do.
+const HANDSHAKES_LEAST: usize = 2;
 /// What a session takes, about.
 const SESSION_BYTES: usize = 8 << 10;
 /// What is kept for what is opened next.
