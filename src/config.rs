@@ -22,6 +22,8 @@ mod engine;
 pub mod entry;
 mod form;
 mod host;
+mod identity;
+mod key_file;
 mod label;
 mod limits;
 mod listen;
@@ -36,6 +38,7 @@ mod similar;
 mod subprotocol;
 mod takeover;
 mod topic;
+mod topic_pattern;
 
 pub use ability::Ability;
 pub use access_log::{AccessLog, AccessLogError, Share, ShareError};
@@ -45,6 +48,10 @@ pub use broadcast::BroadcastAccess;
 pub use compression::{Compression, CompressionMode};
 pub use engine::Engine;
 pub use host::{HostPattern, HostPatternError};
+pub use identity::Identity;
+pub use key_file::{
+    CookieName, CookieNameError, KeyFile, KeyFileError, TokenAlgorithm, TokenName, TokenNameError,
+};
 pub use label::{Label, LabelError};
 pub use limits::{Limits, OnRate};
 pub use listen::{ListenAddress, ListenAddressError, ListenerConfig, SocketMode, SocketModeError};
@@ -59,6 +66,7 @@ pub use similar::closest;
 pub use subprotocol::{Subprotocol, SubprotocolError};
 pub use takeover::{SocketPath, SocketPathError};
 pub use topic::{Topic, TopicError};
+pub use topic_pattern::{TopicPattern, TopicPatternError};
 
 /// What an upgrade of `/` means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -209,6 +217,8 @@ settings! {
         pub limits: Limits,
         /// Who may connect, how many and how fast.
         pub peers: Peers,
+        /// Who may do what.
+        pub identity: Identity,
         /// The event loops.
         pub engine: Engine,
         /// The log.

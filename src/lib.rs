@@ -147,6 +147,23 @@
 //! shards. What a connection counts for lies beside the table of connections, goes along when it
 //! moves, and is given back when its slot is free.
 //!
+//! # Who may do what
+//!
+//! With keys, what somebody may do follows from a token: [`identity`] verifies it and says who its
+//! holder is and what it grants, by patterns; [`authorization`] puts that together with what the
+//! operator allows, in one function that is asked before anybody joins or publishes. A request is
+//! asked for its token where it is decided on (`http/bearer.rs`, `Conditions::verify`). Verifying
+//! takes up to 0.1 ms, so a tick does a bounded number, and other requests wait in the line that
+//! there is for too many of them (`shard/overload.rs`).
+//!
+//! A connection keeps neither token nor grants, as it has one topic and what it may do there is
+//! decided when it joins; only who its peer is, and until when, which lies beside the table
+//! (`shard/peers/identified.rs`) and is one of its deadlines. That alone goes by the time of day,
+//! which the control thread looks at once a second ([`stats::Stats::look_at_clock`]).
+//!
+//! The files of keys are read with the settings ([`settings::read_keys`]), at the start and when
+//! those are reloaded, and are in force together with them.
+//!
 //! # Broadcast
 //!
 //! A connection joins a topic when it is upgraded, and publishes to that one, or when it becomes a
@@ -322,6 +339,7 @@
 //! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
+//! | which tokens are believed, what they claim | [`identity`]; where they are: `http/bearer.rs` |
 //! | how much a connection may send in a second | `shard/rates.rs` |
 //! | how many may join a topic | `admission/topics.rs`, `admission/counts.rs` |
 //! | what a successor gets | [`takeover`]; what the server does then: `control/takeover.rs` |
@@ -379,6 +397,7 @@
 //! * [`proxy_protocol`]: the header by which a proxy tells who has connected to it.
 //! * [`admission`]: who may connect, how many and how fast, and who may join a topic: for all
 //!   shards together.
+//! * [`identity`]: tokens, the keys that verify them, and what they grant.
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
 //! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
 //!   are published by POST.
@@ -420,6 +439,7 @@ pub mod control;
 pub mod health;
 pub mod http;
 pub mod hub;
+pub mod identity;
 pub mod io;
 pub mod limits;
 pub mod logging;

@@ -30,7 +30,7 @@ use crate::io::{Ring, RingOptions, SLOTS_MAX};
 use crate::memory::{Memory, Meter, NothingSpare, require_spare};
 use crate::output::{self, AccessLogError, STANDARD_OUTPUT};
 use crate::service_manager::ServiceManager;
-use crate::settings::Layers;
+use crate::settings::{KeyFileError, Layers, read_keys};
 use crate::shard::in_force::InForce;
 use crate::shard::mail::Letter;
 use crate::shard::{Shard, Shared};
@@ -72,6 +72,9 @@ pub enum ServeError {
         /// Why.
         error: std::io::Error,
     },
+    /// Tokens could not be verified.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// The access log cannot be written.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -116,6 +119,7 @@ type Ready = (usize, Result<RawFd, Refusal>);
 /// # Errors
 /// A [`ServeError`] that names the cause and, where there is one, the fix.
 pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
+    let keys = read_keys(&config)?;
     output::open_access_log(&config.logs.access)?;
     let descriptors = Descriptors::limit(config.engine.raise_nofile);
     let abilities = abilities(&config)?;
@@ -145,7 +149,7 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let (stats, memory) = (Stats::new(shards), Memory::default());
     let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
     let admission = Admission::new(slots as usize * shards);
-    let in_force = InForce::new(config);
+    let in_force = InForce::new(config, keys);
     let shared = Arc::new(Shared { admission, stats, memory, interest, slots, in_force });
     let effective = shared.in_force.current();
     let config = &effective.config;

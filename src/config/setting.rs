@@ -44,6 +44,8 @@ pub enum Heading {
     Limits,
     /// Who may connect.
     Peers,
+    /// Who may do what.
+    Identity,
     /// Who does not read.
     SlowConsumers,
     /// The end of the server.
@@ -64,6 +66,7 @@ impl Heading {
             Self::Compression => "Compression",
             Self::Limits => "Limits",
             Self::Peers => "Peers",
+            Self::Identity => "Identity",
             Self::SlowConsumers => "Slow consumers",
             Self::Stop => "Stop",
             Self::Logs => "Logs",

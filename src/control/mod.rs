@@ -189,7 +189,12 @@ impl Control {
                             let _ = begun.send(());
                         }
                     },
-                    _ = look.tick(), if watches_health => self.look_at_shards(),
+                    _ = look.tick() => {
+                        self.shared.stats.look_at_clock();
+                        if watches_health {
+                            self.look_at_shards();
+                        }
+                    }
                     _ = sample.tick(), if is_asked => standing.sample_capacity(),
                     () = due(&mut status) => self.tell_how_the_server_fares(),
                     () = due(&mut watchdog) => self.feed_watchdog(),

@@ -13,7 +13,7 @@ use crate::logging;
 use crate::memory::{Pressure, Usage, require_spare};
 use crate::output::ACCESS_LOG;
 use crate::service_manager::ServiceManager;
-use crate::settings::{Change, Layers, ReloadError};
+use crate::settings::{Change, Layers, ReloadError, read_keys};
 use crate::shard::Shared;
 use crate::shard::overload::Level;
 
@@ -79,13 +79,14 @@ impl Standing {
         self.drain.notified().await;
     }
 
-    /// Whether there is a file of settings that may be read again.
+    /// Whether there is a file that may be read again, of settings or of keys.
     pub(super) fn has_file(&self) -> bool {
         self.layers.have_file()
+            || !self.shared.in_force.current().config.identity.jwt_keys.is_empty()
     }
 
-    /// Opens the access log anew, and reads the settings again: all of them hold from now on, or
-    /// none has changed. Returns the keys of those that have.
+    /// Opens the access log anew, and reads the settings again, and the files that they name: all
+    /// of them hold from now on, or none has changed. Returns the keys of those that have.
     ///
     /// # Errors
     /// What is wrong with them.
@@ -118,7 +119,20 @@ impl Standing {
 
     fn put_in_force(&self) -> Result<Vec<&'static str>, ReloadError> {
         let current = self.shared.in_force.current();
-        let Change { config, keys } = self.layers.reload(&current.config)?;
+        let change = match self.layers.reload(&current.config) {
+            // What the flags name may say something else.
+            Err(ReloadError::NoFile) if self.has_file() => {
+                Change { config: current.config.clone(), keys: Vec::new() }
+            }
+            change => change?,
+        };
+        let Change { config, mut keys } = change;
+        let token_keys =
+            read_keys(&config).map_err(|error| ReloadError::Unfit(error.to_string()))?;
+        let has_other_keys = token_keys != *current.keys;
+        if has_other_keys && !keys.contains(&JWT_KEY) {
+            keys.push(JWT_KEY);
+        }
         require_spare(config.limits.memory_bytes)
             .map_err(|error| ReloadError::Unfit(error.to_string()))?;
         if config.logs.level != current.config.logs.level {
@@ -126,7 +140,7 @@ impl Standing {
                 .map_err(|error| ReloadError::Unfit(error.to_string()))?;
         }
         if !keys.is_empty() {
-            self.shared.in_force.replace(config);
+            self.shared.in_force.replace(config, Arc::new(token_keys));
             self.settings.notify_one();
         }
         Ok(keys)
@@ -257,6 +271,9 @@ impl Standing {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The setting that has changed when the files have that it names.
+const JWT_KEY: &str = "jwt-key";
 
 /// "shard 1 has", "shards 1, 2 have".
 fn have(shards: &[usize]) -> String {

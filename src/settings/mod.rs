@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 pub use error::{Origin, SettingError, variable};
+pub use key_files::{KeyFileError, read_keys};
 pub use layers::{Change, Layers, ReloadError};
 
 use crate::config::entry::{Which, Written};
@@ -15,6 +16,7 @@ use crate::config::{Config, Refusal, Setting, Shape, closest, declarations};
 
 mod error;
 mod file;
+mod key_files;
 mod layers;
 mod relations;
 #[cfg(test)]

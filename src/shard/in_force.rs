@@ -10,6 +10,7 @@ use super::times::Times;
 use crate::admission;
 use crate::config::Config;
 use crate::http::Policy;
+use crate::identity::Keys;
 use crate::io::Io;
 
 /// One whole set of settings; what hangs together changes together.
@@ -23,13 +24,15 @@ pub struct Effective {
     pub policy: Policy,
     /// Those that decide who may connect.
     pub admission: admission::Rules,
+    /// The keys that verify tokens, as the files had them that the settings name.
+    pub keys: Arc<Keys>,
 }
 
 impl Effective {
-    fn new(number: u32, config: Config) -> Self {
+    fn new(number: u32, config: Config, keys: Arc<Keys>) -> Self {
         let policy = Policy::new(&config);
         let admission = admission::Rules::new(&config);
-        Self { number, config, policy, admission }
+        Self { number, config, policy, admission, keys }
     }
 }
 
@@ -42,9 +45,9 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// The settings at the start.
-    pub fn new(config: Config) -> Self {
-        let current = Mutex::new(Arc::new(Effective::new(0, config)));
+    /// The settings at the start, with the keys that they name.
+    pub fn new(config: Config, keys: Keys) -> Self {
+        let current = Mutex::new(Arc::new(Effective::new(0, config, Arc::new(keys))));
         Self { number: AtomicU32::new(0), current }
     }
 
@@ -60,11 +63,11 @@ impl InForce {
         self.number.load(Ordering::Relaxed) != known.number
     }
 
-    /// Puts `config` in force. Whoever sleeps has to be woken to take it.
-    pub fn replace(&self, config: Config) {
+    /// Puts `config` in force, and these keys. Whoever sleeps has to be woken to take them.
+    pub fn replace(&self, config: Config, keys: Arc<Keys>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let number = current.number.wrapping_add(1);
-        *current = Arc::new(Effective::new(number, config));
+        *current = Arc::new(Effective::new(number, config, keys));
         // Relaxed: see `is_newer_than`.
         self.number.store(number, Ordering::Relaxed);
     }

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use super::connections::{Connection, Marks};
 use super::orders::top::{Direction, Traffic};
 use super::pause::WaitsFor;
+use super::peers::Tokens;
 use super::requests::Requests;
 use super::{Shard, seconds, ticks_in};
 use crate::connection::{Output, Rules, Upgraded};
@@ -133,10 +134,12 @@ impl<I: Io> Shard<I> {
         }
         let too_full = connection.too_full();
         let (admitted, joined) = (RefCell::new(None), RefCell::new(None));
-        let asked = RefCell::new(None);
+        let (asked, tokens) = (RefCell::new(None), RefCell::new(Tokens::default()));
         let note = |it| drop(asked.replace(Some(Box::new(it))));
         let (admission, admission_rules) = (&self.shared.admission, &self.effective.admission);
         let time = self.attendance.returned;
+        let (keys, now_s) = (&self.effective.keys, self.seconds_of_day());
+        let stats = self.shared.stats.shard(self.number);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = match input {
             Input::Buffer(slice) => self.io.bytes(slice),
@@ -172,13 +175,26 @@ impl<I: Io> Shard<I> {
                     debug_assert!(before.is_none(), "a connection joins once");
                     Ok(())
                 },
+                verify: &|token| {
+                    let mut tokens = tokens.borrow_mut();
+                    // That of an earlier request says nothing of this one.
+                    tokens.identity = None;
+                    let verdict = keys.verify(token?, now_s);
+                    budget.spend(verdict.cost);
+                    tokens.note(verdict, stats)
+                },
                 retry_after_s,
                 note: if is_logged { Some(&note) } else { None },
             },
         };
         let mut output = std::mem::take(&mut self.output);
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
+        let tokens = tokens.into_inner();
         self.turn.spend(before - budget.left());
+        self.overload.spend_on_tokens(tokens.cost);
+        if output.upgraded.is_some() || output.streamed.is_some() {
+            self.peers.set_identity(key.index, tokens.identity.map(Box::new));
+        }
         let pause = output.websocket.paused.take();
         output.asked = asked.into_inner();
         if let Some((client, admitted)) = admitted.into_inner() {
@@ -245,6 +261,7 @@ impl<I: Io> Shard<I> {
         let published = (websocket.published.len() + output.posted.len()) as u32;
         debug_assert!(published <= messages, "what is published has been received");
         stats.echo_messages_in.add((messages - published).into());
+        stats.unauthorized_messages.add(std::mem::take(&mut websocket.is_unauthorized).into());
         let reflected = std::mem::take(&mut websocket.reflected_messages);
         stats.echo_messages_out.add(reflected.into());
         if let Some(upgraded) = output.upgraded.take() {

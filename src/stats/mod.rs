@@ -85,7 +85,7 @@ macro_rules! shard_stats {
         #[derive(Debug, Default)]
         pub struct ShardStats {
             $($(#[doc = $help])+ pub $name: Counter,)*
-            refused: [Counter; Refusal::ALL.len()],
+            refused: Refused,
             dropped: [Counter; POLICIES.len()],
             closes: [[Counter; CLOSE_CODES.len() + 1]; Initiator::ALL.len()],
             /// How long ticks took, in powers of two from a microsecond on.
@@ -203,6 +203,26 @@ shard_stats! {
     rate_pauses: Counter "rate_pauses",
     /// Connections closed because they had sent more than their rates allow.
     rate_closes: Counter "rate_closes",
+    /// Tokens that were not valid, by what was wrong with them.
+    tokens_malformed: Counter "tokens_refused" {"reason" = "malformed"},
+    /// The same: no key has its algorithm and the name of its key.
+    tokens_unknown_key: Counter "tokens_refused" {"reason" = "unknown_key"},
+    /// The same: the key has not signed it.
+    tokens_signature: Counter "tokens_refused" {"reason" = "signature"},
+    /// The same: it was valid before.
+    tokens_expired: Counter "tokens_refused" {"reason" = "expired"},
+    /// The same: it will be valid later.
+    tokens_not_yet_valid: Counter "tokens_refused" {"reason" = "not_yet_valid"},
+    /// The same: of another issuer, or of none.
+    tokens_issuer: Counter "tokens_refused" {"reason" = "issuer"},
+    /// The same: for somebody else.
+    tokens_audience: Counter "tokens_refused" {"reason" = "audience"},
+    /// The same: a claim is missing, or is none.
+    tokens_claims: Counter "tokens_refused" {"reason" = "claims"},
+    /// Connections closed because their token had expired.
+    tokens_outlived: Counter "tokens_outlived",
+    /// WebSockets closed because they sent a message and may only subscribe.
+    unauthorized_messages: Counter "unauthorized_messages",
     /// Connections closed or reset because memory was short and they held much of it.
     connections_shed: Counter "connections_shed",
     /// Idle connections closed because there was too much to do.
@@ -265,7 +285,7 @@ impl ShardStats {
     /// Counts a refused request.
     pub fn refuse(&self, reason: Refusal) {
         let place = Refusal::ALL.iter().position(|&other| other == reason);
-        if let Some(counter) = place.and_then(|place| self.refused.get(place)) {
+        if let Some(counter) = place.and_then(|place| self.refused.0.get(place)) {
             counter.add(1);
         }
     }
@@ -292,11 +312,22 @@ impl ShardStats {
     }
 }
 
+/// Requests refused, by reason. There is no default of an array with so many.
+#[derive(Debug)]
+struct Refused([Counter; Refusal::ALL.len()]);
+
+impl Default for Refused {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
 /// The counters of all shards.
 #[derive(Debug)]
 pub struct Stats {
     start: Instant,
-    started_at: Duration,
+    /// Milliseconds from 1970 to `start`.
+    started_at_ms: AtomicU64,
     shards: Vec<ShardStats>,
 }
 
@@ -305,9 +336,10 @@ impl Stats {
     pub fn new(shards: usize) -> Self {
         let of_a_shard =
             || ShardStats { close_records: CloseRecords::new(shards), ..ShardStats::default() };
-        let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let shards = (0..shards).map(|_| of_a_shard()).collect();
-        Self { start: Instant::now(), started_at, shards }
+        let stats = Self { start: Instant::now(), started_at_ms: AtomicU64::new(0), shards };
+        stats.look_at_clock();
+        stats
     }
 
     /// The counters of one shard.
@@ -330,9 +362,18 @@ impl Stats {
         self.start
     }
 
-    /// The same as a time since 1970, by the clock of that moment.
+    /// The same as a time since 1970, by the clock of the day as it was last looked at.
     pub fn started_at(&self) -> Duration {
-        self.started_at
+        // No partner: it stands for itself.
+        Duration::from_millis(self.started_at_ms.load(Ordering::Relaxed))
+    }
+
+    /// Looks at the clock of the day, which may have been set since: what tells a time of day, and
+    /// tokens, go by that.
+    pub fn look_at_clock(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started_at = now.saturating_sub(self.start.elapsed());
+        self.started_at_ms.store(started_at.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// WebSockets and streams open in the whole process, which `--max-connections` limits.
@@ -382,7 +423,7 @@ fn render(shards: &[&ShardStats]) -> Map<String, Value> {
     object.insert("upgrades".into(), json!(sum(&ShardStats::upgrades)));
     let mut by_reason = Map::new();
     for (place, reason) in Refusal::ALL.iter().enumerate() {
-        by_reason.insert(reason.name().into(), json!(sum(&|shard| shard.refused[place].value())));
+        by_reason.insert(reason.name().into(), json!(sum(&|shard| shard.refused.0[place].value())));
     }
     object.insert("connections_refused".into(), by_reason.into());
     let mut by_policy = Map::new();
@@ -410,9 +451,9 @@ fn code_name(place: usize) -> String {
     CLOSE_CODES.get(place).map_or("other".into(), ToString::to_string)
 }
 
-/// Close codes with a counter of their own; the others, among them 3000 to 4999, share one.
-const CLOSE_CODES: [u16; 13] =
-    [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013];
+/// Close codes with a counter of their own; the others, among them most from 3000 on, share one.
+const CLOSE_CODES: [u16; 15] =
+    [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3003];
 
 const POLICIES: [(SlowConsumer, &str); 4] = [
     (SlowConsumer::Disconnect, "disconnect"),

@@ -36,6 +36,7 @@ mod slow_consumers;
 mod streams;
 mod takeover;
 mod timers;
+mod tokens;
 
 use std::time::Duration;
 

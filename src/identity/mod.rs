@@ -1,0 +1,13 @@
+//! Who somebody is and what they may do, as a token says that a trusted key has signed.
+//!
+//! Nothing here reads a file, a socket or a clock: the text of key files, the token and the time
+//! come from whoever asks.
+
+mod claims;
+mod grants;
+mod keys;
+mod token;
+
+pub use grants::{Grants, Right};
+pub use keys::{KeyFault, Keys};
+pub use token::{Credentials, Identity, TokenFault, Verdict};
