@@ -10,4 +10,4 @@ mod token;
 
 pub use grants::{Grants, Right};
 pub use keys::{KeyFault, Keys};
-pub use token::{Credentials, Identity, TokenFault, Verdict};
+pub use token::{Credentials, Identity, NAME_BYTES_MOST, TokenFault, Verdict};

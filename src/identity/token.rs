@@ -19,9 +19,9 @@ use crate::config::{TokenAlgorithm, TokenName};
 /// Who somebody is, for as long as the token holds that has said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The name of the user (`sub`), if the token has one.
+    /// The name of the user (`sub`), if the token has one; [`NAME_BYTES_MOST`] at the most.
     pub user: Option<Box<str>>,
-    /// The name of the token (`jti`), if it has one.
+    /// The name of the token (`jti`), if it has one; as long at the most.
     pub token_id: Option<Box<str>>,
     /// When the token is not valid any more, in seconds since 1970.
     pub expires_s: u64,
@@ -160,6 +160,9 @@ fn credentials(claims: Claims, now_s: u64) -> Result<Credentials, TokenFault> {
         return Err(TokenFault::NotYetValid);
     }
     let Claims { sub: user, jti: token_id, .. } = claims;
+    if [&user, &token_id].into_iter().flatten().any(|name| name.len() > NAME_BYTES_MOST) {
+        return Err(TokenFault::Claims);
+    }
     Ok(Credentials { identity: Identity { user, token_id, expires_s }, grants })
 }
 
@@ -349,6 +352,8 @@ fn verification_cost(algorithm: Algorithm) -> usize {
 const READING_COST: usize = 8 << 10;
 /// For so long clocks may differ: a token holds this much longer, and begins as much earlier.
 const LEEWAY_S: u64 = 5;
+/// Bytes of the name of a user or of a token.
+pub const NAME_BYTES_MOST: usize = 255;
 /// Keys that are tried for one token.
 const TRIED_MOST: usize = 4;
 const APPLICATION: &str = "application/";

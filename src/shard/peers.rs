@@ -314,7 +314,8 @@ impl<I: Io> Shard<I> {
     pub(super) fn forget_peer(&mut self, index: u32) {
         let mut peer = self.peers.take(index);
         if let Some(visit) = peer.known.visit.take() {
-            self.log_end(peer.known.address, &visit);
+            let user = peer.identity.as_ref().and_then(|it| it.user.as_deref());
+            self.log_end(peer.known.address, user, &visit);
         }
         peer.release(&self.shared.admission);
     }

@@ -217,6 +217,13 @@ fn tokens_are_taken_from_where_browsers_can_put_them_and_appear_nowhere() {
     }
     let lines = || fs::read_to_string(&log).unwrap_or_default();
     wait_until("all visits are logged", || lines().lines().count() >= 8);
+    assert!(lines().contains("\"user\":\"alice\""), "{}", lines());
+    wait_until("an end is told of", || {
+        server.ask_admin("/closed").is_some_and(|told| told.contains("\"user\":\"alice\""))
+    });
+    let (_peer, _) = upgrade(&server, "/broadcast/a", &bearer(&token));
+    let told = server.ask_admin("/connections").expect("told");
+    assert!(told.contains("\"user\":\"alice\""), "{told}");
     for text in [lines(), server.output(), server.ask_admin("/connections").expect("told")] {
         assert!(!text.contains(&token[1..token.len() / 2]), "{text}");
         assert!(!text.contains("access_token"), "{text}");

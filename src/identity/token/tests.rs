@@ -192,6 +192,8 @@ fn times_are_compared_with_the_time_that_is_told() {
         let claims = json!({ "exp": expires, "nbf": not_before });
         assert_eq!(fault_of(&keys, &sign(Algorithm::HS256, &claims)), expected, "{claims}");
     }
+    let long = sign(Algorithm::HS256, &json!({ "exp": NOW_S + 1, "sub": "x".repeat(256) }));
+    assert_eq!(fault_of(&keys, &long), Some(TokenFault::Claims), "names are told and kept");
     let endless = sign(Algorithm::HS256, &json!({ "sub": "u" }));
     assert_eq!(fault_of(&keys, &endless), Some(TokenFault::Claims), "it has to expire");
     let late = sign(Algorithm::HS256, &json!({ "exp": 9_007_199_254_740_991_u64 }));

@@ -64,6 +64,11 @@ impl Peers {
         self.identities.get(index as usize)?.as_deref()
     }
 
+    /// The name of the user at `index`, if a token has told it.
+    pub(in crate::shard) fn user(&self, index: u32) -> Option<&str> {
+        self.identity(index)?.user.as_deref()
+    }
+
     /// Keeps who the peer of the connection at `index` is.
     pub(in crate::shard) fn set_identity(&mut self, index: u32, identity: Option<Box<Identity>>) {
         if identity.is_some() {
