@@ -50,7 +50,8 @@ pub use engine::Engine;
 pub use host::{HostPattern, HostPatternError};
 pub use identity::Identity;
 pub use key_file::{
-    CookieName, CookieNameError, KeyFile, KeyFileError, TokenAlgorithm, TokenName, TokenNameError,
+    CookieName, CookieNameError, FilePath, FilePathError, KeyFile, KeyFileError, TokenAlgorithm,
+    TokenName, TokenNameError,
 };
 pub use label::{Label, LabelError};
 pub use limits::{Limits, OnRate};

@@ -161,8 +161,11 @@
 //! (`shard/peers/identified.rs`) and is one of its deadlines. That alone goes by the time of day,
 //! which the control thread looks at once a second ([`stats::Stats::look_at_clock`]).
 //!
-//! The files of keys are read with the settings ([`settings::read_keys`]), at the start and when
-//! those are reloaded, and are in force together with them.
+//! Keys and the list of what is revoked are read with the settings ([`settings::read_trust`]), at
+//! the start and when those are reloaded, and are in force together with them. To revoke is to put
+//! another list in force: so it holds for those who come, for those who are there, whom each shard
+//! looks at one after the other (`shard/in_force.rs`), and for those who are on their way between
+//! two shards, who are looked at when they arrive.
 //!
 //! # Broadcast
 //!

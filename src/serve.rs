@@ -30,7 +30,7 @@ use crate::io::{Ring, RingOptions, SLOTS_MAX};
 use crate::memory::{Memory, Meter, NothingSpare, require_spare};
 use crate::output::{self, AccessLogError, STANDARD_OUTPUT};
 use crate::service_manager::ServiceManager;
-use crate::settings::{KeyFileError, Layers, read_keys};
+use crate::settings::{Layers, TrustFileError, read_trust};
 use crate::shard::in_force::InForce;
 use crate::shard::mail::Letter;
 use crate::shard::{Shard, Shared};
@@ -74,7 +74,7 @@ pub enum ServeError {
     },
     /// Tokens could not be verified.
     #[error(transparent)]
-    KeyFile(#[from] KeyFileError),
+    TrustFile(#[from] TrustFileError),
     /// The access log cannot be written.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -119,7 +119,7 @@ type Ready = (usize, Result<RawFd, Refusal>);
 /// # Errors
 /// A [`ServeError`] that names the cause and, where there is one, the fix.
 pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
-    let keys = read_keys(&config)?;
+    let trust = read_trust(&config)?;
     output::open_access_log(&config.logs.access)?;
     let descriptors = Descriptors::limit(config.engine.raise_nofile);
     let abilities = abilities(&config)?;
@@ -149,7 +149,7 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let (stats, memory) = (Stats::new(shards), Memory::default());
     let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
     let admission = Admission::new(slots as usize * shards);
-    let in_force = InForce::new(config, keys);
+    let in_force = InForce::new(config, trust);
     let shared = Arc::new(Shared { admission, stats, memory, interest, slots, in_force });
     let effective = shared.in_force.current();
     let config = &effective.config;

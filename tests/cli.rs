@@ -43,7 +43,9 @@ fn a_flag_wins_over_the_environment_over_the_file() {
             // Without one there is nothing to require.
             "subprotocol-required" => &["config", "--subprotocol", "a"][..],
             "jwt-cookie" => &["config", "--jwt-key", "./a", "--allow-origin", "https://a.org"],
-            key if key.starts_with("anonymous-") => &["config", "--jwt-key", "./a"],
+            key if key.starts_with("anonymous-") || key == "revoked" => {
+                &["config", "--jwt-key", "./a"]
+            }
             key if key.starts_with("jwt-") && key != "jwt-key" => &["config", "--jwt-key", "./a"],
             _ => &["config"],
         };
@@ -493,6 +495,7 @@ const ROWS: &[Row] = &[
         r#""__Host-token""#]),
     row("jwt-query", "true", "false", "true", ["true", "false", "true"]),
     row("jwt-keep-open", "true", "false", "true", ["true", "false", "true"]),
+    row("revoked", "/a", "off", r#""./b""#, [r#""/a""#, r#""off""#, r#""./b""#]),
     row("anonymous-subscribe", "news.*,chat:**", "a", r#"["b"]"#, [r#"["news.*", "chat:**"]"#,
         r#"["a"]"#, r#"["b"]"#]),
     row("anonymous-publish", "a", "b,**", r#"["c"]"#, [r#"["a"]"#, r#"["b", "**"]"#, r#"["c"]"#]),

@@ -2,7 +2,7 @@
 //! have none.
 
 use super::form::{boolean, parsed};
-use super::key_file::{CookieName, KeyFile, TokenName};
+use super::key_file::{CookieName, FilePath, KeyFile, TokenName};
 use super::setting::{list, one, settings};
 use super::topic_pattern::TopicPattern;
 
@@ -56,6 +56,14 @@ settings! {
                 named "jwt-keep-open" "BOOLEAN",
                 help "Leave connections open when their token expires; otherwise they are closed \
                       with 3000",
+                live;
+
+            /// A list of users and tokens that are not believed any more.
+            pub revoked: Option<FilePath> = None,
+                as one(parsed(FilePath::GRAMMAR).or_off()),
+                named "revoked" "FILE",
+                help "Believe no token in this list, whose lines are `user NAME` or `token ID`, \
+                      and close connections that had one with 3000",
                 live;
 
             /// Topics that those may join who have no token.

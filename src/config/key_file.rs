@@ -105,6 +105,39 @@ fn is_path(text: &str) -> bool {
     (text.starts_with('/') || text.starts_with("./")) && !text.contains('\0')
 }
 
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePath(PathBuf);
+
+impl FilePath {
+    /// What may be written, for the help and for refusals.
+    pub const GRAMMAR: &'static str = "a path that begins with / or ./";
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// The text is no such path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("allowed is {}", FilePath::GRAMMAR)]
+pub struct FilePathError;
+
+impl FromStr for FilePath {
+    type Err = FilePathError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if is_path(text) { Ok(Self(text.into())) } else { Err(FilePathError) }
+    }
+}
+
+impl fmt::Display for FilePath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(formatter)
+    }
+}
+
 /// What a token may call its issuer, or those it is meant for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenName(Box<str>);

@@ -9,11 +9,12 @@ use tokio::sync::Notify;
 use super::capacity::Capacity;
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
 use crate::config::AccessLog;
+use crate::identity::{RevocationFault, Revocations, Revoked, Trust};
 use crate::logging;
 use crate::memory::{Pressure, Usage, require_spare};
 use crate::output::ACCESS_LOG;
 use crate::service_manager::ServiceManager;
-use crate::settings::{Change, Layers, ReloadError, read_keys};
+use crate::settings::{Change, Layers, ReloadError, read_trust};
 use crate::shard::Shared;
 use crate::shard::overload::Level;
 
@@ -24,6 +25,8 @@ pub(super) struct Standing {
     layers: Layers,
     known: Mutex<Known>,
     capacity: Mutex<Capacity>,
+    /// What requests have revoked, beside the list of the settings.
+    revoked: Mutex<Revocations>,
     drain: Notify,
     settings: Notify,
 }
@@ -38,7 +41,8 @@ impl Standing {
         let health = Health::new(shared.stats.shards());
         let known = Mutex::new(Known { health, is_draining: false });
         let (drain, settings) = (Notify::new(), Notify::new());
-        Self { manager, shared, layers, known, capacity: Mutex::default(), drain, settings }
+        let (capacity, revoked) = (Mutex::default(), Mutex::default());
+        Self { manager, shared, layers, known, capacity, revoked, drain, settings }
     }
 
     /// All counters, what the access log has lost and the state of memory, as JSON.
@@ -81,8 +85,7 @@ impl Standing {
 
     /// Whether there is a file that may be read again, of settings or of keys.
     pub(super) fn has_file(&self) -> bool {
-        self.layers.have_file()
-            || !self.shared.in_force.current().config.identity.jwt_keys.is_empty()
+        self.layers.have_file() || self.asks_for_tokens()
     }
 
     /// Opens the access log anew, and reads the settings again, and the files that they name: all
@@ -127,11 +130,19 @@ impl Standing {
             change => change?,
         };
         let Change { config, mut keys } = change;
-        let token_keys =
-            read_keys(&config).map_err(|error| ReloadError::Unfit(error.to_string()))?;
-        let has_other_keys = token_keys != *current.keys;
-        if has_other_keys && !keys.contains(&JWT_KEY) {
-            keys.push(JWT_KEY);
+        let mut trust =
+            read_trust(&config).map_err(|error| ReloadError::Unfit(error.to_string()))?;
+        let mut revocations = (*trust.revocations).clone();
+        revocations.extend(&locked(&self.revoked));
+        trust.revocations = Arc::new(revocations);
+        // The files may say something else, although the settings name the same.
+        for (key, has_changed) in [
+            ("jwt-key", trust.keys != current.trust.keys),
+            ("revoked", trust.revocations != current.trust.revocations),
+        ] {
+            if has_changed && !keys.contains(&key) {
+                keys.push(key);
+            }
         }
         require_spare(config.limits.memory_bytes)
             .map_err(|error| ReloadError::Unfit(error.to_string()))?;
@@ -140,10 +151,31 @@ impl Standing {
                 .map_err(|error| ReloadError::Unfit(error.to_string()))?;
         }
         if !keys.is_empty() {
-            self.shared.in_force.replace(config, Arc::new(token_keys));
+            self.shared.in_force.replace(config, trust);
             self.settings.notify_one();
         }
         Ok(keys)
+    }
+
+    /// Revokes a token, or all of a user, until the process ends: no such token is believed from
+    /// now on, and connections that had one are closed, wherever they are.
+    ///
+    /// # Errors
+    /// A name that no token can have, or no room for more.
+    pub(super) fn revoke(&self, what: Revoked) -> Result<(), RevocationFault> {
+        locked(&self.revoked).add(what)?;
+        let current = self.shared.in_force.current();
+        let mut revocations = (*current.trust.revocations).clone();
+        revocations.extend(&locked(&self.revoked));
+        let trust = Trust { revocations: Arc::new(revocations), ..current.trust.clone() };
+        self.shared.in_force.replace(current.config.clone(), trust);
+        self.settings.notify_one();
+        Ok(())
+    }
+
+    /// Whether somebody is asked for a token.
+    pub(super) fn asks_for_tokens(&self) -> bool {
+        self.shared.in_force.current().config.identity.is_asked_for()
     }
 
     /// Waits until other settings are in force.
@@ -272,8 +304,10 @@ impl Standing {
     }
 }
 
-/// The setting that has changed when the files have that it names.
-const JWT_KEY: &str = "jwt-key";
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No panic leaves it half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// "shard 1 has", "shards 1, 2 have".
 fn have(shards: &[usize]) -> String {

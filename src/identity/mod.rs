@@ -6,8 +6,12 @@
 mod claims;
 mod grants;
 mod keys;
+mod revocations;
 mod token;
+mod trust;
 
 pub use grants::{Grants, Right};
 pub use keys::{KeyFault, Keys};
+pub use revocations::{RevocationFault, Revocations, Revoked};
 pub use token::{Credentials, Identity, NAME_BYTES_MOST, TokenFault, Verdict};
+pub use trust::Trust;

@@ -55,6 +55,8 @@ pub enum TokenFault {
     Audience,
     /// A claim is missing, or is not what it should be.
     Claims,
+    /// It does not hold any more, or no token of its user does.
+    Revoked,
 }
 
 impl TokenFault {
@@ -69,6 +71,7 @@ impl TokenFault {
             Self::Issuer => "issuer",
             Self::Audience => "audience",
             Self::Claims => "claims",
+            Self::Revoked => "revoked",
         }
     }
 }

@@ -8,19 +8,19 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 pub use error::{Origin, SettingError, variable};
-pub use key_files::{KeyFileError, read_keys};
 pub use layers::{Change, Layers, ReloadError};
+pub use trust_files::{TrustFileError, read_trust};
 
 use crate::config::entry::{Which, Written};
 use crate::config::{Config, Refusal, Setting, Shape, closest, declarations};
 
 mod error;
 mod file;
-mod key_files;
 mod layers;
 mod relations;
 #[cfg(test)]
 mod tests;
+mod trust_files;
 
 /// A value for each setting, with the layer it came from.
 pub struct Settings {

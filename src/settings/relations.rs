@@ -256,6 +256,7 @@ fn identity_without_key(settings: &Settings, config: &Config) -> Option<String> 
         ("jwt-cookie", identity.jwt_cookie.is_some()),
         ("jwt-query", identity.jwt_query),
         ("jwt-keep-open", identity.jwt_keep_open),
+        ("revoked", identity.revoked.is_some()),
         ("anonymous-subscribe", !identity.anonymous_subscribe.is_empty()),
         ("anonymous-publish", !identity.anonymous_publish.is_empty()),
     ];

@@ -138,7 +138,7 @@ impl<I: Io> Shard<I> {
         let note = |it| drop(asked.replace(Some(Box::new(it))));
         let (admission, admission_rules) = (&self.shared.admission, &self.effective.admission);
         let time = self.attendance.returned;
-        let (keys, now_s) = (&self.effective.keys, self.seconds_of_day());
+        let (trust, now_s) = (&self.effective.trust, self.seconds_of_day());
         let stats = self.shared.stats.shard(self.number);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = match input {
@@ -179,7 +179,7 @@ impl<I: Io> Shard<I> {
                     let mut tokens = tokens.borrow_mut();
                     // That of an earlier request says nothing of this one.
                     tokens.identity = None;
-                    let verdict = keys.verify(token?, now_s);
+                    let verdict = trust.verify(token?, now_s);
                     budget.spend(verdict.cost);
                     tokens.note(verdict, stats)
                 },

@@ -5,6 +5,7 @@
 //! field, its key in `/stats` and its name in `/metrics` are made.
 
 pub mod close_records;
+mod counter;
 pub mod family;
 pub mod heavy_hitters;
 pub mod histogram;
@@ -20,6 +21,7 @@ use crate::http::{Refusal, Route};
 use crate::websocket::Initiator;
 use crate::wire::close::CloseCode;
 use close_records::CloseRecords;
+pub use counter::Counter;
 use family::{Counted, Kind};
 use histogram::Histogram;
 use peak::Peak;
@@ -27,34 +29,6 @@ use peak::Peak;
 /// A time in seconds with three digits behind the point, as JSON tells it.
 pub fn in_seconds(time: Duration) -> f64 {
     time.as_millis() as f64 / 1000.0
-}
-
-/// A number that one thread counts and any thread reads.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Counts `amount` more; only the owning shard may call this.
-    pub fn add(&self, amount: u64) {
-        // No partner: nothing is published along with a counter.
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-    }
-
-    /// Takes `amount` back; for gauges.
-    pub fn subtract(&self, amount: u64) {
-        self.add(amount.wrapping_neg());
-    }
-
-    /// Replaces the value; for gauges.
-    pub fn set(&self, value: u64) {
-        // No partner, as above.
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// The present value.
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// How a counter is told of.
@@ -219,8 +193,12 @@ shard_stats! {
     tokens_audience: Counter "tokens_refused" {"reason" = "audience"},
     /// The same: a claim is missing, or is none.
     tokens_claims: Counter "tokens_refused" {"reason" = "claims"},
+    /// The same: it is revoked, or its user is.
+    tokens_revoked: Counter "tokens_refused" {"reason" = "revoked"},
     /// Connections closed because their token had expired.
     tokens_outlived: Counter "tokens_outlived",
+    /// Connections closed because their token had been revoked.
+    connections_revoked: Counter "connections_revoked",
     /// WebSockets closed because they sent a message and may only subscribe.
     unauthorized_messages: Counter "unauthorized_messages",
     /// Connections closed or reset because memory was short and they held much of it.

@@ -336,6 +336,60 @@ fn keys_are_read_again_all_or_none() {
     server.stop();
 }
 
+fn ask_to_revoke(server: &Server, body: &str) -> u16 {
+    let mut admin = Peer::connect(server.admin());
+    let head = "POST /revoke HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    admin.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    admin.read_response().status
+}
+
+#[test]
+fn whoever_is_revoked_is_closed_and_stays_out() {
+    for shards in SHARD_COUNTS {
+        let list = KeyFile::new(&format!("revoked-{shards}"), "/dev/null");
+        let flags = ["--jwt-key", PUBLIC_KEY, "--revoked", list.path()];
+        let server = Server::start(shards, &flags);
+        let token = |user: &str, id: &str| {
+            let mut claims = claims(&["a"], &["a"]);
+            (claims["sub"], claims["jti"]) = (json!(user), json!(id));
+            bearer(&sign(&claims))
+        };
+        let open = |fields: &str| {
+            let (peer, response) = upgrade(&server, "/broadcast/a", fields);
+            assert_eq!(response.status, 101);
+            peer
+        };
+        let (alice, bob, carol) = (token("alice", "1"), token("bob", "2"), token("carol", "3"));
+        let mut of_alice: Vec<_> = (0..3).map(|_| open(&alice)).collect();
+        let (mut of_bob, mut of_carol) = (open(&bob), open(&carol));
+        let revoked = (3000, "token revoked".to_owned());
+        assert_eq!(ask_to_revoke(&server, r#"{"user":"alice"}"#), 202);
+        of_alice.iter_mut().for_each(|peer| assert_eq!(peer.read_close(), revoked));
+        fs::write(&list.0, "# lost\ntoken 2\n").expect("the file can be written");
+        server.signal("HUP");
+        assert_eq!(of_bob.read_close(), revoked);
+        for (fields, expected) in [(&alice, 401), (&bob, 401), (&carol, 101)] {
+            assert_eq!(status(&server, "/broadcast/a", fields), expected, "{fields}");
+        }
+        of_carol.send_frame(TEXT, b"still here");
+        of_carol.expect(TEXT, b"still here");
+        // What a request has revoked stays so when the list is read again.
+        fs::write(&list.0, "").expect("the file can be written");
+        server.signal("HUP");
+        wait_until("the list is empty", || status(&server, "/broadcast/a", &bob) == 101);
+        assert_eq!(status(&server, "/broadcast/a", &alice), 401);
+        for (body, expected) in
+            [("{}", 400), (r#"{"user":"a","token":"b"}"#, 400), (r#"{"user":""}"#, 400)]
+        {
+            assert_eq!(ask_to_revoke(&server, body), expected, "{body}");
+        }
+        server.stop();
+    }
+    let server = Server::start(1, &[]);
+    assert_eq!(ask_to_revoke(&server, r#"{"user":"alice"}"#), 409);
+    server.stop();
+}
+
 #[test]
 fn a_crowd_with_tokens_is_let_in_by_and_by() {
     let server = Server::start(1, &["--jwt-key", PUBLIC_KEY]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::{EncodingKey, Header, encode};
-use ringwire::identity::Keys;
+use ringwire::identity::{Keys, Revocations, Trust};
 use serde_json::json;
 
 use crate::decoder::{Decoder, Item};
@@ -26,7 +26,8 @@ fn guarded(shards: usize) -> Story {
     let config = story.shared.in_force.current().config.clone();
     let mut keys = Keys::default();
     keys.add(&config.identity.jwt_keys[0], SECRET, &config.identity).expect("a secret");
-    story.shared.in_force.replace(config, Arc::new(keys));
+    let trust = Trust { keys: Arc::new(keys), ..Trust::default() };
+    story.shared.in_force.replace(config, trust);
     story
 }
 
@@ -34,7 +35,7 @@ fn guarded(shards: usize) -> Story {
 fn path(story: &Story, holds_s: u64) -> String {
     // Five seconds are added for clocks that differ.
     let expires_s = story.shared.stats.started_at().as_secs() + holds_s - 5;
-    let claims = json!({ "sub": "alice", "exp": expires_s,
+    let claims = json!({ "sub": "alice", "jti": holds_s.to_string(), "exp": expires_s,
         "ringwire": { "subscribe": ["a"], "publish": ["a"] } });
     let key = EncodingKey::from_secret(SECRET).expect("a secret");
     let token = encode(&Header::default(), &claims, &key).expect("a token");
@@ -103,10 +104,65 @@ fn a_place_keeps_nothing_of_who_was_there() {
     story.settle(0);
     let mut config = story.shared.in_force.current().config.clone();
     config.identity = Default::default();
-    story.shared.in_force.replace(config, Arc::default());
+    story.shared.in_force.replace(config, Trust::default());
     let (second, mut decoder) = story.open(0, "/echo");
     story.pass(Duration::from_secs(60));
     assert!(is_open(&mut story, second, &mut decoder));
+}
+
+/// Revokes by a list, as a file or a request does.
+fn revoke(story: &Story, list: &str) {
+    let current = story.shared.in_force.current();
+    let revocations = Arc::new(Revocations::parse(list).expect("a list"));
+    let trust = Trust { revocations, ..current.trust.clone() };
+    story.shared.in_force.replace(current.config.clone(), trust);
+}
+
+/// The close that comes, if one has come.
+fn close_of(story: &mut Story, socket: SocketId, decoder: &mut Decoder) -> Option<Vec<u8>> {
+    story.read(socket, decoder).into_iter().find_map(|item| match item {
+        Item::Control { opcode: CLOSE, payload } => Some(payload),
+        _ => None,
+    })
+}
+
+#[test]
+fn whoever_is_revoked_is_closed_wherever_that_is() {
+    let mut story = guarded(2);
+    let revoked = [&3000_u16.to_be_bytes()[..], b"token revoked"].concat();
+    // More than are looked at in a tick, on both shards.
+    let mut peers = Vec::new();
+    for number in 0..10 {
+        let path = path(&story, 1000 + number);
+        peers.push((number, story.open(number as usize % 2, &path)));
+    }
+    // Settings that change in each tick do not keep anybody from being looked at.
+    for _ in 0..20 {
+        revoke(&story, "token 1003\ntoken 1008\nuser bob");
+        assert!(story.tick(0) && story.tick(1));
+    }
+    for (number, (socket, decoder)) in &mut peers {
+        let expected = [3, 8].contains(number).then(|| revoked.clone());
+        assert_eq!(close_of(&mut story, *socket, decoder), expected, "{number}");
+    }
+    assert_eq!(story.counter("connections_revoked"), 2);
+    // One that is on its way meanwhile is closed where it arrives.
+    let key = story.shards[0].connections().keys()[0];
+    assert!(story.shards[0].move_to(key, 1));
+    story.tick(0);
+    story.tick(0);
+    revoke(&story, "user alice");
+    story.pass(Duration::from_secs(1));
+    assert_eq!(story.counter("connections_revoked"), 10);
+    assert_eq!(story.counter("websockets_open"), 0);
+    let path = path(&story, 1000);
+    let (socket, mut decoder) = (story.connect(0), Decoder::default());
+    let upgrade = frames::upgrade(&mut story.rng, &path);
+    story.write(socket, &upgrade);
+    story.settle(0);
+    let items = story.read(socket, &mut decoder);
+    assert!(matches!(items[..], [Item::Response { status: 401, .. }]), "{items:?}");
+    assert_eq!(story.counter("tokens_revoked"), 1);
 }
 
 /// Only so many tokens are verified in a tick; who is connected is served in each.

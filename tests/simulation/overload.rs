@@ -1,7 +1,8 @@
 //! Shards with too much to do: what they leave undone, in which order, and that it ends.
 
-use std::sync::Arc;
 use std::time::Duration;
+
+use ringwire::identity::Trust;
 
 use crate::decoder::{Decoder, Item};
 use crate::frames::{self, TEXT};
@@ -196,7 +197,7 @@ fn nothing_is_shed_unless_that_is_wanted() {
     press(&mut story, 3);
     assert_eq!(level(&story), 3);
     config.limits.shed = false;
-    story.shared.in_force.replace(config, Arc::default());
+    story.shared.in_force.replace(config, Trust::default());
     press(&mut story, 2);
     assert_eq!(level(&story), 0);
     let socket = story.connect(0);

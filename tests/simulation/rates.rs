@@ -1,10 +1,10 @@
 //! Connections that send more than they may: they wait, or are closed, and lose nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use ringwire::config::{Config, Limits, OnRate};
+use ringwire::identity::Trust;
 use ringwire::shard::Shard;
 use ringwire::shard::pause::WaitsFor;
 
@@ -187,6 +187,6 @@ fn other_rates_hold_at_once_for_those_who_wait() {
     assert_eq!(echoes(&mut story, &mut peer, 1), [1]);
     let mut config = story.shared.in_force.current().config.clone();
     config.limits.message_rate = None;
-    story.shared.in_force.replace(config, Arc::default());
+    story.shared.in_force.replace(config, Trust::default());
     assert_eq!(echoes(&mut story, &mut peer, 1), [99]);
 }

@@ -1,10 +1,10 @@
 //! Settings that change while connections are open: each connection meets them, however quiet it
 //! is, and nothing else happens to it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ringwire::config::{CompressionMode, Config};
+use ringwire::identity::Trust;
 
 use crate::decoder::{Decoder, Item};
 use crate::frames::{self, BINARY, CLOSE, RSV1};
@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn change(story: &Story, change: impl FnOnce(&mut Config)) {
     let mut config = story.shared.in_force.current().config.clone();
     change(&mut config);
-    story.shared.in_force.replace(config, Arc::default());
+    story.shared.in_force.replace(config, Trust::default());
 }
 
 /// A server on which nothing ever happens to a silent connection.

@@ -172,7 +172,7 @@ mod tests {
     use crate::admission::Admission;
     use crate::config::{Config, Label};
     use crate::hub::interest::InterestTable;
-    use crate::identity::Keys;
+    use crate::identity::Trust;
     use crate::memory::Memory;
     use crate::settings::Layers;
     use crate::shard::Shared;
@@ -187,7 +187,7 @@ mod tests {
         memory.tell(Usage { used_bytes: 90, limit_bytes: 100 });
         let shared = Shared {
             admission: Admission::new(100),
-            in_force: InForce::new(config, Keys::default()),
+            in_force: InForce::new(config, Trust::default()),
             stats: Stats::new(2),
             memory,
             interest: InterestTable::new(2),

@@ -54,6 +54,7 @@ fn count(fault: TokenFault, stats: &ShardStats) {
         TokenFault::Issuer => &stats.tokens_issuer,
         TokenFault::Audience => &stats.tokens_audience,
         TokenFault::Claims => &stats.tokens_claims,
+        TokenFault::Revoked => &stats.tokens_revoked,
     };
     counter.add(1);
 }
@@ -103,6 +104,17 @@ impl<I: Io> Shard<I> {
     pub(in crate::shard) fn close_expired(&mut self, key: Key) {
         self.stats().tokens_outlived.add(1);
         self.close(key, CloseCode::UNAUTHORIZED, "token expired");
+    }
+
+    /// Closes a connection whose token has been revoked since it was let in.
+    pub(in crate::shard) fn close_if_revoked(&mut self, key: Key) {
+        let revocations = &self.effective.trust.revocations;
+        let is_revoked = |identity| revocations.contain(identity);
+        if self.peers.identity(key.index).is_some_and(is_revoked) {
+            self.stats().connections_revoked.add(1);
+            self.close(key, CloseCode::UNAUTHORIZED, "token revoked");
+            self.settle(key);
+        }
     }
 }
 
