@@ -24,6 +24,7 @@ mod form;
 mod host;
 mod identity;
 mod key_file;
+mod key_set_url;
 mod label;
 mod limits;
 mod listen;
@@ -53,6 +54,7 @@ pub use key_file::{
     CookieName, CookieNameError, FilePath, FilePathError, KeyFile, KeyFileError, TokenAlgorithm,
     TokenName, TokenNameError,
 };
+pub use key_set_url::{KeySetUrl, KeySetUrlError};
 pub use label::{Label, LabelError};
 pub use limits::{Limits, OnRate};
 pub use listen::{ListenAddress, ListenAddressError, ListenerConfig, SocketMode, SocketModeError};

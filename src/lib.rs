@@ -161,7 +161,8 @@
 //! (`shard/peers/identified.rs`) and is one of its deadlines. That alone goes by the time of day,
 //! which the control thread looks at once a second ([`stats::Stats::look_at_clock`]).
 //!
-//! Keys and the list of what is revoked are read with the settings ([`settings::read_trust`]), at
+//! Keys of a URL are fetched by a task of the control thread (`control/key_set.rs`). Those of files
+//! and the list of what is revoked are read with the settings ([`settings::read_trust`]), at
 //! the start and when those are reloaded, and are in force together with them. To revoke is to put
 //! another list in force: so it holds for those who come, for those who are there, whom each shard
 //! looks at one after the other (`shard/in_force.rs`), and for those who are on their way between

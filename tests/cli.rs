@@ -42,6 +42,9 @@ fn a_flag_wins_over_the_environment_over_the_file() {
         let base = match row.key {
             // Without one there is nothing to require.
             "subprotocol-required" => &["config", "--subprotocol", "a"][..],
+            "jwt-jwks" => {
+                &["config", "--jwt-issuer", "a", "--jwt-audience", "b", "--jwt-key", "./a"]
+            }
             "jwt-cookie" => &["config", "--jwt-key", "./a", "--allow-origin", "https://a.org"],
             key if key.starts_with("anonymous-") || key == "revoked" => {
                 &["config", "--jwt-key", "./a"]
@@ -487,6 +490,8 @@ const ROWS: &[Row] = &[
         r#""close""#]),
     row("jwt-key", "/a,hs256:./b", "eddsa:/c", r#"["/d"]"#, [r#"["/a", "hs256:./b"]"#,
         r#"["eddsa:/c"]"#, r#"["/d"]"#]),
+    row("jwt-jwks", "http://a.org/k", "off", r#""http://[::1]:81/""#, [r#""http://a.org/k""#,
+        r#""off""#, r#""http://[::1]:81/""#]),
     row("jwt-issuer", "https://a.org", "off", r#""b""#, [r#""https://a.org""#, r#""off""#,
         r#""b""#]),
     row("jwt-audience", "a,https://b.org", "c", r#"["d"]"#, [r#"["a", "https://b.org"]"#,

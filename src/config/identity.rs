@@ -3,6 +3,7 @@
 
 use super::form::{boolean, parsed};
 use super::key_file::{CookieName, FilePath, KeyFile, TokenName};
+use super::key_set_url::KeySetUrl;
 use super::setting::{list, one, settings};
 use super::topic_pattern::TopicPattern;
 
@@ -11,12 +12,21 @@ settings! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Identity at (|config| &mut config.identity) {
         under Identity {
-            /// Files of the keys that tokens are verified with; with none, nobody needs a token.
+            /// Files of the keys that tokens are verified with; with none, and none fetched, nobody
+            /// needs a token.
             pub jwt_keys: Vec<KeyFile> = Vec::new(),
                 as list(parsed(KeyFile::GRAMMAR)).default_in_words("none, nobody needs a token"),
                 named "jwt-key" "[ALGORITHM:]FILE",
                 help "Ask for a JSON Web Token that this key verifies: a public key in PEM, a JWK \
                       set, or a secret such as hs256:/run/secret; may be repeated",
+                live;
+
+            /// Where further keys are fetched from, again and again.
+            pub jwt_jwks: Option<KeySetUrl> = None,
+                as one(parsed(KeySetUrl::GRAMMAR).or_off()),
+                named "jwt-jwks" "URL",
+                help "Fetch keys that verify tokens from this URL of a JWK set; needs \
+                      --jwt-issuer and --jwt-audience",
                 live;
 
             /// What tokens must call their issuer.
@@ -87,6 +97,6 @@ settings! {
 impl Identity {
     /// Whether what somebody may do depends on who that is.
     pub fn is_asked_for(&self) -> bool {
-        !self.jwt_keys.is_empty()
+        !self.jwt_keys.is_empty() || self.jwt_jwks.is_some()
     }
 }

@@ -5,6 +5,7 @@
 mod admin;
 mod capacity;
 mod health;
+mod key_set;
 mod mail;
 mod metrics;
 mod standing;
@@ -156,6 +157,7 @@ impl Control {
             if let Some(task) = succession {
                 spawn_local(task.run());
             }
+            spawn_local(key_set::keep(self.standing.clone()));
             let standing = self.standing.clone();
             let shared = self.shared.clone();
             let memory = &shared.memory;

@@ -1,6 +1,8 @@
 //! What the control thread knows of the server and those who ask may hear: whether its shards are
 //! alive, and whether an upgrade would be accepted; and what they may ask for: that it drains.
 
+mod trust;
+
 use std::fmt::{Display, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,14 +11,14 @@ use tokio::sync::Notify;
 use super::capacity::Capacity;
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
 use crate::config::AccessLog;
-use crate::identity::{RevocationFault, Revocations, Revoked, Trust};
 use crate::logging;
 use crate::memory::{Pressure, Usage, require_spare};
 use crate::output::ACCESS_LOG;
 use crate::service_manager::ServiceManager;
-use crate::settings::{Change, Layers, ReloadError, read_trust};
+use crate::settings::{Change, Layers, ReloadError};
 use crate::shard::Shared;
 use crate::shard::overload::Level;
+use trust::Learned;
 
 /// The state of the server as the control thread sees it.
 pub(super) struct Standing {
@@ -25,8 +27,7 @@ pub(super) struct Standing {
     layers: Layers,
     known: Mutex<Known>,
     capacity: Mutex<Capacity>,
-    /// What requests have revoked, beside the list of the settings.
-    revoked: Mutex<Revocations>,
+    learned: Learned,
     drain: Notify,
     settings: Notify,
 }
@@ -41,8 +42,8 @@ impl Standing {
         let health = Health::new(shared.stats.shards());
         let known = Mutex::new(Known { health, is_draining: false });
         let (drain, settings) = (Notify::new(), Notify::new());
-        let (capacity, revoked) = (Mutex::default(), Mutex::default());
-        Self { manager, shared, layers, known, capacity, revoked, drain, settings }
+        let (capacity, learned) = (Mutex::default(), Learned::default());
+        Self { manager, shared, layers, known, capacity, learned, drain, settings }
     }
 
     /// All counters, what the access log has lost and the state of memory, as JSON.
@@ -130,11 +131,7 @@ impl Standing {
             change => change?,
         };
         let Change { config, mut keys } = change;
-        let mut trust =
-            read_trust(&config).map_err(|error| ReloadError::Unfit(error.to_string()))?;
-        let mut revocations = (*trust.revocations).clone();
-        revocations.extend(&locked(&self.revoked));
-        trust.revocations = Arc::new(revocations);
+        let trust = self.trust_by(&config)?;
         // The files may say something else, although the settings name the same.
         for (key, has_changed) in [
             ("jwt-key", trust.keys != current.trust.keys),
@@ -155,27 +152,6 @@ impl Standing {
             self.settings.notify_one();
         }
         Ok(keys)
-    }
-
-    /// Revokes a token, or all of a user, until the process ends: no such token is believed from
-    /// now on, and connections that had one are closed, wherever they are.
-    ///
-    /// # Errors
-    /// A name that no token can have, or no room for more.
-    pub(super) fn revoke(&self, what: Revoked) -> Result<(), RevocationFault> {
-        locked(&self.revoked).add(what)?;
-        let current = self.shared.in_force.current();
-        let mut revocations = (*current.trust.revocations).clone();
-        revocations.extend(&locked(&self.revoked));
-        let trust = Trust { revocations: Arc::new(revocations), ..current.trust.clone() };
-        self.shared.in_force.replace(current.config.clone(), trust);
-        self.settings.notify_one();
-        Ok(())
-    }
-
-    /// Whether somebody is asked for a token.
-    pub(super) fn asks_for_tokens(&self) -> bool {
-        self.shared.in_force.current().config.identity.is_asked_for()
     }
 
     /// Waits until other settings are in force.
@@ -257,7 +233,8 @@ impl Standing {
     pub(super) fn unreadiness(&self) -> Option<String> {
         let illness = self.illness();
         let is_draining = self.is_draining().then(|| "draining".to_owned());
-        joined([is_draining, illness, self.fullness(), self.shortage(), self.overload()])
+        let keys = self.lack_of_keys();
+        joined([is_draining, illness, keys, self.fullness(), self.shortage(), self.overload()])
     }
 
     fn fullness(&self) -> Option<String> {
@@ -302,11 +279,6 @@ impl Standing {
         // No panic leaves it half changed.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No panic leaves it half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// "shard 1 has", "shards 1, 2 have".

@@ -47,6 +47,9 @@ pub enum KeyFault {
     /// An algorithm beside a set, in which each key has its own.
     #[error("has a JWK set, in which each key says its algorithm itself")]
     AlgorithmOfSet,
+    /// Something else than a set.
+    #[error("is no JWK set")]
+    NoSet,
     /// A set without any key that could verify a token.
     #[error("has a JWK set without a key for signatures that is understood")]
     EmptySet,
@@ -81,6 +84,15 @@ impl Keys {
             (None, false, Some(set)) => self.add_set(set, issuer, audiences),
             (None, false, None) => Err(KeyFault::Unknown),
         }
+    }
+
+    /// Adds what was fetched, which can only be a JWK set.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn add_fetched(&mut self, text: &[u8], settings: &Settings) -> Result<(), KeyFault> {
+        let set = serde_json::from_slice(text).map_err(|_| KeyFault::NoSet)?;
+        self.add_set(set, settings.jwt_issuer.as_ref(), &settings.jwt_audiences)
     }
 
     /// Adds the keys of a JWK set (RFC 7517 section 5) that can verify signatures; those of kinds

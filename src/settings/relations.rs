@@ -26,6 +26,7 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
         .or_else(|| proxy_without_trust(config))
         .or_else(|| cookie_for_all_pages(settings, config))
         .or_else(|| identity_without_key(settings, config))
+        .or_else(|| keys_of_everybody(settings, config))
         .or_else(|| labels_of_metrics(settings, config));
     match broken {
         Some(text) => Err(SettingError::Contradiction(text)),
@@ -264,8 +265,22 @@ fn identity_without_key(settings: &Settings, config: &Config) -> Option<String> 
     (!identity.is_asked_for()).then(|| {
         format!(
             "{} without a key, so that nobody is asked for a token: allowed is at least one \
-             --jwt-key with it",
+             --jwt-key, or --jwt-jwks, with it",
             settings.describe(key),
+        )
+    })
+}
+
+/// Who has keys to be fetched has them for many servers and many purposes, and signs with them for
+/// all.
+fn keys_of_everybody(settings: &Settings, config: &Config) -> Option<String> {
+    let identity = &config.identity;
+    let is_bound = identity.jwt_issuer.is_some() && !identity.jwt_audiences.is_empty();
+    (identity.jwt_jwks.is_some() && !is_bound).then(|| {
+        format!(
+            "{} without an issuer and an audience: allowed is --jwt-issuer and --jwt-audience with \
+             it, as others get tokens that the same keys have signed",
+            settings.describe("jwt-jwks"),
         )
     })
 }

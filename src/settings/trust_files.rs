@@ -52,7 +52,7 @@ pub fn read_trust(config: &Config) -> Result<Trust, TrustFileError> {
             .and_then(|text| Ok(Revocations::parse(&text)?));
         revocations = text.map_err(error("--revoked", file.path()))?;
     }
-    Ok(Trust { keys: Arc::new(keys), revocations: Arc::new(revocations) })
+    Ok(Trust { keys: Arc::new(keys), revocations: Arc::new(revocations), ..Trust::default() })
 }
 
 fn error(flag: &'static str, path: &Path) -> impl Fn(Reason) -> TrustFileError {

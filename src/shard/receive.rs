@@ -138,8 +138,8 @@ impl<I: Io> Shard<I> {
         let note = |it| drop(asked.replace(Some(Box::new(it))));
         let (admission, admission_rules) = (&self.shared.admission, &self.effective.admission);
         let time = self.attendance.returned;
-        let (trust, now_s) = (&self.effective.trust, self.seconds_of_day());
-        let stats = self.shared.stats.shard(self.number);
+        let (trust, stats) = (&self.effective.trust, &self.shared.stats);
+        let shard_stats = stats.shard(self.number);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = match input {
             Input::Buffer(slice) => self.io.bytes(slice),
@@ -179,9 +179,9 @@ impl<I: Io> Shard<I> {
                     let mut tokens = tokens.borrow_mut();
                     // That of an earlier request says nothing of this one.
                     tokens.identity = None;
-                    let verdict = trust.verify(token?, now_s);
+                    let verdict = trust.verify(token?, stats.seconds_of_day(time));
                     budget.spend(verdict.cost);
-                    tokens.note(verdict, stats)
+                    tokens.note(verdict, shard_stats)
                 },
                 retry_after_s,
                 note: if is_logged { Some(&note) } else { None },
@@ -189,11 +189,10 @@ impl<I: Io> Shard<I> {
         };
         let mut output = std::mem::take(&mut self.output);
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
-        let tokens = tokens.into_inner();
         self.turn.spend(before - budget.left());
-        self.overload.spend_on_tokens(tokens.cost);
-        if output.upgraded.is_some() || output.streamed.is_some() {
-            self.peers.set_identity(key.index, tokens.identity.map(Box::new));
+        if was_request {
+            let has_become = output.upgraded.is_some() || output.streamed.is_some();
+            self.note_tokens(key, tokens.into_inner(), has_become);
         }
         let pause = output.websocket.paused.take();
         output.asked = asked.into_inner();

@@ -346,6 +346,11 @@ impl Stats {
         Duration::from_millis(self.started_at_ms.load(Ordering::Relaxed))
     }
 
+    /// The time of day in seconds since 1970, so long after the start.
+    pub fn seconds_of_day(&self, since_start: Duration) -> u64 {
+        (self.started_at() + since_start).as_secs()
+    }
+
     /// Looks at the clock of the day, which may have been set since: what tells a time of day, and
     /// tokens, go by that.
     pub fn look_at_clock(&self) {

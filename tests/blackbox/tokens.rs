@@ -1,13 +1,20 @@
 //! Who may do what: tokens in every place, what they grant, and when they do not hold any more.
 
-use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
+use std::{fs, thread};
 
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use crate::SHARD_COUNTS;
+use crate::foreign_clients::{expect_success_with, program, tools};
 use crate::peer::{BINARY, Peer, Response, TEXT, upgrade_request};
 use crate::server::{Server, socket_path, wait_until};
 
@@ -390,6 +397,107 @@ fn whoever_is_revoked_is_closed_and_stays_out() {
     server.stop();
 }
 
+/// Answers requests for keys on loopback, one after the other, with what is there at the time.
+struct KeyServer {
+    url: String,
+    answer: Arc<Mutex<String>>,
+    requests: Arc<AtomicUsize>,
+}
+
+impl KeyServer {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/keys.json", listener.local_addr().expect("bound"));
+        let (answer, requests) = (Arc::new(Mutex::default()), Arc::new(AtomicUsize::new(0)));
+        let server = Self { url, answer, requests };
+        let (answer, requests) = (server.answer.clone(), server.requests.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut reader = BufReader::new(stream);
+                let mut line = String::new();
+                while reader.read_line(&mut line).is_ok_and(|bytes| bytes > 2) {
+                    line.clear();
+                }
+                requests.fetch_add(1, Ordering::Relaxed);
+                let answer: String = String::clone(&answer.lock().expect("no panic"));
+                let _ = reader.get_mut().write_all(answer.as_bytes());
+            }
+        });
+        server
+    }
+
+    /// Answers with the public key of these tests, by this name, from now on.
+    fn serve_key(&self, id: &str) {
+        let private = EncodingKey::from_ec_pem(include_bytes!("../keys/p256.private.pem"));
+        let jwk = Jwk::from_encoding_key(&private.expect("a key"), Algorithm::ES256);
+        let mut jwk = serde_json::to_value(jwk.expect("a public key")).expect("JSON");
+        jwk["kid"] = json!(id);
+        let body = json!({ "keys": [jwk] }).to_string();
+        let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nConnection: close\r\n";
+        self.answer_with(&format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
+    }
+
+    fn answer_with(&self, answer: &str) {
+        *self.answer.lock().expect("no panic") = answer.to_owned();
+    }
+}
+
+#[test]
+fn keys_are_fetched_and_the_server_is_not_ready_before() {
+    let keys = KeyServer::start();
+    keys.answer_with("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let flags = ["--jwt-jwks", &keys.url, "--jwt-issuer", "us", "--jwt-audience", "here"];
+    let server = Server::start(2, &flags);
+    let named = |id: &str| {
+        let mut claims = claims(&["a"], &[]);
+        (claims["iss"], claims["aud"]) = (json!("us"), json!("here"));
+        let key = EncodingKey::from_ec_pem(include_bytes!("../keys/p256.private.pem"));
+        let header = Header { kid: Some(id.to_owned()), ..Header::new(Algorithm::ES256) };
+        bearer(&encode(&header, &claims, &key.expect("a key")).expect("a token"))
+    };
+    let readiness = || Peer::connect(server.admin()).get("/readyz");
+    wait_until("it has been asked", || keys.requests.load(Ordering::Relaxed) > 0);
+    assert_eq!(status(&server, "/broadcast/a", &named("1")), 401);
+    let not_ready = readiness();
+    assert_eq!(not_ready.status, 503);
+    assert!(String::from_utf8_lossy(&not_ready.body).contains(&keys.url));
+    keys.serve_key("1");
+    wait_until("it is ready", || readiness().status == 200);
+    assert_eq!(status(&server, "/broadcast/a", &named("1")), 101);
+    // What is no set changes nothing; it is not asked for again so soon.
+    let requests = keys.requests.load(Ordering::Relaxed);
+    keys.answer_with("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+    assert_eq!(status(&server, "/broadcast/a", &named("2")), 401);
+    server.signal("HUP");
+    wait_until("the log tells", || server.output().contains("settings reloaded"));
+    assert_eq!(status(&server, "/broadcast/a", &named("1")), 101, "the keys stay");
+    assert_eq!(keys.requests.load(Ordering::Relaxed), requests);
+    let metrics = server.ask_admin("/metrics").expect("an answer");
+    assert!(metrics.contains("ringwire_key_set_fetches_total{reason=\"fetched\"} 1"), "{metrics}");
+    server.stop();
+}
+
+/// A library that nobody here wrote makes the tokens, and another one shows them.
+#[test]
+fn tokens_of_pyjwt() {
+    let Some(tools) = tools() else { return };
+    let secret = KeyFile::new("pyjwt", "/dev/null");
+    fs::write(&secret.0, [b'x'; 64]).expect("the file can be written");
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys");
+    let secrets = ["hs256", "hs384", "hs512"].map(|name| format!("{name}:{}", secret.path()));
+    let rsa = ["rs256", "rs384", "rs512", "ps256", "ps384", "ps512"]
+        .map(|name| format!("{name}:{keys}/rsa.pem"));
+    let others = ["p256", "p384", "ed25519"].map(|name| format!("{keys}/{name}.pem"));
+    let files = [&secrets[..], &rsa, &others].concat();
+    let mut flags: Vec<_> = files.iter().flat_map(|file| ["--jwt-key", file]).collect();
+    flags.extend(["--jwt-cookie", "token", "--jwt-query", "true", "--subprotocol", "chat"]);
+    flags.extend(["--allow-origin", "https://a.org"]);
+    let server = Server::start(2, &flags);
+    let mut python = Command::new(tools.join("python/bin/python"));
+    python.arg(program("python_tokens.py")).args([&server.url(""), keys, secret.path()]);
+    expect_success_with(python, server, "tokens");
+}
+
 #[test]
 fn a_crowd_with_tokens_is_let_in_by_and_by() {
     let server = Server::start(1, &["--jwt-key", PUBLIC_KEY]);
@@ -414,6 +522,8 @@ fn a_server_that_could_not_ask_for_tokens_does_not_start() {
         (&["--jwt-key", PUBLIC_KEY, "--jwt-cookie", "token"], 2, "--allow-origin"),
         (&["--anonymous-subscribe", "a"], 2, "--jwt-key"),
         (&["--jwt-key", "rs25:/key.pem"], 2, "hs256:"),
+        (&["--jwt-jwks", "http://127.0.0.1:1/"], 2, "--jwt-audience"),
+        (&["--jwt-jwks", "https://a.org/keys"], 2, "http://HOST"),
     ] {
         let output = Server::command().args(flags).output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr);

@@ -148,6 +148,14 @@ fn of_server(standing: &Standing) -> Vec<Family> {
         Family::new("access_log_lost", Kind::Counter, None, "Lines that the access log has lost.")
             .with([], ACCESS_LOG.lost() as f64),
     ];
+    let (fetched, failed) = standing.fetches();
+    let help = "Sets of keys that were fetched, and those that could not be, by --jwt-jwks.";
+    let fetches = Family::new("key_set_fetches", Kind::Counter, None, help)
+        .with([("reason", "fetched".into())], fetched as f64)
+        .with([("reason", "failed".into())], failed as f64);
+    if config.identity.jwt_jwks.is_some() {
+        families.push(fetches);
+    }
     if let Some(budget_bytes) = config.metrics.traffic_budget_bytes {
         let help = "Bytes that may be received and sent, by --traffic-budget.";
         families.push(bytes("traffic_budget", help).with([], budget_bytes as f64));

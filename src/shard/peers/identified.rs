@@ -83,9 +83,13 @@ impl Peers {
 }
 
 impl<I: Io> Shard<I> {
-    /// The time of day in seconds since 1970.
-    pub(in crate::shard) fn seconds_of_day(&self) -> u64 {
-        (self.shared.stats.started_at() + self.clock()).as_secs()
+    /// Takes note of what the requests of a connection have shown, and keeps who its peer is if it
+    /// has become something that lasts.
+    pub(in crate::shard) fn note_tokens(&mut self, key: Key, tokens: Tokens, lasts: bool) {
+        self.overload.spend_on_tokens(tokens.cost);
+        if lasts {
+            self.peers.set_identity(key.index, tokens.identity.map(Box::new));
+        }
     }
 
     /// Ticks until the token of a connection expires, if it has one and ends with that. The clock
@@ -95,7 +99,8 @@ impl<I: Io> Shard<I> {
         if self.effective.config.identity.jwt_keep_open {
             return None;
         }
-        let left_s = identity.expires_s.saturating_sub(self.seconds_of_day());
+        let now_s = self.shared.stats.seconds_of_day(self.clock());
+        let left_s = identity.expires_s.saturating_sub(now_s);
         let ticks = left_s.saturating_mul(1000 / TICK_MS);
         Some(ticks.min(u64::from(TICKS_MOST)) as Tick)
     }
