@@ -339,7 +339,7 @@ fn keys_are_read_again_all_or_none() {
     server.signal("HUP");
     wait_until("the new key holds", || is_let_in(&after));
     assert!(!is_let_in(&before));
-    assert!(server.output().contains("changed=\"jwt-key\""), "{}", server.output());
+    wait_until("the log tells", || server.output().contains("changed=\"jwt-key\""));
     server.stop();
 }
 
@@ -496,6 +496,30 @@ fn tokens_of_pyjwt() {
     let mut python = Command::new(tools.join("python/bin/python"));
     python.arg(program("python_tokens.py")).args([&server.url(""), keys, secret.path()]);
     expect_success_with(python, server, "tokens");
+}
+
+/// A browser cannot set a header of a WebSocket's request, nor see the status of the answer.
+#[test]
+fn tokens_in_chromium() {
+    let Some(tools) = tools() else { return };
+    let flags = [
+        "--jwt-key",
+        PUBLIC_KEY,
+        "--jwt-cookie",
+        "token",
+        "--subprotocol",
+        "chat",
+        "--allow-origin",
+        "https://a.org",
+        "--refuse-with",
+        "close",
+    ];
+    let server = Server::start(2, &flags);
+    let mut node = Command::new("node");
+    node.env("NODE_PATH", tools.join("node/node_modules"));
+    node.arg(program("chromium_tokens.js"));
+    node.args([&server.url(""), &sign(&claims(&["news.*"], &["news.*"]))]);
+    expect_success_with(node, server, "tokens");
 }
 
 #[test]

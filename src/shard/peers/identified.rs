@@ -8,6 +8,7 @@ use super::Peers;
 use crate::identity::{Grants, Identity, TokenFault, Verdict};
 use crate::io::{Io, Key};
 use crate::shard::Shard;
+use crate::shard::connections::Connection;
 use crate::shard::timers::{TICK_MS, Tick};
 use crate::stats::ShardStats;
 use crate::wire::close::CloseCode;
@@ -115,7 +116,8 @@ impl<I: Io> Shard<I> {
     pub(in crate::shard) fn close_if_revoked(&mut self, key: Key) {
         let revocations = &self.effective.trust.revocations;
         let is_revoked = |identity| revocations.contain(identity);
-        if self.peers.identity(key.index).is_some_and(is_revoked) {
+        let is_open = self.connections.get(key).is_some_and(Connection::can_be_closed);
+        if is_open && self.peers.identity(key.index).is_some_and(is_revoked) {
             self.stats().connections_revoked.add(1);
             self.close(key, CloseCode::UNAUTHORIZED, "token revoked");
             self.settle(key);
