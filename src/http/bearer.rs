@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::exchange::Conditions;
-use super::policy::Policy;
+use super::policy::{Policy, Serving};
 use super::query::Query;
 use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head, elements};
@@ -17,8 +17,8 @@ use crate::identity::Grants;
 /// one, or where nobody needs one.
 ///
 /// # Errors
-/// A token that is not valid, or two that differ: whoever puts one beside another's (RFC 6750
-/// section 2) must not choose which is looked at.
+/// There is too much to do, or a token is not valid, or there are two that differ: whoever puts one
+/// beside another's (RFC 6750 section 2) must not choose which is looked at.
 pub(super) fn grants(
     head: &Head<'_>,
     query: &str,
@@ -32,6 +32,12 @@ pub(super) fn grants(
     if tokens.any(|other| Some(&other) != token.as_ref()) {
         let detail = "There are two tokens, which differ.";
         return Err(Refused::new(Refusal::BadRequest, detail));
+    }
+    // What is refused whoever asks is not worth the time that it takes to verify a token. A full
+    // server still publishes.
+    let refused = conditions.serving.refused().filter(|_| conditions.serving != Serving::Full);
+    if let Some(refused) = refused.filter(|_| token.is_some()) {
+        return Err(refused);
     }
     let granted = (conditions.verify)(token.as_deref());
     match token {

@@ -259,3 +259,24 @@ fn pages_learn_that_their_user_has_to_show_who_that_is() {
     assert!(told.contains("Access-Control-Allow-Credentials: true\r\n"), "{told}");
     assert!(!stream("https://b.org").contains("Access-Control"));
 }
+
+#[test]
+fn nothing_is_verified_for_whoever_is_refused_anyhow() {
+    let policy = policy(|_| ());
+    let verify = |_: Option<&str>| -> Option<Grants> { panic!("it takes time that is not there") };
+    let token = "Authorization: Bearer good.to.ken\r\n";
+    let post = format!("POST /broadcast/t HTTP/1.1\r\nHost: a\r\n{token}\r\n");
+    for (serving, refusal) in [
+        (Serving::Overloaded, Refusal::Overloaded),
+        (Serving::ShortOfMemory, Refusal::ShortOfMemory),
+        (Serving::Draining, Refusal::Draining),
+    ] {
+        for request in [&upgrade("/echo", token), &post] {
+            let conditions =
+                Conditions { verify: &verify, ..Conditions::unlimited(&policy, serving) };
+            let answer = Exchange::default().receive(request.as_bytes(), &conditions);
+            let Answer::Respond { refusal: found, .. } = answer else { panic!("{answer:?}") };
+            assert_eq!(found, Some(refusal), "{request}");
+        }
+    }
+}
