@@ -1,6 +1,6 @@
 //! Tokens of every algorithm, and everything that can be wrong with them and with keys.
 
-use jsonwebtoken::{EncodingKey, encode};
+use jsonwebtoken::{EncodingKey, Header, encode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -129,10 +129,7 @@ fn a_public_key_is_no_secret() {
 #[test]
 fn a_token_without_a_signature_or_of_another_type_is_none() {
     let keys = keys(&[("hs256:/k", SECRET)]);
-    let part = |value: Value| {
-        use base64::Engine;
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string())
-    };
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     for (header, fault) in [
         (json!({ "alg": "none" }), TokenFault::Malformed),
         (json!({ "alg": "HS999" }), TokenFault::Malformed),
@@ -233,8 +230,7 @@ fn issuer_and_audience_are_demanded_once_they_are_set() {
 }
 
 fn octets(id: &str, secret: &[u8]) -> Value {
-    use base64::Engine;
-    let value = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(secret);
+    let value = URL_SAFE_NO_PAD.encode(secret);
     json!({ "kty": "oct", "kid": id, "alg": "HS256", "k": value })
 }
 
