@@ -173,6 +173,27 @@
 //! begins with the newest, and the control thread looks whether files have changed
 //! (`control/certificates.rs`).
 //!
+//! # Who may do what
+//!
+//! With keys, what somebody may do follows from a token: [`identity`] verifies it and says who its
+//! holder is and what it grants, by patterns; [`authorization`] puts that together with what the
+//! operator allows, in one function that is asked before anybody joins or publishes. A request is
+//! asked for its token where it is decided on (`http/bearer.rs`, `Conditions::verify`). Verifying
+//! takes up to 0.1 ms, so a tick does a bounded number, and other requests wait in the line that
+//! there is for too many of them (`shard/overload.rs`).
+//!
+//! A connection keeps neither token nor grants, as it has one topic and what it may do there is
+//! decided when it joins; only who its peer is, and until when, which lies beside the table
+//! (`shard/peers/identified.rs`) and is one of its deadlines. That alone goes by the time of day,
+//! which the control thread looks at once a second ([`stats::Stats::look_at_clock`]).
+//!
+//! Keys of a URL are fetched by a task of the control thread (`control/key_set.rs`). Those of files
+//! and the list of what is revoked are read with the settings ([`settings::read_trust`]), at
+//! the start and when those are reloaded, and are in force together with them. To revoke is to put
+//! another list in force: so it holds for those who come, for those who are there, whom each shard
+//! looks at one after the other (`shard/in_force.rs`), and for those who are on their way between
+//! two shards, who are looked at when they arrive.
+//!
 //! # Broadcast
 //!
 //! A connection joins a topic when it is upgraded, and publishes to that one, or when it becomes a
@@ -344,12 +365,13 @@
 //! | a protocol that a connection speaks | `Stage` in `connection/mod.rs`, and whoever asks it |
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
 //! | a path of the admin listener | `control/admin/routes.rs` |
-//! | what is shown and asked for by TLS | [`tls::credentials`], `config/tls.rs` |
+//! | what is shown and asked for by TLS | [`tls::certificates`], `config/tls.rs` |
 //! | what is opened and sealed, and when | [`tls::session`], `tls/records.rs`, `shard/secure.rs` |
 //! | what the control thread has shards do | `Errand` and `visit` in `shard/orders.rs` |
 //! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
+//! | which tokens are believed, what they claim | [`identity`]; where they are: `http/bearer.rs` |
 //! | how much a connection may send in a second | `shard/rates.rs` |
 //! | how much may be published to a topic | `admission/publications.rs`, `shard/topic_rate.rs` |
 //! | how many may join a topic | `admission/topics.rs`, `admission/counts.rs` |
@@ -408,6 +430,7 @@
 //! * [`proxy_protocol`]: the header by which a proxy tells who has connected to it.
 //! * [`admission`]: who may connect, how many and how fast, who may join a topic, and how much may
 //!   be published there: for all shards together.
+//! * [`identity`]: tokens, the keys that verify them, and what they grant.
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
 //! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
 //!   are published by POST.
@@ -449,6 +472,7 @@ pub mod control;
 pub mod health;
 pub mod http;
 pub mod hub;
+pub mod identity;
 pub mod io;
 pub mod limits;
 pub mod logging;

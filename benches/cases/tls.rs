@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ringwire::config::{FilePath, Tls};
-use ringwire::tls::{Credentials, Session};
+use ringwire::tls::{Certificates, Session};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
@@ -14,14 +14,14 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 use super::{Case, Prepared, pattern, size_name};
 
 pub(super) fn cases() -> Vec<Case> {
-    let credentials = Arc::new(TestCredentials::new());
+    let certificates = Arc::new(TestCertificates::new());
     let mut cases = Vec::new();
     for bytes in [26, 1 << 10, 16 << 10] {
         let case = |subject: &str, prepare: Box<dyn Fn() -> Prepared>| {
             let name = format!("{subject}/echo-{}", size_name(bytes));
             Case::new(name, ECHOES, prepare).through(ECHOES * bytes)
         };
-        let (ours, theirs) = (credentials.clone(), credentials.clone());
+        let (ours, theirs) = (certificates.clone(), certificates.clone());
         cases.push(case("tls", Box::new(move || ours.echo_by_session(bytes))));
         cases.push(case("tls-rustls", Box::new(move || theirs.echo_by_rustls(bytes))));
         cases.push(case("tls-cipher", Box::new(move || echo_by_cipher(bytes))));
@@ -49,7 +49,7 @@ impl TestCredentials {
         let keys = vec![write("key.pem", made.signing_key.serialize_pem())];
         let settings = Tls { certificates, keys, ..Tls::default() };
         let now = std::time::SystemTime::now();
-        let credentials = Credentials::load(&settings, now).expect("valid").expect("there");
+        let certificates = Certificates::load(&settings, now).expect("valid").expect("there");
         std::fs::remove_dir_all(&directory).expect("made above");
         let mut roots = RootCertStore::empty();
         let certificate = CertificateDer::from_pem_slice(made.cert.pem().as_bytes());
@@ -62,7 +62,7 @@ impl TestCredentials {
             .expect("a version")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Self { server: credentials.server().clone(), client: Arc::new(client) }
+        Self { server: certificates.server().clone(), client: Arc::new(client) }
     }
 
     /// A client that has shaken hands with what `answer` stands for.

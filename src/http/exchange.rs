@@ -12,6 +12,7 @@ use super::request::{Head, Method};
 use super::stream::Stream;
 use super::{Answer, Policy, Serving};
 use crate::admission::{Denial, JoinDenial, TooMany};
+use crate::identity::Grants;
 
 /// What a request may find besides the settings.
 pub struct Conditions<'a> {
@@ -32,6 +33,9 @@ pub struct Conditions<'a> {
     /// Makes room for a member of this topic, for an upgrade or a stream that is otherwise right;
     /// asked at most once, and the room is given back unless that begins.
     pub join: &'a dyn Fn(&str) -> Result<(), JoinDenial>,
+    /// Verifies the token that a request has, or takes note that it has none, and tells what it
+    /// grants; nothing for one that is not valid. Asked at most once for each request.
+    pub verify: &'a dyn Fn(Option<&str>) -> Option<Grants>,
     /// When those who are refused for the moment may come back.
     pub retry_after_s: u8,
     /// Takes note of each request, if it is to be logged.
@@ -50,6 +54,7 @@ impl<'a> Conditions<'a> {
             is_trusted_proxy: false,
             admit: &|_| Ok(()),
             join: &|_| Ok(()),
+            verify: &|_| None,
             retry_after_s: 5,
             note: None,
         }

@@ -9,6 +9,7 @@ use super::route::authorize;
 use super::{Policy, Serving};
 use crate::authorization::Action;
 use crate::config::{Authority, MessageTypes};
+use crate::identity::Grants;
 use crate::wire::header::Header;
 use crate::wire::message::{DataMessage, MessageKind};
 use crate::wire::utf8::Utf8Stream;
@@ -49,8 +50,9 @@ impl Upload {
         host: Option<Authority<'_>>,
         policy: &Policy,
         serving: Serving,
+        granted: Option<&Grants>,
     ) -> Result<Self, Refused> {
-        authorize(&policy.permissions, &topic, Action::Post)?;
+        authorize(&policy.permissions, &topic, Action::Post, granted)?;
         let kind = kind(head, policy)?;
         let expects_continue = match head.expect {
             Field::Absent => false,
@@ -240,7 +242,8 @@ mod tests {
             (BroadcastAccess::Post, "%00", Some(Refusal::BadRequest)),
             (BroadcastAccess::None, "t", Some(Refusal::Forbidden)),
         ] {
-            let policy = Policy { permissions: Permissions { broadcast }, ..policy() };
+            let policy =
+                Policy { permissions: Permissions { broadcast, anonymous: None }, ..policy() };
             let conditions = Conditions::unlimited(&policy, Serving::Open);
             let text = post("Content-Length: 1", "x").replace("/t ", &format!("/{path} "));
             let answer = Exchange::default().receive(text.as_bytes(), &conditions);

@@ -204,6 +204,7 @@ impl<I: Io> Shard<I> {
             at: self.clock(),
             topic,
             address: self.peers.address(key.index),
+            user: self.peers.user(key.index).map(Box::from),
             path: visit.map(|visit| visit.path().into()),
             bytes: visit.map(|visit| visit.bytes()),
             code,

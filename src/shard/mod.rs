@@ -149,8 +149,9 @@ pub struct Shard<I: Io> {
     shared: Arc<Shared>,
     /// The settings that this shard goes by.
     effective: Arc<Effective>,
-    /// The place of the connection whose deadline is to be set anew next, after a change of those.
-    next_to_reschedule: Option<u32>,
+    /// After a change of settings: the place of the connection that meets them next, and how many
+    /// more are to.
+    to_reschedule: Option<(u32, u32)>,
     endpoint: Endpoint<Message, Letter>,
     connections: Connections,
     wheel: Wheel,
@@ -279,7 +280,7 @@ impl<I: Io> Shard<I> {
             measures: Measures::new(slots, config),
             output: Output::default(),
             expired: VecDeque::new(),
-            next_to_reschedule: None,
+            to_reschedule: None,
             effective,
             shared,
         };
@@ -411,7 +412,7 @@ impl<I: Io> Shard<I> {
             return Some(Duration::ZERO);
         }
         let must_look_again =
-            !self.starved.is_empty() || self.has_work_left() || self.next_to_reschedule.is_some();
+            !self.starved.is_empty() || self.has_work_left() || self.to_reschedule.is_some();
         if must_look_again || !self.endpoint.prepare_sleep() {
             return Some(Duration::ZERO);
         }

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use super::connections::{Connection, Marks};
 use super::orders::top::{Direction, Traffic};
 use super::pause::WaitsFor;
+use super::peers::Tokens;
 use super::requests::Requests;
 use super::topic_rate::TopicShare;
 use super::{Shard, seconds, secure, ticks_in};
@@ -151,10 +152,12 @@ impl<I: Io> Shard<I> {
         let obstacle = obstacle.or_else(|| share.as_ref().and_then(TopicShare::obstacle));
         let units_most = units_most.min(share.as_ref().map_or(u32::MAX, TopicShare::units_most));
         let (admitted, joined) = (RefCell::new(None), RefCell::new(None));
-        let asked = RefCell::new(None);
+        let (asked, tokens) = (RefCell::new(None), RefCell::new(Tokens::default()));
         let note = |it| drop(asked.replace(Some(Box::new(it))));
         let (admission, admission_rules) = (&self.shared.admission, &self.effective.admission);
-        let (time, stats) = (self.attendance.returned, self.shared.stats.shard(self.number));
+        let time = self.attendance.returned;
+        let (trust, stats) = (&self.effective.trust, &self.shared.stats);
+        let shard_stats = stats.shard(self.number);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = match input {
             Input::Buffer(slice) => self.io.bytes(slice),
@@ -181,7 +184,7 @@ impl<I: Io> Shard<I> {
                 take: &|topic| {
                     let Some(rate) = admission_rules.topic_rate() else { return Ok(()) };
                     let is_untracked = admission.take_one(rate, topic, time)?;
-                    stats.publications_untracked.add(is_untracked.into());
+                    shard_stats.publications_untracked.add(is_untracked.into());
                     Ok(())
                 },
                 is_trusted_proxy: self.peers.is_proxy(key.index),
@@ -196,6 +199,14 @@ impl<I: Io> Shard<I> {
                     debug_assert!(before.is_none(), "a connection joins once");
                     Ok(())
                 },
+                verify: &|token| {
+                    let mut tokens = tokens.borrow_mut();
+                    // That of an earlier request says nothing of this one.
+                    tokens.identity = None;
+                    let verdict = trust.verify(token?, stats.seconds_of_day(time));
+                    budget.spend(verdict.cost);
+                    tokens.note(verdict, shard_stats)
+                },
                 retry_after_s,
                 note: if is_logged { Some(&note) } else { None },
             },
@@ -204,6 +215,10 @@ impl<I: Io> Shard<I> {
         let mut output = std::mem::take(&mut self.output);
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
         self.turn.spend(before - budget.left());
+        if was_request {
+            let has_become = output.upgraded.is_some() || output.streamed.is_some();
+            self.note_tokens(key, tokens.into_inner(), has_become);
+        }
         let pause = output.websocket.paused.take();
         output.asked = asked.into_inner();
         if let Some((client, admitted)) = admitted.into_inner() {
@@ -276,6 +291,7 @@ impl<I: Io> Shard<I> {
         let published = (websocket.published.len() + output.posted.len()) as u32;
         debug_assert!(published <= messages, "what is published has been received");
         stats.echo_messages_in.add((messages - published).into());
+        stats.unauthorized_messages.add(std::mem::take(&mut websocket.is_unauthorized).into());
         let reflected = std::mem::take(&mut websocket.reflected_messages);
         stats.echo_messages_out.add(reflected.into());
         if let Some(upgraded) = output.upgraded.take() {

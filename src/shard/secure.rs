@@ -239,11 +239,11 @@ impl<I: Io> Shard<I> {
         let entry = self.secured.at(key.index);
         if entry.is_none() {
             // Whoever connects and says nothing costs nothing.
-            let config = self.effective.credentials.as_ref().map(|it| it.server().clone());
+            let config = self.effective.certificates.as_ref().map(|it| it.server().clone());
             *entry = config.and_then(|config| Some(Box::new(Secure::new(config)?)));
         }
         let Some(secure) = entry else {
-            debug_assert!(false, "a listener with TLS has credentials");
+            debug_assert!(false, "a listener with TLS has certificates");
             self.doom(key, true);
             return 0..0;
         };

@@ -4,14 +4,14 @@
 //! records are our own (`records.rs`): opened where they lie, sealed straight into what is sent,
 //! and kept in less than 200 bytes while a connection rests. What a server needs before anybody
 //! connects (certificates, keys, whom clients may be vouched for by) is read from files and checked
-//! as a whole ([`credentials`]).
+//! as a whole ([`certificates`]).
 
-pub mod credentials;
+pub mod certificates;
 mod keys;
 mod records;
 mod secrets;
 pub mod session;
 mod tickets;
 
-pub use credentials::{Credentials, CredentialsError};
+pub use certificates::{Certificates, CertificatesError};
 pub use session::{Failure, Session};

@@ -148,6 +148,8 @@ pub struct Output {
     pub paused: Option<Pause>,
     /// A message began that takes memory until it is whole.
     pub message_began: bool,
+    /// The peer sent a message and may only subscribe.
+    pub is_unauthorized: bool,
     /// Data messages completed by the input.
     pub messages: u32,
     /// Data messages among `pieces`.

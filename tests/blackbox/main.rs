@@ -37,6 +37,7 @@ mod streams;
 mod takeover;
 mod timers;
 mod tls;
+mod tokens;
 
 use std::time::Duration;
 

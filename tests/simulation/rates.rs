@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use ringwire::config::{Config, Limits, OnRate};
+use ringwire::identity::Trust;
 use ringwire::shard::Shard;
 use ringwire::shard::pause::WaitsFor;
 
@@ -189,7 +190,7 @@ fn other_rates_hold_at_once_for_those_who_wait() {
     assert_eq!(echoes(&mut story, &mut peer, 1), [1]);
     let mut config = story.shared.in_force.current().config.clone();
     config.limits.message_rate = None;
-    story.shared.in_force.replace(config, None);
+    story.shared.in_force.replace(config, Trust::default(), None);
     assert_eq!(echoes(&mut story, &mut peer, 1), [99]);
 }
 
@@ -280,7 +281,7 @@ fn whoever_moves_or_ends_or_meets_another_rate_waits_no_longer_where_it_did() {
     assert_eq!(story.shared.admission.waiting_to_publish(), 3);
     let mut config = story.shared.in_force.current().config.clone();
     config.limits.topic_rate = None;
-    story.shared.in_force.replace(config, None);
+    story.shared.in_force.replace(config, Trust::default(), None);
     let counts = heard(&mut story, &mut reader, 3);
     assert!(counts.iter().map(|count| count[0]).sum::<u32>() >= 5, "{counts:?}");
     assert_eq!(story.shared.admission.waiting_to_publish(), 0);

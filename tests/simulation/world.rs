@@ -11,6 +11,7 @@ use ringwire::admission::Admission;
 use ringwire::config::{AccessLog, SlowConsumer};
 use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::Mesh;
+use ringwire::identity::Trust;
 use ringwire::memory::{Memory, Pressure, Usage};
 use ringwire::shard::in_force::InForce;
 use ringwire::shard::orders::Errand;
@@ -115,7 +116,7 @@ impl World {
             memory: Memory::default(),
             interest: InterestTable::new(shards),
             slots: settings.chaos.slots,
-            in_force: InForce::new(settings.config.clone(), None),
+            in_force: InForce::new(settings.config.clone(), Trust::default(), None),
         });
         let ring_slots = settings.config.engine.broadcast_ring_slots;
         let mut endpoints = Mesh::new(shards + 1, ring_slots);
@@ -208,7 +209,7 @@ impl World {
 
     /// Puts the same settings in force again: every deadline is set anew, and nobody notices.
     fn reload(&mut self) {
-        self.context.shared.in_force.replace(self.settings.config.clone(), None);
+        self.context.shared.in_force.replace(self.settings.config.clone(), Trust::default(), None);
         self.network.borrow_mut().wakes.iter_mut().for_each(|wakes| *wakes += 1);
     }
 

@@ -71,6 +71,8 @@ struct Told<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     received_bytes: Option<u64>,
@@ -102,6 +104,7 @@ pub(super) fn report(stats: &Stats, start: Duration, filter: &Filter) -> String 
             service: if record.topic.is_some() { "broadcast" } else { "echo" },
             topic: record.topic.as_deref(),
             address: record.address,
+            user: record.user.as_deref(),
             path: record.path.as_deref(),
             received_bytes: record.bytes.map(|(received, _)| received),
             sent_bytes: record.bytes.map(|(_, sent)| sent),
@@ -137,6 +140,7 @@ mod tests {
                 at: Duration::from_millis(1500 * number as u64),
                 topic: topics[number % 3].map(Into::into),
                 address: (number > 3).then(|| IpAddr::from([192, 0, 2, number as u8])),
+                user: (number > 3).then(|| "alice".into()),
                 path: (number > 3).then(|| "/a".into()),
                 bytes: (number > 3).then_some((70, 80)),
                 code: CloseCode(1000 + number as u16),
@@ -207,7 +211,8 @@ mod tests {
         let text = report(&stats(), Duration::from_secs(100), &filter);
         let expected = serde_json::json!({ "closed": [{
             "time_s": 106.0, "shard": 0, "service": "broadcast", "topic": "news",
-            "address": "192.0.2.4", "path": "/a", "received_bytes": 70, "sent_bytes": 80,
+            "address": "192.0.2.4", "user": "alice", "path": "/a",
+            "received_bytes": 70, "sent_bytes": 80,
             "initiator": "remote", "code": 1004, "reason": "over", "age_s": 0.25,
             "backlog_bytes": 7,
         }] });

@@ -26,7 +26,7 @@ use crate::config::{ClientAuthentication, FilePath, Tls, TlsVersion};
 
 /// What TLS listeners need, as it was read.
 #[derive(Debug)]
-pub struct Credentials {
+pub struct Certificates {
     server: Arc<ServerConfig>,
     expirations: Vec<Expiration>,
     files: Vec<Stamp>,
@@ -43,7 +43,7 @@ pub struct Expiration {
 
 /// Why they cannot be used.
 #[derive(Debug, Error)]
-pub enum CredentialsError {
+pub enum CertificatesError {
     /// A file cannot be read.
     #[error("cannot read {file}: {error}", file = .file.display())]
     Read {
@@ -127,12 +127,12 @@ impl Stamp {
     }
 }
 
-impl Credentials {
+impl Certificates {
     /// Reads what `settings` name. Nothing where there is no certificate.
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn load(settings: &Tls, now: SystemTime) -> Result<Option<Self>, CredentialsError> {
+    pub fn load(settings: &Tls, now: SystemTime) -> Result<Option<Self>, CertificatesError> {
         if settings.certificates.is_empty() {
             return Ok(None);
         }
@@ -197,19 +197,19 @@ fn load_pair(
     key: &Path,
     now_s: i64,
     provider: &CryptoProvider,
-) -> Result<(Choice, i64), CredentialsError> {
+) -> Result<(Choice, i64), CertificatesError> {
     let chain = read_all::<CertificateDer<'static>>(certificate, "certificate", KEY_HINT)?;
     let (names, not_after_s) = look_at(&chain[0], certificate, now_s)?;
     let text = read(key)?;
     let private = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound => CredentialsError::Missing {
+        pem::Error::NoItemsFound => CertificatesError::Missing {
             file: key.to_owned(),
             wanted: "private key",
             hint: ": PKCS #8, PKCS #1 and SEC1 are read, without a passphrase",
         },
         error => broken(key, &error),
     })?;
-    let mismatch = |error| CredentialsError::Mismatch {
+    let mismatch = |error| CertificatesError::Mismatch {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
         error,
@@ -226,13 +226,13 @@ fn look_at(
     certificate: &CertificateDer<'_>,
     file: &Path,
     now_s: i64,
-) -> Result<(Vec<String>, i64), CredentialsError> {
+) -> Result<(Vec<String>, i64), CertificatesError> {
     let (_, parsed) =
         X509Certificate::from_der(certificate).map_err(|error| broken(file, &error))?;
     let until = parsed.validity().not_after;
     if until.timestamp() < now_s {
         let (file, until) = (file.to_owned(), until.to_string());
-        return Err(CredentialsError::Expired { file, until });
+        return Err(CertificatesError::Expired { file, until });
     }
     let alternatives = parsed.subject_alternative_name().map_err(|error| broken(file, &error))?;
     let names = alternatives.into_iter().flat_map(|it| &it.value.general_names);
@@ -246,7 +246,7 @@ fn look_at(
 fn client_verifier(
     settings: &Tls,
     provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, CredentialsError> {
+) -> Result<Arc<dyn ClientCertVerifier>, CertificatesError> {
     let Some(file) = &settings.client_authorities else {
         return Ok(WebPkiClientVerifier::no_client_auth());
     };
@@ -266,17 +266,17 @@ fn client_verifier(
         ClientAuthentication::Require => builder,
         ClientAuthentication::Optional => builder.allow_unauthenticated(),
     };
-    builder.build().map_err(CredentialsError::Clients)
+    builder.build().map_err(CertificatesError::Clients)
 }
 
-fn ticket_keys(file: &Path) -> Result<Tickets, CredentialsError> {
+fn ticket_keys(file: &Path) -> Result<Tickets, CertificatesError> {
     let text = String::from_utf8_lossy(&read(file)?).into_owned();
-    let error = |error| CredentialsError::TicketKeys { file: file.to_owned(), error };
+    let error = |error| CertificatesError::TicketKeys { file: file.to_owned(), error };
     Tickets::parse(&zeroize::Zeroizing::new(text)).map_err(error)
 }
 
-fn read(file: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, CredentialsError> {
-    let error = |error| CredentialsError::Read { file: file.to_owned(), error };
+fn read(file: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, CertificatesError> {
+    let error = |error| CertificatesError::Read { file: file.to_owned(), error };
     fs::read(file).map(zeroize::Zeroizing::new).map_err(error)
 }
 
@@ -285,18 +285,18 @@ fn read_all<T: PemObject>(
     file: &Path,
     wanted: &'static str,
     hint: &'static str,
-) -> Result<Vec<T>, CredentialsError> {
+) -> Result<Vec<T>, CertificatesError> {
     let text = read(file)?;
     let items = T::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     let items = items.map_err(|error| broken(file, &error))?;
     match items.is_empty() {
-        true => Err(CredentialsError::Missing { file: file.to_owned(), wanted, hint }),
+        true => Err(CertificatesError::Missing { file: file.to_owned(), wanted, hint }),
         false => Ok(items),
     }
 }
 
-fn broken(file: &Path, error: &dyn std::fmt::Display) -> CredentialsError {
-    CredentialsError::Broken { file: file.to_owned(), error: error.to_string() }
+fn broken(file: &Path, error: &dyn std::fmt::Display) -> CertificatesError {
+    CertificatesError::Broken { file: file.to_owned(), error: error.to_string() }
 }
 
 /// Certificates to choose from, the first of which is for those who ask for none of the names.
