@@ -161,6 +161,9 @@
 //! of what is in force (`shard/in_force.rs`): a new connection begins with the newest, and the
 //! control thread looks whether files have changed (`control/certificates.rs`).
 //!
+//! The load generator has the same session in the other role ([`tls::client`]) at the same two
+//! places, where bytes arrive and where a send begins (`bench/secure.rs`).
+//!
 //! # Broadcast
 //!
 //! A connection joins a topic when it is upgraded, and publishes to that one, or when it becomes a
@@ -359,6 +362,7 @@
 //! | a request to the kernel | `io/mod.rs`, `io/ring.rs`, `shard/requests.rs`, simulated `Kernel` |
 //! | what is known of each connection | `shard/connections.rs`; how it ends: `shard/ending.rs` |
 //! | a workload of the load generator | `bench/workload` |
+//! | how the load generator gets to a server | `bench/way.rs`, `bench/secure.rs` |
 //!
 //! # Words
 //!

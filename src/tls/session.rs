@@ -1,16 +1,20 @@
-//! One TLS connection, in the role of the server.
+//! One TLS connection, in either role.
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 
-use rustls::{Error, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::pki_types::ServerName;
+use rustls::{
+    ClientConfig, ClientConnection, Connection, Error, HandshakeKind, ProtocolVersion,
+    ServerConfig, ServerConnection,
+};
 
 /// Why a TLS connection has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// Client and server have no version, suite, signature or protocol in common.
     Incompatible,
-    /// The certificate of the client is missing or not valid.
+    /// The certificate of the peer is missing or not valid.
     Certificate,
     /// The peer has said that something is wrong on its side.
     Alert,
@@ -43,8 +47,8 @@ pub struct Received {
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Session {
-    rustls: Box<ServerConnection>,
-    has_failed: bool,
+    rustls: Box<Connection>,
+    error: Option<Error>,
     has_closed: bool,
 }
 
@@ -54,10 +58,28 @@ impl Session {
     /// # Errors
     /// None is known for a configuration that was accepted once.
     pub fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
-        let mut rustls = Box::new(ServerConnection::new(config)?);
+        Ok(Self::over(ServerConnection::new(config)?.into()))
+    }
+
+    /// A session with a server of this name, which it begins: what is to be sent for that is
+    /// appended to `sealed`.
+    ///
+    /// # Errors
+    /// None is known for a configuration that was accepted once.
+    pub fn begin(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        sealed: &mut Vec<u8>,
+    ) -> Result<Self, Error> {
+        let mut session = Self::over(ClientConnection::new(config, name)?.into());
+        session.take_sealed(sealed);
+        Ok(session)
+    }
+
+    fn over(mut rustls: Connection) -> Self {
         // Whoever calls takes out at once what goes in, and bounds that.
         rustls.set_buffer_limit(None);
-        Ok(Self { rustls, has_failed: false, has_closed: false })
+        Self { rustls: Box::new(rustls), error: None, has_closed: false }
     }
 
     /// Whether nothing of the application may be sent yet.
@@ -75,7 +97,7 @@ impl Session {
     ) -> Received {
         let mut received = Received::default();
         let was_handshaking = self.is_handshaking();
-        while !input.is_empty() && !self.has_failed {
+        while !input.is_empty() && self.error.is_none() {
             match self.rustls.read_tls(&mut input) {
                 Ok(0) => break,
                 Ok(_) => {}
@@ -88,19 +110,29 @@ impl Session {
                 Ok(state) => received.is_ended = state.peer_has_closed(),
                 Err(error) => {
                     received.failure = Some(Failure::of(&error));
-                    self.has_failed = true;
+                    self.error = Some(error);
                 }
             }
             self.take_opened(opened);
         }
         self.take_sealed(sealed);
-        if was_handshaking && !self.is_handshaking() && !self.has_failed {
+        if was_handshaking && !self.is_handshaking() && self.error.is_none() {
             received.handshake = Some(Handshake {
                 is_latest: self.rustls.protocol_version() == Some(ProtocolVersion::TLSv1_3),
                 is_resumed: self.rustls.handshake_kind() == Some(HandshakeKind::Resumed),
             });
         }
         received
+    }
+
+    /// What has failed, in the words of the library.
+    pub fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+
+    /// The suite that protects what is sent, by its name in the registry, once it is known.
+    pub fn suite(&self) -> Option<&'static str> {
+        self.rustls.negotiated_cipher_suite()?.suite().as_str()
     }
 
     /// Appends the records that carry `bytes` to `sealed`. Not to be called within a handshake or
@@ -115,7 +147,7 @@ impl Session {
     /// Says that nothing more will be sent (RFC 8446 section 6.1), once, and unless the peer knows
     /// of a failure.
     pub fn close(&mut self, sealed: &mut Vec<u8>) {
-        if !self.has_closed && !self.has_failed {
+        if !self.has_closed && self.error.is_none() {
             self.rustls.send_close_notify();
             self.take_sealed(sealed);
         }
