@@ -161,6 +161,10 @@
 //! of what is in force (`shard/in_force.rs`): a new connection begins with the newest, and the
 //! control thread looks whether files have changed (`control/certificates.rs`).
 //!
+//! A listener of `--redirect-http` is one like others, in the places behind those that serve. Its
+//! connections bear a mark, and their requests are answered before any route is looked for
+//! (`http/redirect.rs`).
+//!
 //! The load generator has the same session in the other role ([`tls::client`]) at the same two
 //! places, where bytes arrive and where a send begins (`bench/secure.rs`).
 //!
@@ -336,6 +340,7 @@
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
 //! | a path of the admin listener | `control/admin/routes.rs` |
 //! | what is shown and asked for by TLS | [`tls::credentials`], `config/tls.rs` |
+//! | where those are sent who come without TLS | `http/redirect.rs`, `expect_tls` in `shard` |
 //! | what is opened and sealed, and when | [`tls::session`], `shard/secure.rs` |
 //! | what the control thread has shards do | `Errand` and `visit` in `shard/orders.rs` |
 //! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |

@@ -29,6 +29,9 @@ pub struct Conditions<'a> {
     /// Makes room for a member of this topic, for an upgrade or a stream that is otherwise right;
     /// asked at most once, and the room is given back unless that begins.
     pub join: &'a dyn Fn(&str) -> Result<(), JoinDenial>,
+    /// The port to which everybody is sent, for the same by https; `None` where requests are
+    /// answered.
+    pub redirects_to: Option<u16>,
     /// When those who are refused for the moment may come back.
     pub retry_after_s: u8,
     /// Takes note of each request, if it is to be logged.
@@ -46,6 +49,7 @@ impl<'a> Conditions<'a> {
             is_trusted_proxy: false,
             admit: &|_| Ok(()),
             join: &|_| Ok(()),
+            redirects_to: None,
             retry_after_s: 5,
             note: None,
         }

@@ -14,6 +14,7 @@ mod page;
 mod policy;
 mod publish;
 mod query;
+mod redirect;
 mod refusal;
 mod request;
 mod response;
@@ -24,6 +25,7 @@ pub use asked::Asked;
 pub use exchange::{Conditions, Exchange};
 pub use policy::{Policy, Serving};
 pub use publish::Posted;
+pub use redirect::HTTPS_PORT;
 pub use refusal::{Refusal, RetryAfter};
 pub use route::Route;
 

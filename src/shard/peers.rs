@@ -178,7 +178,13 @@ impl<I: Io> Shard<I> {
     }
 
     pub(super) fn config_of(&self, listener: u32) -> &ListenerConfig {
-        &self.effective.config.listen[self.listeners[listener as usize] as usize]
+        let (config, _) = self.effective.config.listener(self.place_of(listener));
+        config
+    }
+
+    /// The place of a listener in the configuration.
+    pub(super) fn place_of(&self, listener: u32) -> usize {
+        self.listeners[listener as usize] as usize
     }
 
     fn tells_address(&self, listener: u32) -> bool {

@@ -146,6 +146,7 @@ impl<I: Io> Shard<I> {
             return self.pause(key, waits_for);
         }
         let too_full = connection.too_full();
+        let redirects_to = connection.has(Marks::REDIRECTED).then_some(self.shared.secure_port);
         let (admitted, joined) = (RefCell::new(None), RefCell::new(None));
         let asked = RefCell::new(None);
         let note = |it| drop(asked.replace(Some(Box::new(it))));
@@ -186,6 +187,7 @@ impl<I: Io> Shard<I> {
                     debug_assert!(before.is_none(), "a connection joins once");
                     Ok(())
                 },
+                redirects_to,
                 retry_after_s,
                 note: if is_logged { Some(&note) } else { None },
             },

@@ -312,6 +312,52 @@ fn a_session_goes_on_with_another_server_that_has_the_keys() {
 }
 
 #[test]
+fn whoever_comes_by_http_is_sent_to_https() {
+    let authority = Authority::new("tls-redirect");
+    let takeover = authority.path("takeover.sock");
+    let redirecting = ["--redirect-http", "127.0.0.1:0", "--takeover", &takeover];
+    for shards in SHARD_COUNTS {
+        let mut server = authority.serve(shards, &redirecting);
+        let (secure, plain) = (server.address(), server.redirecting());
+        let ask = |request: &str| {
+            let mut stream = TcpStream::connect(plain).expect("the server accepts");
+            stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
+            stream.write_all(request.as_bytes()).expect("taken");
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer);
+            answer
+        };
+        let field = "Connection: close\r\n\r\n";
+        let sent = ask(&format!("GET /chat?a=b HTTP/1.1\r\nHost: localhost:80\r\n{field}"));
+        assert!(sent.starts_with("HTTP/1.1 308 Permanent Redirect\r\n"), "{sent}");
+        let location = format!("\r\nLocation: https://localhost:{}/chat?a=b\r\n", secure.port());
+        assert!(sent.contains(&location), "{location}: {sent}");
+        let mut kept = TcpStream::connect(plain).expect("the server accepts");
+        kept.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
+        // One connection may ask several times, for a WebSocket too.
+        for _ in 0..2 {
+            kept.write_all(&upgrade_request("/echo", "")).expect("taken");
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"https.\n") {
+                let mut byte = [0];
+                kept.read_exact(&mut byte).expect("the rest of the answer");
+                answer.push(byte[0]);
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 308 "));
+        }
+        assert!(ask(&format!("GET / HTTP/1.0\r\n{field}")).starts_with("HTTP/1.1 400 "));
+        let health = ask(&format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{field}"));
+        assert!(health.ends_with("ok\n"), "{health}");
+        // A successor has the same.
+        let successor = authority.serve(shards, &redirecting);
+        assert_eq!((successor.address(), successor.redirecting()), (secure, plain));
+        assert!(server.wait().success(), "{}", server.output());
+        assert!(ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{field}")).contains(" 308 "));
+        successor.stop();
+    }
+}
+
+#[test]
 fn clients_show_certificates_where_they_are_asked_to() {
     let authority = Authority::new("tls-clients");
     let foreign = Authority::new("tls-strangers");
