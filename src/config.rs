@@ -120,6 +120,13 @@ settings! {
                 help "Accept connections on IP:PORT, [IPv6]:PORT, unix:PATH, or systemd:NAME, \
                       which is what a socket unit has opened; may be repeated";
 
+            /// Listeners that send whoever comes to the first one with TLS.
+            pub redirect_http: Vec<ListenerConfig> = Vec::new(),
+                as entries::<ListenerConfig>().default_in_words("none"),
+                named "redirect-http" "ADDRESS[,OPTION...]",
+                help "Answer requests without TLS here with 308 to the same at https, by the port \
+                      of the first listener with the option tls; may be repeated";
+
             /// Where the process tells of itself and is told to stop.
             pub admin: Admin = Admin::default(),
                 as one(parsed(Admin::GRAMMAR)),
@@ -233,6 +240,22 @@ settings! {
         pub logs: Logs,
         /// What a monitoring system is told.
         pub metrics: Metrics,
+    }
+}
+
+impl Config {
+    /// All listeners but that for administration, in the order of their places: those that serve,
+    /// then those that send elsewhere.
+    pub fn listeners(&self) -> impl Iterator<Item = &ListenerConfig> {
+        self.listen.iter().chain(&self.redirect_http)
+    }
+
+    /// The listener in a place, which there is, and whether it sends elsewhere.
+    pub fn listener(&self, place: usize) -> (&ListenerConfig, bool) {
+        match place.checked_sub(self.listen.len()) {
+            None => (&self.listen[place], false),
+            Some(place) => (&self.redirect_http[place], true),
+        }
     }
 }
 

@@ -194,6 +194,13 @@
 //! looks at one after the other (`shard/in_force.rs`), and for those who are on their way between
 //! two shards, who are looked at when they arrive.
 //!
+//! A listener of `--redirect-http` is one like others, in the places behind those that serve. Its
+//! connections bear a mark, and their requests are answered before any route is looked for
+//! (`http/redirect.rs`).
+//!
+//! The load generator has the same session in the other role ([`tls::client`]) at the same two
+//! places, where bytes arrive and where a send begins (`bench/secure.rs`).
+//!
 //! # Broadcast
 //!
 //! A connection joins a topic when it is upgraded, and publishes to that one, or when it becomes a
@@ -366,6 +373,7 @@
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
 //! | a path of the admin listener | `control/admin/routes.rs` |
 //! | what is shown and asked for by TLS | [`tls::certificates`], `config/tls.rs` |
+//! | where those are sent who come without TLS | `http/redirect.rs`, `expect_tls` in `shard` |
 //! | what is opened and sealed, and when | [`tls::session`], `tls/records.rs`, `shard/secure.rs` |
 //! | what the control thread has shards do | `Errand` and `visit` in `shard/orders.rs` |
 //! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |
@@ -394,6 +402,7 @@
 //! | a request to the kernel | `io/mod.rs`, `io/ring.rs`, `shard/requests.rs`, simulated `Kernel` |
 //! | what is known of each connection | `shard/connections.rs`; how it ends: `shard/ending.rs` |
 //! | a workload of the load generator | `bench/workload` |
+//! | how the load generator gets to a server | `bench/way.rs`, `bench/secure.rs` |
 //!
 //! # Words
 //!

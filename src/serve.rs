@@ -15,8 +15,9 @@ use supervision::Ended;
 pub use supervision::Part;
 
 use crate::admission::Admission;
-use crate::config::{Admin, Config, ListenAddress, SocketPath};
+use crate::config::{Admin, Config, ListenAddress, ListenerConfig, SocketPath};
 use crate::control::{AdminSocket, Control, Door, End, Takeover};
+use crate::http::HTTPS_PORT;
 use crate::hub::Message;
 use crate::hub::interest::InterestTable;
 use crate::hub::mesh::{Endpoint, Mesh};
@@ -140,10 +141,11 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     {
         (predecessor, open.inheritance) = (Some(found), inheritance);
     }
-    let mut listeners = Vec::with_capacity(config.listen.len());
-    for address in &config.listen {
+    let mut listeners = Vec::new();
+    for address in config.listeners() {
         listeners.push(Listener::bind(address, shards, &mut open)?);
     }
+    let secure_port = secure_port(&config, &listeners);
     let mut admin = admin_listener(&config.admin, &mut open)?;
     open.activated.require_all_taken()?;
     let predecessor = predecessor.map(|it| (it, open.inheritance.taken()));
@@ -158,7 +160,8 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
     let admission = Admission::new(slots as usize * shards);
     let in_force = InForce::new(config, trust, certificates.map(Arc::new));
-    let shared = Arc::new(Shared { admission, stats, memory, interest, slots, in_force });
+    let shared =
+        Arc::new(Shared { admission, stats, memory, interest, slots, in_force, secure_port });
     let effective = shared.in_force.current();
     let config = &effective.config;
     let (ready, is_ready) = channel();
@@ -222,7 +225,7 @@ fn takeover(
         Some(_) => None,
         None => Some(Listener::bind_takeover(path)?),
     };
-    let named = config.listen.iter().zip(listeners);
+    let named = config.listeners().zip(listeners);
     let mut heritage = named
         .map(|(named, it)| it.heritage(Purpose::Service, named.address.clone()))
         .collect::<Result<Vec<_>, _>>()
@@ -237,6 +240,16 @@ fn takeover(
     }
     let (path, door) = (path.to_owned(), Door::new(Mutex::new(bound)));
     Ok(Some(Takeover { path, door, heritage, predecessor }))
+}
+
+/// The port by which the first listener with TLS is reached, or else that of https.
+fn secure_port(config: &Config, listeners: &[Listener]) -> u16 {
+    let mut secured = config.listen.iter().zip(listeners).filter(|(config, _)| config.tls);
+    let port = secured.find_map(|(_, listener)| match &listener.address {
+        ListenAddress::Tcp(address) => Some(address.port()),
+        ListenAddress::Unix(_) | ListenAddress::Activated(_) => None,
+    });
+    port.unwrap_or(HTTPS_PORT)
 }
 
 /// Waits until a successor has been passed all that was published here, if it listens.
@@ -380,9 +393,13 @@ fn announce(
     let capacity = shared.capacity() * shards;
     let mut lines = String::new();
     let effective = shared.in_force.current();
-    for (listener, config) in listeners.iter().zip(&effective.config.listen) {
-        let scheme = if config.tls { "wss" } else { "ws" };
-        lines.push_str(&format!("listening on {}\n", url(scheme, &listener.address)));
+    for (place, listener) in listeners.iter().enumerate() {
+        let (verb, scheme) = match effective.config.listener(place) {
+            (_, true) => ("redirecting", "http"),
+            (ListenerConfig { tls: true, .. }, false) => ("listening", "wss"),
+            (ListenerConfig { tls: false, .. }, false) => ("listening", "ws"),
+        };
+        lines.push_str(&format!("{verb} on {}\n", url(scheme, &listener.address)));
     }
     if let Some(listener) = admin {
         lines.push_str(&format!("admin on {}\n", url("http", &listener.address)));

@@ -1,9 +1,11 @@
 //! The load generator as a user meets it: the built binary against this server, broken servers and
 //! those of other projects.
 
+mod authority;
 mod bench_capacity;
 mod bench_peers;
 mod bench_results;
+mod bench_tls;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -329,7 +331,7 @@ fn what_makes_no_run_is_refused() {
         ("--plot", "WS+unix:/a:/ echo", "this is a URL, not a file"),
         ("ws://127.0.0.1:1/", "--hdr -", "only --json can go to standard output"),
         ("ws://127.0.0.1:1/", "--json /dev/null --hdr /dev/null", "for two results"),
-        ("ws://::1:7071/", "", "ws://[::1]:7071"),
+        ("ws://::1:7071/", "", "//[::1]:7071"),
         ("ws://127.0.0.1:1/", "--server-pid 4294967295", "--server-pid 4294967295"),
     ] {
         let output = bench(url, line);
@@ -355,6 +357,7 @@ fn every_option_has_a_test() {
         include_str!("bench.rs"),
         include_str!("bench_capacity/mod.rs"),
         include_str!("bench_results/mod.rs"),
+        include_str!("bench_tls/mod.rs"),
     ];
     for option in options {
         let option = format!("--{option}");

@@ -43,6 +43,7 @@ fn a_flag_wins_over_the_environment_over_the_file() {
             // Without one there is nothing to require.
             "subprotocol-required" => &["config", "--subprotocol", "a"][..],
             "listen" => &["config", "--tls-cert", "a", "--tls-key", "b"],
+            "redirect-http" => SECURED,
             // One without the other is refused.
             "tls-cert" | "tls-key" => continue,
             "tls-crl" => &["config", "--tls-client-ca", "a"],
@@ -218,7 +219,7 @@ fn a_hidden_mistake_is_still_a_mistake() {
 #[test]
 fn values_that_contradict_each_other_are_refused() {
     let many = (0..17).map(|number| format!("l{number}=x")).collect::<Vec<_>>().join(",");
-    let cases: [(&[&str], &[&str]); 16] = [
+    let cases: [(&[&str], &[&str]); 19] = [
         (&["--label", "a=1,b=2,a=3"], &["label a", "--label", "twice"]),
         (&["--label", &many], &["label", "17", "16"]),
         (
@@ -253,6 +254,18 @@ fn values_that_contradict_each_other_are_refused() {
         (
             &["--listen", "unix:/a,proxy", "--trusted-proxy", "10.0.0.0/8"],
             &["listen unix:/a", "proxy", "--trusted-proxy", "unix"],
+        ),
+        (
+            &["--redirect-http", "0.0.0.0:80"],
+            &["redirect-http 0.0.0.0:80", "nowhere", "listen", "tls"],
+        ),
+        (
+            &["--redirect-http", "0.0.0.0:80,tls"],
+            &["redirect-http 0.0.0.0:80 with tls", "listen alone"],
+        ),
+        (
+            &["--listen", "[::1]:80", "--redirect-http", "[::1]:80"],
+            &["listen", "[::1]:80", "twice"],
         ),
         (&["--allow-host", ""], &["allow-host"]),
         (&["--allow-origin", ""], &["allow-origin"]),
@@ -416,12 +429,20 @@ const fn row(
     Row { key, flag, environment, file, shown }
 }
 
+/// A server that speaks TLS.
+const SECURED: &[&str] =
+    &["config", "--listen", "127.0.0.1:443,tls", "--tls-cert", "a", "--tls-key", "b"];
+
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     row("listen", "127.0.0.1:1,[::1]:2,tls", "unix:/run/ringwire.sock, 0.0.0.0:3",
         r#"["127.0.0.1:4", { address = "unix:/a,b", mode = "660", backlog = 5 }]"#,
         [r#"["127.0.0.1:1", "[::1]:2,tls=true"]"#, r#"["unix:/run/ringwire.sock", "0.0.0.0:3"]"#,
         r#"["127.0.0.1:4", "unix:/a,,b,backlog=5,mode=660"]"#]),
+    row("redirect-http", "127.0.0.1:81,[::1]:82", "unix:/run/plain.sock",
+        r#"[{ address = "127.0.0.1:84", backlog = 5 }]"#,
+        [r#"["127.0.0.1:81", "[::1]:82"]"#, r#"["unix:/run/plain.sock"]"#,
+        r#"["127.0.0.1:84,backlog=5"]"#]),
     row("admin", "127.0.0.1:9", "unix:/run/admin.sock", r#""off""#, [r#""127.0.0.1:9""#,
         r#""unix:/run/admin.sock""#, r#""off""#]),
     row("mount", "/a=echo,/b/{topic}=broadcast", "/a=broadcast,topic=x,,y,exclude_self",

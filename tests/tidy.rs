@@ -315,7 +315,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "takeover",
         ],
     ),
-    ("bench", &["config", "limits", "wire", "io"]),
+    ("bench", &["config", "limits", "tls", "wire", "io"]),
     ("cli", &["config", "health", "limits", "settings", "logging", "serve", "bench", "top"]),
     ("lib", &[]),
     (

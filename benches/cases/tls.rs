@@ -30,12 +30,12 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// A certificate for `localhost`, and who trusts it.
-struct TestCredentials {
+struct TestCertificates {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
 
-impl TestCredentials {
+impl TestCertificates {
     fn new() -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
         let directory = std::env::temp_dir().join(format!("ringwire-tls-{}", std::process::id()));

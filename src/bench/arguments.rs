@@ -6,10 +6,15 @@ use std::time::Duration;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueEnum, ValueHint};
 
+use super::proxy::Proxy;
 use super::report::STANDARD_OUTPUT;
 use super::sources::Sources;
 use super::target::Target;
-use super::values::{SizeMix, parse_duration, parse_latency, parse_percent};
+use super::values::{
+    SizeMix, parse_bearer, parse_duration, parse_field, parse_latency, parse_percent,
+    parse_subprotocol,
+};
+use crate::config::TlsVersion;
 
 /// What the connections do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -64,8 +69,8 @@ pub enum Close {
 /// The arguments of `ringwire bench`.
 #[derive(Args, Clone, Debug)]
 pub struct Arguments {
-    /// Server: ws://host:port/path or ws+unix:PATH:/route; {topic} in the path stands for the
-    /// number of a topic
+    /// Server: ws://host:port/path, wss://host:port/path or ws+unix:PATH:/route; {topic} in the
+    /// path stands for the number of a topic
     #[arg(value_name = "URL", value_hint = ValueHint::Url)]
     pub url: Target,
 
@@ -210,6 +215,45 @@ pub struct Arguments {
     #[arg(long, value_name = "PID", help_heading = RUN)]
     pub server_pid: Option<u32>,
 
+    /// Certificates, in PEM, of whoever has issued the server's (wss)
+    #[arg(long, value_name = "FILE", help_heading = WAY, value_hint = ValueHint::FilePath,
+        conflicts_with = "insecure")]
+    pub ca: Option<PathBuf>,
+
+    /// Take whichever certificate the server shows (wss)
+    #[arg(long, help_heading = WAY)]
+    pub insecure: bool,
+
+    /// Name that the server is asked for by SNI and must have a certificate for (wss) [default:
+    /// the host of the URL]
+    #[arg(long, value_name = "NAME", help_heading = WAY)]
+    pub server_name: Option<String>,
+
+    /// The only version of TLS to speak (wss) [default: 1.3, or 1.2 if the server has no other]
+    #[arg(long, value_enum, value_name = "VERSION", help_heading = WAY)]
+    pub tls_version: Option<TlsVersion>,
+
+    /// Go on with earlier TLS sessions, where the server gives tickets (wss); else each handshake
+    /// is a full one
+    #[arg(long, help_heading = WAY)]
+    pub resume: bool,
+
+    /// Further field of each request, 'Name: value'; may be repeated
+    #[arg(long, value_name = "FIELD", help_heading = WAY, value_parser = parse_field)]
+    pub header: Vec<String>,
+
+    /// Bearer token of each request (RFC 6750)
+    #[arg(long, value_name = "TOKEN", help_heading = WAY, value_parser = parse_bearer)]
+    pub token: Option<String>,
+
+    /// Subprotocol to offer, of which the server has to choose one; may be repeated
+    #[arg(long, value_name = "NAME", help_heading = WAY, value_parser = parse_subprotocol)]
+    pub subprotocol: Vec<String>,
+
+    /// Proxy to connect through by CONNECT: http://[USER:PASSWORD@]HOST:PORT
+    #[arg(long, value_name = "URL", help_heading = WAY, value_hint = ValueHint::Url)]
+    pub proxy: Option<Proxy>,
+
     /// Succeed although messages were lost, duplicated or reordered (broadcast, slow)
     #[arg(long, help_heading = RUN)]
     pub allow_loss: bool,
@@ -263,5 +307,6 @@ fn file_output(path: PathBuf) -> Result<PathBuf, String> {
 }
 
 const LOAD: &str = "Load";
+const WAY: &str = "Way to the server";
 const RUN: &str = "Run";
 const OUTPUT: &str = "Output";

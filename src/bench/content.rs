@@ -49,7 +49,7 @@ pub struct Content {
 impl Content {
     /// The messages of a plan.
     pub fn new(plan: &Plan) -> Self {
-        let Plan { sizes, text, content, compression, unchecked, .. } = plan;
+        let Plan { sizes, text, content, unchecked, .. } = plan;
         let opcode = if *text { OpCode::Text } else { OpCode::Binary };
         let pattern = match content {
             ContentName::Random => pattern(sizes.most(), *text),
@@ -72,7 +72,11 @@ impl Content {
             pattern,
             masked,
             unchecked: *unchecked,
-            deflater: compression.then(|| Deflater::new(DEFLATE_LEVEL, WINDOW_BITS_MOST)),
+            deflater: plan
+                .way
+                .offer
+                .compression
+                .then(|| Deflater::new(DEFLATE_LEVEL, WINDOW_BITS_MOST)),
         }
     }
 

@@ -25,11 +25,32 @@ pub fn describe() -> Value {
         "cores": core_affinity::get_core_ids().map_or(0, |cores| cores.len()),
         "memory_bytes": memory_kib.map(|kib| kib << 10),
         "ringwire": crate::VERSION,
-        "command": std::env::args().collect::<Vec<_>>().join(" "),
+        "command": without_secrets(std::env::args()),
         "nofile_limit": rlimit::Resource::NOFILE.get_soft().ok(),
         "somaxconn": read("/proc/sys/net/core/somaxconn").parse::<u64>().ok(),
     })
 }
+
+/// A command line, but for the values of options that may be secret, as results are passed on.
+fn without_secrets(arguments: impl Iterator<Item = String>) -> String {
+    let mut is_secret = false;
+    let shown = arguments.map(|argument| {
+        let (name, has_value) =
+            argument.split_once('=').map_or((&*argument, false), |(name, _)| (name, true));
+        let begins_secret = SECRET.contains(&name);
+        let shown = match (is_secret, begins_secret && has_value) {
+            (true, _) => "...".to_owned(),
+            (false, true) => format!("{name}=..."),
+            (false, false) => argument.clone(),
+        };
+        is_secret = !is_secret && begins_secret && !has_value;
+        shown
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+/// Options whose values let in whoever knows them.
+const SECRET: [&str; 3] = ["--token", "--header", "--proxy"];
 
 /// The server's program and what it was started with, as JSON, where /proc tells.
 pub fn describe_process(pid: u32) -> Value {
@@ -52,4 +73,17 @@ pub fn describe_process(pid: u32) -> Value {
         "threads": field("Threads:").and_then(|threads| threads.parse::<u32>().ok()),
         "cores_allowed": field("Cpus_allowed_list:"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_name_no_secrets() {
+        let line = "bench ws://a/ --token t --header=X:t --proxy http://me:t@a --size 5 --token=t";
+        let shown = without_secrets(line.split(' ').map(str::to_owned));
+        let expected = "bench ws://a/ --token ... --header=... --proxy ... --size 5 --token=...";
+        assert_eq!(shown, expected);
+    }
 }

@@ -16,6 +16,9 @@ pub enum Fault {
     /// The server's response does not open a WebSocket.
     #[error("{0}")]
     Handshake(String),
+    /// TLS has failed.
+    #[error("{0}")]
+    Tls(String),
     /// The server ended the stream without a close frame.
     #[error("the server ended the connection without a close frame")]
     EndOfStream,
@@ -102,6 +105,10 @@ fn describe(found: &Option<(u32, u64)>) -> String {
 pub enum Phase {
     /// Making the socket and the TCP handshake.
     Connect,
+    /// Asking a proxy for a tunnel.
+    Proxy,
+    /// Agreeing on keys.
+    Tls,
     /// Request and response.
     Handshake,
     /// Exchanging messages.
@@ -114,6 +121,8 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "connect",
+            Self::Proxy => "proxy",
+            Self::Tls => "tls",
             Self::Handshake => "handshake",
             Self::Open => "open",
             Self::Close => "close",

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use httparse::Response;
 use sha1::{Digest, Sha1};
 
 use super::failure::Fault;
@@ -15,30 +16,44 @@ use crate::wire::deflate::negotiation::{self, SELF_CONTAINED_OFFER};
 pub struct Handshake {
     requests: Vec<Vec<u8>>,
     accept: String,
-    /// Whether compression was asked for, and must be granted.
-    compression: bool,
+    offer: Offer,
+}
+
+/// What a client asks for besides a WebSocket.
+#[derive(Clone, Debug, Default)]
+pub struct Offer {
+    /// Whether messages are to be compressed, which the server must grant.
+    pub compression: bool,
+    /// Subprotocols, of which the server must choose one if there are any.
+    pub subprotocols: Vec<String>,
+    /// Further fields of the request, each a line without its end.
+    pub fields: Vec<String>,
 }
 
 impl Handshake {
-    /// Requests for each of the target's topics, with a key made of `seed`, that ask for
-    /// compression or not.
-    pub fn new(target: &Target, topics: u32, compression: bool, seed: u128) -> Self {
-        let offer = match compression {
-            true => format!("Sec-WebSocket-Extensions: {SELF_CONTAINED_OFFER}\r\n"),
-            false => String::new(),
-        };
+    /// Requests for each of the target's topics, with a key made of `seed`.
+    pub fn new(target: &Target, topics: u32, offer: Offer, seed: u128) -> Self {
         let key = STANDARD.encode(seed.to_le_bytes());
         let accept = STANDARD.encode(Sha1::new().chain_update(&key).chain_update(GUID).finalize());
+        let mut further = String::new();
+        if offer.compression {
+            further += &format!("Sec-WebSocket-Extensions: {SELF_CONTAINED_OFFER}\r\n");
+        }
+        if !offer.subprotocols.is_empty() {
+            let names = offer.subprotocols.join(", ");
+            further += &format!("Sec-WebSocket-Protocol: {names}\r\n");
+        }
+        offer.fields.iter().for_each(|field| further += &format!("{field}\r\n"));
         let request = |topic| {
             let (path, host) = (target.path_of(topic), &target.host);
             let request = format!(
                 "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n\
                  Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n\
-                 Sec-WebSocket-Version: 13\r\n{offer}\r\n"
+                 Sec-WebSocket-Version: 13\r\n{further}\r\n"
             );
             request.into_bytes()
         };
-        Self { requests: (0..topics.max(1)).map(request).collect(), accept, compression }
+        Self { requests: (0..topics.max(1)).map(request).collect(), accept, offer }
     }
 
     /// The request for a topic.
@@ -52,40 +67,13 @@ impl Handshake {
     /// # Errors
     /// Why this response opens no WebSocket.
     pub fn check(&self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
-        let mut start = 0;
-        loop {
-            match self.check_one(&bytes[start..])? {
-                None if bytes.len() > HEAD_BYTES_MOST => {
-                    let text = format!("a response head of more than {HEAD_BYTES_MOST} bytes");
-                    return Err(Fault::Handshake(text));
-                }
-                None => return Ok(None),
-                Some(Response::Interim(length)) => start += length,
-                Some(Response::Upgrade(length)) => return Ok(Some(start + length)),
-            }
-        }
+        check_response(bytes, |response, body| self.judge(response, body))
     }
 
-    fn check_one(&self, bytes: &[u8]) -> Result<Option<Response>, Fault> {
+    fn judge(&self, response: &Response<'_, '_>, body: &[u8]) -> Result<(), Fault> {
         let refused = |text: String| Err(Fault::Handshake(text));
-        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MOST];
-        let mut response = httparse::Response::new(&mut fields);
-        let length = match response.parse(bytes) {
-            Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(error) => return refused(format!("the response is no HTTP: {error}")),
-        };
-        let status = response.code.unwrap_or(0);
-        if (100..200).contains(&status) && status != 101 {
-            return Ok(Some(Response::Interim(length)));
-        }
-        if status != 101 {
-            let body = String::from_utf8_lossy(&bytes[length..]);
-            let line = body.lines().next().unwrap_or_default();
-            let line: String = line.chars().take(BODY_CHARACTERS).collect();
-            let reason = response.reason.unwrap_or_default();
-            let separator = if line.is_empty() { "" } else { ": " };
-            return refused(format!("refused with status {status} {reason}{separator}{line}"));
+        if response.code != Some(101) {
+            return Err(refusal(response, body));
         }
         let field = |name: &str| {
             let mut found = response.headers.iter().filter(|f| f.name.eq_ignore_ascii_case(name));
@@ -103,26 +91,68 @@ impl Handshake {
             Some(_) => return refused("the Sec-WebSocket-Accept field is wrong".to_owned()),
             None => return refused("the Sec-WebSocket-Accept field is missing".to_owned()),
         }
+        let Offer { compression, subprotocols, .. } = &self.offer;
         let extensions = field("Sec-WebSocket-Extensions").unwrap_or_default();
-        if self.compression && negotiation::accepted(extensions.as_bytes()).is_none() {
+        if *compression && negotiation::accepted(extensions.as_bytes()).is_none() {
             return refused(format!("compression is not granted as asked for: \"{extensions}\""));
         }
-        for unasked in ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"] {
-            let was_asked = self.compression && unasked == "Sec-WebSocket-Extensions";
+        let chosen = field("Sec-WebSocket-Protocol").unwrap_or_default();
+        if !subprotocols.is_empty() && !subprotocols.iter().any(|name| *name == chosen.trim()) {
+            let text = format!("none of the subprotocols that were asked for: \"{chosen}\"");
+            return refused(text);
+        }
+        for (unasked, was_asked) in [
+            ("Sec-WebSocket-Extensions", *compression),
+            ("Sec-WebSocket-Protocol", !subprotocols.is_empty()),
+        ] {
             if !was_asked && field(unasked).is_some_and(|value| !value.is_empty()) {
                 return refused(format!("an answer to no {unasked} field of ours"));
             }
         }
-        Ok(Some(Response::Upgrade(length)))
+        Ok(())
     }
 }
 
-/// A complete response that refuses nothing, and its bytes.
-enum Response {
-    /// Another one follows.
-    Interim(usize),
-    /// The WebSocket is open.
-    Upgrade(usize),
+/// Lets `judge` look at the response at the start of `bytes`, behind interim ones, and at what has
+/// come of its body; returns the length of all heads, or `None` when the last is not complete yet.
+///
+/// # Errors
+/// What is no response, too long, or wrong in the opinion of `judge`.
+pub fn check_response(
+    bytes: &[u8],
+    judge: impl FnOnce(&Response<'_, '_>, &[u8]) -> Result<(), Fault>,
+) -> Result<Option<usize>, Fault> {
+    let mut start = 0;
+    loop {
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MOST];
+        let mut response = Response::new(&mut fields);
+        let length = match response.parse(&bytes[start..]) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if bytes.len() > HEAD_BYTES_MOST => {
+                let text = format!("a response head of more than {HEAD_BYTES_MOST} bytes");
+                return Err(Fault::Handshake(text));
+            }
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(error) => {
+                return Err(Fault::Handshake(format!("the response is no HTTP: {error}")));
+            }
+        };
+        start += length;
+        match response.code {
+            Some(100 | 102..200) => {}
+            _ => return judge(&response, &bytes[start..]).map(|()| Some(start)),
+        }
+    }
+}
+
+/// What a response says that refuses something.
+pub fn refusal(response: &Response<'_, '_>, body: &[u8]) -> Fault {
+    let (status, reason) = (response.code.unwrap_or(0), response.reason.unwrap_or_default());
+    let body = String::from_utf8_lossy(body);
+    let line = body.lines().next().unwrap_or_default();
+    let line: String = line.chars().take(BODY_CHARACTERS).collect();
+    let separator = if line.is_empty() { "" } else { ": " };
+    Fault::Handshake(format!("refused with status {status} {reason}{separator}{line}"))
 }
 
 /// RFC 6455 section 1.3.
@@ -143,7 +173,8 @@ mod tests {
     #[test]
     fn compression_must_be_granted_without_context() {
         let target: Target = "ws://127.0.0.1:1/".parse().expect("a URL");
-        let handshake = Handshake::new(&target, 1, true, u128::from_le_bytes(*SEED));
+        let offer = Offer { compression: true, ..Offer::default() };
+        let handshake = Handshake::new(&target, 1, offer, u128::from_le_bytes(*SEED));
         let request = str::from_utf8(handshake.request(0)).expect("ASCII");
         assert!(
             request.contains("\r\nSec-WebSocket-Extensions: permessage-deflate; "),
@@ -160,9 +191,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn one_of_the_subprotocols_must_be_chosen() {
+        let target: Target = "ws://127.0.0.1:1/".parse().expect("a URL");
+        let offer = Offer {
+            subprotocols: vec!["chat".to_owned(), "other".to_owned()],
+            fields: vec!["X-Trial: 1".to_owned()],
+            ..Offer::default()
+        };
+        let handshake = Handshake::new(&target, 1, offer, u128::from_le_bytes(*SEED));
+        let request = str::from_utf8(handshake.request(0)).expect("ASCII");
+        let fields = "\r\nSec-WebSocket-Protocol: chat, other\r\nX-Trial: 1\r\n\r\n";
+        assert!(request.ends_with(fields), "{request}");
+        let head = "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+        for (answer, is_granted) in [
+            ("Sec-WebSocket-Protocol: other\r\n", true),
+            ("Sec-WebSocket-Protocol: chat, other\r\n", false),
+            ("Sec-WebSocket-Protocol: third\r\n", false),
+            ("", false),
+        ] {
+            let response = format!("{head}{ACCEPT}{answer}\r\n");
+            assert_eq!(handshake.check(response.as_bytes()).is_ok(), is_granted, "{answer}");
+        }
+    }
+
     fn check(response: &str) -> Result<Option<usize>, String> {
         let target: Target = "ws://127.0.0.1:1/a{topic}".parse().expect("a URL");
-        let handshake = Handshake::new(&target, 2, false, u128::from_le_bytes(*SEED));
+        let handshake = Handshake::new(&target, 2, Offer::default(), u128::from_le_bytes(*SEED));
         let request = str::from_utf8(handshake.request(1)).expect("ASCII");
         assert!(request.starts_with("GET /a1 HTTP/1.1\r\nHost: 127.0.0.1:1\r\n"), "{request}");
         assert!(request.contains("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), "{request}");

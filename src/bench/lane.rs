@@ -62,7 +62,7 @@ pub struct Lane<W> {
 impl<W: Workload> Lane<W> {
     /// A thread's event loop over `ring`.
     pub fn new(mut ring: Ring, links: Links, workload: W, shared: Arc<Shared>) -> Self {
-        let addresses = shared.plan.target.addresses.iter();
+        let addresses = shared.plan.way.addresses.iter();
         let peers = addresses.map(|address| ring.add_peer(address.clone())).collect();
         Self {
             ring,
@@ -268,8 +268,8 @@ impl<W: Workload> Lane<W> {
                     self.links.record.counters.closed_otherwise += u64::from(reset);
                     self.links.to_adjust.push(index);
                 }
-                State::Connecting | State::Handshaking => self.links.drop_connection(index),
-                State::Free | State::Closing | State::Ending => {}
+                state if state.is_opening() => self.links.drop_connection(index),
+                _ => {}
             }
         }
     }

@@ -17,7 +17,9 @@ use super::plan::Plan;
 use super::reader::Partial;
 use super::record::Record;
 use super::schedule::{Moments, Stage};
+use super::secure::Secure;
 use crate::io::{Key, Outgoing, Segment};
+use crate::tls::Client;
 use crate::wire::deflate::Inflater;
 use crate::wire::frames::Frames;
 use crate::wire::header::OpCode;
@@ -30,6 +32,10 @@ pub enum State {
     Free,
     /// The kernel connects it.
     Connecting,
+    /// A proxy has been asked for a tunnel.
+    Tunneling,
+    /// TLS has begun.
+    Securing,
     /// The request is sent, the response has not come.
     Handshaking,
     /// Messages go both ways.
@@ -144,18 +150,30 @@ pub struct Links {
     pub inflater: Inflater,
     /// See `inflater`.
     pub inflated: Vec<u8>,
+    /// Who begins TLS, if that is what the server speaks.
+    pub client: Option<Client>,
+    /// What each connection has for that; empty where there is none.
+    pub secured: Vec<Option<Box<Secure>>>,
+    /// Scratch: what has been opened and not looked at yet.
+    pub opened: Vec<u8>,
+    /// Buffers for what is to be sent.
+    #[expect(clippy::vec_box, reason = "a segment takes the box")]
+    pub spare: Vec<Box<Vec<u8>>>,
     plan: Arc<Plan>,
     lane: u32,
     lanes: u32,
-    /// Buffers for what is to be sent.
-    #[expect(clippy::vec_box, reason = "a segment takes the box")]
-    spare: Vec<Box<Vec<u8>>>,
 }
 
 impl Links {
     /// The connections of thread `lane` of `lanes`, all to be opened.
     pub fn new(plan: Arc<Plan>, lane: u32, lanes: u32) -> Self {
         let count = connections_of(&plan, lane, lanes);
+        let client = plan.way.client.as_ref().map(|client| match plan.way.resumes {
+            // A ticket for each, so that all may come back at once.
+            true => client.resuming(count as usize),
+            false => client.clone(),
+        });
+        let secured = if client.is_some() { count } else { 0 };
         Self {
             connections: (0..count).map(|_| Connection::default()).collect(),
             record: Record::new(plan.intervals()),
@@ -178,6 +196,9 @@ impl Links {
             wakeups: Vec::new(),
             inflater: Inflater::default(),
             inflated: Vec::new(),
+            client,
+            secured: (0..secured).map(|_| None).collect(),
+            opened: Vec::new(),
             spare: Vec::new(),
             plan,
             lane,
@@ -245,13 +266,19 @@ impl Links {
         (connection.generation == key.generation).then_some(connection)
     }
 
-    /// Where to append frames for a connection; they leave at the end of the tick.
-    pub fn out(&mut self, index: u32) -> &mut Vec<u8> {
+    /// Has what waits for a connection sent at the end of the tick.
+    pub fn mark_dirty(&mut self, index: u32) {
         let connection = &mut self.connections[index as usize];
         if !connection.flags.contains(Flags::DIRTY) {
             connection.flags.insert(Flags::DIRTY);
             self.dirty.push(index);
         }
+    }
+
+    /// Where to append frames for a connection; they leave at the end of the tick.
+    pub fn out(&mut self, index: u32) -> &mut Vec<u8> {
+        self.mark_dirty(index);
+        let connection = &mut self.connections[index as usize];
         let mut fresh = || Segment::Owned {
             bytes: self.spare.pop().unwrap_or_default(),
             offset: 0,
@@ -316,11 +343,13 @@ impl Links {
     pub fn fail(&mut self, index: u32, fault: &Fault) {
         let phase = match self.connections[index as usize].state {
             State::Free | State::Connecting => Phase::Connect,
+            State::Tunneling => Phase::Proxy,
+            State::Securing => Phase::Tls,
             State::Handshaking => Phase::Handshake,
             State::Open => Phase::Open,
             State::Closing | State::Ending => Phase::Close,
         };
-        let is_attempt = matches!(phase, Phase::Connect | Phase::Handshake);
+        let is_attempt = phase < Phase::Open;
         match is_attempt && self.connections[index as usize].flags.contains(Flags::BACKS_OFF) {
             true => self.record.failed_attempts.add(self.id(index), phase, fault),
             false => self.record.failures.add(self.id(index), phase, fault),
@@ -346,6 +375,13 @@ impl Links {
     pub fn park(&mut self, index: u32) {
         self.connections[index as usize].flags.insert(Flags::PARKED);
         self.to_adjust.push(index);
+    }
+
+    /// Moves a connection on within its opening, whose beginning is kept.
+    pub fn go_on(&mut self, index: u32, state: State) {
+        let since_ns = self.connections[index as usize].since_ns;
+        self.set_state(index, state);
+        self.connections[index as usize].since_ns = since_ns;
     }
 
     /// Moves a connection on, and keeps the counts of all.
@@ -379,9 +415,14 @@ impl Links {
 }
 
 impl State {
+    /// Whether it is on its way to be open.
+    pub fn is_opening(self) -> bool {
+        matches!(self, Self::Connecting | Self::Tunneling | Self::Securing | Self::Handshaking)
+    }
+
     /// Whether it must end within the plan's timeout.
     pub fn is_transit(self) -> bool {
-        matches!(self, Self::Connecting | Self::Handshaking | Self::Closing)
+        self.is_opening() || self == Self::Closing
     }
 }
 

@@ -26,6 +26,7 @@ mod links;
 mod plan;
 mod process;
 mod progress;
+mod proxy;
 mod reader;
 mod receive;
 mod record;
@@ -34,9 +35,11 @@ mod requests;
 mod run;
 mod schedule;
 mod search;
+mod secure;
 mod sources;
 mod target;
 mod values;
+mod way;
 mod workload;
 
 use std::io;
@@ -50,7 +53,7 @@ pub use run::RunError;
 pub mod client {
     pub use super::content::append_frame;
     pub use super::failure::Fault;
-    pub use super::handshake::Handshake;
+    pub use super::handshake::{Handshake, Offer};
     pub use super::reader::{Incoming, Partial, read};
     pub use super::target::Target;
 }

@@ -7,14 +7,30 @@ use super::content;
 use super::sources::Sources;
 use super::target::Target;
 use super::values::SizeMix;
+use super::way::Way;
 use crate::wire::header::OpCode;
 
 /// Why a combination of options makes no run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--{option}: {reason}")]
-pub struct PlanError {
-    option: &'static str,
-    reason: String,
+pub enum PlanError {
+    /// An option that is wrong, or does not go with others.
+    #[error("--{option}: {reason}")]
+    Option {
+        /// Its name.
+        option: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The server has no address.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl PlanError {
+    /// An option that is wrong, and why.
+    pub fn of(option: &'static str, reason: &str) -> Self {
+        Self::Option { option, reason: reason.to_owned() }
+    }
 }
 
 /// What a search for the highest rate is to find, and how.
@@ -38,8 +54,8 @@ impl Goal {
             return Ok(None);
         }
         let Some(p99) = arguments.p99 else {
-            let reason = "capacity needs the latency that must hold, such as --p99 10ms".to_owned();
-            return Err(PlanError { option: "p99", reason });
+            let reason = "capacity needs the latency that must hold, such as --p99 10ms";
+            return Err(PlanError::of("p99", reason));
         };
         let rounds = arguments.repeat.unwrap_or(3);
         Ok(Some(Self { p99, rounds, trials: arguments.trials.unwrap_or(100) }))
@@ -51,6 +67,8 @@ impl Goal {
 pub struct Plan {
     /// The server.
     pub target: Target,
+    /// How connections get there, and what they ask it for.
+    pub way: Way,
     /// What connections do.
     pub workload: WorkloadName,
     /// All connections.
@@ -67,8 +85,6 @@ pub struct Plan {
     pub text: bool,
     /// What messages are filled with.
     pub content: ContentName,
-    /// Whether messages are compressed.
-    pub compression: bool,
     /// Whether the content of answers is taken as it is.
     pub unchecked: bool,
     /// Messages on their way per connection.
@@ -121,6 +137,7 @@ impl Plan {
         let burst = arguments.burst.unwrap_or(1);
         let is_at_once = workload == Connect && arguments.close == Some(Close::None);
         let warmup = arguments.warmup.unwrap_or(WARMUP);
+        let way = Way::new(arguments)?;
         let plan = Self {
             workload,
             connections,
@@ -130,7 +147,6 @@ impl Plan {
             sizes: sizes(arguments),
             text: arguments.text || arguments.content == ContentName::Json,
             content: arguments.content,
-            compression: arguments.compression,
             unchecked: arguments.unchecked,
             in_flight: arguments.in_flight.unwrap_or(burst),
             burst,
@@ -156,8 +172,9 @@ impl Plan {
             timeout: arguments.timeout,
             threads: arguments.threads.min(connections),
             cores: arguments.cores.clone(),
-            sources: sources(arguments, connections),
-            target: target(arguments)?,
+            sources: sources(arguments, &way, connections),
+            target: arguments.url.clone(),
+            way,
         };
         plan.check()?;
         Ok(plan)
@@ -204,7 +221,7 @@ impl Plan {
     }
 
     fn check(&self) -> Result<(), PlanError> {
-        let refused = |option, reason: String| Err(PlanError { option, reason });
+        let refused = |option, reason: String| Err(PlanError::Option { option, reason });
         if self.in_flight < self.burst {
             return refused("in-flight", format!("at least the burst of {}", self.burst));
         }
@@ -252,21 +269,11 @@ fn rates(arguments: &Arguments) -> Vec<u32> {
     }
 }
 
-/// Source addresses are IPv4 ones, and reach no others.
-fn target(arguments: &Arguments) -> Result<Target, PlanError> {
-    let mut target = arguments.url.clone();
-    if arguments.source.is_some() && !target.keep_ipv4() {
-        let reason = "only for servers with an IPv4 address".to_owned();
-        return Err(PlanError { option: "source", reason });
-    }
-    Ok(target)
-}
-
-fn sources(arguments: &Arguments, connections: u32) -> Sources {
+fn sources(arguments: &Arguments, way: &Way, connections: u32) -> Sources {
     if let Some(sources) = &arguments.source {
         return sources.clone();
     }
-    if !arguments.url.is_ipv4_loopback() {
+    if !way.is_ipv4_loopback() {
         return Sources::default();
     }
     // Closing leaves ports behind that cannot be used again for a while.
@@ -323,7 +330,7 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
         if is_given && !workloads.contains(&arguments.workload) && !passes_on {
             let names = workloads.iter().map(|name| format!("{name:?}").to_lowercase());
             let reason = format!("only for {}", names.collect::<Vec<_>>().join(", "));
-            return Err(PlanError { option, reason });
+            return Err(PlanError::Option { option, reason });
         }
     }
     let stays_open = arguments.close == Some(Close::None);
@@ -336,7 +343,7 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
         Capacity => "one rate, where the search begins",
         _ => return Ok(()),
     };
-    Err(PlanError { option: "rate", reason: reason.to_owned() })
+    Err(PlanError::of("rate", reason))
 }
 
 const WARMUP: Duration = Duration::from_millis(500);

@@ -42,7 +42,7 @@ impl Links {
             self.record.counters.handshakes += 1;
             self.set_opened(workload, index);
         }
-        let bits = if self.plan().compression { RSV1 } else { 0 };
+        let bits = if self.plan().way.offer.compression { RSV1 } else { 0 };
         reader::read(input, bits, &mut partial, |incoming| {
             self.incoming(workload, index, incoming)
         })?;
@@ -59,7 +59,11 @@ impl Links {
                 self.record.counters.closed_cleanly += 1;
                 self.drop_connection(index);
             }
-            State::Handshaking => {
+            State::Securing => {
+                let text = "the server ended the connection within the TLS handshake";
+                self.fail(index, &Fault::Tls(text.to_owned()));
+            }
+            State::Tunneling | State::Handshaking => {
                 let begun = connection.partial.as_ref().map_or(0, |partial| partial.bytes.len());
                 let text = format!("the stream ended after {begun} bytes of the response");
                 self.fail(index, &Fault::Handshake(text));
@@ -87,9 +91,8 @@ impl Links {
 
     /// The workload sees the connect's beginning as the state's.
     fn set_opened<W: Workload>(&mut self, workload: &mut W, index: u32) {
-        let since_ns = self.connections[index as usize].since_ns;
-        self.set_state(index, State::Open);
-        self.connections[index as usize].since_ns = since_ns;
+        self.note_upgrade(index);
+        self.go_on(index, State::Open);
         workload.opened(self, index);
     }
 

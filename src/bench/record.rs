@@ -3,6 +3,7 @@
 //! The measured time is cut into intervals, each with its own histogram: the total is their sum, a
 //! step of a stepped rate is the sum of some of them, and the log and the plot show them all.
 
+use std::collections::BTreeMap;
 use std::ops::{AddAssign, Range};
 
 use hdrhistogram::Histogram;
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 use super::failure::Failures;
 use super::schedule::Moments;
+use crate::tls::session::Handshake;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -110,6 +112,70 @@ impl Round {
     }
 }
 
+/// What TLS took in the whole run, warm-up included.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Handshakes that began with nothing.
+    pub full: u64,
+    /// Those that went on with an earlier session.
+    pub resumed: u64,
+    /// Suites agreed on, and how often.
+    pub suites: BTreeMap<&'static str, u64>,
+    /// Nanoseconds until TLS began: of the connect, and of the way through a proxy.
+    pub connect_time: Histogram<u64>,
+    /// Nanoseconds from the first byte to the last key.
+    pub handshake_time: Histogram<u64>,
+    /// Nanoseconds from there to the server's response.
+    pub upgrade_time: Histogram<u64>,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            full: 0,
+            resumed: 0,
+            suites: BTreeMap::new(),
+            connect_time: histogram(),
+            handshake_time: histogram(),
+            upgrade_time: histogram(),
+        }
+    }
+}
+
+impl Tls {
+    /// Takes note of a connection on which TLS begins.
+    pub fn connected(&mut self, took_ns: u64) {
+        // Histograms that grow take every value.
+        let _ = self.connect_time.record(took_ns);
+    }
+
+    /// Takes note of a handshake that has led to `suite`.
+    pub fn secured(&mut self, handshake: Handshake, suite: Option<&'static str>, took_ns: u64) {
+        match handshake.is_resumed {
+            true => self.resumed += 1,
+            false => self.full += 1,
+        }
+        *self.suites.entry(suite.unwrap_or("unnamed")).or_default() += 1;
+        let _ = self.handshake_time.record(took_ns);
+    }
+
+    /// Takes note of the upgrade of a connection with TLS.
+    pub fn upgraded(&mut self, took_ns: u64) {
+        let _ = self.upgrade_time.record(took_ns);
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.full += other.full;
+        self.resumed += other.resumed;
+        for (suite, count) in other.suites {
+            *self.suites.entry(suite).or_default() += count;
+        }
+        let _ = self.connect_time.add(&other.connect_time);
+        let _ = self.handshake_time.add(&other.handshake_time);
+        let _ = self.upgrade_time.add(&other.upgrade_time);
+    }
+}
+
 /// What one thread, or all of them, measured.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -131,6 +197,8 @@ pub struct Record {
     pub attempts: Vec<u64>,
     /// Each round in which all connections were dropped.
     pub rounds: Vec<Round>,
+    /// What TLS took.
+    pub tls: Tls,
     /// When the last event was counted, in nanoseconds of the run.
     pub last_ns: u64,
 }
@@ -149,6 +217,7 @@ impl Record {
             failed_attempts: Failures::default(),
             attempts: Vec::new(),
             rounds: Vec::new(),
+            tls: Tls::default(),
             last_ns: 0,
         }
     }
@@ -236,6 +305,7 @@ impl Record {
             own.merge(other);
         }
         self.counters += other.counters;
+        self.tls.merge(other.tls);
         let _ = self.lateness.add(&other.lateness);
         self.failures.merge(other.failures);
         self.failed_attempts.merge(other.failed_attempts);

@@ -65,16 +65,16 @@ impl<W: Workload> Lane<W> {
         match result {
             _ if connection.state == State::Ending => {}
             Ok(()) => {
-                // The wait for the handshake goes on: it began with the connect.
-                let since_ns = connection.since_ns;
                 connection.flags.insert(Flags::RECEIVING);
                 self.address = connection.address;
                 self.ring.receive(key, key.index);
-                self.links.set_state(key.index, State::Handshaking);
-                self.links.connections[key.index as usize].since_ns = since_ns;
-                let topic = self.shared.plan.topic(self.links.id(key.index));
-                let request = self.shared.handshake.request(topic);
-                self.links.out(key.index).extend_from_slice(request);
+                match &self.shared.plan.way.tunnel {
+                    Some(request) => {
+                        self.links.go_on(key.index, State::Tunneling);
+                        self.links.out(key.index).extend_from_slice(request);
+                    }
+                    None => self.links.introduce(&self.shared.handshake, key.index),
+                }
             }
             Err(errno) => self.connect_failed(key.index, &Fault::Io(errno)),
         }
@@ -99,12 +99,18 @@ impl<W: Workload> Lane<W> {
         match result {
             Ok(Some(slice)) => {
                 let bytes = self.ring.bytes(&slice);
-                let handshake = &self.shared.handshake;
-                let taken = self.links.take(&mut self.workload, handshake, key.index, bytes);
-                if let Err(fault) = taken {
-                    self.links.fault(&self.workload, key.index, &fault);
-                }
+                let (workload, shared) = (&mut self.workload, &*self.shared);
+                let arrived = self.links.arrived(workload, shared, key.index, bytes);
                 self.ring.release(slice);
+                if !matches!(arrived, Ok(false)) && self.links.is_secured(key.index) {
+                    // What TLS has to say of an end leaves before it.
+                    self.flush(key.index);
+                }
+                match arrived {
+                    Ok(false) => {}
+                    Ok(true) => self.links.end_of_stream(&self.workload, key.index),
+                    Err(fault) => self.links.fault(&self.workload, key.index, &fault),
+                }
             }
             Ok(None) => self.links.end_of_stream(&self.workload, key.index),
             Err(libc::ENOBUFS) => {
@@ -165,6 +171,7 @@ impl<W: Workload> Lane<W> {
         let address = connection.address;
         *connection = Connection { generation, flags, address, ..Default::default() };
         self.links.occupied -= 1;
+        self.links.forget_session(key.index);
         match flags.contains(Flags::TRIES_NEXT) {
             _ if self.is_closing => {}
             true => self.links.to_open.push_front(key.index),
@@ -180,7 +187,7 @@ impl<W: Workload> Lane<W> {
         match connection.state {
             State::Ending => return self.wind_up(index),
             State::Free | State::Connecting => return,
-            State::Handshaking | State::Open | State::Closing => {}
+            _ => {}
         }
         let is_parked = flags.contains(Flags::PARKED) && connection.state == State::Open;
         let wants_quiet = is_parked || flags.contains(Flags::PAUSED);
@@ -236,8 +243,8 @@ impl<W: Workload> Lane<W> {
             return;
         }
         connection.flags.remove(Flags::DIRTY);
-        if let Some(outgoing) = connection.pending.take() {
-            connection.flags.insert(Flags::SENDING);
+        if let Some(outgoing) = self.links.next_outgoing(index) {
+            self.links.connections[index as usize].flags.insert(Flags::SENDING);
             self.ring.send(key, index, outgoing);
         }
     }
@@ -245,7 +252,7 @@ impl<W: Workload> Lane<W> {
 
 /// A blocking socket: the ring waits by itself, and would not for a non-blocking one.
 fn socket(plan: &Plan, address: usize, id: u32) -> io::Result<OwnedFd> {
-    let address = &plan.target.addresses[address];
+    let address = &plan.way.addresses[address];
     let socket = Socket::new(address.domain(), Type::STREAM.cloexec(), None)?;
     if address.domain() == Domain::UNIX {
         return Ok(socket.into());

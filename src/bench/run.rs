@@ -154,10 +154,12 @@ pub fn execute(
     let plan = Arc::new(plan);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let lanes = lanes(&plan);
+    let offer = plan.way.offer.clone();
+    let handshake = Handshake::new(&plan.target, plan.topics, offer, now.as_nanos());
     let shared = Arc::new(Shared {
         schedule: Schedule::default(),
         progress: (0..lanes).map(|_| Progress::default()).collect(),
-        handshake: Handshake::new(&plan.target, plan.topics, plan.compression, now.as_nanos()),
+        handshake,
         plan: plan.clone(),
     });
     let sample = || match server_pid {
@@ -432,7 +434,7 @@ mod tests {
     fn failures(addresses: &[SocketAddr]) -> Vec<(String, u64)> {
         let line = "ws://127.0.0.1:1/ echo --connections 3 --threads 2 --duration 100ms";
         let mut plan = plan(line).expect("valid");
-        plan.target.addresses = addresses.iter().map(|&address| address.into()).collect();
+        plan.way.addresses = addresses.iter().map(|&address| address.into()).collect();
         let run = execute(plan, None, &Interruption::default(), &mut |_, _| ()).expect("a run");
         let kinds = run.record.failures.by_frequency();
         kinds.iter().map(|(phase, error, kind)| (format!("{phase}: {error}"), kind.count)).collect()

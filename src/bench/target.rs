@@ -1,4 +1,5 @@
-//! Where the server is: `ws://host:port/path`, or `ws+unix:PATH:/route` for a Unix socket.
+//! Where the server is: `ws://host:port/path`, the same with `wss` for TLS, or
+//! `ws+unix:PATH:/route` for a Unix socket.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
@@ -10,27 +11,26 @@ use socket2::SockAddr;
 pub struct Target {
     /// The URL as given.
     pub url: String,
-    /// The addresses of the server, at least one: a connection tries one after the other.
-    pub addresses: Vec<SockAddr>,
+    /// Where the server listens.
+    pub endpoint: Endpoint,
+    /// Whether it speaks TLS.
+    pub is_secure: bool,
     /// The `Host` field of a request.
     pub host: String,
     /// Path and query; `{topic}` in it stands for the number of a topic.
     pub path: String,
 }
 
+/// Where somebody listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A host, an IPv6 address in brackets, and a port.
+    Tcp(String, u16),
+    /// The path of a socket.
+    Unix(String),
+}
+
 impl Target {
-    /// Whether the server is on this machine, at an IPv4 address of 127.0.0.0/8.
-    pub fn is_ipv4_loopback(&self) -> bool {
-        let first = self.addresses.first().and_then(SockAddr::as_socket_ipv4);
-        first.is_some_and(|address| address.ip().is_loopback())
-    }
-
-    /// Leaves only IPv4 addresses, and says whether there are any.
-    pub fn keep_ipv4(&mut self) -> bool {
-        self.addresses.retain(SockAddr::is_ipv4);
-        !self.addresses.is_empty()
-    }
-
     /// The path of a topic.
     pub fn path_of(&self, topic: u32) -> String {
         self.path.replace(TOPIC, &topic.to_string())
@@ -41,29 +41,21 @@ impl Target {
         self.path.contains(TOPIC)
     }
 
-    fn tcp(url: &str, rest: &str) -> Result<Self, String> {
+    fn tcp(url: &str, rest: &str, is_secure: bool) -> Result<Self, String> {
         let (authority, path) = match rest.find(['/', '?', '#']) {
             Some(end) if rest[end..].starts_with('/') => (&rest[..end], rest[end..].to_owned()),
             Some(end) => (&rest[..end], format!("/{}", &rest[end..])),
             None => (rest, "/".to_owned()),
         };
-        let (name, port) = split_authority(authority)?;
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        let refused = |error: std::io::Error| format!("{authority} has no address: {error}");
-        let mut addresses: Vec<SocketAddr> =
-            (bare, port).to_socket_addrs().map_err(refused)?.collect();
-        if addresses.is_empty() {
-            return Err(format!("{authority} has no address"));
+        let default = if is_secure { DEFAULT_SECURE_PORT } else { DEFAULT_PORT };
+        if authority.contains('@') {
+            return Err("a ws URL has no user name or password (RFC 6455 section 3)".to_owned());
         }
-        // A name often has an IPv6 address as well; most servers under test listen on IPv4.
-        addresses.sort_by_key(SocketAddr::is_ipv6);
-        addresses.dedup();
-        addresses.truncate(ADDRESSES_MOST);
+        let (name, port) = split_authority(authority, default)?;
         // RFC 6455 section 4.1, item 4 of the request: the default port is not named.
-        let is_default = port == DEFAULT_PORT;
-        let host = if is_default { name.to_owned() } else { format!("{name}:{port}") };
-        let addresses = addresses.into_iter().map(SockAddr::from).collect();
-        Ok(Self { url: url.to_owned(), addresses, host, path })
+        let host = if port == default { name.to_owned() } else { format!("{name}:{port}") };
+        let endpoint = Endpoint::Tcp(name.to_owned(), port);
+        Ok(Self { url: url.to_owned(), endpoint, is_secure, host, path })
     }
 
     fn unix(url: &str, rest: &str) -> Result<Self, String> {
@@ -74,38 +66,72 @@ impl Target {
         if file.is_empty() {
             return Err(format!("no path of a socket before the route; {ALLOWED}"));
         }
-        let refused = |error: std::io::Error| format!("{file:?} is no path of a socket: {error}");
-        let addresses = vec![SockAddr::unix(file).map_err(refused)?];
-        Ok(Self { url: url.to_owned(), addresses, host: "localhost".to_owned(), path })
+        let (endpoint, host) = (Endpoint::Unix(file.to_owned()), "localhost".to_owned());
+        Ok(Self { url: url.to_owned(), endpoint, is_secure: false, host, path })
+    }
+}
+
+impl Endpoint {
+    /// The addresses behind it, at least one: a connection tries one after the other.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn addresses(&self) -> Result<Vec<SockAddr>, String> {
+        let (name, port) = match self {
+            Self::Tcp(name, port) => (name, *port),
+            Self::Unix(file) => {
+                let refused = |error| format!("{file:?} is no path of a socket: {error}");
+                return Ok(vec![SockAddr::unix(file).map_err(refused)?]);
+            }
+        };
+        let refused = |error| format!("{name}:{port} has no address: {error}");
+        let mut addresses: Vec<SocketAddr> =
+            (without_brackets(name), port).to_socket_addrs().map_err(refused)?.collect();
+        if addresses.is_empty() {
+            return Err(format!("{name}:{port} has no address"));
+        }
+        // A name often has an IPv6 address as well; most servers under test listen on IPv4.
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        addresses.dedup();
+        addresses.truncate(ADDRESSES_MOST);
+        Ok(addresses.into_iter().map(SockAddr::from).collect())
     }
 }
 
 impl FromStr for Target {
     type Err = String;
 
-    /// Reads a URL and resolves its host.
     fn from_str(url: &str) -> Result<Self, String> {
-        let target = match (after_scheme(url, "ws://"), after_scheme(url, "ws+unix:")) {
-            (Some(rest), _) => Self::tcp(url, rest)?,
-            (_, Some(rest)) => Self::unix(url, rest)?,
-            _ => return Err(ALLOWED.to_owned()),
+        let target = if let Some(rest) = after_scheme(url, "ws://") {
+            Self::tcp(url, rest, false)?
+        } else if let Some(rest) = after_scheme(url, "wss://") {
+            Self::tcp(url, rest, true)?
+        } else if let Some(rest) = after_scheme(url, "ws+unix:") {
+            Self::unix(url, rest)?
+        } else {
+            return Err(ALLOWED.to_owned());
         };
         check_path(&target.path)?;
         Ok(target)
     }
 }
 
+/// An IPv6 address as it stands outside of URLs.
+pub fn without_brackets(name: &str) -> &str {
+    name.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// What follows the scheme, which is read without regard to case (RFC 3986 section 3.1).
-fn after_scheme<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
+pub fn after_scheme<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
     let (start, rest) = url.split_at_checked(scheme.len())?;
     start.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
 /// The host, with its brackets if it has any, and the port.
-fn split_authority(authority: &str) -> Result<(&str, u16), String> {
-    if authority.contains('@') {
-        return Err("a ws URL has no user name or password (RFC 6455 section 3)".to_owned());
-    }
+///
+/// # Errors
+/// What is allowed, when `authority` is something else.
+pub fn split_authority(authority: &str, default_port: u16) -> Result<(&str, u16), String> {
     let (name, port) = match authority.rfind(':') {
         Some(colon) if !authority[colon..].contains(']') => {
             (&authority[..colon], &authority[colon + 1..])
@@ -120,13 +146,13 @@ fn split_authority(authority: &str) -> Result<(&str, u16), String> {
     } else if name.contains(':') {
         return Err(unbracketed(authority, name, port));
     } else if name.is_empty() {
-        return Err(format!("no host; {ALLOWED}"));
+        return Err("no host before the port or the path".to_owned());
     } else if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
         let allowed = "letters, digits, '-', '.' and '_'; other names have a form xn--...";
         return Err(format!("{name:?} is no host name: {allowed}"));
     }
     match port {
-        "" => Ok((name, DEFAULT_PORT)),
+        "" => Ok((name, default_port)),
         _ if port.bytes().all(|byte| byte.is_ascii_digit()) => {
             let number = port.parse().ok().filter(|&port: &u16| port != 0);
             let refused = || format!("port {port} does not exist: a port from 1 to 65535");
@@ -140,9 +166,9 @@ fn split_authority(authority: &str) -> Result<(&str, u16), String> {
 fn unbracketed(authority: &str, name: &str, port: &str) -> String {
     let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
     let written = match (is_address(name), is_address(authority)) {
-        (true, true) => format!("ws://[{name}]:{port} or ws://[{authority}]"),
-        (true, false) => format!("ws://[{name}]:{port}"),
-        (false, true) => format!("ws://[{authority}]"),
+        (true, true) => format!("//[{name}]:{port} or //[{authority}]"),
+        (true, false) => format!("//[{name}]:{port}"),
+        (false, true) => format!("//[{authority}]"),
         (false, false) => return format!("{authority} is neither host nor host:port"),
     };
     format!("an IPv6 address stands in brackets: {written}")
@@ -165,12 +191,13 @@ fn check_path(path: &str) -> Result<(), String> {
     }
 }
 
-const ALLOWED: &str = "ws://host:port/path or ws+unix:PATH:/route; there is no TLS, so no wss://";
+const ALLOWED: &str = "ws://host:port/path, wss://host:port/path or ws+unix:PATH:/route";
 const TOPIC: &str = "{topic}";
 /// Addresses of one name that are tried.
 const ADDRESSES_MOST: usize = 16;
 /// RFC 6455 section 3.
 const DEFAULT_PORT: u16 = 80;
+const DEFAULT_SECURE_PORT: u16 = 443;
 
 #[cfg(test)]
 mod tests {
@@ -179,17 +206,26 @@ mod tests {
     #[test]
     fn urls_name_address_host_and_path() {
         let target: Target = "ws://127.0.0.1:7071/echo?a=b".parse().expect("a URL");
-        assert_eq!(target.addresses, [address("127.0.0.1:7071")]);
+        assert_eq!(target.endpoint.addresses(), Ok(vec![address("127.0.0.1:7071")]));
         assert_eq!((&*target.host, &*target.path), ("127.0.0.1:7071", "/echo?a=b"));
-        assert!(target.is_ipv4_loopback());
         let target: Target = "ws://[::1]".parse().expect("a URL");
-        assert_eq!(target.addresses, [address("[::1]:80")]);
+        assert_eq!(target.endpoint.addresses(), Ok(vec![address("[::1]:80")]));
         assert_eq!((&*target.host, &*target.path), ("[::1]", "/"));
         let target: Target = "ws://127.0.0.1?x={topic}".parse().expect("a URL");
         assert_eq!((&*target.path_of(3), target.names_topic()), ("/?x=3", true));
         let target: Target = "ws+unix:/run/a.sock:/echo".parse().expect("a URL");
         assert_eq!(target.path, "/echo");
-        assert_eq!(target.addresses[0].as_pathname(), Some("/run/a.sock".as_ref()));
+        let addresses = target.endpoint.addresses().expect("a path");
+        assert_eq!(addresses[0].as_pathname(), Some("/run/a.sock".as_ref()));
+    }
+
+    #[test]
+    fn tls_has_a_scheme_and_a_default_port() {
+        let secure: Target = "wss://example.org/chat".parse().expect("a URL");
+        assert_eq!(secure.endpoint, Endpoint::Tcp("example.org".to_owned(), 443));
+        assert_eq!((&*secure.host, secure.is_secure), ("example.org", true));
+        let other: Target = "WSS://example.org:80".parse().expect("a URL");
+        assert_eq!(other.host, "example.org:80");
     }
 
     #[test]
@@ -208,7 +244,7 @@ mod tests {
             ("", "ws://host:port/path"),
             ("ws:/", "ws://host:port/path"),
             ("http://a/", "ws://host:port/path"),
-            ("wss://a/", "no TLS"),
+            ("wss://", "no host"),
             ("ws://", "no host"),
             ("ws://:7071/", "no host"),
             ("ws://?a", "no host"),
@@ -225,8 +261,8 @@ mod tests {
             ("ws://127.0.0.1:65536/", "from 1 to 65535"),
             ("ws://127.0.0.1:+80/", "from 1 to 65535"),
             ("ws://127.0.0.1:x/", "from 1 to 65535"),
-            ("ws://::1:7071/", "ws://[::1]:7071"),
-            ("ws://::1", "ws://[::1]"),
+            ("ws://::1:7071/", "//[::1]:7071"),
+            ("ws://::1", "//[::1]"),
             ("ws://a:b:7071/", "neither host nor host:port"),
             ("ws://[::1/", "in brackets"),
             ("ws://[127.0.0.1]:80/", "in brackets"),

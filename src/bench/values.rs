@@ -66,6 +66,53 @@ pub fn parse_percent(text: &str) -> Result<u32, String> {
     number.ok().filter(|&percent| percent <= 100).ok_or_else(|| "0% to 100%".to_owned())
 }
 
+/// A field of a request, `Name: value`, that is not one of those that make the upgrade.
+///
+/// # Errors
+/// What is allowed, when `text` is something else.
+pub fn parse_field(text: &str) -> Result<String, String> {
+    let (name, value) = text.split_once(':').ok_or(FIELD_ALLOWED)?;
+    let value = value.trim_matches([' ', '\t']);
+    let is_value = value.chars().all(|c| c == '\t' || !c.is_control());
+    if !is_token(name) || !is_value {
+        return Err(FIELD_ALLOWED.to_owned());
+    }
+    let is_own = OWN_FIELDS.iter().any(|own| name.eq_ignore_ascii_case(own))
+        || name.to_ascii_lowercase().starts_with("sec-websocket-");
+    match is_own {
+        true => Err(format!("{name} is a field that the upgrade itself sets")),
+        false => Ok(format!("{name}: {value}")),
+    }
+}
+
+/// A bearer token (RFC 6750 section 2.1).
+///
+/// # Errors
+/// What is allowed, when `text` is something else.
+pub fn parse_bearer(text: &str) -> Result<String, String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
+    let begin = text.trim_end_matches('=');
+    match !begin.is_empty() && begin.chars().all(is_part) {
+        true => Ok(text.to_owned()),
+        false => Err("letters, digits and -._~+/, with = at the end alone".to_owned()),
+    }
+}
+
+/// A name of a subprotocol (RFC 6455 section 4.1).
+///
+/// # Errors
+/// What is allowed, when `text` is something else.
+pub fn parse_subprotocol(text: &str) -> Result<String, String> {
+    let allowed = "a name of letters, digits and !#$%&'*+-.^_`|~";
+    if is_token(text) { Ok(text.to_owned()) } else { Err(allowed.to_owned()) }
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_part)
+}
+
 /// Sizes of messages and how often each occurs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SizeMix {
@@ -134,6 +181,8 @@ impl SizeMix {
     }
 }
 
+const FIELD_ALLOWED: &str = "'Name: value' without control characters";
+const OWN_FIELDS: [&str; 3] = ["Host", "Upgrade", "Connection"];
 const SIZE_ALLOWED: &str = "a size in B, KiB or MiB, up to 64MiB";
 const SIZE_MOST: usize = 64 << 20;
 const DURATION_ALLOWED: &str = "a time in ms, s, m or h, up to 24h";
@@ -165,6 +214,22 @@ mod tests {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
         assert!(parse_percent("101").is_err());
+    }
+
+    #[test]
+    fn fields_cannot_break_the_request() {
+        assert_eq!(parse_field("X-Trial:\t1 2 "), Ok("X-Trial: 1 2".to_owned()));
+        assert_eq!(parse_field("Cookie: a=\u{e4}"), Ok("Cookie: a=\u{e4}".to_owned()));
+        for wrong in ["", "a", ": b", "a b: c", "a: b\r\nc: d", "a\n: b", "host: b"] {
+            assert!(parse_field(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_field("Sec-WebSocket-Key: x").is_err_and(|said| said.contains("itself")));
+        assert_eq!(parse_bearer("a.b-c=="), Ok("a.b-c==".to_owned()));
+        for wrong in ["", "=", "a b", "a=b", "a\r\n"] {
+            assert!(parse_bearer(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(parse_subprotocol("chat.v2"), Ok("chat.v2".to_owned()));
+        assert!(parse_subprotocol("a, b").is_err());
     }
 
     #[test]

@@ -191,6 +191,7 @@ mod tests {
             memory: Memory::default(),
             interest: InterestTable::new(2),
             slots: 1000,
+            secure_port: 443,
         };
         let mut capacity = Capacity::default();
         for second in 0..3 {

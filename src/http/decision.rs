@@ -7,6 +7,7 @@ use super::handshake;
 use super::origin;
 use super::page;
 use super::publish::Upload;
+use super::redirect;
 use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
 use super::response::Response;
@@ -42,6 +43,11 @@ pub(super) enum Decision {
 /// handshake, origin, subprotocol, and whether there is room only for what is otherwise right.
 pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Decision, Refused> {
     let Conditions { policy, serving, is_trusted_proxy, retry_after_s, .. } = *conditions;
+    if let Some(port) = conditions.redirects_to
+        && let Some(response) = redirect::response(head, port, policy)?
+    {
+        return Ok(Decision::Serve(response));
+    }
     let Resolved { target, query, authority } = route::resolve(head.target, &policy.mounts)?;
     let host = authority.or(head.host);
     // Who asks for health, such as Kubernetes, may know an address alone.
@@ -140,7 +146,7 @@ pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Dec
     Ok(Decision::Close { response, refusal: refused.refusal })
 }
 
-fn check_host(host: Option<Authority<'_>>, policy: &Policy) -> Result<(), Refused> {
+pub(super) fn check_host(host: Option<Authority<'_>>, policy: &Policy) -> Result<(), Refused> {
     let is_allowed = |host| policy.allow_host.iter().any(|pattern| pattern.matches(host));
     if policy.allow_host.is_empty() || host.is_some_and(is_allowed) {
         return Ok(());

@@ -36,6 +36,9 @@ pub struct Conditions<'a> {
     /// Verifies the token that a request has, or takes note that it has none, and tells what it
     /// grants; nothing for one that is not valid. Asked at most once for each request.
     pub verify: &'a dyn Fn(Option<&str>) -> Option<Grants>,
+    /// The port to which everybody is sent, for the same by https; `None` where requests are
+    /// answered.
+    pub redirects_to: Option<u16>,
     /// When those who are refused for the moment may come back.
     pub retry_after_s: u8,
     /// Takes note of each request, if it is to be logged.
@@ -55,6 +58,7 @@ impl<'a> Conditions<'a> {
             admit: &|_| Ok(()),
             join: &|_| Ok(()),
             verify: &|_| None,
+            redirects_to: None,
             retry_after_s: 5,
             note: None,
         }

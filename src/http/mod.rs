@@ -15,6 +15,7 @@ mod page;
 mod policy;
 mod publish;
 mod query;
+mod redirect;
 mod refusal;
 mod request;
 mod response;
@@ -25,6 +26,7 @@ pub use asked::Asked;
 pub use exchange::{Conditions, Exchange};
 pub use policy::{Policy, Serving};
 pub use publish::Posted;
+pub use redirect::HTTPS_PORT;
 pub use refusal::{Refusal, RetryAfter};
 pub use route::Route;
 

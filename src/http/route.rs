@@ -120,23 +120,19 @@ pub(super) struct Resolved<'a> {
     pub(super) authority: Option<Authority<'a>>,
 }
 
+/// The path that tells of health.
+pub(super) const HEALTH: &str = "/healthz";
+
 /// Finds what a request target names, built in or mounted: a path or, as proxies send it, an
 /// absolute URL (RFC 9112 section 3.2).
 pub(super) fn resolve<'t>(target: &'t str, mounts: &[Mount]) -> Result<Resolved<'t>, Refused> {
-    let bad_request = |detail| Refused::new(Refusal::BadRequest, detail);
-    if !target.is_ascii() || target.contains('#') {
-        return Err(bad_request(
-            "The request target has a character that must be percent-encoded.",
-        ));
-    }
-    let (authority, path_and_query) =
-        take_apart(target).ok_or(bad_request("The request target is not a path."))?;
+    let (authority, path_and_query) = split(target)?;
     let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
     let target = match path {
         "" | "/" => Target::WebSocket(Endpoint::Root),
         "/echo" => Target::WebSocket(Endpoint::Echo),
         "/broadcast" => Target::WebSocket(Endpoint::broadcast(DEFAULT_TOPIC)?),
-        "/healthz" => Target::Health,
+        HEALTH => Target::Health,
         // What lies deeper is no topic, and may be mounted.
         _ => match path.strip_prefix("/broadcast/").filter(|rest| !rest.contains('/')) {
             Some(segment) => Target::WebSocket(Endpoint::broadcast(segment)?),
@@ -149,7 +145,17 @@ pub(super) fn resolve<'t>(target: &'t str, mounts: &[Mount]) -> Result<Resolved<
     Ok(Resolved { target, query, authority })
 }
 
-/// Authority, if any, and what follows it.
+/// The authority in a request target, if any, and what follows it.
+pub(super) fn split(target: &str) -> Result<(Option<Authority<'_>>, &str), Refused> {
+    let bad_request = |detail| Refused::new(Refusal::BadRequest, detail);
+    if !target.is_ascii() || target.contains('#') {
+        return Err(bad_request(
+            "The request target has a character that must be percent-encoded.",
+        ));
+    }
+    take_apart(target).ok_or(bad_request("The request target is not a path."))
+}
+
 fn take_apart(target: &str) -> Option<(Option<Authority<'_>>, &str)> {
     if target.starts_with('/') {
         return Some((None, target));

@@ -25,6 +25,7 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
         .or_else(|| batches_without_sleep(settings, config))
         .or_else(|| proxy_without_trust(config))
         .or_else(|| tls_without_certificate(settings, config))
+        .or_else(|| redirects_to_nowhere(config))
         .or_else(|| client_certificates(settings, config))
         .or_else(|| cookie_for_all_pages(settings, config))
         .or_else(|| identity_without_key(settings, config))
@@ -38,16 +39,33 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
 
 /// Two listeners on one TCP address would both succeed, as shards share a port by `SO_REUSEPORT`.
 fn duplicate_listener(config: &Config) -> Option<String> {
-    let mut rest = config.listen.as_slice();
-    while let Some((listener, others)) = rest.split_first() {
-        let address = &listener.address;
-        let is_again = others.iter().any(|other| other.address == *address);
-        if is_again && !is_chosen_by_kernel(address) {
+    let addresses: Vec<_> = config.listeners().map(|listener| &listener.address).collect();
+    let mut rest = addresses.as_slice();
+    while let Some((address, others)) = rest.split_first() {
+        if others.contains(address) && !is_chosen_by_kernel(address) {
             return Some(format!("listen names {address} twice: allowed is each address once"));
         }
         rest = others;
     }
     None
+}
+
+/// Whoever is sent to https finds it there, and has come without.
+fn redirects_to_nowhere(config: &Config) -> Option<String> {
+    let redirect = config.redirect_http.first()?;
+    if let Some(secured) = config.redirect_http.iter().find(|listener| listener.tls) {
+        return Some(format!(
+            "redirect-http {} with tls: allowed is tls for listen alone",
+            secured.address
+        ));
+    }
+    (!config.listen.iter().any(|listener| listener.tls)).then(|| {
+        format!(
+            "redirect-http {} has nowhere to send anybody to: allowed is redirect-http with a \
+             listen that has the option tls, such as 0.0.0.0:443,tls",
+            redirect.address
+        )
+    })
 }
 
 /// A listener that speaks TLS shows a certificate, and each of those has its key.
@@ -63,8 +81,8 @@ fn tls_without_certificate(settings: &Settings, config: &Config) -> Option<Strin
     let secured = config.listen.iter().find(|listener| listener.tls);
     let lacking = secured.filter(|_| certificates == 0)?;
     Some(format!(
-        "listen {} has the option tls and there is no certificate: name one with --tls-cert and its \
-         key with --tls-key",
+        "listen {} has the option tls and there is no certificate: name one with --tls-cert and \
+         its key with --tls-key",
         lacking.address,
     ))
 }
@@ -93,7 +111,7 @@ fn client_certificates(settings: &Settings, config: &Config) -> Option<String> {
 /// One address cannot be both.
 fn admin_among_listeners(settings: &Settings, config: &Config) -> Option<String> {
     let Admin::At(address) = &config.admin else { return None };
-    (config.listen.iter().any(|listener| listener.address == *address)
+    (config.listeners().any(|listener| listener.address == *address)
         && !is_chosen_by_kernel(address))
     .then(|| {
         format!(
@@ -109,7 +127,7 @@ fn takeover_among_listeners(settings: &Settings, config: &Config) -> Option<Stri
     let is_path =
         |address: &ListenAddress| matches!(address, ListenAddress::Unix(it) if it == path);
     let is_admin = matches!(&config.admin, Admin::At(address) if is_path(address));
-    let is_taken = is_admin || config.listen.iter().any(|listener| is_path(&listener.address));
+    let is_taken = is_admin || config.listeners().any(|listener| is_path(&listener.address));
     is_taken.then(|| {
         let takeover = settings.describe("takeover");
         format!("{takeover} is a path of listen or admin as well: allowed is another one, or off")
@@ -266,7 +284,7 @@ fn proxy_without_trust(config: &Config) -> Option<String> {
             ListenAddress::Activated(_) => true,
         })
     };
-    let listener = config.listen.iter().find(|it| it.proxy && !trusts(&it.address))?;
+    let listener = config.listeners().find(|it| it.proxy && !trusts(&it.address))?;
     let needed = match listener.address {
         ListenAddress::Tcp(_) => "the network of its proxies",
         ListenAddress::Unix(_) => "unix",

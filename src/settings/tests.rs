@@ -172,7 +172,7 @@ fn faults_of_entries_name_place_field_and_remedy() {
         (
             from_variable("listen", "unix:/a, unix:/b,c,tls"),
             "listen = \"unix:/b,c,tls\" (environment variable RINGWIRE_LISTEN): unknown option c: \
-             the options are backlog, mode, proxy",
+             the options are backlog, mode, proxy, tls",
         ),
         (
             from_flag("listen", &["unix:/a,mode=9"]),

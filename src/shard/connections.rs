@@ -42,8 +42,10 @@ bitflags! {
         const SECURED = 1 << 29;
         /// TLS has something to send, or to say before the end.
         const SEALED = 1 << 30;
+        /// Came by a listener that sends everybody elsewhere.
+        const REDIRECTED = 1 << 31;
         /// What goes along when it moves to another shard.
-        const TRAVEL = 0b1111 << 21 | 0b11 << 26 | 0b11 << 29;
+        const TRAVEL = 0b1111 << 21 | 0b11 << 26 | 0b111 << 29;
     }
 }
 

@@ -95,6 +95,8 @@ pub struct Shared {
     pub interest: Arc<InterestTable>,
     /// Slots of each shard's table of registered files.
     pub slots: u32,
+    /// The port at which those find TLS who are sent there.
+    pub secure_port: u16,
 }
 
 impl Shared {

@@ -10,7 +10,7 @@ mod visit;
 use std::net::IpAddr;
 
 use super::Shard;
-use super::receive::Input;
+use super::pending_input::Input;
 use crate::admission::{Admission, Admitted, Arrival, Counted, Joined, Membership};
 use crate::config::{ListenAddress, ListenerConfig};
 use crate::connection::Stage;
@@ -205,7 +205,13 @@ impl<I: Io> Shard<I> {
     }
 
     pub(super) fn config_of(&self, listener: u32) -> &ListenerConfig {
-        &self.effective.config.listen[self.listeners[listener as usize] as usize]
+        let (config, _) = self.effective.config.listener(self.place_of(listener));
+        config
+    }
+
+    /// The place of a listener in the configuration.
+    pub(super) fn place_of(&self, listener: u32) -> usize {
+        self.listeners[listener as usize] as usize
     }
 
     fn tells_address(&self, listener: u32) -> bool {

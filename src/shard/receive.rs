@@ -6,6 +6,7 @@ use super::connections::{Connection, Marks};
 use super::orders::top::{Direction, Traffic};
 use super::pause::WaitsFor;
 use super::peers::Tokens;
+use super::pending_input::Input;
 use super::requests::Requests;
 use super::topic_rate::TopicShare;
 use super::{Shard, seconds, secure, ticks_in};
@@ -14,13 +15,6 @@ use crate::http::{Conditions, Posted, Route, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
 use crate::websocket::{self, Budget, Closed, Heard, Initiator, Piece};
 use crate::wire::close::CloseCode;
-
-/// Where input lies.
-pub(super) enum Input {
-    Buffer(BufferSlice),
-    /// In memory of its own, from this place on.
-    Owned(Vec<u8>, usize),
-}
 
 impl<I: Io> Shard<I> {
     /// A receive brought bytes, the end of the stream, or an error.
@@ -148,6 +142,7 @@ impl<I: Io> Shard<I> {
             return self.pause(key, waits_for);
         }
         let too_full = connection.too_full();
+        let redirects_to = connection.has(Marks::REDIRECTED).then_some(self.shared.secure_port);
         let share = if obstacle.is_none() { self.take_of_topic(key) } else { None };
         let obstacle = obstacle.or_else(|| share.as_ref().and_then(TopicShare::obstacle));
         let units_most = units_most.min(share.as_ref().map_or(u32::MAX, TopicShare::units_most));
@@ -207,6 +202,7 @@ impl<I: Io> Shard<I> {
                     budget.spend(verdict.cost);
                     tokens.note(verdict, shard_stats)
                 },
+                redirects_to,
                 retry_after_s,
                 note: if is_logged { Some(&note) } else { None },
             },

@@ -19,7 +19,8 @@ use super::connections::Marks;
 use super::ending::Ending;
 use super::overload::Level;
 use super::pause::WaitsFor;
-use super::receive::{Input, SHARE_MOST};
+use super::pending_input::Input;
+use super::receive::SHARE_MOST;
 use super::requests::Requests;
 use super::send::{detached, release_outgoing};
 use crate::config::Tls;
@@ -140,12 +141,13 @@ impl Secure {
 }
 
 impl<I: Io> Shard<I> {
-    /// Takes note that a connection is to speak TLS, if its listener says so.
+    /// Takes note that a connection is to speak TLS, or to be sent where that is spoken, if its
+    /// listener says so.
     pub(super) fn expect_tls(&mut self, key: Key, listener: u32) {
-        if self.config_of(listener).tls
-            && let Some(connection) = self.connections.get_mut(key)
-        {
-            connection.mark(Marks::SECURED);
+        let (config, redirects) = self.effective.config.listener(self.place_of(listener));
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.set_mark(Marks::SECURED, config.tls);
+            connection.set_mark(Marks::REDIRECTED, redirects);
         }
     }
 

@@ -106,6 +106,12 @@ pub enum CertificatesError {
         /// What is wrong.
         error: TicketKeysError,
     },
+    /// What is to be the name of a server is none.
+    #[error("{name:?} is neither a name of a host nor an address")]
+    Name {
+        /// What was given.
+        name: String,
+    },
     /// The library refuses, which is not known to happen.
     #[error("TLS cannot be set up: {0}")]
     Library(#[from] rustls::Error),
@@ -250,10 +256,7 @@ fn client_verifier(
     let Some(file) = &settings.client_authorities else {
         return Ok(WebPkiClientVerifier::no_client_auth());
     };
-    let mut roots = RootCertStore::empty();
-    for authority in read_all(file.path(), "certificate", "")? {
-        roots.add(authority).map_err(|error| broken(file.path(), &error))?;
-    }
+    let roots = authorities(file.path())?;
     let mut lists = Vec::new();
     for file in &settings.revoked {
         let wanted = "revocation list";
@@ -267,6 +270,15 @@ fn client_verifier(
         ClientAuthentication::Optional => builder.allow_unauthenticated(),
     };
     builder.build().map_err(CertificatesError::Clients)
+}
+
+/// Whoever may have issued the certificates of peers.
+pub(super) fn authorities(file: &Path) -> Result<RootCertStore, CertificatesError> {
+    let mut roots = RootCertStore::empty();
+    for authority in read_all(file, "certificate", "")? {
+        roots.add(authority).map_err(|error| broken(file, &error))?;
+    }
+    Ok(roots)
 }
 
 fn ticket_keys(file: &Path) -> Result<Tickets, CertificatesError> {

@@ -24,6 +24,15 @@ impl Suite {
         }
     }
 
+    /// Its name in the registry.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Aes128GcmSha256 => "TLS_AES_128_GCM_SHA256",
+            Self::Aes256GcmSha384 => "TLS_AES_256_GCM_SHA384",
+            Self::ChaCha20Poly1305Sha256 => "TLS_CHACHA20_POLY1305_SHA256",
+        }
+    }
+
     pub(super) fn aead(self) -> &'static aead::Algorithm {
         match self {
             Self::Aes128GcmSha256 => &aead::AES_128_GCM,

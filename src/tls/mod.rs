@@ -4,9 +4,10 @@
 //! records are our own (`records.rs`): opened where they lie, sealed straight into what is sent,
 //! and kept in less than 200 bytes while a connection rests. What a server needs before anybody
 //! connects (certificates, keys, whom clients may be vouched for by) is read from files and checked
-//! as a whole ([`certificates`]).
+//! as a whole ([`certificates`]). The load generator is a [`client`].
 
 pub mod certificates;
+pub mod client;
 mod keys;
 mod records;
 mod secrets;
@@ -14,4 +15,5 @@ pub mod session;
 mod tickets;
 
 pub use certificates::{Certificates, CertificatesError};
+pub use client::Client;
 pub use session::{Failure, Session};

@@ -343,6 +343,11 @@ impl Records {
         self.records_most = records_most;
     }
 
+    /// The name of cipher and hash in the registry.
+    pub(super) fn suite(&self) -> &'static str {
+        self.suite.name()
+    }
+
     /// Forgets what can be made again.
     pub(super) fn rest(&mut self) {
         self.keys = None;

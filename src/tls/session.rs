@@ -1,11 +1,13 @@
-//! One TLS connection, in the role of the server.
+//! One TLS connection, in either role.
 
 use std::io::{BufRead, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
 use rustls::{
-    ConnectionTrafficSecrets, Error, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection,
+    ClientConfig, ClientConnection, Connection, ConnectionTrafficSecrets, Error, HandshakeKind,
+    ProtocolVersion, ServerConfig, ServerConnection,
 };
 
 use super::keys::{Keys, Suite};
@@ -53,6 +55,8 @@ pub struct Received {
 #[derive(Debug)]
 pub struct Session {
     protocol: Protocol,
+    /// What has failed, as far as the library knows it.
+    error: Option<Box<Error>>,
     has_failed: bool,
     has_ended: bool,
     has_closed: bool,
@@ -63,9 +67,9 @@ pub struct Session {
 enum Protocol {
     /// rustls, until a handshake has shown what comes behind it.
     Handshake(Box<Handshaking>),
-    /// rustls, for all of TLS 1.2.
-    Rustls(Box<ServerConnection>),
-    /// This program, for TLS 1.3.
+    /// rustls, for all of TLS 1.2, and for clients.
+    Rustls(Box<Connection>),
+    /// This program, for servers that speak TLS 1.3.
     Records(Records),
     /// Nobody: the handshake has led to nothing.
     Over,
@@ -73,7 +77,7 @@ enum Protocol {
 
 /// A handshake, which is given one record at a time: what comes behind it is not rustls'.
 struct Handshaking {
-    rustls: ServerConnection,
+    rustls: Connection,
     secrets: Option<Box<Secrets>>,
     /// The head of the record that has begun, and how much of that is here.
     head: [u8; HEAD_BYTES],
@@ -88,13 +92,31 @@ impl Session {
     /// # Errors
     /// None is known for a configuration that was accepted once.
     pub fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
-        let mut rustls = ServerConnection::new(config)?;
+        Ok(Self::over(ServerConnection::new(config)?.into()))
+    }
+
+    /// A session with a server of this name, which it begins: what is to be sent for that is
+    /// appended to `sealed`.
+    ///
+    /// # Errors
+    /// None is known for a configuration that was accepted once.
+    pub fn begin(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        sealed: &mut Vec<u8>,
+    ) -> Result<Self, Error> {
+        let mut rustls = ClientConnection::new(config, name)?.into();
+        take_sealed(&mut rustls, sealed);
+        Ok(Self::over(rustls))
+    }
+
+    fn over(mut rustls: Connection) -> Self {
         // Whoever calls takes out at once what goes in, and bounds that.
         rustls.set_buffer_limit(None);
         let handshaking =
             Handshaking { rustls, secrets: None, head: [0; 5], head_bytes: 0, body_left: 0 };
         let protocol = Protocol::Handshake(Box::new(handshaking));
-        Ok(Self { protocol, has_failed: false, has_ended: false, has_closed: false })
+        Self { protocol, error: None, has_failed: false, has_ended: false, has_closed: false }
     }
 
     /// Whether nothing of the application may be sent yet.
@@ -117,7 +139,7 @@ impl Session {
         }
         let mut start = 0;
         if let Protocol::Handshake(handshaking) = &mut self.protocol {
-            start = handshaking.receive(input, sealed, &mut received);
+            start = handshaking.receive(input, sealed, &mut received, &mut self.error);
             if received.handshake.is_some() {
                 self.go_on_behind_handshake(&mut received);
             }
@@ -126,7 +148,7 @@ impl Session {
             match &mut self.protocol {
                 Protocol::Handshake(_) | Protocol::Over => {}
                 Protocol::Rustls(rustls) => {
-                    receive(rustls, &input[start..], opened, &mut received);
+                    receive(rustls, &input[start..], opened, &mut received, &mut self.error);
                     take_sealed(rustls, sealed);
                 }
                 Protocol::Records(records) => {
@@ -150,6 +172,22 @@ impl Session {
             },
             protocol => self.protocol = protocol,
         }
+    }
+
+    /// What has failed, in the words of the library, as far as it knows of that.
+    pub fn error(&self) -> Option<&Error> {
+        self.error.as_deref()
+    }
+
+    /// The suite that protects what is sent, by its name in the registry, once it is known.
+    pub fn suite(&self) -> Option<&'static str> {
+        let rustls = match &self.protocol {
+            Protocol::Handshake(handshaking) => &handshaking.rustls,
+            Protocol::Rustls(rustls) => rustls,
+            Protocol::Records(records) => return Some(records.suite()),
+            Protocol::Over => return None,
+        };
+        rustls.negotiated_cipher_suite()?.suite().as_str()
     }
 
     /// Appends the records that carry `bytes` to `sealed`. Not to be called within a handshake or
@@ -199,11 +237,17 @@ impl Session {
 
 impl Handshaking {
     /// Goes on with the handshake, as far as that reaches; tells how much it was.
-    fn receive(&mut self, input: &[u8], sealed: &mut Vec<u8>, received: &mut Received) -> usize {
+    fn receive(
+        &mut self,
+        input: &[u8],
+        sealed: &mut Vec<u8>,
+        received: &mut Received,
+        error: &mut Option<Box<Error>>,
+    ) -> usize {
         let (mut start, mut opened) = (0, Vec::new());
         while start < input.len() && received.failure.is_none() && self.rustls.is_handshaking() {
             let end = start + self.part_of_record(&input[start..]);
-            receive(&mut self.rustls, &input[start..end], &mut opened, received);
+            receive(&mut self.rustls, &input[start..end], &mut opened, received, error);
             debug_assert!(opened.is_empty(), "the application speaks behind the handshake");
             self.secrets = Capture::take().or_else(|| self.secrets.take());
             start = end;
@@ -241,10 +285,12 @@ impl Handshaking {
     /// What goes on behind the handshake.
     fn end(self) -> Result<Protocol, Failure> {
         let suite = self.rustls.negotiated_cipher_suite().and_then(|it| Suite::of(it.suite()));
-        let Some(suite) = suite else { return Ok(Protocol::Rustls(Box::new(self.rustls))) };
+        let (suite, rustls) = match (suite, self.rustls) {
+            (Some(suite), Connection::Server(rustls)) => (suite, rustls),
+            (_, rustls) => return Ok(Protocol::Rustls(Box::new(rustls))),
+        };
         let told = "rustls tells the secrets of TLS 1.3";
-        let Some((secrets, extracted)) =
-            self.secrets.zip(self.rustls.dangerous_extract_secrets().ok())
+        let Some((secrets, extracted)) = self.secrets.zip(rustls.dangerous_extract_secrets().ok())
         else {
             debug_assert!(false, "{told}");
             return Err(Failure::Protocol);
@@ -275,10 +321,11 @@ fn fits(suite: Suite, secret: &[u8], keys: &ConnectionTrafficSecrets) -> bool {
 
 /// Gives rustls what has arrived, and takes out what that means.
 fn receive(
-    rustls: &mut ServerConnection,
+    rustls: &mut Connection,
     mut input: &[u8],
     opened: &mut Vec<u8>,
     received: &mut Received,
+    failed: &mut Option<Box<Error>>,
 ) {
     while !input.is_empty() && received.failure.is_none() && !received.is_ended {
         if rustls.read_tls(&mut input).is_err() {
@@ -287,7 +334,10 @@ fn receive(
         }
         match rustls.process_new_packets() {
             Ok(state) => received.is_ended = state.peer_has_closed(),
-            Err(error) => received.failure = Some(Failure::of(&error)),
+            Err(error) => {
+                received.failure = Some(Failure::of(&error));
+                *failed = Some(Box::new(error));
+            }
         }
         let mut reader = rustls.reader();
         while let Ok(chunk) = reader.fill_buf()
@@ -300,7 +350,7 @@ fn receive(
     }
 }
 
-fn take_sealed(rustls: &mut ServerConnection, sealed: &mut Vec<u8>) {
+fn take_sealed(rustls: &mut Connection, sealed: &mut Vec<u8>) {
     while rustls.wants_write() {
         let is_written = rustls.write_tls(sealed);
         debug_assert!(is_written.is_ok(), "a vector takes everything");

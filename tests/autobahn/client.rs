@@ -5,7 +5,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ringwire::bench::client::{Fault, Handshake, Incoming, Partial, Target, append_frame, read};
+use ringwire::bench::client::{
+    Fault, Handshake, Incoming, Offer, Partial, Target, append_frame, read,
+};
 use ringwire::wire::close::ClosePayload;
 use ringwire::wire::header::OpCode;
 use socket2::{Socket, Type};
@@ -59,11 +61,12 @@ struct Connection {
 impl Connection {
     fn open(url: &str) -> Result<Self, Fault> {
         let target: Target = url.parse().map_err(Fault::Handshake)?;
-        let address = &target.addresses[0];
+        let addresses = target.endpoint.addresses().map_err(Fault::Handshake)?;
+        let address = &addresses[0];
         let socket = Socket::new(address.domain(), Type::STREAM, None).map_err(io)?;
         socket.connect(address).map_err(io)?;
         socket.set_read_timeout(Some(SILENCE_MOST)).map_err(io)?;
-        let handshake = Handshake::new(&target, 1, false, 0);
+        let handshake = Handshake::new(&target, 1, Offer::default(), 0);
         let mut connection = Self { socket, partial: None, input: Vec::new() };
         connection.socket.write_all(handshake.request(0)).map_err(io)?;
         loop {

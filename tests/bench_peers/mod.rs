@@ -13,6 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
+use super::authority::Authority;
+
 /// A server in a process of its own, which ends with this value.
 pub struct Server {
     child: Child,
@@ -24,13 +26,24 @@ impl Server {
     /// Ringwire itself.
     pub fn ringwire(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringwire"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--pin", "false"]);
-        command.args(arguments);
+        command.args(["serve", "--admin", "off", "--pin", "false"]).args(arguments);
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         // The server takes every variable of this prefix for a setting.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RINGWIRE_")) {
             command.env_remove(name);
         }
         Self::start(command)
+    }
+
+    /// Ringwire with a listener for TLS, which shows `server.pem` of this authority.
+    pub fn secured(authority: &Authority, arguments: &[&str]) -> Self {
+        authority.issue("server", &["localhost", "127.0.0.1"]);
+        let flags = authority.flags("server");
+        let tls = flags.iter().map(String::as_str).chain(["--listen", "127.0.0.1:0,tls"]);
+        let arguments: Vec<_> = tls.chain(arguments.iter().copied()).collect();
+        Self::ringwire(&arguments)
     }
 
     /// A Node server on the package `ws`, when the tools are there.
@@ -58,7 +71,7 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line = lines.next().expect("a first line").expect("UTF-8");
         let url = line.trim_start_matches("listening on ").trim_end_matches('/').to_owned();
-        assert!(url.starts_with("ws://"), "{line}");
+        assert!(url.starts_with("ws"), "{line}");
         // Whatever else it says must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, url }

@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::{env, fs, io};
 
 use crate::SHARD_COUNTS;
+use crate::authority::Authority;
 use crate::peer::{BINARY, Peer, TEXT};
 use crate::server::{Server, wait_until};
-use crate::tls::Authority;
 
 #[test]
 fn node_ws() {

@@ -7,6 +7,8 @@ mod abilities;
 mod access_log;
 mod admin;
 mod admin_page;
+#[path = "../authority/mod.rs"]
+mod authority;
 mod broadcast;
 mod client;
 mod closing;

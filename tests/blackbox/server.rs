@@ -102,6 +102,11 @@ impl Server {
         &self.addresses
     }
 
+    /// The address of the listener that sends whoever comes to https.
+    pub fn redirecting(&self) -> SocketAddr {
+        announced(&self.output(), &["redirecting on http://"])[0]
+    }
+
     /// The address of the admin listener.
     pub fn admin(&self) -> SocketAddr {
         self.admin.expect("an admin listener was announced")

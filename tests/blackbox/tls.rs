@@ -2,75 +2,29 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::{fs, io};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned,
     SupportedProtocolVersion,
 };
 
+use crate::authority::Authority;
 use crate::moves::{many_have_moved, uneven_peers};
 use crate::peer::{BINARY, CONTINUATION, FIN, PING, PONG, Peer, TEXT, frame, upgrade_request};
-use crate::server::{Server, socket_path, wait_until};
+use crate::server::{Server, wait_until};
 use crate::{HANG, SHARD_COUNTS};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 
 pub type TlsPeer = Peer<StreamOwned<ClientConnection, TcpStream>>;
 
-/// Who issues certificates for a test, and the directory that they are in, which goes with it.
-pub struct Authority {
-    directory: PathBuf,
-    issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
-}
-
 impl Authority {
-    pub fn new(name: &str) -> Self {
-        let directory = socket_path(name).with_extension("pki");
-        fs::create_dir_all(&directory).expect("a directory for certificates");
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "Authority of a test");
-        let certificate = params.self_signed(&key).expect("signed by itself");
-        fs::write(directory.join("ca.pem"), certificate.pem()).expect("a file");
-        let certificate = certificate.der().clone();
-        Self { directory, issuer: Issuer::new(params, key), certificate }
-    }
-
-    /// A certificate for these names with its key, in `name.pem` and `name.key`.
-    pub fn issue(&self, name: &str, names: &[&str]) {
-        let (certificate, key) = self.issued(names);
-        fs::write(self.path(&format!("{name}.pem")), pem("CERTIFICATE", &certificate)).unwrap();
-        fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).expect("a file");
-    }
-
-    fn issued(&self, names: &[&str]) -> (CertificateDer<'static>, KeyPair) {
-        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(names).expect("names of hosts");
-        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
-        (certificate.der().clone(), key)
-    }
-
-    pub fn path(&self, name: &str) -> String {
-        self.directory.join(name).to_str().expect("UTF-8").to_owned()
-    }
-
-    /// Flags of a server that shows `name.pem`.
-    fn flags(&self, name: &str) -> Vec<String> {
-        let (certificate, key) = (format!("{name}.pem"), format!("{name}.key"));
-        ["--tls-cert", &self.path(&certificate), "--tls-key", &self.path(&key)]
-            .map(str::to_owned)
-            .into()
-    }
-
     /// A server with a listener for TLS, and one without behind it.
     pub fn serve(&self, shards: usize, flags: &[&str]) -> Server {
         self.issue("server", &["localhost", "127.0.0.1"]);
@@ -80,11 +34,16 @@ impl Authority {
     }
 
     fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).expect("an authority");
         ClientConfig::builder_with_protocol_versions(versions)
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
             .with_no_client_auth()
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let certificate = CertificateDer::from_pem_file(self.path("ca.pem")).expect("a file");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("an authority");
+        roots
     }
 
     /// Connects, and upgrades on a path that starts with a slash.
@@ -99,18 +58,6 @@ impl Authority {
     ) -> TlsPeer {
         connect(address, Arc::new(self.client(versions)), "localhost")
     }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-fn pem(tag: &str, der: &[u8]) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    format!("-----BEGIN {tag}-----\n{text}\n-----END {tag}-----\n")
 }
 
 fn connect(address: SocketAddr, config: Arc<ClientConfig>, name: &str) -> TlsPeer {
@@ -365,6 +312,52 @@ fn a_session_goes_on_with_another_server_that_has_the_keys() {
 }
 
 #[test]
+fn whoever_comes_by_http_is_sent_to_https() {
+    let authority = Authority::new("tls-redirect");
+    let takeover = authority.path("takeover.sock");
+    let redirecting = ["--redirect-http", "127.0.0.1:0", "--takeover", &takeover];
+    for shards in SHARD_COUNTS {
+        let mut server = authority.serve(shards, &redirecting);
+        let (secure, plain) = (server.address(), server.redirecting());
+        let ask = |request: &str| {
+            let mut stream = TcpStream::connect(plain).expect("the server accepts");
+            stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
+            stream.write_all(request.as_bytes()).expect("taken");
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer);
+            answer
+        };
+        let field = "Connection: close\r\n\r\n";
+        let sent = ask(&format!("GET /chat?a=b HTTP/1.1\r\nHost: localhost:80\r\n{field}"));
+        assert!(sent.starts_with("HTTP/1.1 308 Permanent Redirect\r\n"), "{sent}");
+        let location = format!("\r\nLocation: https://localhost:{}/chat?a=b\r\n", secure.port());
+        assert!(sent.contains(&location), "{location}: {sent}");
+        let mut kept = TcpStream::connect(plain).expect("the server accepts");
+        kept.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
+        // One connection may ask several times, for a WebSocket too.
+        for _ in 0..2 {
+            kept.write_all(&upgrade_request("/echo", "")).expect("taken");
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"https.\n") {
+                let mut byte = [0];
+                kept.read_exact(&mut byte).expect("the rest of the answer");
+                answer.push(byte[0]);
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 308 "));
+        }
+        assert!(ask(&format!("GET / HTTP/1.0\r\n{field}")).starts_with("HTTP/1.1 400 "));
+        let health = ask(&format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{field}"));
+        assert!(health.ends_with("ok\n"), "{health}");
+        // A successor has the same.
+        let successor = authority.serve(shards, &redirecting);
+        assert_eq!((successor.address(), successor.redirecting()), (secure, plain));
+        assert!(server.wait().success(), "{}", server.output());
+        assert!(ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{field}")).contains(" 308 "));
+        successor.stop();
+    }
+}
+
+#[test]
 fn clients_show_certificates_where_they_are_asked_to() {
     let authority = Authority::new("tls-clients");
     let foreign = Authority::new("tls-strangers");
@@ -372,12 +365,12 @@ fn clients_show_certificates_where_they_are_asked_to() {
     for (mode, without) in [("require", false), ("optional", true)] {
         let server = authority.serve(1, &["--tls-client-ca", &ca, "--tls-client-auth", mode]);
         let with = |issuer: &Authority| {
-            let (certificate, key) = issuer.issued(&["client"]);
-            let mut roots = RootCertStore::empty();
-            roots.add(authority.certificate.clone()).expect("an authority");
-            let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+            issuer.issue("client", &["client"]);
+            let certificate = CertificateDer::from_pem_file(issuer.path("client.pem"));
+            let certificate = certificate.expect("a file");
+            let key = PrivateKeyDer::from_pem_file(issuer.path("client.key")).expect("a file");
             let config = ClientConfig::builder()
-                .with_root_certificates(roots)
+                .with_root_certificates(authority.roots())
                 .with_client_auth_cert(vec![certificate], key)
                 .expect("a key of its own");
             outcome(&mut connect(server.address(), Arc::new(config), "localhost"))

@@ -66,7 +66,15 @@ impl Story {
         let interest = InterestTable::new(shards);
         let admission = Admission::new(slots as usize * shards);
         let in_force = InForce::new(config, Trust::default(), None);
-        let shared = Arc::new(Shared { admission, in_force, stats, memory, interest, slots });
+        let shared = Arc::new(Shared {
+            admission,
+            in_force,
+            stats,
+            memory,
+            interest,
+            slots,
+            secure_port: 443,
+        });
         let mut endpoints = Mesh::new(shards + 1, 2);
         let control = Control::new(endpoints.pop().expect("one more"), shards);
         let shard = |(number, endpoint)| {

@@ -117,6 +117,7 @@ impl World {
             interest: InterestTable::new(shards),
             slots: settings.chaos.slots,
             in_force: InForce::new(settings.config.clone(), Trust::default(), None),
+            secure_port: 443,
         });
         let ring_slots = settings.config.engine.broadcast_ring_slots;
         let mut endpoints = Mesh::new(shards + 1, ring_slots);

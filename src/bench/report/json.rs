@@ -7,7 +7,7 @@ use super::{Verdict, counted_seconds, counts_handshakes};
 use crate::bench::environment;
 use crate::bench::failure::Failures;
 use crate::bench::plan::Plan;
-use crate::bench::record::{Interval, Record};
+use crate::bench::record::{Interval, Record, Tls};
 use crate::bench::run::{Run, ServerSamples, Step};
 
 /// All results of a run as one object.
@@ -40,6 +40,7 @@ pub fn render(run: &Run, verdict: Verdict, warnings: &[String]) -> Value {
         "intervals": intervals(run),
         "counters": record.counters,
         "failures": failures(&run.record.failures),
+        "tls": run.plan.way.client.is_some().then(|| tls(&record.tls)),
         "storm": (!record.rounds.is_empty()).then(|| storm(record)),
         "server": run.server.map(|server| server_usage(run, &server)),
         "generator_threads": run.threads.iter().map(|thread| json!({
@@ -174,6 +175,17 @@ fn intervals(run: &Run) -> Value {
     json!({
         "seconds_each": run.record.interval_ns() as f64 / 1e9,
         "parts": parts.collect::<Vec<_>>(),
+    })
+}
+
+fn tls(tls: &Tls) -> Value {
+    json!({
+        "full_handshakes": tls.full,
+        "resumptions": tls.resumed,
+        "suites": tls.suites,
+        "connect_ns": latency(&tls.connect_time),
+        "handshake_ns": latency(&tls.handshake_time),
+        "upgrade_ns": latency(&tls.upgrade_time),
     })
 }
 

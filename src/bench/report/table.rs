@@ -8,6 +8,7 @@ use super::json::ServerUsage;
 use super::{counted_seconds, counts_handshakes};
 use crate::bench::arguments::WorkloadName;
 use crate::bench::failure::Failures;
+use crate::bench::record::Tls;
 use crate::bench::run::{Run, Step};
 
 /// Two headline numbers, then whatever the run has to tell.
@@ -186,6 +187,7 @@ impl Table {
             );
             self.row("connections", &line);
         }
+        self.tls(run);
         let line = format!(
             "{} open at the end, {} closed cleanly, {} otherwise, {} pings answered",
             counters.open_at_end,
@@ -194,6 +196,23 @@ impl Table {
             counters.pings_answered
         );
         self.row("", &line);
+    }
+
+    fn tls(&mut self, run: &Run) {
+        if run.plan.way.client.is_none() {
+            return;
+        }
+        let Tls { full, resumed, suites, connect_time, handshake_time, upgrade_time } =
+            &run.record.tls;
+        let counts = [format!("{full} full handshakes"), format!("{resumed} resumed")];
+        let suites = suites.keys().map(|suite| (*suite).to_owned());
+        self.row("TLS", &counts.into_iter().chain(suites).collect::<Vec<_>>().join(", "));
+        for (name, histogram) in
+            [("connect", connect_time), ("TLS", handshake_time), ("upgrade", upgrade_time)]
+        {
+            let at = |quantile| time(histogram.value_at_quantile(quantile));
+            self.row("", &format!("{name} took p50 {}  p99 {}", at(0.5), at(0.99)));
+        }
     }
 
     /// What the server used, if its process was named.

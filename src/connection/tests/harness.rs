@@ -159,6 +159,7 @@ impl Harness {
                     budget: &budget,
                 },
                 http: Conditions {
+                    redirects_to: None,
                     may_publish: &|_| self.may_begin,
                     ..Conditions::unlimited(&self.policy, Serving::Open)
                 },

@@ -213,6 +213,7 @@ mod tests {
             memory,
             interest: InterestTable::new(2),
             slots: 1000,
+            secure_port: 443,
         };
         Arc::new(Standing::new(Arc::default(), Arc::new(shared), Layers::default()))
     }
