@@ -49,7 +49,7 @@ class Peer:
         self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context:
-            self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+            self.socket = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self.received = b""
 
     def upgraded(self, path="/echo", *fields):

@@ -45,7 +45,7 @@ class Scene:
         listen = ["--listen", "127.0.0.1:0"]
         if self.pair:
             listen = ["--listen", "127.0.0.1:0,tls",
-                      "--tls-cert", str(self.pair[0]), "--tls-key", str(self.pair[1])]
+                      "--tls-cert", str(self.pair.certificate), "--tls-key", str(self.pair.key)]
         flags = [*getattr(self.attack, "flags", ()), "--shards", "2", *listen,
                  "--log-level", "error", "--handshake-timeout", "8s", "--close-timeout", "1s"]
         if self.limit_bytes:
@@ -56,7 +56,7 @@ class Scene:
         command = [*enter, str(self.program), "serve", *flags]
         cores = ",".join(map(str, machine.cores()))
         with Running(command, cores) as running:
-            self.subject = Subject(running, self.pair and self.pair[0])
+            self.subject = Subject(running, self.pair and self.pair.certificate)
             expect(self.subject.echoes(), "no echo at the start")
             figure, before, after = self.attack_until_memory_is_back()
             self.check_counters()
@@ -129,7 +129,7 @@ class Scene:
         return Good(self.start_bench("/echo", arguments))
 
     def start_bench(self, path, arguments):
-        trust = ("--ca", self.pair[0], "--server-name", "localhost") if self.pair else ()
+        trust = ("--ca", self.pair.certificate) if self.pair else ()
         return Bench(self.program, self.subject.running.url + path, (*arguments, *trust))
 
 
