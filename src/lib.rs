@@ -340,7 +340,7 @@
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
 //! | a path of the admin listener | `control/admin/routes.rs` |
 //! | what is shown and asked for by TLS | [`tls::credentials`], `config/tls.rs` |
-//! | where those are sent who come without TLS | `http/redirect.rs`, `expect_tls` in `shard` |
+//! | where those are sent who come without TLS | `http/redirect.rs`, `note_listener` in `shard` |
 //! | what is opened and sealed, and when | [`tls::session`], `shard/secure.rs` |
 //! | what the control thread has shards do | `Errand` and `visit` in `shard/orders.rs` |
 //! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |

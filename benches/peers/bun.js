@@ -1,10 +1,14 @@
-// Echo and broadcast on Bun (uWebSockets inside): Bun.serve with its native publish.
+// Echo and broadcast on Bun (uWebSockets inside): Bun.serve with its native publish; with TLS where
+// the environment names a certificate and its key.
 
+const { RINGWIRE_TLS_CERT: cert, RINGWIRE_TLS_KEY: key } = process.env;
+const tls = cert ? { cert: Bun.file(cert), key: Bun.file(key) } : undefined;
 const [hostname, port] = (process.argv[2] ?? "127.0.0.1:7073").split(":");
 
 const server = Bun.serve({
   hostname,
   port: Number(port),
+  tls,
   fetch(request, server) {
     const { pathname } = new URL(request.url);
     const topic = pathname.startsWith("/broadcast") ? pathname : null;
@@ -28,4 +32,4 @@ const server = Bun.serve({
   },
 });
 
-console.log(`listening on ws://${server.hostname}:${server.port}/`);
+console.log(`listening on ${tls ? "wss" : "ws"}://${server.hostname}:${server.port}/`);

@@ -34,10 +34,12 @@ class Generator:
         self.cores = cores
         self.timeout_s = timeout_s
 
-    def command(self, url, arguments, server_pid, json_file, is_unchecked=False):
-        """The exact command of a run."""
+    def command(self, url, arguments, server_pid, json_file, is_unchecked=False,
+                certificate=None):
+        """The exact command of a run; `certificate` is that of a server with TLS."""
         command = [self.program, "bench", url, *arguments, "--json", json_file,
                    "--cores", ",".join(map(str, self.cores)), "--server-pid", server_pid]
+        command += ["--ca", certificate] if certificate else []
         return [str(part) for part in command] + (list(UNCHECKED) if is_unchecked else [])
 
     def run(self, command, watch=lambda pid: None):

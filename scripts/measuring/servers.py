@@ -31,6 +31,8 @@ class Server:
     broadcasts: bool = False
     # Whether what it answers means nothing, so that contents cannot be checked.
     is_meaningless: bool = False
+    # The certificate that it shows, if it speaks TLS.
+    certificate: pathlib.Path | None = None
     environment: dict = field(default_factory=dict)
 
     def fill(self, address, workload):
@@ -62,7 +64,7 @@ class Running:
             if not select.select([self.process.stdout], [], [], 0.1)[0]:
                 continue
             line = self.process.stdout.readline()
-            if line.startswith("listening on ws://"):
+            if line.startswith(("listening on ws://", "listening on wss://")):
                 return line.split()[-1].rstrip("/")
             if not line:
                 break
@@ -139,6 +141,22 @@ def own_servers(ringwire, floor):
         "floor": Server("floor", floor_command, True, is_meaningless=True),
         "floor-received": Server("floor-received", (*floor_command, "--reply", "received"),
                                  is_meaningless=True),
+    }
+
+
+def secured_servers(ringwire, certificate):
+    """Our server and Bun with TLS."""
+    bun = peers({"bun"})["bun"]
+    flags = ("--shards", "1", "--tls-cert", certificate.certificate, "--tls-key", certificate.key)
+    command = ringwire_command(ringwire, *flags)
+    secured = tuple("{address},tls" if part == "{address}" else part for part in command)
+    environment = {"RINGWIRE_TLS_CERT": str(certificate.certificate),
+                   "RINGWIRE_TLS_KEY": str(certificate.key)}
+    shown = certificate.certificate
+    return {
+        "ringwire-tls": Server("ringwire-tls", secured, True, certificate=shown),
+        "bun-tls": Server("bun-tls", bun.command, True, certificate=shown,
+                          environment=environment),
     }
 
 

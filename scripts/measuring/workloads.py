@@ -1,6 +1,6 @@
 """The workloads that a comparison runs, and the figures they are to reach."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 KIB = 1024
 
@@ -37,6 +37,8 @@ class Workload:
     plots: bool = False
     # Whether the server needs all cores that the generator leaves.
     all_cores: bool = False
+    # What is asked for besides where the server speaks TLS.
+    secured_options: tuple = ()
 
     @property
     def is_broadcast(self):
@@ -124,10 +126,35 @@ ALL = (
 )
 
 
-def of_names(names):
-    """The workloads of these names, all when there are none."""
-    known = {workload.name: workload for workload in ALL}
+def secured(base, plain, bun, metric="cpu_us", **changes):
+    """The workload `base` with TLS: what it may cost of plain and of Bun with TLS; `None` where
+    plain says nothing of it."""
+    targets = tuple(Target("ringwire-tls", other, most, metric)
+                    for other, most in (("ringwire", plain), ("bun-tls", bun)) if most)
+    workload = next(workload for workload in ALL if workload.name == base)
+    return replace(workload, targets=targets, plots=False, **changes)
+
+
+# Large messages cost what the cipher takes for their bytes, so plain is no measure of them.
+SECURED = (
+    secured("echo-1000x1", 1.15, 0.85),
+    secured("echo-1KiBx32", None, 1.0),
+    secured("echo-64KiB", None, 1.0),
+    secured("echo-1MiB", None, 1.0),
+    secured("broadcast-20x1", 1.10, 1.0),
+    secured("broadcast-20x16", 1.15, 1.0),
+    secured("broadcast-1024x1", 1.15, 1.0),
+    secured("handshakes", None, 1.0),
+    secured("handshakes", None, 1.0, name="resumptions", secured_options=("--resume",),
+            title="handshakes that go on with earlier sessions, closed at once"),
+    secured("idle", None, 1.0, "user_bytes"),
+)
+
+
+def of_names(names, choice=ALL):
+    """The workloads of these names, all of `choice` when there are none."""
+    known = {workload.name: workload for workload in choice}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise SystemExit(f"error: no workload {', '.join(unknown)}; there are {', '.join(known)}")
-    return [known[name] for name in names] if names else list(ALL)
+    return [known[name] for name in names] if names else list(choice)

@@ -39,7 +39,7 @@ impl<I: Io> Shard<I> {
                 // Nothing of who was in its place before.
                 self.lifetimes.set(key.index, None);
                 self.rates.set_due(key.index, Due::default());
-                self.expect_tls(key, listener);
+                self.note_listener(key, listener);
                 self.arrived(key, listener, address);
                 self.settle(key);
                 self.keep_slots_free();

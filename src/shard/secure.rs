@@ -128,7 +128,7 @@ impl Secure {
 impl<I: Io> Shard<I> {
     /// Takes note that a connection is to speak TLS, or to be sent where that is spoken, if its
     /// listener says so.
-    pub(super) fn expect_tls(&mut self, key: Key, listener: u32) {
+    pub(super) fn note_listener(&mut self, key: Key, listener: u32) {
         let (config, redirects) = self.effective.config.listener(self.place_of(listener));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.set_mark(Marks::SECURED, config.tls);
