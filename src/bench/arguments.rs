@@ -250,7 +250,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", help_heading = WAY, value_parser = parse_subprotocol)]
     pub subprotocol: Vec<String>,
 
-    /// Proxy to connect through by CONNECT: http://[USER:PASSWORD@]HOST:PORT
+    /// Proxy to connect through by CONNECT: http://HOST:PORT or http://USER:PASSWORD@HOST:PORT
     #[arg(long, value_name = "URL", help_heading = WAY, value_hint = ValueHint::Url)]
     pub proxy: Option<Proxy>,
 
