@@ -13,13 +13,13 @@
 //!
 //! Until the socket is handed over the connection can stay: then it goes on where it was, with what
 //! has arrived meanwhile. From then on its state has one owner at a time, so nothing is lost or
-//! done twice. While it moves the first shard holds it as [`Ending::Leaving`], so that nothing else
+//! done twice. While it moves the first shard holds it as `Ending::Leaving`, so that nothing else
 //! is begun with it.
 //!
 //! What goes along is all that the connection is in the middle of: requests and messages in pieces,
 //! input that waits, and what is queued for its peer, as far as a letter may hold it. A send that
 //! is in flight ends before the socket is handed over; if its peer does not read, the connection
-//! stays. So does one whose end has begun ([`Ending`]): it has its deadline here, and is gone soon.
+//! stays. So does one whose end has begun (`Ending`): it has its deadline here, and is gone soon.
 //!
 //! What one shard publishes reaches each other shard in its order, but what two publish may
 //! overtake each other. So whoever may have published leaves only when every shard has read what
