@@ -23,6 +23,9 @@ pub mod entry;
 mod file_path;
 mod form;
 mod host;
+mod identity;
+mod key_file;
+mod key_set_url;
 mod label;
 mod limits;
 mod listen;
@@ -38,6 +41,7 @@ mod subprotocol;
 mod takeover;
 mod tls;
 mod topic;
+mod topic_pattern;
 
 pub use ability::Ability;
 pub use access_log::{AccessLog, AccessLogError, Share, ShareError};
@@ -48,6 +52,11 @@ pub use compression::{Compression, CompressionMode};
 pub use engine::Engine;
 pub use file_path::{FilePath, FilePathError};
 pub use host::{HostPattern, HostPatternError};
+pub use identity::Identity;
+pub use key_file::{
+    CookieName, CookieNameError, KeyFile, KeyFileError, TokenAlgorithm, TokenName, TokenNameError,
+};
+pub use key_set_url::{KeySetUrl, KeySetUrlError};
 pub use label::{Label, LabelError};
 pub use limits::{Limits, OnRate};
 pub use listen::{ListenAddress, ListenAddressError, ListenerConfig, SocketMode, SocketModeError};
@@ -63,6 +72,7 @@ pub use subprotocol::{Subprotocol, SubprotocolError};
 pub use takeover::{SocketPath, SocketPathError};
 pub use tls::{ClientAuthentication, Tls, TlsVersion};
 pub use topic::{Topic, TopicError};
+pub use topic_pattern::{TopicPattern, TopicPatternError};
 
 /// What an upgrade of `/` means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -222,6 +232,8 @@ settings! {
         pub limits: Limits,
         /// Who may connect, how many and how fast.
         pub peers: Peers,
+        /// Who may do what.
+        pub identity: Identity,
         /// The event loops.
         pub engine: Engine,
         /// The log.

@@ -11,7 +11,7 @@
 //! members elsewhere and whether those are behind ([`hub::interest`]); beside it letters to one
 //! shard ([`hub::inbox`]), the counters that anyone may read ([`stats`]), the state of memory
 //! ([`memory`]), who is connected and who belongs to
-//! which topic, where that is limited ([`admission`]).
+//! which topic, and what was published to each, where that is limited ([`admission`]).
 //!
 //! ```text
 //!            kernel-chosen buffer        in place              pieces, publications
@@ -72,6 +72,12 @@
 //! more bound of the budget that it gets anyway, in which each message costs more than the six
 //! bytes of the shortest frame, and what it has used is charged behind (`shard/rates.rs`). Whoever
 //! has nothing left waits in a wheel of its own until it has. What is begun is finished, and owed.
+//!
+//! The rate of a topic holds for all shards, so it is kept where all can see it
+//! (`admission/publications.rs`). A member takes a few messages of what there is, is bounded by
+//! that in the same way, and gives back what it has not begun (`shard/topic_rate.rs`). Where
+//! nothing is left it gets a place in a line, as a moment to ask again, before which whoever comes
+//! later gets nothing. Without the option a message pays for the look at a setting.
 //!
 //! # Too much to do
 //!
@@ -155,18 +161,42 @@
 //! sealed when its send begins: records have an order that nothing may leave or overtake. What the
 //! kernel has not taken of a send stays sealed, and goes first.
 //!
-//! The protocol itself is in [`tls`], without socket and clock. Its state lies beside the table of
-//! connections, is made with the first byte that arrives, and moves with the connection. Handshakes
-//! wait for each other in a line of their own, a few in each tick. Certificates and keys are part
-//! of what is in force (`shard/in_force.rs`): a new connection begins with the newest, and the
-//! control thread looks whether files have changed (`control/certificates.rs`).
+//! The protocol itself is in [`tls`], without socket and clock: handshakes and TLS 1.2 by a
+//! library, the records of TLS 1.3 by `tls/records.rs`. Those are opened where they lie, so an echo
+//! is still made in the receive buffer, and sealed from there into what is sent. A broadcast is
+//! sealed for each member out of the frames that all share. While a connection is parked it keeps
+//! two secrets and two numbers, from which its keys follow.
 //!
-//! A listener of `--redirect-http` is one like others, in the places behind those that serve. Its
-//! connections bear a mark, and their requests are answered before any route is looked for
-//! (`http/redirect.rs`).
+//! Its state lies beside the table of connections, is made with the first byte that arrives, and
+//! moves with the connection. Handshakes wait for each other in a line of their own, a few in each
+//! tick. Certificates and keys are part of what is in force (`shard/in_force.rs`): a new connection
+//! begins with the newest, and the control thread looks whether files have changed
+//! (`control/certificates.rs`).
 //!
-//! The load generator has the same session in the other role ([`tls::client`]) at the same two
-//! places, where bytes arrive and where a send begins (`bench/secure.rs`).
+//! # Who may do what
+//!
+//! With keys, what somebody may do follows from a token: [`identity`] verifies it and says who its
+//! holder is and what it grants, by patterns; [`authorization`] puts that together with what the
+//! operator allows, in one function that is asked before anybody joins or publishes. A request is
+//! asked for its token where it is decided on (`http/bearer.rs`, `Conditions::verify`). Verifying
+//! takes up to 0.1 ms, so a tick does a bounded number, and other requests wait in the line that
+//! there is for too many of them (`shard/overload.rs`).
+//!
+//! A connection keeps neither token nor grants, as it has one topic and what it may do there is
+//! decided when it joins; only who its peer is, and until when, which lies beside the table
+//! (`shard/peers/identified.rs`) and is one of its deadlines. That alone goes by the time of day,
+//! which the control thread looks at once a second ([`stats::Stats::look_at_clock`]).
+//!
+//! Keys of a URL are fetched by a task of the control thread (`control/key_set.rs`). Those of files
+//! and the list of what is revoked are read with the settings ([`settings::read_trust`]), at
+//! the start and when those are reloaded, and are in force together with them. To revoke is to put
+//! another list in force: so it holds for those who come, for those who are there, whom each shard
+//! looks at one after the other (`shard/in_force.rs`), and for those who are on their way between
+//! two shards, who are looked at when they arrive.
+//!
+//! The load generator has the session in the other role ([`tls::client`], `bench/secure.rs`). A
+//! listener of `--redirect-http` has a place behind those that serve; its connections bear a mark,
+//! and their requests are answered before any route is looked for (`http/redirect.rs`).
 //!
 //! # Broadcast
 //!
@@ -339,14 +369,16 @@
 //! | a protocol that a connection speaks | `Stage` in `connection/mod.rs`, and whoever asks it |
 //! | how bytes are changed on their way in or out | `shard/receive.rs`, `shard/send.rs` |
 //! | a path of the admin listener | `control/admin/routes.rs` |
-//! | what is shown and asked for by TLS | [`tls::credentials`], `config/tls.rs` |
+//! | what is shown and asked for by TLS | [`tls::certificates`], `config/tls.rs` |
 //! | where those are sent who come without TLS | `http/redirect.rs`, `note_listener` in `shard` |
-//! | what is opened and sealed, and when | [`tls::session`], `shard/secure.rs` |
+//! | what is opened and sealed, and when | [`tls::session`], `tls/records.rs`, `shard/secure.rs` |
 //! | what the control thread has shards do | `Errand` and `visit` in `shard/orders.rs` |
 //! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
+//! | which tokens are believed, what they claim | [`identity`]; where they are: `http/bearer.rs` |
 //! | how much a connection may send in a second | `shard/rates.rs` |
+//! | how much may be published to a topic | `admission/publications.rs`, `shard/topic_rate.rs` |
 //! | how many may join a topic | `admission/topics.rs`, `admission/counts.rs` |
 //! | what a successor gets | [`takeover`]; what the server does then: `control/takeover.rs` |
 //! | what goes to another process | [`hub::relay`], `pass_on` in `shard/deliver.rs` |
@@ -402,8 +434,9 @@
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
 //!   frames, compression; and messages as lines.
 //! * [`proxy_protocol`]: the header by which a proxy tells who has connected to it.
-//! * [`admission`]: who may connect, how many and how fast, and who may join a topic: for all
-//!   shards together.
+//! * [`admission`]: who may connect, how many and how fast, who may join a topic, and how much may
+//!   be published there: for all shards together.
+//! * [`identity`]: tokens, the keys that verify them, and what they grant.
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
 //! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
 //!   are published by POST.
@@ -445,6 +478,7 @@ pub mod control;
 pub mod health;
 pub mod http;
 pub mod hub;
+pub mod identity;
 pub mod io;
 pub mod limits;
 pub mod logging;

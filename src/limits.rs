@@ -101,6 +101,9 @@ pub const TOPIC_MEMBERS: Bound<u16, Option<u16>> =
 pub const TOPICS: Bound<usize, Option<usize>> =
     Bound { default: None, least: 1, most: 100_000_000 };
 
+/// Messages that are published to one topic in one second, which are counted in 24 bits.
+pub const TOPIC_RATE: Bound<u32, Option<u32>> = Bound { default: None, least: 1, most: 10_000 };
+
 /// Data messages of a connection in one second.
 pub const MESSAGE_RATE: Bound<u32, Option<u32>> =
     Bound { default: None, least: 1, most: 10_000_000 };

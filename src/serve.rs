@@ -31,13 +31,13 @@ use crate::io::{Ring, RingOptions, SLOTS_MAX};
 use crate::memory::{Memory, Meter, NothingSpare, require_spare};
 use crate::output::{self, AccessLogError, STANDARD_OUTPUT};
 use crate::service_manager::ServiceManager;
-use crate::settings::Layers;
+use crate::settings::{Layers, TrustFileError, read_trust};
 use crate::shard::in_force::InForce;
 use crate::shard::mail::Letter;
 use crate::shard::{Shard, Shared};
 use crate::stats::Stats;
 use crate::takeover::{Predecessor, TakeoverError};
-use crate::tls::{Credentials, CredentialsError};
+use crate::tls::{Certificates, CertificatesError};
 
 mod supervision;
 
@@ -76,7 +76,10 @@ pub enum ServeError {
     },
     /// Certificates or keys cannot be used.
     #[error(transparent)]
-    Credentials(#[from] CredentialsError),
+    Credentials(#[from] CertificatesError),
+    /// Tokens could not be verified.
+    #[error(transparent)]
+    TrustFile(#[from] TrustFileError),
     /// The access log cannot be written.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -121,9 +124,10 @@ type Ready = (usize, Result<RawFd, Refusal>);
 /// # Errors
 /// A [`ServeError`] that names the cause and, where there is one, the fix.
 pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
+    let trust = read_trust(&config)?;
     output::open_access_log(&config.logs.access)?;
-    let credentials = Credentials::load(&config.tls, SystemTime::now())?;
-    if credentials.is_some() && !config.listen.iter().any(|listener| listener.tls) {
+    let certificates = Certificates::load(&config.tls, SystemTime::now())?;
+    if certificates.is_some() && !config.listen.iter().any(|listener| listener.tls) {
         tracing::warn!("no listener has the option tls, so nobody is shown the certificate");
     }
     let descriptors = Descriptors::limit(config.engine.raise_nofile);
@@ -155,7 +159,7 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let (stats, memory) = (Stats::new(shards), Memory::default());
     let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
     let admission = Admission::new(slots as usize * shards);
-    let in_force = InForce::new(config, credentials.map(Arc::new));
+    let in_force = InForce::new(config, trust, certificates.map(Arc::new));
     let shared =
         Arc::new(Shared { admission, stats, memory, interest, slots, in_force, secure_port });
     let effective = shared.in_force.current();

@@ -47,6 +47,14 @@ fn a_flag_wins_over_the_environment_over_the_file() {
             // One without the other is refused.
             "tls-cert" | "tls-key" => continue,
             "tls-crl" => &["config", "--tls-client-ca", "a"],
+            "jwt-jwks" => {
+                &["config", "--jwt-issuer", "a", "--jwt-audience", "b", "--jwt-key", "./a"]
+            }
+            "jwt-cookie" => &["config", "--jwt-key", "./a", "--allow-origin", "https://a.org"],
+            key if key.starts_with("anonymous-") || key == "revoked" => {
+                &["config", "--jwt-key", "./a"]
+            }
+            key if key.starts_with("jwt-") && key != "jwt-key" => &["config", "--jwt-key", "./a"],
             _ => &["config"],
         };
         let defaults = effective(&mut ringwire(base));
@@ -110,11 +118,11 @@ fn every_layer_refuses_what_its_setting_does_not_take() {
             let allowed = setting.value.allowed.trim_start_matches("at least one of: ");
             assert!(said.contains(allowed) || !setting.value.choices.is_empty(), "{said}");
         };
-        names_all(&run(ringwire(&["config"]).arg(format!("--{key}")).arg("?wrong? /")), "--");
-        names_all(&run(ringwire(&["config"]).env(variable(key), "?wrong? /")), &variable(key));
+        names_all(&run(ringwire(&["config"]).arg(format!("--{key}")).arg("?wrong? /***")), "--");
+        names_all(&run(ringwire(&["config"]).env(variable(key), "?wrong? /***")), &variable(key));
         let path = write_file(
             &format!("{key}-wrong"),
-            &format!("\n{} = \"?wrong? /\"\n", setting.file_key()),
+            &format!("\n{} = \"?wrong? /***\"\n", setting.file_key()),
         );
         names_all(&run(&mut ringwire(&["config", "--config", &path])), &format!("{path}, line 2"));
     }
@@ -481,6 +489,7 @@ const ROWS: &[Row] = &[
     row("byte-rate", "1KiB", "off", r#""4GiB""#, [r#""1KiB""#, r#""off""#, r#""4GiB""#]),
     row("on-rate", "close", "pause", r#""close""#, [r#""close""#, r#""pause""#, r#""close""#]),
     row("max-topic-members", "1", "off", "65535", ["1", r#""off""#, "65535"]),
+    row("topic-rate", "1", "off", "10000", ["1", r#""off""#, "10000"]),
     row("max-topics", "1", "off", "1000", ["1", r#""off""#, "1000"]),
     row("max-memory", "1GiB", "16GiB", r#""100GiB""#, [r#""1GiB""#, r#""16GiB""#, r#""100GiB""#]),
     row("handshake-timeout", "1s", "2s", r#""3s""#, [r#""1s""#, r#""2s""#, r#""3s""#]),
@@ -505,6 +514,22 @@ const ROWS: &[Row] = &[
     row("peer-addresses", "true", "false", "true", ["true", "false", "true"]),
     row("refuse-with", "close", "status", r#""close""#, [r#""close""#, r#""status""#,
         r#""close""#]),
+    row("jwt-key", "/a,hs256:./b", "eddsa:/c", r#"["/d"]"#, [r#"["/a", "hs256:./b"]"#,
+        r#"["eddsa:/c"]"#, r#"["/d"]"#]),
+    row("jwt-jwks", "http://a.org/k", "off", r#""http://[::1]:81/""#, [r#""http://a.org/k""#,
+        r#""off""#, r#""http://[::1]:81/""#]),
+    row("jwt-issuer", "https://a.org", "off", r#""b""#, [r#""https://a.org""#, r#""off""#,
+        r#""b""#]),
+    row("jwt-audience", "a,https://b.org", "c", r#"["d"]"#, [r#"["a", "https://b.org"]"#,
+        r#"["c"]"#, r#"["d"]"#]),
+    row("jwt-cookie", "token", "off", r#""__Host-token""#, [r#""token""#, r#""off""#,
+        r#""__Host-token""#]),
+    row("jwt-query", "true", "false", "true", ["true", "false", "true"]),
+    row("jwt-keep-open", "true", "false", "true", ["true", "false", "true"]),
+    row("revoked", "/a", "off", r#""./b""#, [r#""/a""#, r#""off""#, r#""./b""#]),
+    row("anonymous-subscribe", "news.*,chat:**", "a", r#"["b"]"#, [r#"["news.*", "chat:**"]"#,
+        r#"["a"]"#, r#"["b"]"#]),
+    row("anonymous-publish", "a", "b,**", r#"["c"]"#, [r#"["a"]"#, r#"["b", "**"]"#, r#"["c"]"#]),
     row("shed", "false", "true", "false", ["false", "true", "false"]),
     row("shed-idle", "10s", "off", r#""1m""#, [r#""10s""#, r#""off""#, r#""1m""#]),
     row("slow-consumer", "latest", "drop-newest", r#""drop-oldest""#, [r#""latest""#,

@@ -3,6 +3,7 @@
 
 mod fanout;
 mod protocol;
+mod tls;
 mod wire;
 
 /// Work prepared to be done once.
@@ -42,7 +43,10 @@ impl Case {
 
 /// All cases, in a fixed order.
 pub fn all() -> Vec<Case> {
-    [wire::cases(), protocol::cases(), fanout::cases()].into_iter().flatten().collect()
+    [wire::cases(), protocol::cases(), fanout::cases(), tls::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A size as people write it.

@@ -1,7 +1,6 @@
 """Attacks with frames, and ends in the middle of them."""
 
 import os
-import socket
 import time
 
 from hostility.checks import expect, send_unheard
@@ -55,7 +54,7 @@ def half_close(scene):
     for _ in range(count):
         with scene.subject.connect() as peer:
             peer.upgraded().send(frame(FIN | TEXT, b"last words"))
-            peer.socket.shutdown(socket.SHUT_WR)
+            peer.shut_down_writing()
             expect(peer.frame() == (FIN | TEXT, b"last words"), "no answer after FIN")
             expect(not peer.fill(), "no end after FIN")
     return f"{count:,} half-closed peers: all got their answer and then FIN"

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import ssl
 import struct
 
 HANG_SECONDS = 30
@@ -40,13 +41,15 @@ def frame(first, payload):
 class Peer:
     """One end of a connection to the server."""
 
-    def __init__(self, address, receive_buffer=None):
+    def __init__(self, address, receive_buffer=None, context=None):
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(HANG_SECONDS)
         self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context:
+            self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
         self.received = b""
 
     def upgraded(self, path="/echo", *fields):
@@ -64,7 +67,7 @@ class Peer:
         """Receives something; false at the end of the connection."""
         try:
             chunk = self.socket.recv(1 << 18)
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLEOFError):
             chunk = b""
         self.received += chunk
         return bool(chunk)
@@ -104,6 +107,10 @@ class Peer:
         except Ended:
             return None
 
+    def shut_down_writing(self):
+        """Sends a FIN and still reads; below TLS, which says nothing of it."""
+        socket.socket.shutdown(self.socket, socket.SHUT_WR)
+
     def reset(self):
         """Ends with a TCP reset instead of a FIN."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -130,13 +137,14 @@ class Ended(Exception):
 class Subject:
     """The running server, seen from outside."""
 
-    def __init__(self, running):
+    def __init__(self, running, certificate=None):
         self.running = running
-        host, port = running.url.removeprefix("ws://").rsplit(":", 1)
+        host, port = running.url.split("://")[1].rsplit(":", 1)
         self.address = (host, int(port))
+        self.context = ssl.create_default_context(cafile=certificate) if certificate else None
 
     def connect(self, receive_buffer=None):
-        return Peer(self.address, receive_buffer)
+        return Peer(self.address, receive_buffer, self.context)
 
     def stats(self):
         """The counters as they are now."""

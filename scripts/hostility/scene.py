@@ -30,8 +30,10 @@ class Skipped(Exception):
 class Scene:
     """One attack on one server."""
 
-    def __init__(self, program, attack, is_quick, limit_bytes=None, group=None):
+    def __init__(self, program, attack, is_quick, limit_bytes=None, group=None, pair=None):
         self.program = program
+        # Certificate and key, if peers come by TLS.
+        self.pair = pair
         self.attack = attack
         self.is_quick = is_quick
         self.limit_bytes = limit_bytes
@@ -40,7 +42,11 @@ class Scene:
 
     def play(self):
         """The attack at least twice: the first fills pools, and then memory must come back."""
-        flags = [*getattr(self.attack, "flags", ()), "--shards", "2", "--listen", "127.0.0.1:0",
+        listen = ["--listen", "127.0.0.1:0"]
+        if self.pair:
+            listen = ["--listen", "127.0.0.1:0,tls",
+                      "--tls-cert", str(self.pair[0]), "--tls-key", str(self.pair[1])]
+        flags = [*getattr(self.attack, "flags", ()), "--shards", "2", *listen,
                  "--log-level", "error", "--handshake-timeout", "8s", "--close-timeout", "1s"]
         if self.limit_bytes:
             flags += ["--max-backlog", "16MiB"]
@@ -50,7 +56,7 @@ class Scene:
         command = [*enter, str(self.program), "serve", *flags]
         cores = ",".join(map(str, machine.cores()))
         with Running(command, cores) as running:
-            self.subject = Subject(running)
+            self.subject = Subject(running, self.pair and self.pair[0])
             expect(self.subject.echoes(), "no echo at the start")
             figure, before, after = self.attack_until_memory_is_back()
             self.check_counters()
@@ -123,7 +129,8 @@ class Scene:
         return Good(self.start_bench("/echo", arguments))
 
     def start_bench(self, path, arguments):
-        return Bench(self.program, self.subject.running.url + path, arguments)
+        trust = ("--ca", self.pair[0], "--server-name", "localhost") if self.pair else ()
+        return Bench(self.program, self.subject.running.url + path, (*arguments, *trust))
 
 
 class Bench:

@@ -35,7 +35,7 @@ use std::sync;
 
 use sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::rate::Rate;
+use super::rate::{Rate, nanoseconds};
 
 /// The counts of all keys.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(super) struct Counts {
 }
 
 /// What each key may have. It may change while something counts: what began when there was no limit
-/// does not count, and a moment of another rate is forgotten within a second.
+/// does not count, and a moment of another rate is forgotten within two seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// At the same time. Where that is not limited nothing is counted, as it might be too many.
@@ -58,11 +58,12 @@ pub(super) struct Limits {
 
 impl Limits {
     /// How many steps from now the next of an entry is due. What is further ahead than it can be is
-    /// of long ago: the count of steps wraps.
+    /// of long ago: the count of steps wraps. It can be a second's worth, and somewhat more for
+    /// a shard whose clock was read earlier.
     fn ahead(self, entry: Entry, now: u32) -> u32 {
         let ahead = entry.due.wrapping_sub(now) & STEPS_MASK;
         match self.rate {
-            Some(rate) if ahead == 0 || rate.has_room(u64::from(ahead) - 1) => ahead,
+            Some(rate) if u64::from(ahead) <= 2 * rate.count() => ahead,
             _ => 0,
         }
     }
@@ -75,6 +76,15 @@ pub(super) enum Excess {
     Rate,
     /// It would be the first of its key, and those may not begin.
     Begin,
+}
+
+/// What there is of a key.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    /// How many count for it; 16 bits.
+    pub(super) count: u32,
+    /// When one more is due, in steps from now.
+    pub(super) ahead: u32,
 }
 
 /// One more that may be.
@@ -133,9 +143,43 @@ impl Counts {
         may_begin: bool,
     ) -> Result<Entered, Excess> {
         let Limits { count_most, rate } = limits;
+        let is_counted = count_most.is_some();
+        let decide = |Standing { count, ahead }| {
+            if count == 0 && !may_begin {
+                return Err(Excess::Begin);
+            }
+            if count_most.is_some_and(|most| count >= u32::from(most)) {
+                return Err(Excess::Count);
+            }
+            if rate.is_some_and(|rate| !rate.has_room(ahead.into())) {
+                return Err(Excess::Rate);
+            }
+            let count = count + u32::from(is_counted);
+            let ahead = ahead + u32::from(rate.is_some());
+            Ok((Standing { count, ahead }, is_counted && count == 1))
+        };
+        let changed = self.change(limits, key, nanoseconds(now), decide)?;
+        Ok(match changed {
+            Some((counted, is_first)) => {
+                Entered { counted: is_counted.then_some(counted), is_first, is_untracked: false }
+            }
+            None => Entered { counted: None, is_first: false, is_untracked: true },
+        })
+    }
+
+    /// Gives `key` the standing that follows from the one that it has at `now_ns`, together with
+    /// what that means for whoever asks. Nothing where others fill the table; an error changes
+    /// nothing either. Of what counts no more than one may be taken away, by whoever has it.
+    pub(super) fn change<T, E>(
+        &self,
+        limits: Limits,
+        key: &(impl Hash + ?Sized),
+        now_ns: u64,
+        decide: impl Fn(Standing) -> Result<(Standing, T), E>,
+    ) -> Result<Option<(Counted, T)>, E> {
         let (bucket, tag) = self.place(key);
         let places = &self.buckets[bucket as usize].0;
-        let now = rate.map_or(0, |rate| rate.steps(now) as u32 & STEPS_MASK);
+        let now = limits.rate.map_or(0, |rate| rate.steps(now_ns) as u32 & STEPS_MASK);
         loop {
             let words = look(places);
             let entries = words.map(Entry::from);
@@ -143,11 +187,9 @@ impl Counts {
             let own = || (0..BUCKET_PLACES).filter(is_own);
             let counts = own().find(|place| entries[*place].count > 0);
             let Some(chosen) = counts.or_else(|| own().next()) else {
-                if !may_begin {
-                    return Err(Excess::Begin);
-                }
+                decide(Standing::default())?;
                 if !self.make_entry(limits, places, &words, tag, now) {
-                    return Ok(Entered { counted: None, is_first: false, is_untracked: true });
+                    return Ok(None);
                 }
                 continue;
             };
@@ -159,25 +201,14 @@ impl Counts {
             }
             let count: u32 = own().map(|place| u32::from(entries[place].count)).sum();
             let ahead = own().map(|place| limits.ahead(entries[place], now)).max().unwrap_or(0);
-            if count == 0 && !may_begin {
-                return Err(Excess::Begin);
-            }
-            if count_most.is_some_and(|most| count >= u32::from(most)) {
-                return Err(Excess::Count);
-            }
-            if rate.is_some_and(|rate| !rate.has_room(ahead.into())) {
-                return Err(Excess::Rate);
-            }
-            let is_counted = count_most.is_some();
-            let grown = Entry {
+            let (after, outcome) = decide(Standing { count, ahead })?;
+            let entry = Entry {
                 tag: tag.get(),
-                count: entries[chosen].count + u16::from(is_counted),
-                due: now.wrapping_add(ahead + u32::from(rate.is_some())) & STEPS_MASK,
+                count: (u32::from(entries[chosen].count) + after.count - count) as u16,
+                due: now.wrapping_add(after.ahead) & STEPS_MASK,
             };
-            if exchange(&places[chosen], words[chosen], grown.word()) {
-                let counted = is_counted.then_some(Counted { bucket, tag });
-                let is_first = is_counted && count == 0;
-                return Ok(Entered { counted, is_first, is_untracked: false });
+            if exchange(&places[chosen], words[chosen], entry.word()) {
+                return Ok(Some((Counted { bucket, tag }, outcome)));
             }
         }
     }

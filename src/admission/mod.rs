@@ -1,14 +1,15 @@
-//! Who may connect, how many and how fast, and who may join a topic: for the whole process, since
-//! the kernel spreads the connections of one address, and the members of one topic, over all
-//! shards.
+//! Who may connect, how many and how fast, who may join a topic, and how much may be published to
+//! it: for the whole process, since the kernel spreads the connections of one address, and the
+//! members of one topic, over all shards.
 //!
 //! Asked when a connection is accepted, when a proxy has told whose it is, when it becomes a
-//! member, and when it ends; never on the path of a message. Nothing here knows a socket or a
-//! clock.
+//! member, and when it ends; on the path of a message only where topics have a rate. Nothing here
+//! knows a socket or a clock.
 
 mod addresses;
 mod counts;
 mod networks;
+mod publications;
 mod rate;
 mod topics;
 
@@ -19,7 +20,10 @@ use std::time::Duration;
 use addresses::{AddressLimits, AddressTable};
 pub use counts::Counted;
 pub use networks::{Access, Networks};
-use rate::{Rate, RateLimiter};
+use publications::PublicationTable;
+pub use publications::{Allowance, Place, TooMany};
+use rate::RateLimiter;
+pub use rate::{Rate, nanoseconds};
 pub use topics::{JoinDenial, Joined, Membership};
 use topics::{TopicLimits, TopicTable};
 
@@ -32,11 +36,12 @@ pub struct Rules {
     rate: Option<Rate>,
     addresses: Option<AddressLimits>,
     topics: Option<TopicLimits>,
+    topic_rate: Option<Rate>,
     /// Whether whoever runs the server wants to know addresses, whatever depends on them.
     tells_addresses: bool,
 }
 
-/// Who is connected already, and how fast they came.
+/// Who is connected already, and how fast they came and publish.
 #[derive(Debug)]
 pub struct Admission {
     rate: RateLimiter,
@@ -44,6 +49,7 @@ pub struct Admission {
     /// topics.
     addresses: OnceLock<AddressTable>,
     topics: OnceLock<TopicTable>,
+    publications: OnceLock<PublicationTable>,
     capacity: usize,
 }
 
@@ -87,6 +93,7 @@ impl Rules {
             rate: peers.connection_rate.map(Rate::per_second),
             addresses: AddressLimits::new(peers),
             topics: TopicLimits::new(&config.limits),
+            topic_rate: config.limits.topic_rate.map(Rate::per_second),
             tells_addresses: peers.addresses,
         }
     }
@@ -94,6 +101,12 @@ impl Rules {
     /// Whether it makes a difference who connects, and from where.
     pub fn needs_addresses(&self) -> bool {
         self.tells_addresses || self.addresses.is_some() || !self.access.is_open()
+    }
+
+    /// How much may be published to a topic in a second, if that is limited.
+    #[inline]
+    pub fn topic_rate(&self) -> Option<Rate> {
+        self.topic_rate
     }
 
     /// Whether it makes a difference that somebody connects.
@@ -109,6 +122,7 @@ impl Admission {
             rate: RateLimiter::default(),
             addresses: OnceLock::new(),
             topics: OnceLock::new(),
+            publications: OnceLock::new(),
             capacity,
         }
     }
@@ -186,6 +200,42 @@ impl Admission {
         }
     }
 
+    /// Takes up to `most` messages of what may be published to the topic `name` at this `rate`, for
+    /// somebody who can wait, and perhaps has a `place` from the last time.
+    pub fn take(
+        &self,
+        rate: Rate,
+        name: &str,
+        now: Duration,
+        most: u32,
+        place: Option<Place>,
+    ) -> Allowance {
+        self.publications().take(rate, name, nanoseconds(now), most, place)
+    }
+
+    /// Takes one such message for somebody who cannot wait; whether it should count and does not.
+    ///
+    /// # Errors
+    /// There is none left.
+    pub fn take_one(&self, rate: Rate, name: &str, now: Duration) -> Result<bool, TooMany> {
+        self.publications().take_one(rate, name, nanoseconds(now))
+    }
+
+    /// So many messages were taken and not published.
+    pub fn give_back(&self, rate: Rate, name: &str, now: Duration, messages: u32) {
+        self.publications().give_back(rate, name, nanoseconds(now), messages);
+    }
+
+    /// Somebody does not wait any more to publish to a topic.
+    pub fn leave_line(&self, place: Place) {
+        self.publications().leave(place);
+    }
+
+    /// Those who have a place in the line of any topic.
+    pub fn waiting_to_publish(&self) -> u64 {
+        self.publications.get().map_or(0, PublicationTable::waiting)
+    }
+
     /// Members that are counted for a topic.
     pub fn members_of(&self, name: &str) -> u32 {
         self.topics.get().map_or(0, |topics| topics.members_of(name))
@@ -209,6 +259,10 @@ impl Admission {
 
     fn addresses(&self) -> &AddressTable {
         self.addresses.get_or_init(|| AddressTable::new(self.capacity))
+    }
+
+    fn publications(&self) -> &PublicationTable {
+        self.publications.get_or_init(|| PublicationTable::new(self.capacity))
     }
 }
 

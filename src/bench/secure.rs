@@ -48,7 +48,7 @@ impl Links {
         workload: &mut W,
         shared: &Shared,
         index: u32,
-        input: &[u8],
+        input: &mut [u8],
     ) -> Result<bool, Fault> {
         let handshake = &shared.handshake;
         if self.connections[index as usize].state == State::Tunneling {
@@ -58,8 +58,9 @@ impl Links {
             return self.take(workload, handshake, index, input).map(|()| false);
         };
         let mut opened = std::mem::take(&mut self.opened);
-        let Received { handshake: done, is_ended, failure } =
+        let Received { opened: range, handshake: done, is_ended, failure } =
             secure.session.receive(input, &mut opened, &mut secure.sealed);
+        opened.extend_from_slice(&input[range]);
         if is_ended {
             secure.session.close(&mut secure.sealed);
         }

@@ -8,8 +8,8 @@ use super::handshake::Offer;
 use super::plan::PlanError;
 use super::proxy::Proxy;
 use super::target::{Endpoint, Target, without_brackets};
-use crate::tls::client::Trust;
-use crate::tls::{Client, CredentialsError};
+use crate::tls::client::Verification;
+use crate::tls::{CertificatesError, Client};
 
 /// How connections get to the server.
 #[derive(Clone, Debug)]
@@ -76,8 +76,8 @@ fn client(arguments: &Arguments) -> Result<Option<Client>, PlanError> {
         return refuse_all(arguments);
     }
     let trust = match ca {
-        Some(file) => Trust::IssuedBy(file),
-        None if *insecure => Trust::Anybody,
+        Some(file) => Verification::IssuedBy(file),
+        None if *insecure => Verification::Anybody,
         None => {
             let reason = "wss:// needs the certificates of whoever has issued the server's \
                           (--ca FILE, in PEM), or --insecure, which takes any";
@@ -87,7 +87,7 @@ fn client(arguments: &Arguments) -> Result<Option<Client>, PlanError> {
     let name = server_name.as_deref().unwrap_or(without_brackets(host));
     let client = Client::new(trust, name, *tls_version).map_err(|error| {
         let option = match error {
-            CredentialsError::Name { .. } => "server-name",
+            CertificatesError::Name { .. } => "server-name",
             _ => "ca",
         };
         PlanError::of(option, &error.to_string())

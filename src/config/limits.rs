@@ -95,6 +95,14 @@ settings! {
                 help "WebSockets and streams that belong to one topic; more are answered 503",
                 live;
 
+            /// Messages published to one topic in one second, on all shards. `None` is unbounded.
+            pub topic_rate: Option<u32> = limits::TOPIC_RATE.default,
+                as one(count(&limits::TOPIC_RATE).or_off()),
+                named "topic-rate" "COUNT",
+                help "Messages published to one topic per second; WebSockets wait, requests are \
+                      answered 429",
+                live;
+
             /// Topics of the whole process that have members. `None` is unbounded.
             pub topics: Option<usize> = limits::TOPICS.default,
                 as one(count(&limits::TOPICS).or_off()),

@@ -105,8 +105,8 @@ settings! {
             pub refuse_with: RefuseWith = RefuseWith::Status,
                 as one(choice()),
                 named "refuse-with" "ANSWER",
-                help "Refuse for the moment with a status, or with a WebSocket closed with 1013, \
-                      which scripts in browsers can see",
+                help "Refuse for the moment, or for want of a token, with a status, or with a \
+                      WebSocket closed with 1013, 3000 or 3003, which scripts in browsers can see",
                 live;
         }
     }

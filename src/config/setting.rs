@@ -46,6 +46,8 @@ pub enum Heading {
     Limits,
     /// Who may connect.
     Peers,
+    /// Who may do what.
+    Identity,
     /// Who does not read.
     SlowConsumers,
     /// The end of the server.
@@ -67,6 +69,7 @@ impl Heading {
             Self::Compression => "Compression",
             Self::Limits => "Limits",
             Self::Peers => "Peers",
+            Self::Identity => "Identity",
             Self::SlowConsumers => "Slow consumers",
             Self::Stop => "Stop",
             Self::Logs => "Logs",

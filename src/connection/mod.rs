@@ -16,7 +16,7 @@ mod stream;
 
 use crate::http::{Asked, Conditions, Exchange, Posted, Refusal, Route};
 use crate::proxy_protocol::Preamble;
-use crate::websocket::{self, Initiator, Piece, WebSocket};
+use crate::websocket::{self, Initiator, Pause, Piece, WebSocket};
 use crate::wire::close::CloseCode;
 pub use stream::Stream;
 
@@ -26,6 +26,8 @@ pub struct Rules<'a> {
     pub websocket: websocket::Rules<'a>,
     /// What decides about requests.
     pub http: Conditions<'a>,
+    /// Whether a WebSocket takes what has come in one piece with its request, or pauses before.
+    pub goes_on_after_upgrade: bool,
 }
 
 /// What a connection wants done. Reused from call to call: drained by the caller after each.
@@ -120,6 +122,10 @@ impl Stage {
         output: &mut Output,
     ) -> usize {
         match self {
+            Self::WebSocket(_) if from < input.len() && !rules.goes_on_after_upgrade => {
+                output.websocket.paused = Some(Pause::Turn);
+                from
+            }
             Self::WebSocket(websocket) => {
                 websocket.receive(input, from, &rules.websocket, &mut output.websocket)
             }

@@ -147,6 +147,7 @@ mod tests {
     use crate::admission::Admission;
     use crate::config::Config;
     use crate::hub::interest::InterestTable;
+    use crate::identity::Trust;
     use crate::memory::Memory;
     use crate::shard::in_force::InForce;
     use crate::stats::Stats;
@@ -185,7 +186,7 @@ mod tests {
         config.metrics.traffic_budget_bytes = Some(1000);
         let shared = Shared {
             admission: Admission::new(100),
-            in_force: InForce::new(config, None),
+            in_force: InForce::new(config, Trust::default(), None),
             stats: Stats::new(2),
             memory: Memory::default(),
             interest: InterestTable::new(2),

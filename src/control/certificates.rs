@@ -7,8 +7,8 @@ use super::standing::Standing;
 use crate::config::Tls;
 use crate::settings::ReloadError;
 use crate::shard::in_force::Effective;
-use crate::tls::Credentials;
-use crate::tls::credentials::Expiration;
+use crate::tls::Certificates;
+use crate::tls::certificates::Expiration;
 
 /// What is to be in force with these settings: what is in force already, as long as neither the
 /// settings nor a file has changed.
@@ -18,20 +18,20 @@ use crate::tls::credentials::Expiration;
 pub(super) fn in_force_next(
     settings: &Tls,
     current: &Effective,
-) -> Result<Option<Arc<Credentials>>, ReloadError> {
-    let credentials = current.credentials.as_ref();
-    match credentials.filter(|it| *settings == current.config.tls && !it.have_changed()) {
-        Some(credentials) => Ok(Some(credentials.clone())),
-        None => Credentials::load(settings, SystemTime::now())
-            .map(|credentials| credentials.map(Arc::new))
+) -> Result<Option<Arc<Certificates>>, ReloadError> {
+    let certificates = current.certificates.as_ref();
+    match certificates.filter(|it| *settings == current.config.tls && !it.have_changed()) {
+        Some(certificates) => Ok(Some(certificates.clone())),
+        None => Certificates::load(settings, SystemTime::now())
+            .map(|certificates| certificates.map(Arc::new))
             .map_err(|error| ReloadError::Unfit(error.to_string())),
     }
 }
 
-/// Whether `credentials` are others than those in force.
-pub(super) fn are_renewed(credentials: &Option<Arc<Credentials>>, current: &Effective) -> bool {
-    let address = |credentials: &Option<Arc<Credentials>>| credentials.as_ref().map(Arc::as_ptr);
-    address(credentials) != address(&current.credentials)
+/// Whether `certificates` are others than those in force.
+pub(super) fn are_renewed(certificates: &Option<Arc<Certificates>>, current: &Effective) -> bool {
+    let address = |certificates: &Option<Arc<Certificates>>| certificates.as_ref().map(Arc::as_ptr);
+    address(certificates) != address(&current.certificates)
 }
 
 /// What has been seen of the files, from look to look.
@@ -48,9 +48,9 @@ impl Renewals {
     /// certificate writes several; what is wrong then changes nothing and is told once.
     pub(super) fn look(&mut self, standing: &Standing) {
         let current = standing.shared.in_force.current();
-        let Some(credentials) = &current.credentials else { return };
-        let has_changed = credentials.have_changed();
-        let mut news = warnings(credentials, SystemTime::now());
+        let Some(certificates) = &current.certificates else { return };
+        let has_changed = certificates.have_changed();
+        let mut news = warnings(certificates, SystemTime::now());
         if has_changed && std::mem::replace(&mut self.is_changing, has_changed) {
             match standing.renew_certificates() {
                 Ok(_) => tracing::info!("certificates renewed"),
@@ -66,10 +66,10 @@ impl Renewals {
 }
 
 /// What is to be told of certificates that end soon.
-fn warnings(credentials: &Credentials, now: SystemTime) -> Vec<String> {
+fn warnings(certificates: &Certificates, now: SystemTime) -> Vec<String> {
     let now_s = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     let days_left = |it: &Expiration| (it.not_after_s - now_s).div_euclid(DAY_S);
-    let ending = credentials.expirations().iter().filter(|it| days_left(it) < WARNED_DAYS);
+    let ending = certificates.expirations().iter().filter(|it| days_left(it) < WARNED_DAYS);
     ending
         .map(|it| {
             let (file, days) = (it.file.display(), days_left(it));

@@ -6,6 +6,7 @@ mod admin;
 mod capacity;
 mod certificates;
 mod health;
+mod key_set;
 mod mail;
 mod metrics;
 mod standing;
@@ -159,6 +160,7 @@ impl Control {
                 spawn_local(task.run());
             }
             let (mut renewal, mut renewals) = (every(RENEWAL_PERIOD), Renewals::default());
+            spawn_local(key_set::keep(self.standing.clone()));
             let standing = self.standing.clone();
             let shared = self.shared.clone();
             let memory = &shared.memory;
@@ -192,7 +194,12 @@ impl Control {
                             let _ = begun.send(());
                         }
                     },
-                    _ = look.tick(), if watches_health => self.look_at_shards(),
+                    _ = look.tick() => {
+                        self.shared.stats.look_at_clock();
+                        if watches_health {
+                            self.look_at_shards();
+                        }
+                    }
                     _ = sample.tick(), if is_asked => standing.sample_capacity(),
                     _ = renewal.tick() => renewals.look(&standing),
                     () = due(&mut status) => self.tell_how_the_server_fares(),

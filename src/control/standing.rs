@@ -1,6 +1,8 @@
 //! What the control thread knows of the server and those who ask may hear: whether its shards are
 //! alive, and whether an upgrade would be accepted; and what they may ask for: that it drains.
 
+mod trust;
+
 use std::fmt::{Display, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +19,7 @@ use crate::service_manager::ServiceManager;
 use crate::settings::{Change, Layers, ReloadError};
 use crate::shard::Shared;
 use crate::shard::overload::Level;
+use trust::Learned;
 
 /// The state of the server as the control thread sees it.
 pub(super) struct Standing {
@@ -25,6 +28,7 @@ pub(super) struct Standing {
     layers: Layers,
     known: Mutex<Known>,
     capacity: Mutex<Capacity>,
+    learned: Learned,
     drain: Notify,
     settings: Notify,
 }
@@ -39,7 +43,8 @@ impl Standing {
         let health = Health::new(shared.stats.shards());
         let known = Mutex::new(Known { health, is_draining: false });
         let (drain, settings) = (Notify::new(), Notify::new());
-        Self { manager, shared, layers, known, capacity: Mutex::default(), drain, settings }
+        let (capacity, learned) = (Mutex::default(), Learned::default());
+        Self { manager, shared, layers, known, capacity, learned, drain, settings }
     }
 
     /// All counters, what the access log has lost and the state of memory, as JSON.
@@ -80,9 +85,11 @@ impl Standing {
         self.drain.notified().await;
     }
 
-    /// Whether there are files of settings or certificates that may be read again.
+    /// Whether there are files of settings, keys or certificates that may be read again.
     pub(super) fn has_files(&self) -> bool {
-        self.layers.have_file() || self.shared.in_force.current().credentials.is_some()
+        self.layers.have_file()
+            || self.asks_for_tokens()
+            || self.shared.in_force.current().certificates.is_some()
     }
 
     /// Reads certificates and what belongs to them again, if a file has changed; whether it has.
@@ -91,17 +98,21 @@ impl Standing {
     /// What is wrong with them, and nothing has changed.
     pub(super) fn renew_certificates(&self) -> Result<bool, ReloadError> {
         let current = self.shared.in_force.current();
-        let credentials = certificates::in_force_next(&current.config.tls, &current)?;
-        let is_renewed = certificates::are_renewed(&credentials, &current);
+        let certificates = certificates::in_force_next(&current.config.tls, &current)?;
+        let is_renewed = certificates::are_renewed(&certificates, &current);
         if is_renewed {
-            self.shared.in_force.replace(current.config.clone(), credentials);
+            self.shared.in_force.replace(
+                current.config.clone(),
+                current.trust.clone(),
+                certificates,
+            );
             self.settings.notify_one();
         }
         Ok(is_renewed)
     }
 
-    /// Opens the access log anew, and reads the settings again: all of them hold from now on, or
-    /// none has changed. Returns the keys of those that have.
+    /// Opens the access log anew, and reads the settings again, and the files that they name: all
+    /// of them hold from now on, or none has changed. Returns the keys of those that have.
     ///
     /// # Errors
     /// What is wrong with them.
@@ -135,16 +146,26 @@ impl Standing {
     fn put_in_force(&self) -> Result<Vec<&'static str>, ReloadError> {
         let current = self.shared.in_force.current();
         let change = match self.layers.reload(&current.config) {
-            // What is named otherwise may have changed as well.
-            Err(ReloadError::NoFile) if current.credentials.is_some() => {
+            // What the flags name may say something else.
+            Err(ReloadError::NoFile) if self.has_files() => {
                 Change { config: current.config.clone(), keys: Vec::new() }
             }
             change => change?,
         };
         let Change { config, mut keys } = change;
-        let credentials = certificates::in_force_next(&config.tls, &current)?;
-        if certificates::are_renewed(&credentials, &current) {
+        let certificates = certificates::in_force_next(&config.tls, &current)?;
+        if certificates::are_renewed(&certificates, &current) {
             keys.extend((config.tls == current.config.tls).then_some("tls-cert"));
+        }
+        let trust = self.trust_by(&config)?;
+        // The files may say something else, although the settings name the same.
+        for (key, has_changed) in [
+            ("jwt-key", trust.keys != current.trust.keys),
+            ("revoked", trust.revocations != current.trust.revocations),
+        ] {
+            if has_changed && !keys.contains(&key) {
+                keys.push(key);
+            }
         }
         require_spare(config.limits.memory_bytes)
             .map_err(|error| ReloadError::Unfit(error.to_string()))?;
@@ -153,7 +174,7 @@ impl Standing {
                 .map_err(|error| ReloadError::Unfit(error.to_string()))?;
         }
         if !keys.is_empty() {
-            self.shared.in_force.replace(config, credentials);
+            self.shared.in_force.replace(config, trust, certificates);
             self.settings.notify_one();
         }
         Ok(keys)
@@ -238,7 +259,8 @@ impl Standing {
     pub(super) fn unreadiness(&self) -> Option<String> {
         let illness = self.illness();
         let is_draining = self.is_draining().then(|| "draining".to_owned());
-        joined([is_draining, illness, self.fullness(), self.shortage(), self.overload()])
+        let keys = self.lack_of_keys();
+        joined([is_draining, illness, keys, self.fullness(), self.shortage(), self.overload()])
     }
 
     fn fullness(&self) -> Option<String> {

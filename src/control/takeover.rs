@@ -129,7 +129,7 @@ impl Succession {
                     Err(error.into())
                 }
             };
-            self.end_relay();
+            self.end_relay(Relay::lose);
             if let Err(error) = result {
                 tracing::warn!("a newcomer has not taken over, and nothing has changed: {error}");
             }
@@ -144,7 +144,7 @@ impl Succession {
         } else if !self.standing.is_draining() {
             self.take_over(&mut link).await;
         }
-        self.end_relay();
+        self.end_relay(Relay::sent);
     }
 
     async fn take_over(&mut self, link: &mut Link) {
@@ -153,6 +153,7 @@ impl Succession {
         let standing = self.standing.clone();
         let (relay, requests) = (standing.shared.interest.relay(), self.requests.clone());
         let Self { publications, takeover, open, .. } = self;
+        let relay = (relay, Relay::sent as GiveUp);
         let relaying = relaying(relay, publications, &requests, link, said, hear);
         tokio::pin!(relaying);
         let yielding = async {
@@ -208,6 +209,7 @@ impl Succession {
         let standing = self.standing.clone();
         let (relay, requests) = (standing.shared.interest.relay(), self.requests.clone());
         let Self { publications, takeover, open, .. } = self;
+        let relay = (relay, Relay::lose as GiveUp);
         let relaying = relaying(relay, publications, &requests, &mut link, said, hear);
         tokio::pin!(relaying);
         let becoming_ready = async {
@@ -258,18 +260,18 @@ impl Succession {
 
     fn begin_relay(&mut self) {
         // What came too late for another server.
-        self.forget_publications();
+        self.forget_publications(Relay::sent);
         self.standing.shared.interest.relay().set_on(true);
     }
 
-    fn end_relay(&mut self) {
+    fn end_relay(&mut self, give_up: GiveUp) {
         self.standing.shared.interest.relay().set_on(false);
-        self.forget_publications();
+        self.forget_publications(give_up);
     }
 
-    fn forget_publications(&mut self) {
+    fn forget_publications(&mut self, give_up: GiveUp) {
         while let Ok(publication) = self.publications.try_recv() {
-            self.standing.shared.interest.relay().sent(&publication);
+            give_up(self.standing.shared.interest.relay(), &publication);
         }
     }
 }
@@ -311,19 +313,34 @@ async fn refuse_all(door: &UnixListener) {
     }
 }
 
-/// A publication that is being sent, or whose sending is given up.
-struct OnItsWay<'a>(&'a Relay, Publication);
+/// What becomes of a publication that is not sent. What a predecessor does not get is missed by
+/// nobody, as its clients are gone with it; what a successor does not get is lost.
+type GiveUp = fn(&Relay, &Publication);
+
+/// A publication that is being sent.
+struct OnItsWay<'a> {
+    relay: &'a Relay,
+    publication: Publication,
+    /// What becomes of it if that does not come to its end.
+    give_up: GiveUp,
+}
+
+impl OnItsWay<'_> {
+    fn note_sent(mut self) {
+        self.give_up = Relay::sent;
+    }
+}
 
 impl Drop for OnItsWay<'_> {
     fn drop(&mut self) {
-        self.0.sent(&self.1);
+        (self.give_up)(self.relay, &self.publication);
     }
 }
 
 /// Passes messages on both ways until the link ends, and tells why it has. Says what `said` brings
 /// as well, and has all else that is said to this server `hear`d.
 async fn relaying(
-    relay: &Relay,
+    (relay, give_up): (&Relay, GiveUp),
     publications: &mut UnboundedReceiver<Publication>,
     requests: &mpsc::Sender<Request>,
     link: &mut Link,
@@ -339,8 +356,12 @@ async fn relaying(
                     let Publication { topic, message, .. } = &publication;
                     let (topic, message) = (topic.as_ref().into(), message.clone());
                     let frame = Frame::Message(Relayed { topic, message });
-                    let _on_its_way = OnItsWay(relay, publication);
-                    sender.send(&frame, &[]).await
+                    let on_its_way = OnItsWay { relay, publication, give_up };
+                    let result = sender.send(&frame, &[]).await;
+                    if result.is_ok() {
+                        on_its_way.note_sent();
+                    }
+                    result
                 }
                 else => pending().await,
             };

@@ -1,5 +1,6 @@
 //! Which request gets what: the one place that knows all routes and the order of the checks.
 
+use super::bearer;
 use super::exchange::Conditions;
 use super::forwarded;
 use super::handshake;
@@ -15,7 +16,6 @@ use super::stream::Stream;
 use super::{Policy, Serving};
 use crate::admission::Denial;
 use crate::config::{Authority, RefuseWith};
-use crate::wire::close::CloseCode;
 use crate::wire::deflate::negotiation::Agreement;
 use crate::wire::header::close_frame;
 
@@ -61,11 +61,19 @@ pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Dec
     if !policy.access.allows(client) {
         return Err(Refused::denied(Denial::Network));
     }
+    let granted = || bearer::grants(head, query, conditions);
+    // A page may know that it has to show who its user is.
+    let readable = |refused: Refused| match origin::check(&head.origin, host, policy) {
+        Ok(origin) if refused.refusal.depends_on_identity() => refused.readable_by(&origin),
+        _ => refused,
+    };
     match (&target, head.method) {
         (_, Method::Get | Method::Head) => {}
         (Target::WebSocket(Endpoint::Broadcast { topic, .. }), Method::Post) => {
-            let upload = Upload::accept(head, topic.clone(), host, policy, serving)?;
-            return Ok(Decision::Receive(upload));
+            let upload = granted().and_then(|granted| {
+                Upload::accept(head, topic.clone(), host, policy, serving, granted.as_ref())
+            });
+            return Ok(Decision::Receive(upload.map_err(readable)?));
         }
         (Target::WebSocket(Endpoint::Broadcast { .. }), Method::Options) => {
             let origin = origin::check(&head.origin, host, policy)?;
@@ -99,7 +107,10 @@ pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Dec
             let is_head = head.method == Method::Head;
             let name = topic.clone();
             let refused = || if is_head { serving.refused() } else { not_admitted(Some(&name)) };
-            let stream = Stream::accept(head, topic, query, host, policy, refused)?;
+            let stream = granted().and_then(|granted| {
+                Stream::accept(head, topic, query, host, policy, granted.as_ref(), refused)
+            });
+            let stream = stream.map_err(readable)?;
             return Ok(match is_head {
                 true => Decision::Serve(stream.response),
                 false => Decision::Stream(stream),
@@ -110,22 +121,29 @@ pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Dec
             return Err(Refused::new(Refusal::UpgradeRequired, detail));
         }
     };
-    let route = endpoint.route(query, policy.root, &policy.permissions)?;
+    let routed = granted().and_then(|granted| {
+        endpoint.route(query, policy.root, &policy.permissions, granted.as_ref())
+    });
+    let closes = |refused: &Refused| {
+        refused.refusal.close_code().filter(|_| policy.refuse_with == RefuseWith::Close)
+    };
+    let (route, refused) = match routed {
+        Ok(route) => (route, None),
+        // What the handshake says of a route does not matter to whoever is closed at once.
+        Err(refused) if closes(&refused).is_some() => (Route::Echo, Some(refused)),
+        Err(refused) => return Err(refused),
+    };
     let (mut response, compression) = handshake::accept(head, host, policy, &route)?;
     let topic = match &route {
         Route::Broadcast { topic, .. } => Some(&**topic),
         Route::Echo => None,
     };
-    match not_admitted(topic) {
-        None => Ok(Decision::Upgrade { route, response, compression }),
-        Some(refused) if policy.refuse_with == RefuseWith::Close => {
-            debug_assert!(refused.refusal.is_temporary(), "whoever waits may succeed");
-            let reason = refused.reason(retry_after_s);
-            response.extend(close_frame(CloseCode::TRY_AGAIN_LATER, &reason));
-            Ok(Decision::Close { response, refusal: refused.refusal })
-        }
-        Some(refused) => Err(refused),
-    }
+    let Some(refused) = refused.or_else(|| not_admitted(topic)) else {
+        return Ok(Decision::Upgrade { route, response, compression });
+    };
+    let Some(code) = closes(&refused) else { return Err(refused) };
+    response.extend(close_frame(code, &refused.reason(retry_after_s)));
+    Ok(Decision::Close { response, refusal: refused.refusal })
 }
 
 pub(super) fn check_host(host: Option<Authority<'_>>, policy: &Policy) -> Result<(), Refused> {

@@ -11,7 +11,8 @@ use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
 use super::stream::Stream;
 use super::{Answer, Policy, Serving};
-use crate::admission::{Denial, JoinDenial};
+use crate::admission::{Denial, JoinDenial, TooMany};
+use crate::identity::Grants;
 
 /// What a request may find besides the settings.
 pub struct Conditions<'a> {
@@ -21,6 +22,9 @@ pub struct Conditions<'a> {
     pub serving: Serving,
     /// Whether a message for this topic may be published now, or has to wait for others.
     pub may_publish: &'a dyn Fn(&str) -> bool,
+    /// Takes a message of what may be published to this topic in a second; asked once for each,
+    /// when nothing else stands in its way.
+    pub take: &'a dyn Fn(&str) -> Result<(), TooMany>,
     /// Whether whoever asks is a proxy that is trusted to say for whom.
     pub is_trusted_proxy: bool,
     /// Lets in the client of such a proxy, as far as its address is known, for an upgrade that is
@@ -29,6 +33,9 @@ pub struct Conditions<'a> {
     /// Makes room for a member of this topic, for an upgrade or a stream that is otherwise right;
     /// asked at most once, and the room is given back unless that begins.
     pub join: &'a dyn Fn(&str) -> Result<(), JoinDenial>,
+    /// Verifies the token that a request has, or takes note that it has none, and tells what it
+    /// grants; nothing for one that is not valid. Asked at most once for each request.
+    pub verify: &'a dyn Fn(Option<&str>) -> Option<Grants>,
     /// The port to which everybody is sent, for the same by https; `None` where requests are
     /// answered.
     pub redirects_to: Option<u16>,
@@ -46,9 +53,11 @@ impl<'a> Conditions<'a> {
             policy,
             serving,
             may_publish: &|_| true,
+            take: &|_| Ok(()),
             is_trusted_proxy: false,
             admit: &|_| Ok(()),
             join: &|_| Ok(()),
+            verify: &|_| None,
             redirects_to: None,
             retry_after_s: 5,
             note: None,
@@ -236,6 +245,12 @@ impl Exchange {
             return self.keep(Partial::Body(upload), Answer::Blocked { consumed });
         }
         let keep_alive = upload.keep_alive && conditions.serving == Serving::Open;
+        if let Err(TooMany) = (conditions.take)(upload.topic()) {
+            let refused = upload.too_many();
+            let response = refused.response(conditions.retry_after_s).encode(keep_alive, false);
+            let refusal = Some(refused.refusal);
+            return Answer::Respond { consumed, response, keep_alive, refusal };
+        }
         let response = upload.accepted().encode(keep_alive, false);
         Answer::Publish { consumed, posted: upload.finish(), response, keep_alive }
     }

@@ -5,6 +5,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use sha1::{Digest, Sha1};
 
+use super::bearer;
 use super::body::Framing;
 use super::origin;
 use super::policy::Policy;
@@ -44,6 +45,12 @@ pub(super) fn accept(
     let key = key(&head.key)?;
     origin::check(&head.origin, host, policy)?;
     let subprotocol = subprotocol(head, policy);
+    if subprotocol.is_none() && policy.permissions.depend_on_identity() && bearer::is_offered(head)
+    {
+        let detail = "A browser gives up unless one subprotocol is chosen: offer one that is \
+                      spoken here beside the token.";
+        return Err(Refused::new(Refusal::NoSubprotocol, detail));
+    }
     if subprotocol.is_none() && policy.subprotocol_required {
         let detail = "Sec-WebSocket-Protocol must offer a subprotocol that is spoken here.";
         return Err(Refused::new(Refusal::NoSubprotocol, detail));

@@ -4,6 +4,7 @@
 //! [`Exchange`] and sends the response; pipelined requests are answered one at a time, in order.
 
 mod asked;
+mod bearer;
 mod body;
 mod decision;
 mod exchange;

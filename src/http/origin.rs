@@ -10,29 +10,35 @@ use crate::config::{Authority, Origin};
 /// The origin of the page that has sent a request, once it has been let pass; nothing where the
 /// client is no browser.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct AllowedOrigin(Option<Box<str>>);
+pub(super) struct AllowedOrigin {
+    origin: Option<Box<str>>,
+    /// Whether its requests may have cookies, and a token among them.
+    may_have_cookies: bool,
+}
 
 impl AllowedOrigin {
     /// Of a request that no page has sent.
-    pub(super) const NONE: Self = Self(None);
+    pub(super) const NONE: Self = Self { origin: None, may_have_cookies: false };
 
     /// Lets the page read the response.
     pub(super) fn may_read(&self, response: Response) -> Response {
-        match &self.0 {
-            Some(origin) => response
-                .header("Access-Control-Allow-Origin", origin.to_string())
-                .header("Vary", "Origin"),
-            None => response,
+        let Some(origin) = &self.origin else { return response };
+        let response = response
+            .header("Access-Control-Allow-Origin", origin.to_string())
+            .header("Vary", "Origin");
+        match self.may_have_cookies {
+            true => response.header("Access-Control-Allow-Credentials", "true"),
+            false => response,
         }
     }
 
     /// The answer to a browser that asks what a page may send to a resource with these methods.
     pub(super) fn preflight(&self, methods: &'static str) -> Response {
         let response = self.may_read(Response::empty(204).header("Allow", methods));
-        match self.0 {
+        match self.origin {
             Some(_) => response
                 .header("Access-Control-Allow-Methods", methods)
-                .header("Access-Control-Allow-Headers", "content-type")
+                .header("Access-Control-Allow-Headers", "authorization, content-type")
                 .header("Access-Control-Max-Age", PREFLIGHT_SECONDS),
             None => response,
         }
@@ -67,7 +73,8 @@ pub(super) fn check(
     // Only what no browser sends is not repeated to it.
     let is_plain =
         |origin: &&str| !origin.is_empty() && origin.bytes().all(|b| b.is_ascii_graphic());
-    Ok(AllowedOrigin(origin.filter(is_plain).map(Box::from)))
+    let origin = origin.filter(is_plain).map(Box::from);
+    Ok(AllowedOrigin { origin, may_have_cookies: policy.token_cookie.is_some() })
 }
 
 /// For how long a browser need not ask again: two hours, the most that Chromium heeds.
@@ -157,7 +164,7 @@ mod tests {
         assert_eq!(learned(&response), ("204", Some("https://a.org")));
         for line in [
             "Access-Control-Allow-Methods: GET, HEAD, OPTIONS, POST\r\n",
-            "Access-Control-Allow-Headers: content-type\r\n",
+            "Access-Control-Allow-Headers: authorization, content-type\r\n",
             "Access-Control-Max-Age: 7200\r\n",
             "Connection: keep-alive\r\n",
         ] {

@@ -4,8 +4,8 @@ use super::refusal::{Refusal, Refused};
 use crate::admission::Access;
 use crate::authorization::Permissions;
 use crate::config::{
-    CompressionMode, Config, ForwardedHeader, HostPattern, MessageTypes, Mount, OriginPattern,
-    RefuseWith, Root, Subprotocol,
+    CompressionMode, Config, CookieName, ForwardedHeader, HostPattern, MessageTypes, Mount,
+    OriginPattern, RefuseWith, Root, Subprotocol,
 };
 use crate::wire::deflate::negotiation::Terms;
 
@@ -16,6 +16,10 @@ pub struct Policy {
     pub root: Root,
     /// What clients may do with topics.
     pub permissions: Permissions,
+    /// The cookie that may hold a token.
+    pub token_cookie: Option<CookieName>,
+    /// Whether the query may hold one.
+    pub token_in_query: bool,
     /// Paths with a service beside those that are built in, none of them twice.
     pub mounts: Vec<Mount>,
     /// Hosts that are answered for; empty is all. Health is told whatever the host.
@@ -50,7 +54,9 @@ impl Policy {
     pub fn new(config: &Config) -> Self {
         Self {
             root: config.root,
-            permissions: Permissions { broadcast: config.broadcast_access },
+            permissions: Permissions::new(config),
+            token_cookie: config.identity.jwt_cookie.clone(),
+            token_in_query: config.identity.jwt_query,
             mounts: config.mounts.clone(),
             allow_host: config.allow_host.clone(),
             allow_origin: config.allow_origin.clone(),

@@ -9,6 +9,7 @@ use super::route::authorize;
 use super::{Policy, Serving};
 use crate::authorization::Action;
 use crate::config::{Authority, MessageTypes};
+use crate::identity::Grants;
 use crate::wire::header::Header;
 use crate::wire::message::{DataMessage, MessageKind};
 use crate::wire::utf8::Utf8Stream;
@@ -49,8 +50,9 @@ impl Upload {
         host: Option<Authority<'_>>,
         policy: &Policy,
         serving: Serving,
+        granted: Option<&Grants>,
     ) -> Result<Self, Refused> {
-        authorize(&policy.permissions, &topic, Action::Post)?;
+        authorize(&policy.permissions, &topic, Action::Post, granted)?;
         let kind = kind(head, policy)?;
         let expects_continue = match head.expect {
             Field::Absent => false,
@@ -122,6 +124,12 @@ impl Upload {
         self.origin.may_read(Response::text(202, "accepted\n"))
     }
 
+    /// The refusal of a message of which its topic has had too many.
+    pub(super) fn too_many(&self) -> Refused {
+        let detail = "More is published to the topic than may be.";
+        Refused::new(Refusal::TopicRate, detail).readable_by(&self.origin)
+    }
+
     /// The message, once all of its body is here.
     pub(super) fn finish(self) -> Posted {
         let (bytes, room) = self.body.into_bytes();
@@ -179,6 +187,7 @@ fn media_type_kind(value: &[u8]) -> Option<MessageKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::TooMany;
     use crate::authorization::Permissions;
     use crate::config::{BroadcastAccess, Config};
     use crate::http::{Answer, Conditions, Exchange, Refusal};
@@ -233,7 +242,8 @@ mod tests {
             (BroadcastAccess::Post, "%00", Some(Refusal::BadRequest)),
             (BroadcastAccess::None, "t", Some(Refusal::Forbidden)),
         ] {
-            let policy = Policy { permissions: Permissions { broadcast }, ..policy() };
+            let policy =
+                Policy { permissions: Permissions { broadcast, anonymous: None }, ..policy() };
             let conditions = Conditions::unlimited(&policy, Serving::Open);
             let text = post("Content-Length: 1", "x").replace("/t ", &format!("/{path} "));
             let answer = Exchange::default().receive(text.as_bytes(), &conditions);
@@ -320,6 +330,29 @@ mod tests {
         let (refusal, response) = exchange.time_out(false, 7);
         assert_eq!(refusal, Refusal::Congested);
         assert!(response.starts_with(b"HTTP/1.1 503 ") && exchange.is_ended());
+    }
+
+    #[test]
+    fn a_topic_that_has_had_too_many_takes_no_more_and_the_connection_stays() {
+        let (policy, topics) = (policy(), std::cell::RefCell::new(Vec::new()));
+        let take = |topic: &str| {
+            topics.borrow_mut().push(topic.to_owned());
+            Err(TooMany)
+        };
+        let unlimited = Conditions::unlimited(&policy, Serving::Open);
+        let conditions = Conditions { take: &take, ..unlimited };
+        let text = post("Origin: https://a.org\r\nContent-Length: 2", "hi");
+        let answer = Exchange::default().receive(text.as_bytes(), &conditions);
+        let Answer::Respond { consumed, response, keep_alive: true, refusal } = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!((consumed, refusal), (text.len(), Some(Refusal::TopicRate)));
+        let response = String::from_utf8(response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 429 "), "{response}");
+        for field in ["\r\nRetry-After: 5\r\n", "\r\nAccess-Control-Allow-Origin: "] {
+            assert!(response.contains(field), "{response}");
+        }
+        assert_eq!(topics.into_inner(), ["t"], "it is asked once");
     }
 
     #[test]

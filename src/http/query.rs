@@ -24,9 +24,14 @@ impl<'a> Query<'a> {
 
     /// The decoded value of a parameter: the last one of this name, and empty when it has none.
     pub(super) fn get(self, name: &str) -> Option<Cow<'a, str>> {
-        let is_named = |encoded: &str| decode(encoded).is_ok_and(|decoded| decoded == name);
-        let (_, value) = pairs(self.0).filter(|(encoded, _)| is_named(encoded)).last()?;
-        decode(value).ok()
+        self.all(name).last()
+    }
+
+    /// The decoded values of all parameters of this name, in their order.
+    pub(super) fn all(self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
+        let is_named = move |encoded: &str| decode(encoded).is_ok_and(|decoded| decoded == name);
+        let named = pairs(self.0).filter(move |(encoded, _)| is_named(encoded));
+        named.filter_map(|(_, value)| decode(value).ok())
     }
 }
 

@@ -4,6 +4,7 @@
 use super::origin::AllowedOrigin;
 use super::response::Response;
 use crate::admission::{Denial, JoinDenial};
+use crate::wire::close::CloseCode;
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +20,12 @@ pub enum Refusal {
     BadKey,
     /// A subprotocol is required, and none that is spoken here was offered: 400.
     NoSubprotocol,
+    /// There is no token, and it takes one: 401 with `WWW-Authenticate` (RFC 6750 section 3).
+    Unidentified,
+    /// The token is not valid: the same with `invalid_token` (RFC 6750 section 3.1).
+    InvalidToken,
+    /// The token does not grant what was asked for: 403 with `insufficient_scope`.
+    NotGranted,
     /// The origin is not allowed (RFC 6455 section 10.2), or the topic not open to clients: 403.
     Forbidden,
     /// Whoever must be a proxy is not trusted: the connection is reset, and 403 stands for that.
@@ -51,6 +58,8 @@ pub enum Refusal {
     AddressConnections,
     /// The address of the client began too many within the last second: the same.
     AddressRate,
+    /// More is published to the topic than may be: 429 with `Retry-After`.
+    TopicRate,
     /// The head has too many bytes or fields: 431 (RFC 6585 section 5).
     HeadTooLarge,
     /// The body has a transfer coding other than `chunked`: 501 (RFC 9112 section 6.1).
@@ -76,12 +85,15 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 34] = [
         Self::BadRequest,
         Self::ProxyHeader,
         Self::MissingHost,
         Self::BadKey,
         Self::NoSubprotocol,
+        Self::Unidentified,
+        Self::InvalidToken,
+        Self::NotGranted,
         Self::Forbidden,
         Self::UntrustedProxy,
         Self::NetworkDenied,
@@ -97,6 +109,7 @@ impl Refusal {
         Self::VersionUnsupported,
         Self::AddressConnections,
         Self::AddressRate,
+        Self::TopicRate,
         Self::HeadTooLarge,
         Self::UnknownTransferCoding,
         Self::Full,
@@ -117,6 +130,9 @@ impl Refusal {
             Self::MissingHost => "missing_host",
             Self::BadKey => "bad_key",
             Self::NoSubprotocol => "no_subprotocol",
+            Self::Unidentified => "unidentified",
+            Self::InvalidToken => "invalid_token",
+            Self::NotGranted => "not_granted",
             Self::Forbidden => "forbidden",
             Self::UntrustedProxy => "untrusted_proxy",
             Self::NetworkDenied => "network_denied",
@@ -132,6 +148,7 @@ impl Refusal {
             Self::VersionUnsupported => "version_unsupported",
             Self::AddressConnections => "address_connections",
             Self::AddressRate => "address_rate",
+            Self::TopicRate => "topic_rate",
             Self::HeadTooLarge => "head_too_large",
             Self::UnknownTransferCoding => "unknown_transfer_coding",
             Self::Full => "full",
@@ -153,7 +170,8 @@ impl Refusal {
             | Self::MissingHost
             | Self::BadKey
             | Self::NoSubprotocol => 400,
-            Self::Forbidden | Self::UntrustedProxy | Self::NetworkDenied => 403,
+            Self::Unidentified | Self::InvalidToken => 401,
+            Self::NotGranted | Self::Forbidden | Self::UntrustedProxy | Self::NetworkDenied => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
@@ -163,7 +181,7 @@ impl Refusal {
             Self::ExpectationFailed => 417,
             Self::Misdirected => 421,
             Self::UpgradeRequired | Self::VersionUnsupported => 426,
-            Self::AddressConnections | Self::AddressRate => 429,
+            Self::AddressConnections | Self::AddressRate | Self::TopicRate => 429,
             Self::HeadTooLarge => 431,
             Self::UnknownTransferCoding => 501,
             Self::Full
@@ -182,10 +200,36 @@ impl Refusal {
         matches!(self.status(), 429 | 503)
     }
 
+    /// The code of a close that stands for the response, where one does: of those who are refused
+    /// for the moment, or for who they are (IANA registry).
+    pub(super) const fn close_code(self) -> Option<CloseCode> {
+        match self {
+            Self::Unidentified | Self::InvalidToken => Some(CloseCode::UNAUTHORIZED),
+            Self::NotGranted => Some(CloseCode::FORBIDDEN),
+            _ if self.is_temporary() => Some(CloseCode::TRY_AGAIN_LATER),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody else might get another answer.
+    pub(super) const fn depends_on_identity(self) -> bool {
+        self.challenge().is_some()
+    }
+
+    /// What `WWW-Authenticate` says, where the answer depends on who asks.
+    const fn challenge(self) -> Option<&'static str> {
+        match self {
+            Self::Unidentified => Some("Bearer realm=\"ringwire\""),
+            Self::InvalidToken => Some("Bearer realm=\"ringwire\", error=\"invalid_token\""),
+            Self::NotGranted => Some("Bearer realm=\"ringwire\", error=\"insufficient_scope\""),
+            _ => None,
+        }
+    }
+
     /// Whether the connection can serve the next request: after these the request was understood to
     /// its last byte.
     pub(super) const fn allows_keep_alive(self) -> bool {
-        matches!(self.status(), 403 | 404 | 405 | 415 | 417 | 421 | 426 | 429)
+        matches!(self.status(), 401 | 403 | 404 | 405 | 415 | 417 | 421 | 426 | 429)
     }
 }
 
@@ -279,6 +323,10 @@ impl Refused {
     pub(super) fn response(&self, retry_after_s: u8) -> Response {
         let text = format!("{} {}\n", self.refusal.status(), self.detail);
         let response = self.origin.may_read(Response::text(self.refusal.status(), text));
+        let response = match self.refusal.challenge() {
+            Some(challenge) => response.header("WWW-Authenticate", challenge),
+            None => response,
+        };
         match self.refusal {
             Refusal::MethodNotAllowed => response.header("Allow", self.allow),
             Refusal::UpgradeRequired => response.upgrade(),
@@ -291,7 +339,10 @@ impl Refused {
     /// What the reason of a close says instead of the response.
     pub(super) fn reason(&self, retry_after_s: u8) -> String {
         let sentence = self.detail.trim_end_matches('.');
-        format!("{sentence}; come back in {retry_after_s} s")
+        match self.refusal.is_temporary() {
+            true => format!("{sentence}; come back in {retry_after_s} s"),
+            false => sentence.to_owned(),
+        }
     }
 }
 

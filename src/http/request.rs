@@ -26,6 +26,9 @@ pub(super) struct Head<'a> {
     pub(super) version: Field<'a>,
     pub(super) key: Field<'a>,
     pub(super) origin: Field<'a>,
+    pub(super) authorization: Field<'a>,
+    /// Values of `Cookie`, each a list.
+    pub(super) cookies: Vec<&'a [u8]>,
     pub(super) content_type: Field<'a>,
     /// The content is compressed or otherwise encoded.
     pub(super) has_content_encoding: bool,
@@ -85,6 +88,8 @@ impl<'a> Head<'a> {
             version: Field::Absent,
             key: Field::Absent,
             origin: Field::Absent,
+            authorization: Field::Absent,
+            cookies: Vec::new(),
             content_type: Field::Absent,
             has_content_encoding: false,
             expect: Field::Absent,
@@ -118,6 +123,10 @@ impl<'a> Head<'a> {
                 head.extensions.push(value);
             } else if is("Origin") {
                 head.origin.add(value);
+            } else if is("Authorization") {
+                head.authorization.add(value);
+            } else if is("Cookie") {
+                head.cookies.push(value);
             } else if is("Content-Length") {
                 length.add(value);
             } else if is("Transfer-Encoding") {

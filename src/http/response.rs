@@ -110,6 +110,7 @@ fn reason_phrase(status: u16) -> &'static str {
         204 => "No Content",
         308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",

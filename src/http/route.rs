@@ -4,6 +4,7 @@ use super::query::{Query, percent_decode};
 use super::refusal::{Refusal, Refused};
 use crate::authorization::{Action, Decision, Namespace, Permissions};
 use crate::config::{Authority, Mount, Root, Service};
+use crate::identity::Grants;
 
 /// What an upgraded connection is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,14 +48,17 @@ impl Endpoint {
         query: &str,
         root: Root,
         permissions: &Permissions,
+        granted: Option<&Grants>,
     ) -> Result<Route, Refused> {
         let (topic, default) = match (self, root) {
-            (Self::Echo, _) | (Self::Root, Root::Echo) => return Ok(Route::Echo),
+            (Self::Echo, _) | (Self::Root, Root::Echo) => {
+                return judge(permissions.authorize_echo(granted)).map(|()| Route::Echo);
+            }
             (Self::Root, Root::Broadcast) => (DEFAULT_TOPIC.into(), false),
             (Self::Broadcast { topic, exclude_self }, _) => (topic, exclude_self),
         };
-        authorize(permissions, &topic, Action::Subscribe)?;
-        let may_publish = authorize(permissions, &topic, Action::Publish).is_ok();
+        authorize(permissions, &topic, Action::Subscribe, granted)?;
+        let may_publish = authorize(permissions, &topic, Action::Publish, granted).is_ok();
         let exclude_self = exclude_self(Query::parse(query)?)?.unwrap_or(default);
         Ok(Route::Broadcast { topic, may_publish, exclude_self })
     }
@@ -84,17 +88,25 @@ impl Endpoint {
     }
 }
 
-/// Lets pass what a client may do with the topic of this name.
+/// Lets pass what a client may do with the topic of this name, whose token has `granted` so much.
 pub(super) fn authorize(
     permissions: &Permissions,
     topic: &str,
     action: Action,
+    granted: Option<&Grants>,
 ) -> Result<(), Refused> {
-    match permissions.authorize(Namespace::Broadcast, topic, action) {
-        Decision::Allowed => Ok(()),
-        Decision::InvalidTopic(detail) => Err(Refused::new(Refusal::BadRequest, detail)),
-        Decision::Denied(detail) => Err(Refused::new(Refusal::Forbidden, detail)),
-    }
+    judge(permissions.authorize(Namespace::Broadcast, topic, action, granted))
+}
+
+fn judge(decision: Decision) -> Result<(), Refused> {
+    let (refusal, detail) = match decision {
+        Decision::Allowed => return Ok(()),
+        Decision::InvalidTopic(detail) => (Refusal::BadRequest, detail),
+        Decision::Denied(detail) => (Refusal::Forbidden, detail),
+        Decision::Unidentified => (Refusal::Unidentified, "This takes a token."),
+        Decision::NotGranted => (Refusal::NotGranted, "The token does not grant this."),
+    };
+    Err(Refused::new(refusal, detail))
 }
 
 /// A request target taken apart.
@@ -225,9 +237,9 @@ mod tests {
             "/broadcast/deeper/{topic}=broadcast",
         ]);
         let route = |target: &str| match super::resolve(target, &mounts) {
-            Ok(Resolved { target: Target::WebSocket(endpoint), query, .. }) => {
-                endpoint.route(query, Root::Echo, &FULL).map_err(|refused| refused.refusal.status())
-            }
+            Ok(Resolved { target: Target::WebSocket(endpoint), query, .. }) => endpoint
+                .route(query, Root::Echo, &FULL, None)
+                .map_err(|refused| refused.refusal.status()),
             Ok(other) => panic!("{target}: {other:?}"),
             Err(refused) => Err(refused.refusal.status()),
         };
@@ -309,14 +321,15 @@ mod tests {
         }
     }
 
-    const FULL: Permissions = Permissions { broadcast: BroadcastAccess::Full };
+    const FULL: Permissions = Permissions { broadcast: BroadcastAccess::Full, anonymous: None };
 
     /// What an upgrade to `target` leads to.
     fn upgrade(target: &str, broadcast: BroadcastAccess) -> Result<Route, Refusal> {
         let Target::WebSocket(endpoint) = resolve(target).unwrap().target else {
             panic!("{target} is no WebSocket route")
         };
-        let route = endpoint.route("", Root::Echo, &Permissions { broadcast });
+        let route =
+            endpoint.route("", Root::Echo, &Permissions { broadcast, anonymous: None }, None);
         route.map_err(|refused| refused.refusal)
     }
 
@@ -350,7 +363,7 @@ mod tests {
 
     #[test]
     fn exclude_self_is_true_or_false() {
-        let route = |query| Endpoint::broadcast("t").unwrap().route(query, Root::Echo, &FULL);
+        let route = |query| Endpoint::broadcast("t").unwrap().route(query, Root::Echo, &FULL, None);
         let topic: Box<str> = "t".into();
         let expected = |exclude_self| {
             Ok(Route::Broadcast { topic: topic.clone(), may_publish: true, exclude_self })
@@ -366,7 +379,7 @@ mod tests {
 
     #[test]
     fn the_root_is_configured() {
-        let route = |query, root| Endpoint::Root.route(query, root, &FULL);
+        let route = |query, root| Endpoint::Root.route(query, root, &FULL, None);
         assert_eq!(route("", Root::Echo), Ok(Route::Echo));
         let topic = "default".into();
         let expected = Route::Broadcast { topic, may_publish: true, exclude_self: true };

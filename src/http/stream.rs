@@ -10,6 +10,7 @@ use super::response::Response;
 use super::route::{authorize, exclude_self};
 use crate::authorization::Action;
 use crate::config::Authority;
+use crate::identity::Grants;
 use crate::wire::line::LineFraming;
 
 /// What begins the stream of a topic.
@@ -33,9 +34,10 @@ impl Stream {
         query: &str,
         host: Option<Authority<'_>>,
         policy: &Policy,
+        granted: Option<&Grants>,
         refused: impl FnOnce() -> Option<Refused>,
     ) -> Result<Self, Refused> {
-        authorize(&policy.permissions, &topic, Action::Subscribe)?;
+        authorize(&policy.permissions, &topic, Action::Subscribe, granted)?;
         let query = Query::parse(query)?;
         match query.get("mode").as_deref() {
             Some("stream") => {}
@@ -173,7 +175,8 @@ mod tests {
             (BroadcastAccess::Post, true),
             (BroadcastAccess::None, false),
         ] {
-            let policy = Policy { permissions: Permissions { broadcast }, ..policy() };
+            let policy =
+                Policy { permissions: Permissions { broadcast, anonymous: None }, ..policy() };
             let request = "GET /broadcast?mode=stream HTTP/1.1\r\nHost: a\r\n\r\n";
             let answer = answer(request, &policy, Serving::Open);
             assert_eq!(matches!(answer, Answer::Stream { .. }), is_allowed, "{answer:?}");

@@ -2,10 +2,11 @@
 //! the server that succeeds this one, or that this one succeeds.
 //!
 //! Shards hand it a copy of what they publish and never wait for it: what does not fit is lost, and
-//! counted. What one shard publishes stays in its order. While nobody listens, it costs each
-//! publication the look at a flag.
+//! counted, as is what has not been sent when the other process listens no more. What one shard
+//! publishes stays in its order. While nobody listens, it costs each publication the look at a
+//! flag.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -16,16 +17,13 @@ use super::topics::Publication;
 #[derive(Debug)]
 pub struct Relay {
     is_on: AtomicBool,
-    /// Bytes that have been handed over and not been [sent](Self::sent).
+    /// Bytes that have been handed over, and are neither sent nor lost.
     waiting_bytes: AtomicUsize,
+    lost: AtomicU64,
     publications: UnboundedSender<Publication>,
     /// The other end, until it is taken.
     receiver: Mutex<Option<UnboundedReceiver<Publication>>>,
 }
-
-/// There is no room for a publication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lost;
 
 impl Relay {
     pub(super) fn new() -> Self {
@@ -33,6 +31,7 @@ impl Relay {
         Self {
             is_on: AtomicBool::new(false),
             waiting_bytes: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
             publications,
             receiver: Mutex::new(Some(receiver)),
         }
@@ -56,30 +55,42 @@ impl Relay {
         self.is_on.store(is_on, Ordering::Release);
     }
 
-    /// Hands over a publication.
-    ///
-    /// # Errors
-    /// It is lost: too much waits, or nobody listens any more.
-    pub fn pass(&self, publication: &Publication) -> Result<(), Lost> {
+    /// Hands over a publication. It is lost when too much waits, or nobody listens any more.
+    pub fn pass(&self, publication: &Publication) {
         // Relaxed: a bound, which some shards together may pass by a message each.
         if self.waiting_bytes.load(Ordering::Relaxed) >= WAITING_BYTES_MAX {
-            return Err(Lost);
+            return self.count_lost();
         }
-        let bytes = bytes_of(publication);
-        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.publications.send(publication.clone()).map_err(|_| {
-            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            Lost
-        })
+        self.waiting_bytes.fetch_add(bytes_of(publication), Ordering::Relaxed);
+        if self.publications.send(publication.clone()).is_err() {
+            self.lose(publication);
+        }
     }
 
-    /// A publication is on its way, or has been given up.
+    /// A publication is on its way.
     pub fn sent(&self, publication: &Publication) {
         // Relaxed: a bound, as in `pass`.
         self.waiting_bytes.fetch_sub(bytes_of(publication), Ordering::Relaxed);
     }
 
-    /// Whether all that was handed over is on its way.
+    /// A publication that was handed over is given up.
+    pub fn lose(&self, publication: &Publication) {
+        self.sent(publication);
+        self.count_lost();
+    }
+
+    /// How many have been lost since the start.
+    pub fn lost(&self) -> u64 {
+        // Relaxed: nothing is published along with a counter.
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    fn count_lost(&self) {
+        // Relaxed, as in `lost`.
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether all that was handed over is on its way or lost.
     pub fn is_settled(&self) -> bool {
         // Relaxed: the shards have ended, and their joins order what they have added.
         self.waiting_bytes.load(Ordering::Relaxed) == 0
@@ -106,20 +117,22 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_lost_and_what_has_left_makes_room() {
+    fn what_does_not_fit_or_is_given_up_is_lost_and_what_has_left_makes_room() {
         let relay = Relay::new();
         let mut receiver = relay.take_receiver().unwrap();
         assert!(relay.take_receiver().is_none() && relay.is_settled());
         let large = publication(WAITING_BYTES_MAX + 1);
-        assert_eq!(relay.pass(&large), Ok(()));
-        assert_eq!(relay.pass(&publication(0)), Err(Lost));
-        assert!(!relay.is_settled());
+        relay.pass(&large);
+        assert_eq!(relay.lost(), 0);
+        relay.pass(&publication(0));
+        assert!(relay.lost() == 1 && !relay.is_settled());
         relay.sent(&receiver.try_recv().unwrap());
         assert!(relay.is_settled());
-        assert_eq!(relay.pass(&publication(0)), Ok(()));
-        relay.sent(&receiver.try_recv().unwrap());
+        relay.pass(&publication(0));
+        relay.lose(&receiver.try_recv().unwrap());
+        assert!(relay.lost() == 2 && relay.is_settled());
         drop(receiver);
-        assert_eq!(relay.pass(&publication(0)), Err(Lost));
-        assert!(relay.is_settled());
+        relay.pass(&publication(0));
+        assert!(relay.lost() == 3 && relay.is_settled());
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{Origin, SettingError, variable};
 pub use layers::{Change, Layers, ReloadError};
+pub use trust_files::{TrustFileError, read_trust};
 
 use crate::config::entry::{Which, Written};
 use crate::config::{Config, Refusal, Setting, Shape, closest, declarations};
@@ -19,6 +20,7 @@ mod layers;
 mod relations;
 #[cfg(test)]
 mod tests;
+mod trust_files;
 
 /// A value for each setting, with the layer it came from.
 pub struct Settings {

@@ -27,6 +27,9 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
         .or_else(|| tls_without_certificate(settings, config))
         .or_else(|| redirects_to_nowhere(config))
         .or_else(|| client_certificates(settings, config))
+        .or_else(|| cookie_for_all_pages(settings, config))
+        .or_else(|| identity_without_key(settings, config))
+        .or_else(|| keys_of_everybody(settings, config))
         .or_else(|| labels_of_metrics(settings, config));
     match broken {
         Some(text) => Err(SettingError::Contradiction(text)),
@@ -292,4 +295,52 @@ fn proxy_without_trust(config: &Config) -> Option<String> {
          allowed is proxy with {needed} among --trusted-proxy",
         listener.address,
     ))
+}
+
+/// Every page in the world could connect in the name of whoever visits it.
+fn cookie_for_all_pages(settings: &Settings, config: &Config) -> Option<String> {
+    (config.identity.jwt_cookie.is_some() && config.allow_origin.is_empty()).then(|| {
+        format!(
+            "{} without an origin: allowed is at least one --allow-origin with it, as browsers \
+             send the cookie whichever page connects",
+            settings.describe("jwt-cookie"),
+        )
+    })
+}
+
+/// Whoever sets one of these expects that something is refused, and nothing would be.
+fn identity_without_key(settings: &Settings, config: &Config) -> Option<String> {
+    let identity = &config.identity;
+    let is_set = [
+        ("jwt-issuer", identity.jwt_issuer.is_some()),
+        ("jwt-audience", !identity.jwt_audiences.is_empty()),
+        ("jwt-cookie", identity.jwt_cookie.is_some()),
+        ("jwt-query", identity.jwt_query),
+        ("jwt-keep-open", identity.jwt_keep_open),
+        ("revoked", identity.revoked.is_some()),
+        ("anonymous-subscribe", !identity.anonymous_subscribe.is_empty()),
+        ("anonymous-publish", !identity.anonymous_publish.is_empty()),
+    ];
+    let (key, _) = is_set.into_iter().find(|&(_, is_set)| is_set)?;
+    (!identity.is_asked_for()).then(|| {
+        format!(
+            "{} without a key, so that nobody is asked for a token: allowed is at least one \
+             --jwt-key, or --jwt-jwks, with it",
+            settings.describe(key),
+        )
+    })
+}
+
+/// Who has keys to be fetched has them for many servers and many purposes, and signs with them for
+/// all.
+fn keys_of_everybody(settings: &Settings, config: &Config) -> Option<String> {
+    let identity = &config.identity;
+    let is_bound = identity.jwt_issuer.is_some() && !identity.jwt_audiences.is_empty();
+    (identity.jwt_jwks.is_some() && !is_bound).then(|| {
+        format!(
+            "{} without an issuer and an audience: allowed is --jwt-issuer and --jwt-audience with \
+             it, as others get tokens that the same keys have signed",
+            settings.describe("jwt-jwks"),
+        )
+    })
 }

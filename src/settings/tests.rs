@@ -167,12 +167,12 @@ fn faults_of_entries_name_place_field_and_remedy() {
         (
             from_flag("listen", &["127.0.0.1:1,backlgo=5"]),
             "listen = \"127.0.0.1:1,backlgo=5\" (flag --listen): unknown option backlgo: did you \
-             mean backlog? The options are backlog, mode, proxy",
+             mean backlog? The options are backlog, mode, proxy, tls",
         ),
         (
             from_variable("listen", "unix:/a, unix:/b,c,tls"),
             "listen = \"unix:/b,c,tls\" (environment variable RINGWIRE_LISTEN): unknown option c: \
-             the options are backlog, mode, proxy",
+             the options are backlog, mode, proxy, tls",
         ),
         (
             from_flag("listen", &["unix:/a,mode=9"]),
@@ -207,7 +207,7 @@ fn faults_of_entries_name_place_field_and_remedy() {
         (
             from_file("listen = [\"127.0.0.1:1,mdoe=660\"]"),
             "listen = \"127.0.0.1:1,mdoe=660\" (a.toml, line 1): unknown option mdoe: did you mean \
-             mode? The options are backlog, mode, proxy",
+             mode? The options are backlog, mode, proxy, tls",
         ),
         (
             from_file(&format!("{mounts}path = \"/b\"\nservce = \"echo\"\n")),

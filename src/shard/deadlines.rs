@@ -25,6 +25,8 @@ enum Deadline {
     Drain,
     /// It has lasted as long as it may.
     Lifetime,
+    /// The token of its peer has expired.
+    Token,
     /// A data message has to have gone one way or the other.
     AnyMessage,
     /// The message that has begun has to be whole.
@@ -38,8 +40,9 @@ enum Deadline {
 }
 
 /// Those of an open WebSocket or stream. What ends it comes first when several have passed.
-const OF_OPEN: [Deadline; 6] = [
+const OF_OPEN: [Deadline; 7] = [
     Deadline::Lifetime,
+    Deadline::Token,
     Deadline::AnyMessage,
     Deadline::WholeMessage,
     Deadline::Idle,
@@ -83,6 +86,7 @@ impl<I: Io> Shard<I> {
             Deadline::Lifetime => {
                 self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(now))
             }
+            Deadline::Token => self.token_left(key),
             // It is not listened to: from when it goes on its silence counts anew.
             Deadline::AnyMessage | Deadline::Idle if is_over_rate => None,
             Deadline::AnyMessage if message_age.is_some() => None,
@@ -166,6 +170,7 @@ impl<I: Io> Shard<I> {
             Some(Deadline::Lifetime) => {
                 self.close(key, CloseCode::GOING_AWAY, "maximum lifetime reached");
             }
+            Some(Deadline::Token) => self.close_expired(key),
             Some(Deadline::AnyMessage) => {
                 self.close(key, CloseCode::GOING_AWAY, "no message for too long");
             }
@@ -194,6 +199,7 @@ impl<I: Io> Shard<I> {
         debug_assert!(!connection.has(Marks::PARKED), "once");
         connection.mark(Marks::PARKED);
         connection.release_deflater();
+        self.rest(key);
         self.shared.stats.shard(self.number).parked.add(1);
     }
 

@@ -75,8 +75,8 @@ impl<I: Io> Shard<I> {
     fn pass_on(&mut self, publication: Option<Publication>) {
         if let Some(publication) = publication {
             let relay = self.shared.interest.relay();
-            if relay.is_on() && relay.pass(&publication).is_err() {
-                self.stats().relay_lost.add(1);
+            if relay.is_on() {
+                relay.pass(&publication);
             }
             self.overflow.push_back(publication);
             debug_assert_eq!(

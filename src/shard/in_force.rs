@@ -10,8 +10,9 @@ use super::times::Times;
 use crate::admission;
 use crate::config::Config;
 use crate::http::Policy;
+use crate::identity::Trust;
 use crate::io::Io;
-use crate::tls::Credentials;
+use crate::tls::Certificates;
 
 /// One whole set of settings; what hangs together changes together.
 #[derive(Debug)]
@@ -24,15 +25,22 @@ pub struct Effective {
     pub policy: Policy,
     /// Those that decide who may connect.
     pub admission: admission::Rules,
+    /// What decides about tokens, as the files had it that the settings name.
+    pub trust: Trust,
     /// What TLS listeners need, where there are some.
-    pub credentials: Option<Arc<Credentials>>,
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 impl Effective {
-    fn new(number: u32, config: Config, credentials: Option<Arc<Credentials>>) -> Self {
+    fn new(
+        number: u32,
+        config: Config,
+        trust: Trust,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Self {
         let policy = Policy::new(&config);
         let admission = admission::Rules::new(&config);
-        Self { number, config, policy, admission, credentials }
+        Self { number, config, policy, admission, trust, certificates }
     }
 }
 
@@ -46,8 +54,8 @@ pub struct InForce {
 
 impl InForce {
     /// The settings at the start, with what they name.
-    pub fn new(config: Config, credentials: Option<Arc<Credentials>>) -> Self {
-        let current = Mutex::new(Arc::new(Effective::new(0, config, credentials)));
+    pub fn new(config: Config, trust: Trust, certificates: Option<Arc<Certificates>>) -> Self {
+        let current = Mutex::new(Arc::new(Effective::new(0, config, trust, certificates)));
         Self { number: AtomicU32::new(0), current }
     }
 
@@ -64,10 +72,10 @@ impl InForce {
     }
 
     /// Puts `config` and what it names in force. Whoever sleeps has to be woken to take it.
-    pub fn replace(&self, config: Config, credentials: Option<Arc<Credentials>>) {
+    pub fn replace(&self, config: Config, trust: Trust, certificates: Option<Arc<Certificates>>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let number = current.number.wrapping_add(1);
-        *current = Arc::new(Effective::new(number, config, credentials));
+        *current = Arc::new(Effective::new(number, config, trust, certificates));
         // Relaxed: see `is_newer_than`.
         self.number.store(number, Ordering::Relaxed);
     }
@@ -90,25 +98,32 @@ impl<I: Io> Shard<I> {
             self.rates.set_limits(&config.limits);
             self.codec.get_mut().set_message_bytes_max(config.limits.message_bytes);
             self.measures.heed(config, self.attendance.returned);
-            self.next_to_reschedule = Some(0);
+            // It goes on from where it is, and round: whoever changes settings all the time must
+            // not keep it at the beginning.
+            let next = self.to_reschedule.map_or(0, |(next, _)| next);
+            self.to_reschedule = Some((next, self.connections.places() as u32));
         }
-        if let Some(first) = self.next_to_reschedule {
-            self.reschedule_from(first);
+        if let Some((next, left)) = self.to_reschedule {
+            self.reschedule_from(next, left);
         }
     }
 
-    fn reschedule_from(&mut self, first: u32) {
-        let end = first.saturating_add(RESCHEDULED_PER_TICK);
-        for index in first..end.min(self.connections.places() as u32) {
+    fn reschedule_from(&mut self, mut next: u32, left: u32) {
+        let now = left.min(RESCHEDULED_PER_TICK);
+        for _ in 0..now {
+            let index = next;
+            next = if next + 1 < self.connections.places() as u32 { next + 1 } else { 0 };
             let Some((key, connection)) = self.connections.at(index) else { continue };
             if connection.stage.is_open() && connection.ending == Ending::Open {
                 self.wanted.note_first(index, self.served);
+                // What it has waited for may be another rate now.
+                self.leave_topic_line(index);
                 self.end_wait_for_rate(key);
                 self.schedule_open(key);
+                self.close_if_revoked(key);
             }
         }
-        let has_more = (end as usize) < self.connections.places();
-        self.next_to_reschedule = has_more.then_some(end);
+        self.to_reschedule = (left > now).then_some((next, left - now));
     }
 }
 

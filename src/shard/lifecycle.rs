@@ -207,6 +207,7 @@ impl<I: Io> Shard<I> {
         self.unread.remove(&key.index);
         self.secured.take(key.index);
         self.forget_peer(key.index);
+        self.leave_topic_line(key.index);
         self.stats().connections_open.subtract(1);
         self.accept_again();
     }

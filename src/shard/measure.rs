@@ -168,13 +168,13 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The shard has failed: every WebSocket ends by that.
+    /// The shard has failed: every WebSocket ends by that, and every visit.
     pub(super) fn note_failure(&mut self) {
         for key in self.connections.keys() {
             if self.connections.get(key).is_some_and(Connection::owes_close) {
-                let reason = "the shard has failed";
-                self.note_close(key, Initiator::Local, CloseCode::ABNORMAL, reason);
+                self.note_close(key, Initiator::Local, CloseCode::ABNORMAL, SHARD_FAILED);
             }
+            self.forget_peer(key.index);
         }
     }
 
@@ -204,6 +204,7 @@ impl<I: Io> Shard<I> {
             at: self.clock(),
             topic,
             address: self.peers.address(key.index),
+            user: self.peers.user(key.index).map(Box::from),
             path: visit.map(|visit| visit.path().into()),
             bytes: visit.map(|visit| visit.bytes()),
             code,
@@ -245,6 +246,8 @@ static MARK: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 /// turn within so many looks. Few in debug builds, so that tests see a look take several ticks.
 const LOOKED_AT_LEAST: usize = if cfg!(debug_assertions) { 4 } else { 1024 };
 const LOOKS_MOST: usize = 64;
+/// Why those end whose shard cannot go on.
+pub(super) const SHARD_FAILED: &str = "the shard has failed";
 /// Bytes of a reason that are kept: what a close frame can carry.
 const REASON_BYTES_MAX: usize = crate::wire::close::REASON_BYTES_MAX;
 

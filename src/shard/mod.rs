@@ -38,6 +38,7 @@ mod shed;
 mod streams;
 pub mod timers;
 mod times;
+mod topic_rate;
 mod trim;
 
 use std::cell::RefCell;
@@ -118,6 +119,7 @@ impl Shared {
     /// All counters and the state of memory, as JSON.
     pub fn report(&self) -> serde_json::Value {
         let mut report = self.stats.to_json();
+        report["relay_lost"] = self.interest.relay().lost().into();
         report["memory"] = self.memory.to_json();
         report
     }
@@ -149,8 +151,9 @@ pub struct Shard<I: Io> {
     shared: Arc<Shared>,
     /// The settings that this shard goes by.
     effective: Arc<Effective>,
-    /// The place of the connection whose deadline is to be set anew next, after a change of those.
-    next_to_reschedule: Option<u32>,
+    /// After a change of settings: the place of the connection that meets them next, and how many
+    /// more are to.
+    to_reschedule: Option<(u32, u32)>,
     endpoint: Endpoint<Message, Letter>,
     connections: Connections,
     wheel: Wheel,
@@ -279,7 +282,7 @@ impl<I: Io> Shard<I> {
             measures: Measures::new(slots, config),
             output: Output::default(),
             expired: VecDeque::new(),
-            next_to_reschedule: None,
+            to_reschedule: None,
             effective,
             shared,
         };
@@ -411,7 +414,7 @@ impl<I: Io> Shard<I> {
             return Some(Duration::ZERO);
         }
         let must_look_again =
-            !self.starved.is_empty() || self.has_work_left() || self.next_to_reschedule.is_some();
+            !self.starved.is_empty() || self.has_work_left() || self.to_reschedule.is_some();
         if must_look_again || !self.endpoint.prepare_sleep() {
             return Some(Duration::ZERO);
         }

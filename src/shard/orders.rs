@@ -22,6 +22,7 @@ use super::release::{Idlest, Release};
 use super::timers::{TICK_MS, Tick};
 use super::{RunState, Shard};
 use crate::hub::inbox::Place;
+use crate::identity::NAME_BYTES_MOST;
 use crate::io::{Io, Key};
 use crate::limits::TOPIC_BYTES_MOST;
 use crate::wire::close::CloseCode;
@@ -142,6 +143,8 @@ pub struct Listed {
     pub key: Key,
     /// The address of its peer, if it is known.
     pub address: Option<IpAddr>,
+    /// The user whose token it has shown, if that names one.
+    pub user: Option<Box<str>>,
     /// What it is at.
     pub state: &'static str,
     /// What its messages are for, once it is a WebSocket.
@@ -373,6 +376,7 @@ impl<I: Io> Shard<I> {
         Some(Listed {
             key,
             address: self.peers.address(key.index),
+            user: self.peers.user(key.index).map(Box::from),
             state: connection.state(),
             service: connection.stage.websocket().map(|websocket| websocket.service()),
             topics: topics.filter_map(|topic| self.topics.name(topic)).collect(),
@@ -399,12 +403,14 @@ impl Listed {
     /// Memory that it takes; names of topics count, although they are shared.
     fn bytes(&self) -> usize {
         let topic_bytes = self.topics.iter().map(|topic| topic.len() + size_of::<Arc<str>>());
-        size_of::<Self>() + topic_bytes.sum::<usize>()
+        let user_bytes = self.user.as_ref().map_or(0, |user| user.len());
+        size_of::<Self>() + user_bytes + topic_bytes.sum::<usize>()
     }
 
     /// The most that [`bytes`](Self::bytes) can be.
-    const BYTES_MOST: usize =
-        size_of::<Self>() + TOPICS_LISTED * (TOPIC_BYTES_MOST + size_of::<Arc<str>>());
+    const BYTES_MOST: usize = size_of::<Self>()
+        + NAME_BYTES_MOST
+        + TOPICS_LISTED * (TOPIC_BYTES_MOST + size_of::<Arc<str>>());
 }
 
 impl Connection {

@@ -97,6 +97,8 @@ pub(super) struct Overload {
     calm_windows: u32,
     /// Requests that may still be taken up in this tick.
     requests_left: usize,
+    /// What may still be spent on tokens in this tick, in units of a budget.
+    token_units_left: usize,
     /// Connections whose requests wait.
     waiting: VecDeque<Key>,
     /// The place to go on with when idle connections are looked for.
@@ -124,6 +126,17 @@ impl Overload {
         !self.waiting.is_empty()
     }
 
+    /// Takes note of what tokens have cost.
+    pub(super) fn spend_on_tokens(&mut self, units: usize) {
+        self.token_units_left = self.token_units_left.saturating_sub(units);
+    }
+
+    /// Whether no request may be taken up in this tick any more: a crowd that comes at once, with
+    /// tokens to be verified, must not hold up those who are connected.
+    fn has_done_enough(&self) -> bool {
+        self.token_units_left == 0 || self.is_active() && self.requests_left == 0
+    }
+
     /// A window is over in which this delay stood.
     fn note(&mut self, standing: Duration) {
         if standing > DELAY_MOST {
@@ -148,6 +161,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn heed_load(&mut self) {
         let (now, io) = (self.attendance.returned, &mut self.io);
         self.overload.requests_left = REQUESTS_PER_TICK;
+        self.overload.token_units_left = TOKEN_UNITS_PER_TICK;
         let Some(standing) = self.overload.delay.tick(now, || io.has_slept()) else { return };
         let is_shedding = self.effective.config.limits.shed;
         let before = self.overload.level;
@@ -189,11 +203,8 @@ impl<I: Io> Shard<I> {
     /// Whether a request may be taken up in this tick; if so, it is one of the few.
     pub(super) fn may_take_request(&mut self) -> bool {
         let overload = &mut self.overload;
-        if !overload.is_active() {
-            return true;
-        }
-        let may = overload.requests_left > 0 && overload.waiting.is_empty();
-        overload.requests_left -= usize::from(may);
+        let may = !overload.has_done_enough() && overload.waiting.is_empty();
+        overload.requests_left -= usize::from(may && overload.is_active());
         may
     }
 
@@ -206,7 +217,7 @@ impl<I: Io> Shard<I> {
     /// Lets requests be taken up, in the order in which they came, as many as a tick takes.
     pub(super) fn resume_requests(&mut self) {
         let mut line = std::mem::take(&mut self.overload.waiting);
-        while (self.overload.requests_left > 0 || !self.overload.is_active())
+        while !self.overload.has_done_enough()
             && let Some(key) = line.pop_front()
         {
             self.resume_if(key, WaitsFor::Request, SHARE_MOST);
@@ -257,6 +268,9 @@ const CALM_WINDOWS: u32 = 3;
 /// Requests that are taken up in a tick of a shard with too much to do: about a millisecond. Few in
 /// debug builds, so that tests see some wait.
 const REQUESTS_PER_TICK: usize = if cfg!(debug_assertions) { 2 } else { 32 };
+/// What is spent on tokens in a tick before other requests wait, in units of a budget: about a
+/// millisecond. Little in debug builds, so that tests see some wait.
+const TOKEN_UNITS_PER_TICK: usize = if cfg!(debug_assertions) { 1 } else { 4 << 20 };
 /// Connections that are looked at in a window to find idle ones, and the most that are closed.
 const LOOKED_AT_MOST: usize = 4096;
 const CLOSED_MOST: usize = 256;

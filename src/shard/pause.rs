@@ -31,7 +31,7 @@ pub enum WaitsFor {
     Peer,
     /// Its turn: it has had its share of a tick, or its topic has too much pending.
     Turn,
-    /// The moment from which on its rates allow more.
+    /// The moment from which on its rates, or that of its topic, allow more.
     Rate,
     /// Requests before its own, of a shard that has too much to do.
     Request,

@@ -4,31 +4,45 @@
 //! has told who it is; and whoever a trusted proxy speaks for in a header of HTTP, at the upgrade.
 //! Those who may not are reset, or refused where there is a request to answer.
 
+mod identified;
 mod visit;
 
 use std::net::IpAddr;
 
 use super::Shard;
-use super::receive::Input;
+use super::pending_input::Input;
 use crate::admission::{Admission, Admitted, Arrival, Counted, Joined, Membership};
 use crate::config::{ListenAddress, ListenerConfig};
 use crate::connection::Stage;
 use crate::http::{Refusal, RetryAfter};
+use crate::identity::Identity;
 use crate::io::{Io, Key};
 use crate::proxy_protocol::Preamble;
+use crate::websocket::Initiator;
+use crate::wire::close::CloseCode;
+pub(super) use identified::Tokens;
 use visit::Visit;
 
 /// What is known of the peers of a shard's connections, by index; costs nothing where nobody asks.
 #[derive(Debug)]
 pub(super) struct Peers {
-    by_index: Vec<Peer>,
+    by_index: Vec<Known>,
+    /// Who they are, where tokens have said so.
+    identities: Vec<Option<Box<Identity>>>,
     /// When those who are refused may come back.
     pub(super) retry_after: RetryAfter,
 }
 
-/// What is known of one.
+/// All that is known of one.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
+    known: Known,
+    identity: Option<Box<Identity>>,
+}
+
+/// What is known of one but who it is.
+#[derive(Debug, Default)]
+struct Known {
     /// Whose connection it is, as far as it is known: where it comes from or, once a trusted proxy
     /// has said so, for whom.
     address: Option<IpAddr>,
@@ -43,17 +57,25 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// Takes note of how its visit has ended, if the access log is to tell of one.
+    pub(super) fn end_visit(&mut self, initiator: Initiator, code: CloseCode, reason: &str) {
+        if let Some(visit) = &mut self.known.visit {
+            visit.end(initiator, code, reason);
+        }
+    }
+
     /// Its connection is gone, and counts no more.
     pub(super) fn release(self, admission: &Admission) {
-        self.counted.into_iter().for_each(|counted| admission.release(counted));
-        self.membership.into_iter().for_each(|membership| admission.leave(membership));
+        self.known.counted.into_iter().for_each(|counted| admission.release(counted));
+        self.known.membership.into_iter().for_each(|membership| admission.leave(membership));
     }
 }
 
 impl Peers {
     /// Nothing is known of anybody by the shard of this number.
     pub(super) fn new(number: usize) -> Self {
-        Self { by_index: Vec::new(), retry_after: RetryAfter::new(number as u32) }
+        let retry_after = RetryAfter::new(number as u32);
+        Self { by_index: Vec::new(), identities: Vec::new(), retry_after }
     }
 
     /// Whether the peer of the connection at `index` is a proxy that is trusted.
@@ -112,24 +134,29 @@ impl Peers {
 
     /// Takes out what is known of the peer of the connection at `index`.
     pub(super) fn take(&mut self, index: u32) -> Peer {
-        self.by_index.get_mut(index as usize).map(std::mem::take).unwrap_or_default()
+        let place = index as usize;
+        Peer {
+            known: self.by_index.get_mut(place).map(std::mem::take).unwrap_or_default(),
+            identity: self.identities.get_mut(place).and_then(Option::take),
+        }
     }
 
     /// Keeps what another shard has known of the peer of the connection at `index`.
-    pub(super) fn put(&mut self, index: u32, peer: Peer) {
-        self.set_address(index, peer.address);
-        self.set_proxy(index, peer.is_proxy);
-        self.set_counted(index, peer.counted);
-        if peer.visit.is_some() {
-            self.at(index).visit = peer.visit;
+    pub(super) fn put(&mut self, index: u32, Peer { known, identity }: Peer) {
+        self.set_identity(index, identity);
+        self.set_address(index, known.address);
+        self.set_proxy(index, known.is_proxy);
+        self.set_counted(index, known.counted);
+        if known.visit.is_some() {
+            self.at(index).visit = known.visit;
         }
-        self.set_membership(index, peer.membership);
+        self.set_membership(index, known.membership);
     }
 
-    fn at(&mut self, index: u32) -> &mut Peer {
+    fn at(&mut self, index: u32) -> &mut Known {
         let place = index as usize;
         if place >= self.by_index.len() {
-            self.by_index.resize_with(place + 1, Peer::default);
+            self.by_index.resize_with(place + 1, Known::default);
         }
         &mut self.by_index[place]
     }
@@ -300,15 +327,21 @@ impl<I: Io> Shard<I> {
 
     /// The connection at `index` is gone, and counts no more.
     pub(super) fn forget_peer(&mut self, index: u32) {
-        let mut peer = self.peers.take(index);
-        if let Some(visit) = peer.visit.take() {
-            self.log_end(peer.address, &visit);
+        let peer = self.peers.take(index);
+        self.part_with(peer);
+    }
+
+    /// A connection is gone, of which so much was known.
+    pub(super) fn part_with(&mut self, mut peer: Peer) {
+        if let Some(visit) = peer.known.visit.take() {
+            let user = peer.identity.as_ref().and_then(|it| it.user.as_deref());
+            self.log_end(peer.known.address, user, &visit);
         }
         peer.release(&self.shared.admission);
     }
 
     /// Resets whoever may not connect, before anything is said.
-    fn turn_away(&mut self, key: Key, refusal: Refusal) {
+    pub(super) fn turn_away(&mut self, key: Key, refusal: Refusal) {
         self.stats().refuse(refusal);
         self.log_refusal(key, refusal, None);
         self.doom(key, true);
@@ -319,4 +352,4 @@ impl<I: Io> Shard<I> {
 /// Few in debug builds, so that tests see more come than there are.
 const ACCEPTS_WITH_ADDRESS: u32 = if cfg!(debug_assertions) { 2 } else { 16 };
 
-const _: () = assert!(size_of::<Peer>() <= 48);
+const _: () = assert!(size_of::<Known>() <= 48);

@@ -2,6 +2,15 @@
 
 use std::collections::HashMap;
 
+use crate::io::BufferSlice;
+
+/// Where input lies.
+pub(super) enum Input {
+    Buffer(BufferSlice),
+    /// In memory of its own, from this place on.
+    Owned(Vec<u8>, usize),
+}
+
 /// What was received from connections that pause, by their index.
 ///
 /// Only they have an entry, so whoever does not wait costs nothing here.

@@ -7,12 +7,12 @@
 //!
 //! [`Budget`]: crate::websocket::Budget
 
-use std::time::Duration;
-
 use super::Shard;
 use super::connections::Connection;
 use super::pause::WaitsFor;
 use super::timers::{TICK_MS, Tick, Wheel};
+use super::topic_rate::TopicLine;
+use crate::admission::{Rate, nanoseconds};
 use crate::config::{Limits, OnRate};
 use crate::io::{Io, Key};
 use crate::websocket::MESSAGE_BYTES_LEAST;
@@ -24,6 +24,8 @@ pub(super) struct Rates {
     byte_rate: Option<Rate>,
     on_rate: OnRate,
     due: Vec<Due>,
+    /// Those who wait for the rate of their topic.
+    pub(super) topic_line: TopicLine,
     /// When those who wait may go on.
     wheel: Wheel,
 }
@@ -36,49 +38,15 @@ pub(super) struct Due {
     byte_ns: u64,
 }
 
-/// How many in a second, and as many at once.
-#[derive(Clone, Copy, Debug)]
-struct Rate(u64);
-
-impl Rate {
-    /// How many more may come now.
-    fn room(self, due_ns: u64, now_ns: u64) -> u64 {
-        let left_ns = SECOND_NS.saturating_sub(due_ns.saturating_sub(now_ns));
-        (u128::from(left_ns) * u128::from(self.0) / u128::from(SECOND_NS)) as u64
-    }
-
-    /// Counts so many that came now.
-    fn charge(self, due_ns: &mut u64, now_ns: u64, count: u64) {
-        *due_ns = (*due_ns).max(now_ns).saturating_add(self.span_ns(count));
-    }
-
-    /// Whether more than a second's worth has come at once. What rounding has added is none of it:
-    /// no more than a nanosecond for each of those that a second has.
-    fn is_exceeded(self, due_ns: u64, now_ns: u64) -> bool {
-        let rounding_ns = self.0.min(self.span_ns(1) / 2);
-        due_ns.saturating_sub(now_ns) > SECOND_NS + rounding_ns
-    }
-
-    /// From when on one may come.
-    fn next_ns(self, due_ns: u64) -> u64 {
-        due_ns.saturating_add(self.span_ns(1)).saturating_sub(SECOND_NS)
-    }
-
-    /// How long so many take. Rounded up, so that there is never room for too many.
-    fn span_ns(self, count: u64) -> u64 {
-        let span_ns = (u128::from(count) * u128::from(SECOND_NS)).div_ceil(self.0.into());
-        u64::try_from(span_ns).unwrap_or(u64::MAX)
-    }
-}
-
 impl Rates {
     /// With the limits that are set.
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            message_rate: limits.message_rate.map(|rate| Rate(rate.into())),
-            byte_rate: limits.byte_rate.map(Rate),
+            message_rate: limits.message_rate.map(Rate::per_second),
+            byte_rate: limits.byte_rate.map(Rate::per_second),
             on_rate: limits.on_rate,
             due: Vec::new(),
+            topic_line: TopicLine::default(),
             wheel: Wheel::new(0),
         }
     }
@@ -140,25 +108,26 @@ impl Rates {
         if let Some(rate) = self.byte_rate {
             rate.charge(&mut due.byte_ns, now_ns, bytes);
             if rate.is_exceeded(due.byte_ns, now_ns) {
-                excess = Some(format!("more than {} bytes per second", rate.0));
+                excess = Some(format!("more than {} bytes per second", rate.count()));
             }
         }
         if let Some(rate) = self.message_rate {
             rate.charge(&mut due.message_ns, now_ns, messages.into());
             if rate.is_exceeded(due.message_ns, now_ns) {
-                excess = Some(format!("more than {} messages per second", rate.0));
+                excess = Some(format!("more than {} messages per second", rate.count()));
             }
         }
         self.set_due(index, due);
         excess.filter(|_| self.on_rate == OnRate::Close)
     }
 
-    /// The connection at `index` waits until it has something left of each.
+    /// The connection at `index` waits until it has something left of each, and its topic has.
     fn wait(&mut self, index: u32) {
         let due = self.due(index);
         let messages = self.message_rate.map(|rate| rate.next_ns(due.message_ns));
         let bytes = self.byte_rate.map(|rate| rate.next_ns(due.byte_ns));
-        let next_ns = messages.into_iter().chain(bytes).max().unwrap_or(0);
+        let topic = self.topic_line.at_ns(index);
+        let next_ns = messages.into_iter().chain(bytes).chain(topic).max().unwrap_or(0);
         let tick = next_ns.div_ceil(TICK_MS * 1_000_000);
         self.wheel.schedule(index, u32::try_from(tick).unwrap_or(Tick::MAX - 1));
     }
@@ -191,7 +160,10 @@ impl<I: Io> Shard<I> {
     /// A connection waits until it may send more.
     pub(super) fn await_rate(&mut self, key: Key) {
         self.rates.wait(key.index);
-        self.stats().rate_pauses.add(1);
+        match self.rates.topic_line.at_ns(key.index) {
+            Some(_) => self.stats().topic_rate_pauses.add(1),
+            None => self.stats().rate_pauses.add(1),
+        }
     }
 
     /// Gives those their turn who may send more.
@@ -227,17 +199,11 @@ impl<I: Io> Shard<I> {
     }
 }
 
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-const SECOND_NS: u64 = 1_000_000_000;
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+
+    const SECOND_NS: u64 = 1_000_000_000;
 
     fn rates(change: impl FnOnce(&mut Limits)) -> Rates {
         let mut limits = Limits::default();
@@ -299,30 +265,5 @@ mod tests {
         assert_eq!(rates.units_most(0, SECOND_NS / 2), 50 * MESSAGE_BYTES_LEAST - 1);
         rates.set_limits(&Limits::default());
         assert!(rates.due.is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn no_span_of_time_has_more_than_its_share(
-            per_second in 1..2000_u64,
-            gaps_ns in prop::collection::vec(0..SECOND_NS, 1..60),
-        ) {
-            let rate = Rate(per_second);
-            let (mut due_ns, mut now_ns, mut taken) = (0, 0, Vec::new());
-            for gap_ns in gaps_ns {
-                now_ns += gap_ns;
-                let count = rate.room(due_ns, now_ns);
-                rate.charge(&mut due_ns, now_ns, count);
-                prop_assert!(rate.next_ns(due_ns) <= now_ns + rate.span_ns(1));
-                prop_assert!(rate.room(due_ns, rate.next_ns(due_ns).max(now_ns)) <= 1);
-                taken.push((now_ns, count));
-            }
-            for first in 0..taken.len() {
-                let span_ns = now_ns - taken[first].0;
-                let count: u64 = taken[first..].iter().map(|(_, count)| count).sum();
-                let most = u128::from(per_second) * u128::from(SECOND_NS + span_ns);
-                prop_assert!(u128::from(count) * u128::from(SECOND_NS) <= most);
-            }
-        }
     }
 }

@@ -5,20 +5,16 @@ use std::cell::RefCell;
 use super::connections::{Connection, Marks};
 use super::orders::top::{Direction, Traffic};
 use super::pause::WaitsFor;
+use super::peers::Tokens;
+use super::pending_input::Input;
 use super::requests::Requests;
+use super::topic_rate::TopicShare;
 use super::{Shard, seconds, secure, ticks_in};
 use crate::connection::{Output, Rules, Upgraded};
 use crate::http::{Conditions, Posted, Route, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
 use crate::websocket::{self, Budget, Closed, Heard, Initiator, Piece};
 use crate::wire::close::CloseCode;
-
-/// Where input lies.
-pub(super) enum Input {
-    Buffer(BufferSlice),
-    /// In memory of its own, from this place on.
-    Owned(Vec<u8>, usize),
-}
 
 impl<I: Io> Shard<I> {
     /// A receive brought bytes, the end of the stream, or an error.
@@ -114,7 +110,7 @@ impl<I: Io> Shard<I> {
         self.release(input);
     }
 
-    pub(super) fn take_in(&mut self, key: Key, input: &mut Input, share: usize) {
+    pub(super) fn take_in(&mut self, key: Key, input: &mut Input, share_most: usize) {
         let Some(connection) = self.connections.get(key) else { return };
         let (mut serving, mut retry_after_s, mut is_logged) = (Serving::Open, 0, false);
         if connection.waits_for.is_some() {
@@ -147,18 +143,23 @@ impl<I: Io> Shard<I> {
         }
         let too_full = connection.too_full();
         let redirects_to = connection.has(Marks::REDIRECTED).then_some(self.shared.secure_port);
+        let share = if obstacle.is_none() { self.take_of_topic(key) } else { None };
+        let obstacle = obstacle.or_else(|| share.as_ref().and_then(TopicShare::obstacle));
+        let units_most = units_most.min(share.as_ref().map_or(u32::MAX, TopicShare::units_most));
         let (admitted, joined) = (RefCell::new(None), RefCell::new(None));
-        let asked = RefCell::new(None);
+        let (asked, tokens) = (RefCell::new(None), RefCell::new(Tokens::default()));
         let note = |it| drop(asked.replace(Some(Box::new(it))));
         let (admission, admission_rules) = (&self.shared.admission, &self.effective.admission);
         let time = self.attendance.returned;
+        let (trust, stats) = (&self.effective.trust, &self.shared.stats);
+        let shard_stats = stats.shard(self.number);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = match input {
             Input::Buffer(slice) => self.io.bytes(slice),
             Input::Owned(bytes, start) => &mut bytes[*start..],
         };
-        let share = self.turn.left().clamp(SHARE_LEAST, share) as u32;
-        let budget = Budget::new(share.min(units_most));
+        let units = self.turn.left().clamp(SHARE_LEAST, share_most) as u32;
+        let budget = Budget::new(units.min(units_most));
         let before = budget.left();
         let rules = Rules {
             websocket: websocket::Rules {
@@ -175,6 +176,12 @@ impl<I: Io> Shard<I> {
                 may_publish: &|topic| {
                     self.overflow.is_empty() && self.topics.fullness_by_name(topic) < too_full
                 },
+                take: &|topic| {
+                    let Some(rate) = admission_rules.topic_rate() else { return Ok(()) };
+                    let is_untracked = admission.take_one(rate, topic, time)?;
+                    shard_stats.publications_untracked.add(is_untracked.into());
+                    Ok(())
+                },
                 is_trusted_proxy: self.peers.is_proxy(key.index),
                 admit: &|address| {
                     let it = admission.admit(admission_rules, address, time)?;
@@ -187,14 +194,27 @@ impl<I: Io> Shard<I> {
                     debug_assert!(before.is_none(), "a connection joins once");
                     Ok(())
                 },
+                verify: &|token| {
+                    let mut tokens = tokens.borrow_mut();
+                    // That of an earlier request says nothing of this one.
+                    tokens.identity = None;
+                    let verdict = trust.verify(token?, stats.seconds_of_day(time));
+                    budget.spend(verdict.cost);
+                    tokens.note(verdict, shard_stats)
+                },
                 redirects_to,
                 retry_after_s,
                 note: if is_logged { Some(&note) } else { None },
             },
+            goes_on_after_upgrade: admission_rules.topic_rate().is_none(),
         };
         let mut output = std::mem::take(&mut self.output);
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
         self.turn.spend(before - budget.left());
+        if was_request {
+            let has_become = output.upgraded.is_some() || output.streamed.is_some();
+            self.note_tokens(key, tokens.into_inner(), has_become);
+        }
         let pause = output.websocket.paused.take();
         output.asked = asked.into_inner();
         if let Some((client, admitted)) = admitted.into_inner() {
@@ -211,9 +231,12 @@ impl<I: Io> Shard<I> {
         if !was_request {
             self.charge_rates(key, messages, consumed);
         }
-        if let Some(pause) = pause {
+        let reason = pause.map(|pause| self.reason_to_wait(key, pause, obstacle));
+        if let Some(share) = share {
+            self.settle_with_topic(key, &share, messages, reason);
+        }
+        if let Some(reason) = reason {
             self.keep_input(key, input, consumed);
-            let reason = self.reason_to_wait(key, pause, obstacle);
             self.pause(key, reason);
         }
     }
@@ -264,6 +287,7 @@ impl<I: Io> Shard<I> {
         let published = (websocket.published.len() + output.posted.len()) as u32;
         debug_assert!(published <= messages, "what is published has been received");
         stats.echo_messages_in.add((messages - published).into());
+        stats.unauthorized_messages.add(std::mem::take(&mut websocket.is_unauthorized).into());
         let reflected = std::mem::take(&mut websocket.reflected_messages);
         stats.echo_messages_out.add(reflected.into());
         if let Some(upgraded) = output.upgraded.take() {

@@ -11,18 +11,23 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Shard;
 use super::connections::Marks;
 use super::ending::Ending;
+use super::overload::Level;
 use super::pause::WaitsFor;
-use super::receive::{Input, SHARE_MOST};
+use super::pending_input::Input;
+use super::receive::SHARE_MOST;
 use super::requests::Requests;
 use super::send::{detached, release_outgoing};
 use crate::config::Tls;
 use crate::connection::Stage;
+use crate::http::Refusal;
 use crate::io::{BufferSlice, Io, Key, Outgoing, Segment};
+use crate::memory::Pressure;
 use crate::stats::ShardStats;
 use crate::tls::session::{Handshake, Received};
 use crate::tls::{Failure, Session};
@@ -108,19 +113,29 @@ impl Secure {
             Outgoing::One(segment) => std::slice::from_ref(segment),
             Outgoing::Many(segments) => segments,
         };
-        let mut left = room;
+        let (mut left, mut joined) = (room, Vec::new());
         for segment in segments {
             let bytes = match segment {
                 Segment::Buffer { slice, .. } => &*io.bytes(slice),
                 segment => segment.bytes().unwrap_or_default(),
             };
-            let taken = bytes.len().min(left);
-            self.session.seal(&bytes[..taken], &mut self.sealed);
-            left -= taken;
+            let part = &bytes[..bytes.len().min(left)];
+            left -= part.len();
+            // Small ones share a record, large ones are not copied.
+            if joined.len() + part.len() > JOINED_BYTES_MOST {
+                self.session.seal(&joined, &mut self.sealed);
+                joined.clear();
+            }
+            if segments.len() == 1 || part.len() > JOINED_BYTES_MOST {
+                self.session.seal(part, &mut self.sealed);
+            } else {
+                joined.extend_from_slice(part);
+            }
             if left == 0 {
                 break;
             }
         }
+        self.session.seal(&joined, &mut self.sealed);
         room - left
     }
 }
@@ -150,6 +165,13 @@ impl<I: Io> Shard<I> {
             return self.release(input);
         }
         if self.is_shaking_hands(key) {
+            if self.secured.get(key.index).is_none()
+                && self.memory_signal.pressure() > Pressure::Calm
+            {
+                // A handshake takes more memory than all that comes behind it.
+                self.release(input);
+                return self.turn_away(key, Refusal::ShortOfMemory);
+            }
             let waits = self.connections.get(key).is_some_and(|it| it.waits_for.is_some());
             if waits || !self.secured.may_shake_hands() {
                 self.keep_input(key, &mut input, 0);
@@ -161,16 +183,23 @@ impl<I: Io> Shard<I> {
             }
         }
         let mut opened = std::mem::take(&mut self.secured.opened);
-        self.open(key, &mut input, &mut opened);
-        self.release(input);
-        let mut input = Input::Owned(opened, 0);
-        self.take_in(key, &mut input, share);
-        if let Input::Owned(mut bytes, _) = input
-            && bytes.capacity() <= OPENED_KEPT_BYTES
-        {
-            bytes.clear();
-            self.secured.opened = bytes;
+        let range = self.open(key, &mut input, &mut opened);
+        if !opened.is_empty() {
+            let mut before = Input::Owned(std::mem::take(&mut opened), 0);
+            self.take_in(key, &mut before, share);
+            if let Input::Owned(bytes, _) = before {
+                opened = bytes;
+            }
         }
+        if opened.capacity() <= OPENED_KEPT_BYTES {
+            opened.clear();
+            self.secured.opened = opened;
+        }
+        if !range.is_empty() {
+            self.narrow(&mut input, range);
+            self.take_in(key, &mut input, share);
+        }
+        self.release(input);
         self.end_of_input(key);
     }
 
@@ -179,36 +208,56 @@ impl<I: Io> Shard<I> {
         let is_secured = self.connections.get(key).is_some_and(|it| it.has(Marks::SECURED));
         let mut input = Input::Buffer(slice);
         let mut opened = Vec::new();
-        match &input {
-            Input::Buffer(slice) if !is_secured => opened.extend_from_slice(self.io.bytes(slice)),
+        let range = match (&input, is_secured) {
+            (Input::Buffer(slice), false) => 0..slice.len() as usize,
             _ => self.open(key, &mut input, &mut opened),
+        };
+        if let Input::Buffer(slice) = &input {
+            opened.extend_from_slice(&self.io.bytes(slice)[range]);
         }
         self.release(input);
         opened
     }
 
-    fn open(&mut self, key: Key, input: &mut Input, opened: &mut Vec<u8>) {
+    /// Leaves only this part of the input.
+    fn narrow(&mut self, input: &mut Input, range: Range<usize>) {
+        match input {
+            Input::Buffer(slice) => {
+                let part = self.io.split(slice, range);
+                self.io.release(std::mem::replace(slice, part));
+            }
+            Input::Owned(bytes, start) => {
+                bytes.truncate(*start + range.end);
+                *start += range.start;
+            }
+        }
+    }
+
+    /// Opens what has arrived: what it carries lies in a range of the input then, behind what is
+    /// appended to `opened`.
+    fn open(&mut self, key: Key, input: &mut Input, opened: &mut Vec<u8>) -> Range<usize> {
         let served = self.served;
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return 0..0 };
         let entry = self.secured.at(key.index);
         if entry.is_none() {
             // Whoever connects and says nothing costs nothing.
-            let config = self.effective.credentials.as_ref().map(|it| it.server().clone());
+            let config = self.effective.certificates.as_ref().map(|it| it.server().clone());
             *entry = config.and_then(|config| Some(Box::new(Secure::new(config)?)));
         }
         let Some(secure) = entry else {
-            debug_assert!(false, "a listener with TLS has credentials");
-            return self.doom(key, true);
+            debug_assert!(false, "a listener with TLS has certificates");
+            self.doom(key, true);
+            return 0..0;
         };
         let bytes = match input {
-            Input::Buffer(slice) => &*self.io.bytes(slice),
-            Input::Owned(bytes, start) => &bytes[*start..],
+            Input::Buffer(slice) => self.io.bytes(slice),
+            Input::Owned(bytes, start) => &mut bytes[*start..],
         };
         let sealed_before = secure.sealed.len();
-        let Received { handshake, is_ended, failure } =
+        let Received { opened: range, handshake, is_ended, failure } =
             secure.session.receive(bytes, opened, &mut secure.sealed);
         let has_answer = secure.sealed.len() > sealed_before;
-        if !opened.is_empty() || has_answer {
+        if !opened.is_empty() || !range.is_empty() || has_answer {
             // A record that is not whole is no sign of life: it may never become that.
             connection.last_active = served;
         }
@@ -222,6 +271,14 @@ impl<I: Io> Shard<I> {
         if has_answer {
             connection.mark(Marks::SEALED);
             self.mark_dirty(key);
+        }
+        range
+    }
+
+    /// A silent connection keeps no more than it has to.
+    pub(super) fn rest(&mut self, key: Key) {
+        if let Some(secure) = self.secured.get_mut(key.index) {
+            secure.session.rest();
         }
     }
 
@@ -283,6 +340,9 @@ impl<I: Io> Shard<I> {
         if secure.sealed.is_empty() {
             return self.settle(key);
         }
+        if connection.has(Marks::PARKED) {
+            secure.session.rest();
+        }
         let sealed = Segment::control(std::mem::take(&mut secure.sealed));
         connection.send(io, key, Outgoing::One(sealed));
         if connection.waits_for.is_some() {
@@ -313,7 +373,10 @@ impl<I: Io> Shard<I> {
 
     /// Lets handshakes go on, in the order in which they came, as many as a tick takes.
     pub(super) fn resume_handshakes(&mut self) {
-        self.secured.handshakes_left = HANDSHAKES_PER_TICK;
+        self.secured.handshakes_left = match self.overload.level() {
+            Level::None => HANDSHAKES_PER_TICK,
+            Level::FewRequests | Level::NoUpgrades | Level::NoAccepts => HANDSHAKES_LEAST,
+        };
         let mut line = std::mem::take(&mut self.secured.waiting);
         while self.secured.handshakes_left > 0
             && let Some(key) = line.pop_front()
@@ -362,11 +425,15 @@ fn count_failure(stats: &ShardStats, failure: Failure) {
     counter.add(1);
 }
 
+/// Bytes that share a record although they lie apart: those that one record carries.
+const JOINED_BYTES_MOST: usize = 16 << 10;
 /// Bytes of the application that are sealed for one send.
 const SEALED_MOST: usize = 64 << 10;
 /// Handshakes that a tick goes on with: about a millisecond (100 us each, measured with ECDSA).
 /// Few in debug builds, so that tests see some wait.
 const HANDSHAKES_PER_TICK: usize = if cfg!(debug_assertions) { 2 } else { 8 };
+/// The same while there is too much to do.
+const HANDSHAKES_LEAST: usize = 2;
 /// What a session takes, about.
 const SESSION_BYTES: usize = 8 << 10;
 /// What is kept for what is opened next.

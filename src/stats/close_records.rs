@@ -20,6 +20,8 @@ pub struct CloseRecord {
     pub topic: Option<Arc<str>>,
     /// The address of its peer, if it was known.
     pub address: Option<IpAddr>,
+    /// The user whose token it had, if that named one.
+    pub user: Option<Box<str>>,
     /// The path that it was upgraded at, if it is in the access log.
     pub path: Option<Box<str>>,
     /// Bytes received and sent, if they were counted.
@@ -85,6 +87,7 @@ mod tests {
             at: Duration::ZERO,
             topic: None,
             address: None,
+            user: None,
             path: None,
             bytes: None,
             code: CloseCode(code),
@@ -118,6 +121,6 @@ mod tests {
 
     #[test]
     fn an_end_takes_little() {
-        assert!(size_of::<CloseRecord>() <= 144);
+        assert!(size_of::<CloseRecord>() <= 160);
     }
 }

@@ -150,7 +150,7 @@ impl Stats {
         let help = "Requests that were refused, by reason.";
         let family = Family::new("requests_refused", Kind::Counter, None, help);
         (0..).zip(Refusal::ALL).fold(family, |family, (place, reason): (usize, _)| {
-            let count = self.sum(|shard| shard.refused[place].value());
+            let count = self.sum(|shard| shard.refused.0[place].value());
             family.with([("reason", reason.name().to_owned())], count)
         })
     }

@@ -5,6 +5,7 @@
 //! field, its key in `/stats` and its name in `/metrics` are made.
 
 pub mod close_records;
+mod counter;
 pub mod family;
 pub mod heavy_hitters;
 pub mod histogram;
@@ -20,6 +21,7 @@ use crate::http::{Refusal, Route};
 use crate::websocket::Initiator;
 use crate::wire::close::CloseCode;
 use close_records::CloseRecords;
+pub use counter::Counter;
 use family::{Counted, Kind};
 use histogram::Histogram;
 use peak::Peak;
@@ -27,34 +29,6 @@ use peak::Peak;
 /// A time in seconds with three digits behind the point, as JSON tells it.
 pub fn in_seconds(time: Duration) -> f64 {
     time.as_millis() as f64 / 1000.0
-}
-
-/// A number that one thread counts and any thread reads.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Counts `amount` more; only the owning shard may call this.
-    pub fn add(&self, amount: u64) {
-        // No partner: nothing is published along with a counter.
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-    }
-
-    /// Takes `amount` back; for gauges.
-    pub fn subtract(&self, amount: u64) {
-        self.add(amount.wrapping_neg());
-    }
-
-    /// Replaces the value; for gauges.
-    pub fn set(&self, value: u64) {
-        // No partner, as above.
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// The present value.
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// How a counter is told of.
@@ -85,7 +59,7 @@ macro_rules! shard_stats {
         #[derive(Debug, Default)]
         pub struct ShardStats {
             $($(#[doc = $help])+ pub $name: Counter,)*
-            refused: [Counter; Refusal::ALL.len()],
+            refused: Refused,
             dropped: [Counter; POLICIES.len()],
             closes: [[Counter; CLOSE_CODES.len() + 1]; Initiator::ALL.len()],
             /// How long ticks took, in powers of two from a microsecond on.
@@ -151,6 +125,9 @@ shard_stats! {
     /// Members of topics that were let in without counting for theirs, because many others fill the
     /// table of those.
     members_untracked: Counter "members_untracked",
+    /// Messages published without counting for the rate of their topic, because many others fill
+    /// the table of those.
+    publications_untracked: Counter "publications_untracked",
     /// Handshakes of TLS completed, by version and by whether they went on with an earlier session.
     tls_1_3_handshakes: Counter "tls_handshakes" {"version" = "1.3", "kind" = "full"},
     /// The same, for a session that was begun before.
@@ -195,8 +172,6 @@ shard_stats! {
     bytes_out: Counter "sent" in Bytes by shard,
     /// Messages published to topics, by WebSockets and by requests.
     broadcasts: Counter "messages_published",
-    /// Messages that did not reach the other server during a restart, as too much waited for it.
-    relay_lost: Counter "relay_lost",
     /// Messages left out for subscribers that get lines, because they are none: binary, or with a
     /// line break inside.
     lines_left_out: Counter "lines_left_out",
@@ -222,8 +197,35 @@ shard_stats! {
     /// Times a connection was not read from for a while because it had sent more than its rates
     /// allow.
     rate_pauses: Counter "rate_pauses",
+    /// Times a connection was not read from for a while because more is published to its topic than
+    /// that may get.
+    topic_rate_pauses: Counter "topic_rate_pauses",
     /// Connections closed because they had sent more than their rates allow.
     rate_closes: Counter "rate_closes",
+    /// Tokens that were not valid, by what was wrong with them.
+    tokens_malformed: Counter "tokens_refused" {"reason" = "malformed"},
+    /// The same: no key has its algorithm and the name of its key.
+    tokens_unknown_key: Counter "tokens_refused" {"reason" = "unknown_key"},
+    /// The same: the key has not signed it.
+    tokens_signature: Counter "tokens_refused" {"reason" = "signature"},
+    /// The same: it was valid before.
+    tokens_expired: Counter "tokens_refused" {"reason" = "expired"},
+    /// The same: it will be valid later.
+    tokens_not_yet_valid: Counter "tokens_refused" {"reason" = "not_yet_valid"},
+    /// The same: of another issuer, or of none.
+    tokens_issuer: Counter "tokens_refused" {"reason" = "issuer"},
+    /// The same: for somebody else.
+    tokens_audience: Counter "tokens_refused" {"reason" = "audience"},
+    /// The same: a claim is missing, or is none.
+    tokens_claims: Counter "tokens_refused" {"reason" = "claims"},
+    /// The same: it is revoked, or its user is.
+    tokens_revoked: Counter "tokens_refused" {"reason" = "revoked"},
+    /// Connections closed because their token had expired.
+    tokens_outlived: Counter "tokens_outlived",
+    /// Connections closed because their token had been revoked.
+    connections_revoked: Counter "connections_revoked",
+    /// WebSockets closed because they sent a message and may only subscribe.
+    unauthorized_messages: Counter "unauthorized_messages",
     /// Connections closed or reset because memory was short and they held much of it.
     connections_shed: Counter "connections_shed",
     /// Idle connections closed because there was too much to do.
@@ -286,7 +288,7 @@ impl ShardStats {
     /// Counts a refused request.
     pub fn refuse(&self, reason: Refusal) {
         let place = Refusal::ALL.iter().position(|&other| other == reason);
-        if let Some(counter) = place.and_then(|place| self.refused.get(place)) {
+        if let Some(counter) = place.and_then(|place| self.refused.0.get(place)) {
             counter.add(1);
         }
     }
@@ -313,11 +315,22 @@ impl ShardStats {
     }
 }
 
+/// Requests refused, by reason. There is no default of an array with so many.
+#[derive(Debug)]
+struct Refused([Counter; Refusal::ALL.len()]);
+
+impl Default for Refused {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
 /// The counters of all shards.
 #[derive(Debug)]
 pub struct Stats {
     start: Instant,
-    started_at: Duration,
+    /// Milliseconds from 1970 to `start`.
+    started_at_ms: AtomicU64,
     shards: Vec<ShardStats>,
 }
 
@@ -326,9 +339,10 @@ impl Stats {
     pub fn new(shards: usize) -> Self {
         let of_a_shard =
             || ShardStats { close_records: CloseRecords::new(shards), ..ShardStats::default() };
-        let started_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let shards = (0..shards).map(|_| of_a_shard()).collect();
-        Self { start: Instant::now(), started_at, shards }
+        let stats = Self { start: Instant::now(), started_at_ms: AtomicU64::new(0), shards };
+        stats.look_at_clock();
+        stats
     }
 
     /// The counters of one shard.
@@ -351,9 +365,23 @@ impl Stats {
         self.start
     }
 
-    /// The same as a time since 1970, by the clock of that moment.
+    /// The same as a time since 1970, by the clock of the day as it was last looked at.
     pub fn started_at(&self) -> Duration {
-        self.started_at
+        // No partner: it stands for itself.
+        Duration::from_millis(self.started_at_ms.load(Ordering::Relaxed))
+    }
+
+    /// The time of day in seconds since 1970, so long after the start.
+    pub fn seconds_of_day(&self, since_start: Duration) -> u64 {
+        (self.started_at() + since_start).as_secs()
+    }
+
+    /// Looks at the clock of the day, which may have been set since: what tells a time of day, and
+    /// tokens, go by that.
+    pub fn look_at_clock(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started_at = now.saturating_sub(self.start.elapsed());
+        self.started_at_ms.store(started_at.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// WebSockets and streams open in the whole process, which `--max-connections` limits.
@@ -403,7 +431,7 @@ fn render(shards: &[&ShardStats]) -> Map<String, Value> {
     object.insert("upgrades".into(), json!(sum(&ShardStats::upgrades)));
     let mut by_reason = Map::new();
     for (place, reason) in Refusal::ALL.iter().enumerate() {
-        by_reason.insert(reason.name().into(), json!(sum(&|shard| shard.refused[place].value())));
+        by_reason.insert(reason.name().into(), json!(sum(&|shard| shard.refused.0[place].value())));
     }
     object.insert("connections_refused".into(), by_reason.into());
     let mut by_policy = Map::new();
@@ -431,9 +459,9 @@ fn code_name(place: usize) -> String {
     CLOSE_CODES.get(place).map_or("other".into(), ToString::to_string)
 }
 
-/// Close codes with a counter of their own; the others, among them 3000 to 4999, share one.
-const CLOSE_CODES: [u16; 13] =
-    [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013];
+/// Close codes with a counter of their own; the others, among them most from 3000 on, share one.
+const CLOSE_CODES: [u16; 15] =
+    [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3003];
 
 const POLICIES: [(SlowConsumer, &str); 4] = [
     (SlowConsumer::Disconnect, "disconnect"),

@@ -14,13 +14,13 @@ use rustls::{
     CipherSuite, ClientConfig, DigitallySignedStruct, Error, NamedGroup, SignatureScheme, version,
 };
 
-use super::credentials::{CredentialsError, authorities};
+use super::certificates::{CertificatesError, authorities};
 use super::session::Session;
 use crate::config::TlsVersion;
 
 /// Which servers are what they say.
 #[derive(Clone, Copy, Debug)]
-pub enum Trust<'a> {
+pub enum Verification<'a> {
     /// Those with a certificate for their name, issued by one of the authorities in this file.
     IssuedBy(&'a Path),
     /// Whichever answers. Its certificate has to be that of its key, and may be anything else.
@@ -41,11 +41,11 @@ impl Client {
     /// # Errors
     /// What cannot be read, or that `name` is none.
     pub fn new(
-        trust: Trust<'_>,
+        verification: Verification<'_>,
         name: &str,
         version: Option<TlsVersion>,
-    ) -> Result<Self, CredentialsError> {
-        let refused = |_| CredentialsError::Name { name: name.to_owned() };
+    ) -> Result<Self, CertificatesError> {
+        let refused = |_| CertificatesError::Name { name: name.to_owned() };
         let name = ServerName::try_from(name.to_owned()).map_err(refused)?;
         let provider = Arc::new(provider());
         let versions = match version {
@@ -55,9 +55,9 @@ impl Client {
         };
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(versions)?;
-        let builder = match trust {
-            Trust::IssuedBy(file) => builder.with_root_certificates(authorities(file)?),
-            Trust::Anybody => {
+        let builder = match verification {
+            Verification::IssuedBy(file) => builder.with_root_certificates(authorities(file)?),
+            Verification::Anybody => {
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
             }
         };

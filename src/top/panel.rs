@@ -9,13 +9,14 @@ use ratatui::widgets::{Paragraph, Row, Table, Widget, Wrap};
 
 use super::metrics::{Change, Sample};
 use super::quantity::{byte_rate, bytes, duration, number, percent, written};
-use super::snapshot::{Snapshot, TICKS};
+use super::snapshot::{Resource, Snapshot, TICKS};
 use crate::output;
 
 /// A table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Panel {
     Shards,
+    Capacity,
     Ends,
     Closes,
     Refusals,
@@ -23,12 +24,13 @@ pub(super) enum Panel {
 }
 
 impl Panel {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Shards, Self::Ends, Self::Closes, Self::Refusals, Self::Top];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Shards, Self::Capacity, Self::Ends, Self::Closes, Self::Refusals, Self::Top];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Shards => "Shards",
+            Self::Capacity => "What is left",
             Self::Ends => "Last ends",
             Self::Closes => "Closes by code",
             Self::Refusals => "Refusals by reason",
@@ -45,6 +47,7 @@ impl Panel {
     pub(super) fn rows(self, now: &Snapshot) -> usize {
         match self {
             Self::Shards => now.metrics.of(TICKS, &[]).count(),
+            Self::Capacity => now.resources.len(),
             Self::Ends => now.closed.len(),
             Self::Closes => counts(now, CLOSES).len(),
             Self::Refusals => counts(now, REFUSALS).len(),
@@ -70,6 +73,7 @@ impl Panel {
         }
         let (columns, rows) = match self {
             Self::Shards => (SHARD_COLUMNS, shards(now, change)),
+            Self::Capacity => (CAPACITY_COLUMNS, capacity(now)),
             Self::Ends => (END_COLUMNS, ends(now)),
             Self::Closes => (CLOSE_COLUMNS, closes(now, change)),
             Self::Refusals => (REFUSAL_COLUMNS, refusals(now, change)),
@@ -105,6 +109,27 @@ fn shards(now: &Snapshot, change: Option<Change<'_>>) -> Vec<Vec<String>> {
         ]
     };
     now.metrics.of(TICKS, &[]).map(row).collect()
+}
+
+fn capacity(now: &Snapshot) -> Vec<Vec<String>> {
+    let row = |resource: &Resource| {
+        let format = match &*resource.name {
+            name if name.ends_with("_bytes") => bytes,
+            name if name.starts_with("processor_") => percent,
+            _ => number,
+        };
+        let share = (resource.limit > 0.0).then(|| resource.left / resource.limit);
+        let per_minute = resource.growth_per_second.map(|growth| growth * 60.0);
+        vec![
+            resource.name.replace('_', " "),
+            format(resource.used),
+            format(resource.limit),
+            written(percent, share),
+            written(format, per_minute),
+            written(duration, resource.used_up_in_seconds),
+        ]
+    };
+    now.resources.iter().map(row).collect()
 }
 
 fn ends(now: &Snapshot) -> Vec<Vec<String>> {
@@ -197,6 +222,14 @@ const SHARD_COLUMNS: Columns = &[
     ("tick 99 %", 9),
     ("backlog", 9),
     ("delay", 0),
+];
+const CAPACITY_COLUMNS: Columns = &[
+    ("resource", 24),
+    ("used", 10),
+    ("of", 10),
+    ("left", 6),
+    ("more each minute", 16),
+    ("used up in", 0),
 ];
 const END_COLUMNS: Columns =
     &[("ago", 12), ("code", 5), ("by", 6), ("age", 12), ("where", 20), ("reason", 0)];

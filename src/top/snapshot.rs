@@ -20,6 +20,8 @@ pub(super) struct Snapshot {
     pub(super) closed: Vec<Closed>,
     /// The connections that take the most, or why they are not told.
     pub(super) top: Result<Vec<Entry>, String>,
+    /// What is left of each resource; nothing where the server does not tell.
+    pub(super) resources: Vec<Resource>,
 }
 
 /// An end of a WebSocket.
@@ -45,6 +47,17 @@ pub(super) struct Entry {
     pub(super) backlog_bytes: Option<f64>,
 }
 
+/// A resource, how much of it is used, and how that goes.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Resource {
+    pub(super) name: String,
+    pub(super) used: f64,
+    pub(super) limit: f64,
+    pub(super) left: f64,
+    pub(super) growth_per_second: Option<f64>,
+    pub(super) used_up_in_seconds: Option<f64>,
+}
+
 impl Snapshot {
     /// Asks for everything.
     ///
@@ -65,12 +78,18 @@ impl Snapshot {
             404 => Err("This server does not tell.".to_owned()),
             _ => Err(read::<Refused>(&reply).map_or(reply.text, |refused| refused.error)),
         };
+        let reply = admin_client::get(address, "/capacity")?;
+        let resources = match reply.status {
+            200 => read::<Capacity>(&reply)?.resources,
+            _ => Vec::new(),
+        };
         Ok(Self {
             at,
             metrics,
             unreadiness: (readiness.status != 200).then_some(readiness.text),
             closed: ends.closed,
             top,
+            resources,
         })
     }
 }
@@ -83,6 +102,11 @@ struct Ends {
 #[derive(Deserialize)]
 struct Top {
     entries: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Capacity {
+    resources: Vec<Resource>,
 }
 
 #[derive(Deserialize)]

@@ -49,7 +49,7 @@ pub(super) const REFLECTED_COST: usize = 32;
 /// Units of a frame that is looked at one by one, beside its bytes.
 pub(super) const FRAME_COST: usize = 128;
 /// Units of a message that is encoded and published, beside its bytes: 150 ns.
-pub(super) const PUBLISHED_COST: usize = 512;
+pub const PUBLISHED_COST: usize = 512;
 /// Units of a byte that comes out of an inflater.
 pub(super) const INFLATED_BYTE_COST: usize = 4;
 /// Units of a byte that goes into a compressor.

@@ -374,6 +374,7 @@ impl WebSocket {
 
     pub(super) fn fail(&mut self, violation: &Violation, output: &mut Output) {
         if self.phase == Phase::Open {
+            output.is_unauthorized |= *violation == Violation::PublishingNotAllowed;
             let code = violation.close_code();
             let reason = violation.to_string();
             output.closed = Some(Closed::new(Initiator::Local, code, &reason));

@@ -29,7 +29,7 @@ use crate::wire::deflate::{Deflater, Inflater};
 use crate::wire::header::{OpCode, close_frame, control_frame};
 use crate::wire::mask::MaskKey;
 use crate::wire::message::DataMessage;
-pub use budget::{Budget, MESSAGE_BYTES_LEAST};
+pub use budget::{Budget, MESSAGE_BYTES_LEAST, PUBLISHED_COST};
 use compression::Upgrade;
 use message::Assembly;
 use recoding::Recoding;
@@ -148,6 +148,8 @@ pub struct Output {
     pub paused: Option<Pause>,
     /// A message began that takes memory until it is whole.
     pub message_began: bool,
+    /// The peer sent a message and may only subscribe.
+    pub is_unauthorized: bool,
     /// Data messages completed by the input.
     pub messages: u32,
     /// Data messages among `pieces`.
@@ -335,6 +337,16 @@ impl WebSocket {
     /// the first byte of the echo. Only while connections are shed the shard does not pass it on.
     fn is_mid_message(&self) -> bool {
         self.remaining > 0 || self.cold.as_ref().is_some_and(|cold| cold.assembly.is_some())
+    }
+
+    /// Whether its messages are published.
+    pub fn may_publish(&self) -> bool {
+        !self.upgrade.is_echo() && !self.upgrade.is_read_only()
+    }
+
+    /// Whether a message has begun that has not been published, or sent back.
+    pub fn has_begun_message(&self) -> bool {
+        self.is_mid_message() || self.is_recoding()
     }
 
     /// Whether it takes no memory but its own entry, because it is in the middle of nothing.

@@ -35,6 +35,10 @@ impl CloseCode {
     pub const TRY_AGAIN_LATER: Self = Self(1013);
     /// 1014: a gateway got an invalid answer from its upstream server (IANA registry).
     pub const BAD_GATEWAY: Self = Self(1014);
+    /// 3000: the client has to show who it is, or that again (IANA registry).
+    pub const UNAUTHORIZED: Self = Self(3000);
+    /// 3003: the client may not do what it asks for (IANA registry).
+    pub const FORBIDDEN: Self = Self(3003);
 
     /// Whether a close frame may carry this code.
     ///

@@ -13,19 +13,20 @@ use crate::server::{Server, socket_path, wait_until};
 const TEXT: u8 = 1;
 
 /// A file of a test, which goes with it.
-struct LogFile(PathBuf);
+pub struct LogFile(PathBuf);
 
 impl LogFile {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         Self(socket_path(name).with_extension("log"))
     }
 
-    fn path(&self) -> &str {
+    /// Where it is.
+    pub fn path(&self) -> &str {
         self.0.to_str().expect("UTF-8")
     }
 
     /// The lines, once there are as many.
-    fn lines(&self, count: usize) -> Vec<Value> {
+    pub fn lines(&self, count: usize) -> Vec<Value> {
         let read = || fs::read_to_string(&self.0).unwrap_or_default();
         wait_until("the lines are written", || read().lines().count() >= count);
         read().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()

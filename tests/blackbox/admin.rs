@@ -403,7 +403,14 @@ fn top_prints_what_is_true_now_where_there_is_no_terminal() {
         for arguments in [&[address.as_str()][..], &[&address, "--once"]] {
             let (status, said) = top(arguments);
             assert_eq!(status, Some(0), "{said}");
-            for part in ["ready", "WebSockets 1 of", "Shards", "4001", "broadcast news"] {
+            for part in [
+                "ready",
+                "WebSockets 1 of",
+                "Shards",
+                "slots of fullest shard",
+                "4001",
+                "broadcast news",
+            ] {
                 assert!(said.contains(part), "{part} is not in {said}");
             }
             assert!(said.lines().any(|line| line.starts_with("1 ")), "no second shard: {said}");

@@ -39,6 +39,7 @@ mod streams;
 mod takeover;
 mod timers;
 mod tls;
+mod tokens;
 
 use std::time::Duration;
 

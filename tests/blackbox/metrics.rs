@@ -321,8 +321,12 @@ fn how_connections_ended_can_be_asked() {
         let since = closed(&server, &format!("?since={time_s}"));
         assert!(since.contains(&newest[0]), "{since:?}");
         assert!(closed(&server, &format!("?since={}", time_s + 1.0)).is_empty());
-        let response = Peer::connect(server.admin()).get("/closed?limit=0");
-        assert_eq!(response.status, 400);
+        for query in ["limit=0", "since=nan"] {
+            let response = Peer::connect(server.admin()).get(&format!("/closed?{query}"));
+            assert_eq!(response.status, 400);
+            let told: Value = serde_json::from_slice(&response.body).expect("JSON");
+            assert!(told["error"].as_str().is_some_and(|it| it.contains("since=SECONDS")));
+        }
         server.stop();
     }
 }

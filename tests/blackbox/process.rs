@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::HANG;
+use crate::access_log::LogFile;
 use crate::peer::{Peer, TEXT};
 use crate::server::{Server, socket_path, wait_until};
 
@@ -155,7 +156,9 @@ fn too_few_descriptors_are_an_error_that_names_the_limit() {
 #[test]
 fn a_shard_that_fails_is_told_at_once_and_the_others_drain() {
     for failing in [0, 1] {
-        let mut server = Server::start(2, &["--drain", "1h", "--log-format", "json"]);
+        let log = LogFile::new("access-failed");
+        let flags = ["--drain", "1h", "--log-format", "json", "--access-log", log.path()];
+        let mut server = Server::start(2, &flags);
         let mut peers = Vec::new();
         wait_until("both shards have connections", || {
             peers.push(Peer::upgrade(server.address(), "/broadcast/topic"));
@@ -177,10 +180,15 @@ fn a_shard_that_fails_is_told_at_once_and_the_others_drain() {
         let stats: Value = serde_json::from_str(stats).expect("JSON");
         let dead = &stats["shards"][failing];
         assert_eq!((&dead["connections_open"], &dead["websockets_open"]), (&0.into(), &0.into()));
-        assert!(dead["closes"]["local"]["1006"].as_u64() > Some(0), "{dead}");
+        let cut = dead["closes"]["local"]["1006"].as_u64().expect("a number");
+        assert!(cut > 0, "{dead}");
         // Those of the failed shard are cut, the others closed when they are gone.
+        let visits = peers.len();
         drop(peers);
         assert_eq!(server.wait().code(), Some(1), "{}", server.output());
+        let lines = log.lines(2 * visits);
+        let of_failed = lines.iter().filter(|line| line["reason"] == "the shard has failed");
+        assert_eq!(of_failed.count() as u64, cut, "{lines:?}");
         assert!(server.output().contains(&format!("error: {failed}")), "{}", server.output());
     }
 }

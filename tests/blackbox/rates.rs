@@ -52,6 +52,35 @@ fn whoever_exceeds_a_rate_is_closed_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_topic_gets_what_it_may_and_the_rest_later() {
+    for shards in SHARD_COUNTS {
+        let server = Server::start(shards, &["--topic-rate", "10"]);
+        let mut peers: Vec<_> =
+            (0..4).map(|_| Peer::upgrade(server.address(), "/broadcast/a")).collect();
+        let began = Instant::now();
+        for peer in &mut peers[1..] {
+            peer.send(&frame(FIN | TEXT, b"x").repeat(8));
+        }
+        (0..24).for_each(|_| peers[0].expect(TEXT, b"x"));
+        assert!(began.elapsed() >= Duration::from_millis(1300), "{:?}", began.elapsed());
+        assert!(server.stats().topic_rate_pauses() > 0);
+        // Nothing is left now, and whoever posts is told so.
+        let post = b"POST /broadcast/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+        let mut poster = Peer::connect(server.address());
+        let refused = (0..1000).find_map(|_| {
+            poster.send(post);
+            Some(poster.read_response()).filter(|response| response.status != 202)
+        });
+        let refused = refused.expect("sooner or later it is too much");
+        assert_eq!(refused.status, 429);
+        let retry_after_s: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((5..=30).contains(&retry_after_s));
+        assert_eq!(server.stats().refused("topic_rate"), 1);
+        server.stop();
+    }
+}
+
+#[test]
 fn a_full_topic_takes_no_more_members() {
     for shards in SHARD_COUNTS {
         let server = Server::start(shards, &["--max-topic-members", "3"]);

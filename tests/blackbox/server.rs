@@ -330,9 +330,19 @@ impl Stats {
         self.count(&["rate_pauses"])
     }
 
+    /// The same because of the rates of their topics.
+    pub fn topic_rate_pauses(&self) -> u64 {
+        self.count(&["topic_rate_pauses"])
+    }
+
     /// Connections closed because of their rates.
     pub fn rate_closes(&self) -> u64 {
         self.count(&["rate_closes"])
+    }
+
+    /// Messages that did not reach another server.
+    pub fn relay_lost(&self) -> u64 {
+        self.count(&["relay_lost"])
     }
 
     /// Messages that streams were not sent, because they are no line.

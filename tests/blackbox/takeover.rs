@@ -61,6 +61,8 @@ fn frame(kind: u8, content: &[u8]) -> Vec<u8> {
 }
 
 const HELLO: u8 = 1;
+const TAKEN: u8 = 5;
+const RELAYING: u8 = 6;
 const GREETING: &[u8] = b"ringwire takeover \0\0\0\x01";
 
 #[test]
@@ -259,6 +261,31 @@ fn a_newcomer_that_fails_leaves_the_file_of_a_unix_listener() {
     new.stop();
     assert!(!file.exists(), "it goes with the last");
     drop(old);
+}
+
+/// What waited for it was forgotten and not counted.
+#[test]
+fn what_a_newcomer_does_not_take_any_more_is_lost_and_counted() {
+    let path = Path::new("lost");
+    let old = path.start(&["127.0.0.1:0"], 2, "1s");
+    let mut newcomer = path.knock();
+    newcomer.write_all(&frame(HELLO, GREETING)).expect("it reads");
+    newcomer.write_all(&frame(TAKEN, b"[]")).expect("it reads");
+    let (mut heard, relaying) = (Vec::new(), frame(RELAYING, b""));
+    while !heard.ends_with(&relaying) {
+        let mut byte = [0];
+        newcomer.read_exact(&mut byte).expect("it goes on");
+        heard.extend(byte);
+    }
+    let mut peer = Peer::upgrade(old.address(), "/broadcast/news");
+    // More than a socket takes for somebody who does not read.
+    (0..40).for_each(|_| peer.send_frame(TEXT, &[b'x'; 100_000]));
+    (0..40).for_each(|_| peer.expect(TEXT, &[b'x'; 100_000]));
+    assert_eq!(old.stats().relay_lost(), 0);
+    drop(newcomer);
+    wait_until("it is counted", || old.stats().relay_lost() > 0);
+    assert!(old.stats().relay_lost() <= 40);
+    old.stop();
 }
 
 #[test]

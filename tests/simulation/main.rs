@@ -12,6 +12,7 @@ mod control;
 mod decoder;
 mod fairness;
 mod frames;
+mod identity;
 mod invariants;
 mod kernel;
 mod memory;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ringwire::identity::Trust;
 use ringwire::io::Key;
 use ringwire::shard::orders::top::{Measure, Ranking, Subject, Traffic};
 use ringwire::shard::orders::{Errand, Farewell, Listed, Outcome};
@@ -93,7 +94,7 @@ fn those_who_receive_and_send_the_most_of_late_are_told_while_that_is_wanted() {
     assert!(top(&mut story, Measure::Messages, Subject::Connections).entries.is_empty());
     let mut config = story.shared.in_force.current().config.clone();
     config.metrics.top = false;
-    story.shared.in_force.replace(config, None);
+    story.shared.in_force.replace(config, Trust::default(), None);
     let errand = Errand::Top { measure: Measure::Bytes, subject: Subject::Topics, most: 3 };
     assert_eq!(run(&mut story, errand).0, Outcome::NotCharged);
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ringwire::identity::Trust;
+
 use crate::decoder::{Decoder, Item};
 use crate::frames::{self, TEXT};
 use crate::kernel::Chaos;
@@ -195,7 +197,7 @@ fn nothing_is_shed_unless_that_is_wanted() {
     press(&mut story, 3);
     assert_eq!(level(&story), 3);
     config.limits.shed = false;
-    story.shared.in_force.replace(config, None);
+    story.shared.in_force.replace(config, Trust::default(), None);
     press(&mut story, 2);
     assert_eq!(level(&story), 0);
     let socket = story.connect(0);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use ringwire::config::{Config, Limits, OnRate};
+use ringwire::identity::Trust;
 use ringwire::shard::Shard;
 use ringwire::shard::pause::WaitsFor;
 
@@ -24,6 +25,9 @@ pub fn settings(rng: &mut Rng, config: &mut Config) {
     }
     if rng.u8(..3) > 0 {
         limits.byte_rate = Some(rng.u64(1024..32 << 10));
+    }
+    if rng.bool() {
+        limits.topic_rate = Some(rng.u32(2..100));
     }
 }
 
@@ -186,6 +190,118 @@ fn other_rates_hold_at_once_for_those_who_wait() {
     assert_eq!(echoes(&mut story, &mut peer, 1), [1]);
     let mut config = story.shared.in_force.current().config.clone();
     config.limits.message_rate = None;
-    story.shared.in_force.replace(config, None);
+    story.shared.in_force.replace(config, Trust::default(), None);
     assert_eq!(echoes(&mut story, &mut peer, 1), [99]);
+}
+
+/// What each of the members that publish has got through by the end of each tenth of a second, as
+/// one that only reads sees it.
+fn heard(story: &mut Story, reader: &mut (SocketId, Decoder), tenths: u32) -> Vec<[u32; 2]> {
+    let mut counts = Vec::new();
+    for _ in 0..tenths {
+        story.pass(Duration::from_millis(100));
+        let mut count = [0; 2];
+        for _ in 0..5 {
+            (0..story.shards.len()).for_each(|shard| story.settle(shard));
+            for item in story.read(reader.0, &mut reader.1) {
+                if let Item::Message { payload, .. } = item {
+                    count[usize::from(payload[0] - b'0')] += 1;
+                }
+            }
+        }
+        counts.push(count);
+    }
+    counts
+}
+
+#[test]
+fn a_topic_gets_no_more_than_it_may_of_all_shards_together_and_of_each_member_its_share() {
+    let mut story = story(2, |limits| limits.topic_rate = Some(20));
+    let mut reader = story.open(0, "/broadcast/0?exclude_self=true");
+    let busy = story.open(0, "/broadcast/0?exclude_self=true");
+    let calm = story.open(1, "/broadcast/0?exclude_self=true");
+    (0..150).for_each(|_| story.send(busy.0, TEXT, b"0"));
+    let mut counts = heard(&mut story, &mut reader, 5);
+    assert!(counts.iter().map(|count| count[0]).sum::<u32>() >= 20, "{counts:?}");
+    // Whoever comes later, with less to say, waits for its turn and not until the first has ended.
+    (0..20).for_each(|_| story.send(calm.0, TEXT, b"1"));
+    let of_both = heard(&mut story, &mut reader, 20);
+    let sum = |counts: &[[u32; 2]], member: usize| -> u32 {
+        counts.iter().map(|count| count[member]).sum()
+    };
+    assert!(sum(&of_both, 1) >= 15 && sum(&of_both, 0) >= 15, "{of_both:?}");
+    counts.extend(of_both);
+    counts.extend(heard(&mut story, &mut reader, 70));
+    let totals: Vec<u32> = counts.iter().map(|count| count[0] + count[1]).collect();
+    assert_no_second_has_more(&totals, 20);
+    assert_eq!((sum(&counts, 0), sum(&counts, 1)), (150, 20), "nothing is lost");
+    assert!(story.counter("topic_rate_pauses") > 0 && story.counter("rate_pauses") == 0);
+    assert_eq!(story.shared.admission.waiting_to_publish(), 0);
+}
+
+#[test]
+fn what_comes_with_an_upgrade_counts_for_the_topic_and_what_is_posted_too_often_gets_429() {
+    let mut story = story(1, |limits| limits.topic_rate = Some(3));
+    let mut reader = story.open(0, "/broadcast/0");
+    let socket = story.connect(0);
+    let mut bytes = frames::upgrade(&mut story.rng, "/broadcast/0");
+    (0..9).for_each(|_| bytes.extend(frames::frame(&mut story.rng, true, TEXT, b"0")));
+    story.write(socket, &bytes);
+    assert_eq!(heard(&mut story, &mut reader, 1), [[3, 0]]);
+    let (poster, mut answers) = (story.connect(0), Decoder::default());
+    for status in [429, 202] {
+        let post = frames::post(&mut story.rng, 0, &(1, b"1".to_vec()));
+        story.write(poster, &post);
+        story.settle(0);
+        let closes = false;
+        assert_eq!(story.read(poster, &mut answers), [Item::Response { status, closes }]);
+        // All that waits has gone by then.
+        story.pass(Duration::from_secs(4));
+    }
+    assert_eq!(story.refused("topic_rate"), 1);
+}
+
+/// Those who wait take their places along to no other shard, and leave none behind.
+#[test]
+fn whoever_moves_or_ends_or_meets_another_rate_waits_no_longer_where_it_did() {
+    let mut story = story(2, |limits| limits.topic_rate = Some(1));
+    let mut reader = story.open(1, "/broadcast/0?exclude_self=true");
+    let [moves, ends, stays] = [0; 3].map(|shard| story.open(shard, "/broadcast/0").0);
+    for socket in [moves, ends, stays] {
+        (0..3).for_each(|_| story.send(socket, TEXT, b"0"));
+    }
+    assert_eq!(heard(&mut story, &mut reader, 1), [[1, 0]]);
+    assert_eq!(story.shared.admission.waiting_to_publish(), 3);
+    let keys = story.shards[0].connections().keys();
+    story.reset(ends);
+    assert!(story.shards[0].move_to(keys[0], 1));
+    heard(&mut story, &mut reader, 3);
+    assert_eq!(story.counter("connections_moved"), 1);
+    // Of one that is not read from, nobody knows that its peer is gone.
+    assert_eq!(story.shared.admission.waiting_to_publish(), 3);
+    let mut config = story.shared.in_force.current().config.clone();
+    config.limits.topic_rate = None;
+    story.shared.in_force.replace(config, Trust::default(), None);
+    let counts = heard(&mut story, &mut reader, 3);
+    assert!(counts.iter().map(|count| count[0]).sum::<u32>() >= 5, "{counts:?}");
+    assert_eq!(story.shared.admission.waiting_to_publish(), 0);
+}
+
+/// A long message that comes in many pieces takes its turn once, whatever others publish.
+#[test]
+fn what_has_begun_goes_on_however_much_is_published() {
+    let mut story = story(1, |limits| limits.topic_rate = Some(2));
+    let mut reader = story.open(0, "/broadcast/0?exclude_self=true");
+    let [long, busy] = [0; 2].map(|shard| story.open(shard, "/broadcast/0").0);
+    let message = frames::frame(&mut story.rng, true, TEXT, &[b"1", &[b'x'; 5000][..]].concat());
+    let (head, rest) = message.split_at(100);
+    story.write(long, head);
+    story.settle(0);
+    (0..20).for_each(|_| story.send(busy, TEXT, b"0"));
+    assert_eq!(heard(&mut story, &mut reader, 1), [[1, 0]]);
+    for piece in rest.chunks(500) {
+        story.write(long, piece);
+        story.settle(0);
+    }
+    assert_eq!(heard(&mut story, &mut reader, 1)[0][1], 1);
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use ringwire::config::{CompressionMode, Config};
+use ringwire::identity::Trust;
 
 use crate::decoder::{Decoder, Item};
 use crate::frames::{self, BINARY, CLOSE, RSV1};
@@ -16,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn change(story: &Story, change: impl FnOnce(&mut Config)) {
     let mut config = story.shared.in_force.current().config.clone();
     change(&mut config);
-    story.shared.in_force.replace(config, None);
+    story.shared.in_force.replace(config, Trust::default(), None);
 }
 
 /// A server on which nothing ever happens to a silent connection.

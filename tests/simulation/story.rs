@@ -10,6 +10,7 @@ use ringwire::admission::Admission;
 use ringwire::config::{Config, Engine, Limits};
 use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::Mesh;
+use ringwire::identity::Trust;
 use ringwire::memory::Memory;
 use ringwire::shard::in_force::InForce;
 use ringwire::shard::{Shard, Shared};
@@ -64,7 +65,7 @@ impl Story {
         let memory = Memory::default();
         let interest = InterestTable::new(shards);
         let admission = Admission::new(slots as usize * shards);
-        let in_force = InForce::new(config, None);
+        let in_force = InForce::new(config, Trust::default(), None);
         let shared = Arc::new(Shared {
             admission,
             in_force,

@@ -87,6 +87,7 @@ impl Client {
             }
             (503, Some(101)) => is_draining || context.may_be_full || context.is_pressed(),
             (503, Some(202)) => is_draining || context.is_pressed(),
+            (429, Some(202)) => context.config_at_start.limits.topic_rate.is_some(),
             (503, Some(200)) => is_draining,
             (408, _) => is_overdue,
             _ => {

@@ -11,6 +11,7 @@ use ringwire::admission::Admission;
 use ringwire::config::{AccessLog, SlowConsumer};
 use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::Mesh;
+use ringwire::identity::Trust;
 use ringwire::memory::{Memory, Pressure, Usage};
 use ringwire::shard::in_force::InForce;
 use ringwire::shard::orders::Errand;
@@ -115,7 +116,7 @@ impl World {
             memory: Memory::default(),
             interest: InterestTable::new(shards),
             slots: settings.chaos.slots,
-            in_force: InForce::new(settings.config.clone(), None),
+            in_force: InForce::new(settings.config.clone(), Trust::default(), None),
             secure_port: 443,
         });
         let ring_slots = settings.config.engine.broadcast_ring_slots;
@@ -209,7 +210,7 @@ impl World {
 
     /// Puts the same settings in force again: every deadline is set anew, and nobody notices.
     fn reload(&mut self) {
-        self.context.shared.in_force.replace(self.settings.config.clone(), None);
+        self.context.shared.in_force.replace(self.settings.config.clone(), Trust::default(), None);
         self.network.borrow_mut().wakes.iter_mut().for_each(|wakes| *wakes += 1);
     }
 
@@ -578,6 +579,8 @@ impl World {
         assert_eq!(counted, 0, "connections count for an address and are gone");
         let counted = self.context.shared.admission.topics_and_members();
         assert_eq!(counted, (0, 0), "members count for a topic and are gone");
+        let waiting = self.context.shared.admission.waiting_to_publish();
+        assert_eq!(waiting, 0, "some wait to publish and are gone");
         assert_eq!(self.total("connections_accepted"), self.accepted, "accepts");
         let stats = self.context.shared.stats.to_json();
         let closes = stats["closes"].as_object().expect("by initiator").values();

@@ -24,7 +24,7 @@ fn limits_may_change_while_something_counts() {
     let second = table.enter(&1, ms(0), true).unwrap().counted.unwrap();
     table.limits = Limits { count_most: Some(3), rate: None };
     let third = table.enter(&1, ms(0), true).unwrap().counted.unwrap();
-    table.limits = Limits { count_most: Some(1), rate: Some(Rate::per_second(5)) };
+    table.limits = Limits { count_most: Some(1), rate: Some(Rate::per_second(5_u32)) };
     table.release(first);
     assert_eq!(table.enter(&1, ms(0), true).unwrap_err(), Excess::Count);
     table.limits.count_most = None;
@@ -75,6 +75,16 @@ fn an_entry_of_long_ago_is_not_taken_for_one_to_come() {
     for seconds in [800, 1670] {
         assert!(table.enter(&1, Duration::from_secs(seconds), true).is_ok());
     }
+}
+
+/// Each shard reads the clock once in a tick, and a second's worth was let in twice.
+#[test]
+fn a_shard_whose_clock_was_read_earlier_lets_in_no_more() {
+    let table = table(None, Some(4), 1);
+    for _ in 0..4 {
+        assert!(table.enter(&1, ms(10_000), true).is_ok());
+    }
+    assert_eq!(table.enter(&1, ms(9_999), true).unwrap_err(), Excess::Rate);
 }
 
 #[test]

@@ -163,6 +163,7 @@ impl Harness {
                     may_publish: &|_| self.may_begin,
                     ..Conditions::unlimited(&self.policy, Serving::Open)
                 },
+                goes_on_after_upgrade: true,
             };
             let consumed = self.stage.receive(&mut input, &rules, &mut output);
             assert!(consumed <= input.len());

@@ -9,6 +9,7 @@ use axum::extract::Query;
 use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 
+use super::answer::Refused;
 use crate::output;
 use crate::stats::close_records::{CLOSE_RECORDS_MOST, CloseRecord};
 use crate::stats::{Stats, in_seconds};
@@ -28,13 +29,19 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// What the query of a request says; an error is a text for whoever asks.
-    pub(super) fn parse(uri: &Uri) -> Result<Self, String> {
-        let refused = |fault: String| format!("{fault}: {GRAMMAR}");
+    /// What the query of a request says.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what it may say.
+    pub(super) fn parse(uri: &Uri) -> Result<Self, Refused> {
+        let refused = |fault: String| Refused::bad(format!("{fault}: {GRAMMAR}"));
         let Query(filter) =
             Query::<Self>::try_from_uri(uri).map_err(|error| refused(error.body_text()))?;
         if filter.limit.is_some_and(|limit| !(1..=CLOSE_RECORDS_MOST).contains(&limit)) {
             return Err(refused("limit is out of range".to_owned()));
+        }
+        if filter.since.is_some_and(|since| !since.is_finite() || since < 0.0) {
+            return Err(refused("since is no time".to_owned()));
         }
         let is_known = |name: &String| Initiator::ALL.iter().any(|known| known.name() == name);
         if !filter.initiator.as_ref().is_none_or(is_known) {
@@ -63,6 +70,8 @@ struct Told<'a> {
     topic: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,6 +104,7 @@ pub(super) fn report(stats: &Stats, start: Duration, filter: &Filter) -> String 
             service: if record.topic.is_some() { "broadcast" } else { "echo" },
             topic: record.topic.as_deref(),
             address: record.address,
+            user: record.user.as_deref(),
             path: record.path.as_deref(),
             received_bytes: record.bytes.map(|(received, _)| received),
             sent_bytes: record.bytes.map(|(_, sent)| sent),
@@ -130,6 +140,7 @@ mod tests {
                 at: Duration::from_millis(1500 * number as u64),
                 topic: topics[number % 3].map(Into::into),
                 address: (number > 3).then(|| IpAddr::from([192, 0, 2, number as u8])),
+                user: (number > 3).then(|| "alice".into()),
                 path: (number > 3).then(|| "/a".into()),
                 bytes: (number > 3).then_some((70, 80)),
                 code: CloseCode(1000 + number as u16),
@@ -144,7 +155,7 @@ mod tests {
         stats
     }
 
-    fn codes(query: &str) -> Result<Vec<u64>, String> {
+    fn codes(query: &str) -> Result<Vec<u64>, Refused> {
         let filter = Filter::parse(&format!("/closed{query}").parse().unwrap())?;
         let text = report(&stats(), Duration::from_secs(100), &filter);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -180,11 +191,15 @@ mod tests {
             "?code=70000",
             "?initiator=me",
             "?since=yesterday",
+            "?since=nan",
+            "?since=inf",
+            "?since=1e999",
+            "?since=-1",
             "?address=nowhere",
             "?unknown=1",
             "?code=1&code=2",
         ] {
-            let said = codes(query).unwrap_err();
+            let said = codes(query).unwrap_err().error;
             assert!(said.contains("limit=1 to 10000"), "{query}: {said}");
         }
         assert!(GRAMMAR.contains(&CLOSE_RECORDS_MOST.to_string()));
@@ -196,7 +211,8 @@ mod tests {
         let text = report(&stats(), Duration::from_secs(100), &filter);
         let expected = serde_json::json!({ "closed": [{
             "time_s": 106.0, "shard": 0, "service": "broadcast", "topic": "news",
-            "address": "192.0.2.4", "path": "/a", "received_bytes": 70, "sent_bytes": 80,
+            "address": "192.0.2.4", "user": "alice", "path": "/a",
+            "received_bytes": 70, "sent_bytes": 80,
             "initiator": "remote", "code": 1004, "reason": "over", "age_s": 0.25,
             "backlog_bytes": 7,
         }] });

@@ -87,19 +87,20 @@ fn selection(query: &str, shards: usize) -> Result<Selection, String> {
 }
 
 fn described(shard: usize, listed: &Listed) -> Value {
-    let Listed { key, address, state, service, topics, waits_for, backlog_bytes, silent } = listed;
+    let Listed { key, address, user, state, service, topics, waits_for, .. } = listed;
     let topics: Vec<_> = topics.iter().map(|topic| &**topic).collect();
     json!({
         "id": ConnectionId { shard, key: *key }.to_string(),
         "shard": shard,
         "address": address,
+        "user": user,
         "protocol": if service.is_some() { "websocket" } else { "http" },
         "service": service,
         "topics": topics,
         "state": state,
         "waits_for": waits_for,
-        "backlog_bytes": backlog_bytes,
-        "silent_ms": silent.as_millis() as u64,
+        "backlog_bytes": listed.backlog_bytes,
+        "silent_ms": listed.silent.as_millis() as u64,
     })
 }
 

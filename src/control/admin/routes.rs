@@ -23,6 +23,7 @@ use super::top;
 use crate::config::LogLevel;
 use crate::control::metrics::{Format, Metrics};
 use crate::control::standing::Standing;
+use crate::identity::{RevocationFault, Revoked};
 use crate::logging;
 use crate::settings::ReloadError;
 
@@ -54,6 +55,7 @@ pub(super) fn router(standing: Arc<Standing>, calls: Calls, checks_host: bool) -
         .route("/drain", changing(drain))
         .route("/reload", changing(reload))
         .route("/log-level", changing(log_level))
+        .route("/revoke", changing(revoke))
         .route("/topics/close", changing(connections::close_topic))
         .route("/connections/close", changing(connections::close))
         .route("/connections/release", changing(connections::release))
@@ -103,15 +105,12 @@ async fn metrics(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response 
     answer(StatusCode::OK, format.content_type(), text)
 }
 
-async fn closed(State(desk): State<Arc<Desk>>, uri: Uri) -> Response {
-    let filter = match Filter::parse(&uri) {
-        Ok(filter) => filter,
-        Err(fault) => return plain(StatusCode::BAD_REQUEST, &fault),
-    };
+async fn closed(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Response, Refused> {
+    let filter = Filter::parse(&uri)?;
     desk.closed.wait().await;
     let stats = &desk.standing.shared.stats;
     let text = closed::report(stats, stats.started_at(), &filter);
-    answer(StatusCode::OK, "application/json", text)
+    Ok(answer(StatusCode::OK, "application/json", text))
 }
 
 async fn capacity(State(desk): State<Arc<Desk>>) -> Response {
@@ -163,6 +162,34 @@ async fn reload(State(desk): State<Arc<Desk>>, request: Request) -> Result<Respo
     Ok(value(StatusCode::OK, &json!({ "changed": changed })))
 }
 
+/// What is revoked: exactly one of both.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Revocation {
+    user: Option<Box<str>>,
+    token: Option<Box<str>>,
+}
+
+async fn revoke(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Refused> {
+    let revoked = match body(request).await? {
+        Revocation { user: Some(user), token: None } => Revoked::User(user),
+        Revocation { user: None, token: Some(id) } => Revoked::Token(id),
+        _ => return Err(Refused::bad("Allowed is either a user or a token, by its `jti`.")),
+    };
+    if !desk.standing.asks_for_tokens() {
+        let error = "Nobody is asked for a token: start the server with --jwt-key FILE.";
+        return Err(Refused::new(StatusCode::CONFLICT, error));
+    }
+    tracing::info!(?revoked, "revoked by request");
+    match desk.standing.revoke(revoked) {
+        Ok(()) => Ok(plain(StatusCode::ACCEPTED, "revoked")),
+        Err(fault @ RevocationFault::Name) => Err(Refused::bad(format!("The request {fault}."))),
+        Err(fault) => {
+            Err(Refused::new(StatusCode::INSUFFICIENT_STORAGE, format!("The list {fault}.")))
+        }
+    }
+}
+
 /// 503 with what is wrong, or 200.
 fn verdict(fault: Option<String>, well: &str) -> Response {
     match fault {
@@ -173,5 +200,5 @@ fn verdict(fault: Option<String>, well: &str) -> Response {
 
 const ROUTES: &str = "Not found. The routes are GET / (a page), /metrics, /stats, /closed, \
                       /capacity, /healthz, /readyz, /connections and /top, and POST /drain, \
-                      /reload, /log-level, /topics/close, /connections/close and \
+                      /reload, /revoke, /log-level, /topics/close, /connections/close and \
                       /connections/release.";

@@ -145,18 +145,28 @@ fn of_server(standing: &Standing) -> Vec<Family> {
         )
         .with([("level", "warn".into())], logging::warnings() as f64)
         .with([("level", "error".into())], logging::errors() as f64),
+        Family::new("relay_lost", Kind::Counter, None, RELAY_LOST)
+            .with([], shared.interest.relay().lost() as f64),
         Family::new("access_log_lost", Kind::Counter, None, "Lines that the access log has lost.")
             .with([], ACCESS_LOG.lost() as f64),
     ];
+    let (fetched, failed) = standing.fetches();
+    let help = "Sets of keys that were fetched, and those that could not be, by --jwt-jwks.";
+    let fetches = Family::new("key_set_fetches", Kind::Counter, None, help)
+        .with([("reason", "fetched".into())], fetched as f64)
+        .with([("reason", "failed".into())], failed as f64);
+    if config.identity.jwt_jwks.is_some() {
+        families.push(fetches);
+    }
     if let Some(budget_bytes) = config.metrics.traffic_budget_bytes {
         let help = "Bytes that may be received and sent, by --traffic-budget.";
         families.push(bytes("traffic_budget", help).with([], budget_bytes as f64));
     }
-    if let Some(credentials) = &settings.credentials {
+    if let Some(certificates) = &settings.certificates {
         let help = "When each certificate ends, since 1970.";
         let name = "tls_certificate_not_after_timestamp";
         let family = Family::new(name, Kind::Gauge, Some(Unit::Seconds), help);
-        families.push(credentials.expirations().iter().fold(family, |family, it| {
+        families.push(certificates.expirations().iter().fold(family, |family, it| {
             let file = it.file.display().to_string();
             family.with([("certificate", file)], it.not_after_s as f64)
         }));
@@ -170,6 +180,8 @@ fn of_server(standing: &Standing) -> Vec<Family> {
     families
 }
 
+const RELAY_LOST: &str = "Messages that did not reach the other server during a restart, as too \
+                          much waited for it or it ended.";
 /// What all names begin with, but those that every process has.
 const PREFIX: &str = "ringwire";
 
@@ -181,6 +193,7 @@ mod tests {
     use crate::admission::Admission;
     use crate::config::{Config, Label};
     use crate::hub::interest::InterestTable;
+    use crate::identity::Trust;
     use crate::memory::Memory;
     use crate::settings::Layers;
     use crate::shard::Shared;
@@ -195,7 +208,7 @@ mod tests {
         memory.tell(Usage { used_bytes: 90, limit_bytes: 100 });
         let shared = Shared {
             admission: Admission::new(100),
-            in_force: InForce::new(config, None),
+            in_force: InForce::new(config, Trust::default(), None),
             stats: Stats::new(2),
             memory,
             interest: InterestTable::new(2),

@@ -6,6 +6,7 @@ use super::{Departed, PendingKey, Traveller};
 use crate::io::{Io, Slot, Ticket};
 use crate::shard::connections::gauge_of;
 use crate::shard::mail::Letter;
+use crate::shard::measure::SHARD_FAILED;
 use crate::shard::outbox::Outbox;
 use crate::shard::timers::Tick;
 use crate::shard::{Shard, seconds, ticks_in};
@@ -132,6 +133,8 @@ impl<I: Io> Shard<I> {
         if !self.settle_in(key, traveller.ticket, traveller.membership) {
             self.close(key, CloseCode::TRY_AGAIN_LATER, "messages were missed");
         }
+        // Those that were here when it was revoked have been looked at.
+        self.close_if_revoked(key);
         self.go_on(key, now + traveller.deadline_left);
         self.keep_slots_free();
     }
@@ -139,17 +142,26 @@ impl<I: Io> Shard<I> {
     /// Forgets the connections that were to go on here, and tells how many WebSockets are among
     /// them whose end is still to be counted.
     pub(in crate::shard) fn forget_arriving(&mut self) -> usize {
-        let owes_close = |arriving: &Arriving| match &arriving.half {
-            Half::State(traveller) | Half::Both(_, traveller) => traveller.protocol.owes_close(),
-            Half::Socket(_) => false,
-        };
-        let states = self.moves.arriving.drain(..).filter(owes_close).count();
-        let letters = std::iter::from_fn(|| self.endpoint.next_letter());
-        let owes_close = |letter: &Letter| match letter {
-            Letter::Traveller(traveller) => traveller.protocol.owes_close(),
-            _ => false,
-        };
-        states + letters.filter(owes_close).count()
+        let halves = self.moves.arriving.drain(..).map(|arriving| arriving.half);
+        let travellers = halves.filter_map(|half| match half {
+            Half::State(traveller) | Half::Both(_, traveller) => Some(traveller),
+            Half::Socket(_) => None,
+        });
+        let mut travellers: Vec<_> = travellers.collect();
+        travellers.extend(std::iter::from_fn(|| self.endpoint.next_letter()).filter_map(
+            |letter| match letter {
+                Letter::Traveller(traveller) => Some(traveller),
+                _ => None,
+            },
+        ));
+        let owing = travellers.iter().filter(|it| it.protocol.owes_close()).count();
+        for mut traveller in travellers {
+            if traveller.protocol.owes_close() {
+                traveller.peer.end_visit(Initiator::Local, CloseCode::ABNORMAL, SHARD_FAILED);
+            }
+            self.part_with(traveller.peer);
+        }
+        owing
     }
 
     /// Acts on the deadlines of moves that have left their shard. Only the failure of a shard

@@ -141,8 +141,9 @@ impl<I: Io> Shard<I> {
     }
 
     /// Takes a connection out of its topics, with what it has not got of what was published to
-    /// them.
+    /// them, and out of the line of those who wait to publish.
     pub(super) fn take_out(&mut self, key: Key) -> Option<Membership> {
+        self.leave_topic_line(key.index);
         let Self { topics, connections, codec, shared, number, generation, .. } = self;
         let connection = connections.get_mut(key)?;
         if !connection.has(Marks::SUBSCRIBED) {

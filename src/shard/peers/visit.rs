@@ -77,6 +77,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a str>,
@@ -150,6 +152,7 @@ impl<I: Io> Shard<I> {
             event: "open",
             connection: &visit.connection,
             address: self.peers.address(key.index),
+            user: self.peers.user(key.index),
             topic: visit.topic.as_deref(),
             status: Some(if is_stream { OK } else { SWITCHING_PROTOCOLS }),
             ..Line::default()
@@ -178,7 +181,12 @@ impl<I: Io> Shard<I> {
     }
 
     /// Tells of a visit that is over.
-    pub(in crate::shard) fn log_end(&self, address: Option<IpAddr>, visit: &Visit) {
+    pub(in crate::shard) fn log_end(
+        &self,
+        address: Option<IpAddr>,
+        user: Option<&str>,
+        visit: &Visit,
+    ) {
         let Visit { connection, began, asked, topic, received, sent, end } = visit;
         let stay = Stay {
             initiator: end.as_ref().map(|end| end.initiator.name()),
@@ -194,6 +202,7 @@ impl<I: Io> Shard<I> {
             event: "close",
             connection,
             address,
+            user,
             topic: topic.as_deref(),
             stay: Some(stay),
             reason: end.as_ref().map(|end| &*end.reason),

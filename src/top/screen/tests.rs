@@ -7,7 +7,7 @@ use ratatui::backend::TestBackend;
 
 use super::*;
 use crate::top::metrics::Metrics;
-use crate::top::snapshot::Closed;
+use crate::top::snapshot::{Closed, Resource};
 
 fn snapshot(at: Instant, count: u32) -> Snapshot {
     let metrics = Metrics::parse(&format!(
@@ -27,7 +27,20 @@ fn snapshot(at: Instant, count: u32) -> Snapshot {
         age_s: 0.25,
     };
     let top = Err("--top is off".to_owned());
-    Snapshot { at, metrics, unreadiness: None, closed: vec![closed; 40], top }
+    let resource = |name: &str, used, growth, used_up_in_seconds| Resource {
+        name: name.to_owned(),
+        used,
+        limit: 4096.0,
+        left: 4096.0 - used,
+        growth_per_second: growth,
+        used_up_in_seconds,
+    };
+    let resources = vec![
+        resource("connections", 3072.0, Some(-2.0), None),
+        resource("memory_bytes", 1024.0, Some(0.5), Some(6144.0)),
+        resource("processor_of_shard_0", 0.5, None, None),
+    ];
+    Snapshot { at, metrics, unreadiness: None, closed: vec![closed; 40], top, resources }
 }
 
 fn screen() -> Screen {
@@ -51,6 +64,7 @@ fn all_that_matters_is_drawn() {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     for (panel, part) in [
+        (Panel::Capacity, "1 h 42 min"),
         (Panel::Ends, "broadcast news"),
         (Panel::Closes, "1001"),
         (Panel::Refusals, "Nothing yet."),
@@ -63,6 +77,18 @@ fn all_that_matters_is_drawn() {
     }
     screen.tells_keys = true;
     assert!(drawn(&screen, 100, 30).contains("the table before"));
+}
+
+#[test]
+fn what_is_left_is_told_in_its_units() {
+    let text = screen().text(100);
+    let rows = ["connections", "memory bytes", "processor of shard 0"].map(|name| {
+        let row = text.lines().find(|line| line.starts_with(name)).unwrap();
+        row[name.len()..].split_whitespace().collect::<Vec<_>>().join(" ")
+    });
+    assert_eq!(rows[0], "3.07k 4.10k 25 % -120 -");
+    assert_eq!(rows[1], "1 KiB 4 KiB 75 % 30 B 1 h 42 min");
+    assert!(rows[2].starts_with("50 % "), "{}", rows[2]);
 }
 
 #[test]

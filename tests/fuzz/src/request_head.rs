@@ -27,6 +27,7 @@ pub fn check(data: &[u8]) {
                 0 => BroadcastAccess::Full,
                 _ => BroadcastAccess::None,
             },
+            anonymous: None,
         },
         mounts: mounts(),
         allow_origin: vec![ORIGIN.parse().expect("an origin")],

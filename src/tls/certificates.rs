@@ -20,12 +20,13 @@ use rustls::{RootCertStore, ServerConfig, version};
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::secrets::Capture;
 use super::tickets::{TicketKeysError, Tickets};
 use crate::config::{ClientAuthentication, FilePath, Tls, TlsVersion};
 
 /// What TLS listeners need, as it was read.
 #[derive(Debug)]
-pub struct Credentials {
+pub struct Certificates {
     server: Arc<ServerConfig>,
     expirations: Vec<Expiration>,
     files: Vec<Stamp>,
@@ -42,7 +43,7 @@ pub struct Expiration {
 
 /// Why they cannot be used.
 #[derive(Debug, Error)]
-pub enum CredentialsError {
+pub enum CertificatesError {
     /// A file cannot be read.
     #[error("cannot read {file}: {error}", file = .file.display())]
     Read {
@@ -132,12 +133,12 @@ impl Stamp {
     }
 }
 
-impl Credentials {
+impl Certificates {
     /// Reads what `settings` name. Nothing where there is no certificate.
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn load(settings: &Tls, now: SystemTime) -> Result<Option<Self>, CredentialsError> {
+    pub fn load(settings: &Tls, now: SystemTime) -> Result<Option<Self>, CertificatesError> {
         if settings.certificates.is_empty() {
             return Ok(None);
         }
@@ -167,6 +168,8 @@ impl Credentials {
             Some(file) => Arc::new(ticket_keys(file.path())?),
             None => aws_lc_rs::Ticketer::new()?,
         };
+        // Behind a handshake of TLS 1.3 the records are ours.
+        (server.enable_secret_extraction, server.key_log) = (true, Arc::new(Capture));
         // A client that keeps one connection comes back once.
         server.send_tls13_tickets = 1;
         Ok(Some(Self { server: Arc::new(server), expirations, files }))
@@ -200,19 +203,19 @@ fn load_pair(
     key: &Path,
     now_s: i64,
     provider: &CryptoProvider,
-) -> Result<(Choice, i64), CredentialsError> {
+) -> Result<(Choice, i64), CertificatesError> {
     let chain = read_all::<CertificateDer<'static>>(certificate, "certificate", KEY_HINT)?;
     let (names, not_after_s) = look_at(&chain[0], certificate, now_s)?;
     let text = read(key)?;
     let private = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound => CredentialsError::Missing {
+        pem::Error::NoItemsFound => CertificatesError::Missing {
             file: key.to_owned(),
             wanted: "private key",
             hint: ": PKCS #8, PKCS #1 and SEC1 are read, without a passphrase",
         },
         error => broken(key, &error),
     })?;
-    let mismatch = |error| CredentialsError::Mismatch {
+    let mismatch = |error| CertificatesError::Mismatch {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
         error,
@@ -229,13 +232,13 @@ fn look_at(
     certificate: &CertificateDer<'_>,
     file: &Path,
     now_s: i64,
-) -> Result<(Vec<String>, i64), CredentialsError> {
+) -> Result<(Vec<String>, i64), CertificatesError> {
     let (_, parsed) =
         X509Certificate::from_der(certificate).map_err(|error| broken(file, &error))?;
     let until = parsed.validity().not_after;
     if until.timestamp() < now_s {
         let (file, until) = (file.to_owned(), until.to_string());
-        return Err(CredentialsError::Expired { file, until });
+        return Err(CertificatesError::Expired { file, until });
     }
     let alternatives = parsed.subject_alternative_name().map_err(|error| broken(file, &error))?;
     let names = alternatives.into_iter().flat_map(|it| &it.value.general_names);
@@ -249,7 +252,7 @@ fn look_at(
 fn client_verifier(
     settings: &Tls,
     provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, CredentialsError> {
+) -> Result<Arc<dyn ClientCertVerifier>, CertificatesError> {
     let Some(file) = &settings.client_authorities else {
         return Ok(WebPkiClientVerifier::no_client_auth());
     };
@@ -266,11 +269,11 @@ fn client_verifier(
         ClientAuthentication::Require => builder,
         ClientAuthentication::Optional => builder.allow_unauthenticated(),
     };
-    builder.build().map_err(CredentialsError::Clients)
+    builder.build().map_err(CertificatesError::Clients)
 }
 
 /// Whoever may have issued the certificates of peers.
-pub(super) fn authorities(file: &Path) -> Result<RootCertStore, CredentialsError> {
+pub(super) fn authorities(file: &Path) -> Result<RootCertStore, CertificatesError> {
     let mut roots = RootCertStore::empty();
     for authority in read_all(file, "certificate", "")? {
         roots.add(authority).map_err(|error| broken(file, &error))?;
@@ -278,14 +281,14 @@ pub(super) fn authorities(file: &Path) -> Result<RootCertStore, CredentialsError
     Ok(roots)
 }
 
-fn ticket_keys(file: &Path) -> Result<Tickets, CredentialsError> {
+fn ticket_keys(file: &Path) -> Result<Tickets, CertificatesError> {
     let text = String::from_utf8_lossy(&read(file)?).into_owned();
-    let error = |error| CredentialsError::TicketKeys { file: file.to_owned(), error };
+    let error = |error| CertificatesError::TicketKeys { file: file.to_owned(), error };
     Tickets::parse(&zeroize::Zeroizing::new(text)).map_err(error)
 }
 
-fn read(file: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, CredentialsError> {
-    let error = |error| CredentialsError::Read { file: file.to_owned(), error };
+fn read(file: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, CertificatesError> {
+    let error = |error| CertificatesError::Read { file: file.to_owned(), error };
     fs::read(file).map(zeroize::Zeroizing::new).map_err(error)
 }
 
@@ -294,18 +297,18 @@ fn read_all<T: PemObject>(
     file: &Path,
     wanted: &'static str,
     hint: &'static str,
-) -> Result<Vec<T>, CredentialsError> {
+) -> Result<Vec<T>, CertificatesError> {
     let text = read(file)?;
     let items = T::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     let items = items.map_err(|error| broken(file, &error))?;
     match items.is_empty() {
-        true => Err(CredentialsError::Missing { file: file.to_owned(), wanted, hint }),
+        true => Err(CertificatesError::Missing { file: file.to_owned(), wanted, hint }),
         false => Ok(items),
     }
 }
 
-fn broken(file: &Path, error: &dyn std::fmt::Display) -> CredentialsError {
-    CredentialsError::Broken { file: file.to_owned(), error: error.to_string() }
+fn broken(file: &Path, error: &dyn std::fmt::Display) -> CertificatesError {
+    CertificatesError::Broken { file: file.to_owned(), error: error.to_string() }
 }
 
 /// Certificates to choose from, the first of which is for those who ask for none of the names.
@@ -322,11 +325,12 @@ impl ResolvesServerCert for Choices {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let schemes = hello.signature_schemes();
         let is_usable = |choice: &&Choice| choice.certified.key.choose_scheme(schemes).is_some();
-        let name = hello.server_name();
-        let fits = |choice: &Choice| name.is_some_and(|name| choice.covers(name));
+        let is_asked_for =
+            |choice: &&Choice| hello.server_name().is_some_and(|name| choice.covers(name));
         let mut usable = self.0.iter().filter(is_usable);
-        let first = usable.clone().next()?;
-        Some(usable.find(|choice| fits(choice)).unwrap_or(first).certified.clone())
+        // One that is not usable has the library tell why.
+        let choice = usable.clone().find(is_asked_for).or_else(|| usable.next());
+        choice.or(self.0.first()).map(|choice| choice.certified.clone())
     }
 }
 

@@ -1,0 +1,103 @@
+//! Who may do what: which tokens are believed, where they are looked for, and what those may do who
+//! have none.
+
+use super::file_path::FilePath;
+use super::form::{boolean, parsed};
+use super::key_file::{CookieName, KeyFile, TokenName};
+use super::key_set_url::KeySetUrl;
+use super::setting::{list, one, settings};
+use super::topic_pattern::TopicPattern;
+
+settings! {
+    /// Who may do what, by JSON Web Tokens (RFC 7519).
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Identity at (|config| &mut config.identity) {
+        under Identity {
+            /// Files of the keys that tokens are verified with; with none, and none fetched, nobody
+            /// needs a token.
+            pub jwt_keys: Vec<KeyFile> = Vec::new(),
+                as list(parsed(KeyFile::GRAMMAR)).default_in_words("none, nobody needs a token"),
+                named "jwt-key" "[ALGORITHM:]FILE",
+                help "Ask for a JSON Web Token that this key verifies: a public key in PEM, a JWK \
+                      set, or a secret such as hs256:/run/secret; may be repeated",
+                live;
+
+            /// Where further keys are fetched from, again and again.
+            pub jwt_jwks: Option<KeySetUrl> = None,
+                as one(parsed(KeySetUrl::GRAMMAR).or_off()),
+                named "jwt-jwks" "URL",
+                help "Fetch keys that verify tokens from this URL of a JWK set; needs \
+                      --jwt-issuer and --jwt-audience",
+                live;
+
+            /// What tokens must call their issuer.
+            pub jwt_issuer: Option<TokenName> = None,
+                as one(parsed(TokenName::GRAMMAR).or_off()),
+                named "jwt-issuer" "ISSUER",
+                help "Refuse tokens whose `iss` is not this",
+                live;
+
+            /// Names for this server, of which tokens must have one.
+            pub jwt_audiences: Vec<TokenName> = Vec::new(),
+                as list(parsed(TokenName::GRAMMAR)).default_in_words("none"),
+                named "jwt-audience" "AUDIENCE",
+                help "Refuse tokens whose `aud` has not this name for the server; may be \
+                      repeated; without it those that have an `aud` are refused",
+                live;
+
+            /// A cookie that may hold the token.
+            pub jwt_cookie: Option<CookieName> = None,
+                as one(parsed(CookieName::GRAMMAR).or_off()),
+                named "jwt-cookie" "NAME",
+                help "Take tokens from this cookie as well; needs --allow-origin, as the pages of \
+                      all sites can use the cookies of their visitors",
+                live;
+
+            /// Whether the query may hold the token.
+            pub jwt_query: bool = false,
+                as one(boolean()),
+                named "jwt-query" "BOOLEAN",
+                help "Take tokens from the query as well, as access_token=TOKEN, which proxies \
+                      and browsers may keep in logs",
+                live;
+
+            /// Whether connections stay open that outlive their token.
+            pub jwt_keep_open: bool = false,
+                as one(boolean()),
+                named "jwt-keep-open" "BOOLEAN",
+                help "Leave connections open when their token expires; otherwise they are closed \
+                      with 3000",
+                live;
+
+            /// A list of users and tokens that are not believed any more.
+            pub revoked: Option<FilePath> = None,
+                as one(parsed(FilePath::GRAMMAR).or_off()),
+                named "revoked" "FILE",
+                help "Believe no token in this list, whose lines are `user NAME` or `token ID`, \
+                      and close connections that had one with 3000",
+                live;
+
+            /// Topics that those may join who have no token.
+            pub anonymous_subscribe: Vec<TopicPattern> = Vec::new(),
+                as list(parsed(TopicPattern::GRAMMAR)).default_in_words("none"),
+                named "anonymous-subscribe" "PATTERN",
+                help "With --jwt-key, topics that everybody may subscribe to, such as news.* or \
+                      public/**; may be repeated",
+                live;
+
+            /// Topics that those may publish to who have no token.
+            pub anonymous_publish: Vec<TopicPattern> = Vec::new(),
+                as list(parsed(TopicPattern::GRAMMAR)).default_in_words("none"),
+                named "anonymous-publish" "PATTERN",
+                help "With --jwt-key, topics that everybody may publish to; may be repeated",
+                live;
+        }
+    }
+}
+
+impl Identity {
+    /// Whether what somebody may do depends on who that is.
+    pub fn is_asked_for(&self) -> bool {
+        !self.jwt_keys.is_empty() || self.jwt_jwks.is_some()
+    }
+}

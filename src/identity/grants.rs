@@ -1,0 +1,55 @@
+//! What somebody may do with which topics. Grants add up, and nothing takes one back.
+
+use crate::config::TopicPattern;
+
+/// What may be granted for a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// To get what is published.
+    Subscribe,
+    /// To publish.
+    Publish,
+}
+
+/// The topics for which each right is granted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Those that may be subscribed to.
+    pub subscribe: Vec<TopicPattern>,
+    /// Those that may be published to.
+    pub publish: Vec<TopicPattern>,
+}
+
+impl Grants {
+    /// Whether this right is granted for the topic of this name.
+    pub fn allow(&self, right: Right, topic: &str) -> bool {
+        let patterns = match right {
+            Right::Subscribe => &self.subscribe,
+            Right::Publish => &self.publish,
+        };
+        patterns.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// Whether nothing is granted.
+    pub fn is_empty(&self) -> bool {
+        self.subscribe.is_empty() && self.publish.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_granted_one_by_one() {
+        let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let grants = Grants { subscribe: patterns(&["news.*", "a"]), publish: patterns(&["a"]) };
+        for (topic, subscribe, publish) in
+            [("news.sport", true, false), ("a", true, true), ("b", false, false)]
+        {
+            assert_eq!(grants.allow(Right::Subscribe, topic), subscribe, "{topic}");
+            assert_eq!(grants.allow(Right::Publish, topic), publish, "{topic}");
+        }
+        assert!(Grants::default().is_empty() && !grants.is_empty());
+    }
+}

@@ -1,0 +1,17 @@
+//! Who somebody is and what they may do, as a token says that a trusted key has signed.
+//!
+//! Nothing here reads a file, a socket or a clock: the text of key files, the token and the time
+//! come from whoever asks.
+
+mod claims;
+mod grants;
+mod keys;
+mod revocations;
+mod token;
+mod trust;
+
+pub use grants::{Grants, Right};
+pub use keys::{KeyFault, Keys};
+pub use revocations::{RevocationFault, Revocations, Revoked};
+pub use token::{Credentials, Identity, NAME_BYTES_MOST, TokenFault, Verdict};
+pub use trust::Trust;

@@ -1,0 +1,129 @@
+//! Who those are that have shown a token: it is verified here, within what a tick may take, and
+//! what it says of its holder is kept until it expires.
+//!
+//! Nothing is kept of a token itself, nor of what it grants: a connection has one topic, and what
+//! it may do there is decided when it joins.
+
+use super::Peers;
+use crate::identity::{Grants, Identity, TokenFault, Verdict};
+use crate::io::{Io, Key};
+use crate::shard::Shard;
+use crate::shard::connections::Connection;
+use crate::shard::timers::{TICK_MS, Tick};
+use crate::stats::ShardStats;
+use crate::wire::close::CloseCode;
+
+/// What has become of the token of the last of some requests, and of all.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Tokens {
+    /// Who has shown it, if it was valid.
+    pub(in crate::shard) identity: Option<Identity>,
+    /// What all have cost, in units of a budget.
+    pub(in crate::shard) cost: usize,
+}
+
+impl Tokens {
+    /// Takes note of a token that was verified, and tells what it grants.
+    pub(in crate::shard) fn note(
+        &mut self,
+        verdict: Verdict,
+        stats: &ShardStats,
+    ) -> Option<Grants> {
+        self.cost += verdict.cost;
+        match verdict.result {
+            Ok(credentials) => {
+                self.identity = Some(credentials.identity);
+                Some(credentials.grants)
+            }
+            Err(fault) => {
+                count(fault, stats);
+                // Neither the token nor a part of it: whoever reads the log could use it.
+                tracing::debug!(reason = fault.name(), "a token is not valid");
+                None
+            }
+        }
+    }
+}
+
+fn count(fault: TokenFault, stats: &ShardStats) {
+    let counter = match fault {
+        TokenFault::Malformed => &stats.tokens_malformed,
+        TokenFault::UnknownKey => &stats.tokens_unknown_key,
+        TokenFault::Signature => &stats.tokens_signature,
+        TokenFault::Expired => &stats.tokens_expired,
+        TokenFault::NotYetValid => &stats.tokens_not_yet_valid,
+        TokenFault::Issuer => &stats.tokens_issuer,
+        TokenFault::Audience => &stats.tokens_audience,
+        TokenFault::Claims => &stats.tokens_claims,
+        TokenFault::Revoked => &stats.tokens_revoked,
+    };
+    counter.add(1);
+}
+
+impl Peers {
+    /// Who the peer of the connection at `index` is, if a token has said so.
+    pub(in crate::shard) fn identity(&self, index: u32) -> Option<&Identity> {
+        self.identities.get(index as usize)?.as_deref()
+    }
+
+    /// The name of the user at `index`, if a token has told it.
+    pub(in crate::shard) fn user(&self, index: u32) -> Option<&str> {
+        self.identity(index)?.user.as_deref()
+    }
+
+    /// Keeps who the peer of the connection at `index` is.
+    pub(in crate::shard) fn set_identity(&mut self, index: u32, identity: Option<Box<Identity>>) {
+        if identity.is_some() {
+            let place = index as usize;
+            if place >= self.identities.len() {
+                self.identities.resize_with(place + 1, || None);
+            }
+            self.identities[place] = identity;
+        }
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// Takes note of what the requests of a connection have shown, and keeps who its peer is if it
+    /// has become something that lasts.
+    pub(in crate::shard) fn note_tokens(&mut self, key: Key, tokens: Tokens, lasts: bool) {
+        self.overload.spend_on_tokens(tokens.cost);
+        if lasts {
+            self.peers.set_identity(key.index, tokens.identity.map(Box::new));
+        }
+    }
+
+    /// Ticks until the token of a connection expires, if it has one and ends with that. The clock
+    /// may be set meanwhile: so this is asked again with every other deadline.
+    pub(in crate::shard) fn token_left(&self, key: Key) -> Option<Tick> {
+        let identity = self.peers.identity(key.index)?;
+        if self.effective.config.identity.jwt_keep_open {
+            return None;
+        }
+        let now_s = self.shared.stats.seconds_of_day(self.clock());
+        let left_s = identity.expires_s.saturating_sub(now_s);
+        let ticks = left_s.saturating_mul(1000 / TICK_MS);
+        Some(ticks.min(u64::from(TICKS_MOST)) as Tick)
+    }
+
+    /// Closes a connection whose token has expired.
+    pub(in crate::shard) fn close_expired(&mut self, key: Key) {
+        self.stats().tokens_outlived.add(1);
+        self.close(key, CloseCode::UNAUTHORIZED, "token expired");
+    }
+
+    /// Closes a connection whose token has been revoked since it was let in.
+    pub(in crate::shard) fn close_if_revoked(&mut self, key: Key) {
+        let revocations = &self.effective.trust.revocations;
+        let is_revoked = |identity| revocations.contain(identity);
+        let is_open = self.connections.get(key).is_some_and(Connection::can_be_closed);
+        if is_open && self.peers.identity(key.index).is_some_and(is_revoked) {
+            self.stats().connections_revoked.add(1);
+            self.close(key, CloseCode::UNAUTHORIZED, "token revoked");
+            self.settle(key);
+        }
+    }
+}
+
+/// Three years, so that the wheel can count them; then it is looked at again.
+const TICKS_MOST: Tick = 1 << 30;
