@@ -194,12 +194,9 @@
 //! looks at one after the other (`shard/in_force.rs`), and for those who are on their way between
 //! two shards, who are looked at when they arrive.
 //!
-//! A listener of `--redirect-http` is one like others, in the places behind those that serve. Its
-//! connections bear a mark, and their requests are answered before any route is looked for
-//! (`http/redirect.rs`).
-//!
-//! The load generator has the same session in the other role ([`tls::client`]) at the same two
-//! places, where bytes arrive and where a send begins (`bench/secure.rs`).
+//! The load generator has the session in the other role ([`tls::client`], `bench/secure.rs`). A
+//! listener of `--redirect-http` has a place behind those that serve; its connections bear a mark,
+//! and their requests are answered before any route is looked for (`http/redirect.rs`).
 //!
 //! # Broadcast
 //!

@@ -107,7 +107,9 @@ proptest! {
 
     /// No bytes make it panic or keep more than a record, and nothing of them is passed on.
     #[test]
-    fn garbage_is_refused(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..20)) {
+    fn garbage_is_refused(
+        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..20),
+    ) {
         let (_, mut server) = pair(Suite::Aes128GcmSha256, RECORDS_MOST);
         for piece in pieces {
             let (opened, _, result) = open(&mut server, &piece);
