@@ -70,7 +70,13 @@ impl Secured {
 
     /// Bytes that go along with the connection at `index` when it moves.
     pub(super) fn held_bytes(&self, index: u32) -> usize {
-        self.get(index).map_or(0, |secure| SESSION_BYTES + secure.sealed.capacity())
+        self.get(index).map_or(0, |_| SESSION_BYTES + self.waiting_bytes(index))
+    }
+
+    /// Bytes of memory that wait for the connection at `index`: records of which a part has come or
+    /// gone.
+    pub(super) fn waiting_bytes(&self, index: u32) -> usize {
+        self.get(index).map_or(0, |secure| secure.session.held_bytes() + secure.sealed.capacity())
     }
 
     /// Whether handshakes wait for their turn.

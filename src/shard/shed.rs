@@ -47,7 +47,9 @@ impl<I: Io> Shard<I> {
         let share = self.shared.memory.excess_bytes().div_ceil(shards.max(1));
         let connections = self.connections.iter_mut();
         let mut found: u64 = connections.map(|it| it.release_deflater() as u64).sum();
-        let held = self.connections.iter().map(|(key, connection)| (held_bytes(connection), key));
+        let held = self.connections.iter().map(|(key, connection)| {
+            (held_bytes(connection) + self.secured.waiting_bytes(key.index), key)
+        });
         let mut holders: Vec<_> =
             held.filter(|(bytes, _)| *bytes >= WORTH_SHEDDING_BYTES).collect();
         holders.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));

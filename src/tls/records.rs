@@ -37,6 +37,9 @@ pub(super) struct Records {
     suite: Suite,
     /// Records since the last one with data that brought none.
     fruitless: u8,
+    /// Whether the peer has asked for another key of ours, which comes before the next data: so one
+    /// that asks again and again, and does not read, costs nothing.
+    owes_update: bool,
 }
 
 /// What a record has brought.
@@ -95,12 +98,13 @@ impl Records {
             records_most,
             suite,
             fruitless: 0,
+            owes_update: false,
         }
     }
 
     /// Opens the records in `input`: what they carry lies behind one another in a range of it
     /// then. What a record carries that had begun before is appended to `opened`, and comes before.
-    /// What has to be answered is appended to `sealed`.
+    /// What is wrong with them is told in what is appended to `sealed`.
     pub(super) fn open(
         &mut self,
         input: &mut [u8],
@@ -108,7 +112,7 @@ impl Records {
         sealed: &mut Vec<u8>,
     ) -> Opened {
         let mut result = Opened::default();
-        if let Err(wrong) = self.open_all(input, opened, sealed, &mut result) {
+        if let Err(wrong) = self.open_all(input, opened, &mut result) {
             if let Some(alert) = wrong.alert {
                 self.seal_record(ALERT, &[FATAL, alert], sealed);
             }
@@ -122,12 +126,11 @@ impl Records {
         &mut self,
         input: &mut [u8],
         opened: &mut Vec<u8>,
-        sealed: &mut Vec<u8>,
         result: &mut Opened,
     ) -> Result<(), Wrong> {
         let mut start = self.complete_record(input)?;
         if let Some(mut record) = self.take_complete()? {
-            match self.open_record(&mut record, sealed)? {
+            match self.open_record(&mut record)? {
                 Content::Data(range) => opened.extend_from_slice(&record[range]),
                 Content::Nothing => {}
                 Content::End => result.is_ended = true,
@@ -139,7 +142,7 @@ impl Records {
             && let Some(length) = record_bytes(&input[start..])?
             && length <= input.len() - start
         {
-            match self.open_record(&mut input[start..start + length], sealed)? {
+            match self.open_record(&mut input[start..start + length])? {
                 Content::Data(data) => {
                     let data = start + data.start..start + data.end;
                     match range.start == range.end {
@@ -193,18 +196,21 @@ impl Records {
         Ok(record)
     }
 
-    /// Keeps the beginning of a record, with room for the rest of it.
+    /// Keeps the beginning of a record. There is no room for the rest of it before that is here: a
+    /// head alone must not cost what a record does.
     fn keep(&mut self, bytes: &[u8]) {
         let partial = self.partial.get_or_insert_default();
         debug_assert!(partial.record.is_empty(), "one record is not whole, the last");
-        // A length that may not be is told when the next byte is there.
-        let length = record_bytes(bytes).ok().flatten().unwrap_or(HEAD_BYTES);
-        partial.record.reserve_exact(length.max(bytes.len()));
         partial.record.extend_from_slice(bytes);
     }
 
+    /// Bytes of memory that an incomplete record takes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.record.capacity())
+    }
+
     /// Opens a whole record.
-    fn open_record(&mut self, record: &mut [u8], sealed: &mut Vec<u8>) -> Result<Content, Wrong> {
+    fn open_record(&mut self, record: &mut [u8]) -> Result<Content, Wrong> {
         let (head, body) = record.split_at_mut(HEAD_BYTES);
         if head[0] != DATA {
             // Everything is protected now, and what the handshake allows beside it has passed.
@@ -241,7 +247,7 @@ impl Records {
             ALERT => heed_alert(content),
             HANDSHAKE => {
                 let content = content.to_vec();
-                self.heed_message(&content, sealed)
+                self.heed_message(&content)
             }
             _ => Err(Wrong::protocol(UNEXPECTED_MESSAGE)),
         }
@@ -249,7 +255,7 @@ impl Records {
 
     /// Heeds a message about the handshake. Of a client only one may come: it takes another key
     /// (RFC 8446 section 4.6.3).
-    fn heed_message(&mut self, content: &[u8], sealed: &mut Vec<u8>) -> Result<Content, Wrong> {
+    fn heed_message(&mut self, content: &[u8]) -> Result<Content, Wrong> {
         if content.is_empty() {
             return Err(Wrong::protocol(UNEXPECTED_MESSAGE));
         }
@@ -277,9 +283,7 @@ impl Records {
         };
         self.partial = None;
         self.take_next_key(RECEIVE);
-        if is_requested {
-            self.update(sealed);
-        }
+        self.owes_update |= is_requested;
         Ok(Content::Nothing)
     }
 
@@ -296,12 +300,14 @@ impl Records {
     }
 
     fn seal_record(&mut self, kind: u8, content: &[u8], sealed: &mut Vec<u8>) {
-        if self.send.sequence >= self.records_most && kind != HANDSHAKE {
+        let is_worn = self.send.sequence >= self.records_most;
+        if kind != HANDSHAKE && (is_worn || self.owes_update) {
             self.update(sealed);
         }
         let body_bytes = content.len() + 1 + self.suite.aead().tag_len();
         let [high, low] = (body_bytes as u16).to_be_bytes();
         let head = [DATA, 3, 3, high, low];
+        sealed.reserve(HEAD_BYTES + body_bytes);
         sealed.extend_from_slice(&head);
         let start = sealed.len();
         sealed.resize(start + body_bytes, 0);
@@ -324,6 +330,7 @@ impl Records {
     fn update(&mut self, sealed: &mut Vec<u8>) {
         self.seal_record(HANDSHAKE, &KEY_UPDATE, sealed);
         self.take_next_key(SEND);
+        self.owes_update = false;
     }
 
     fn take_next_key(&mut self, way: usize) {

@@ -227,6 +227,14 @@ impl Session {
         }
     }
 
+    /// Bytes of memory that an incomplete record takes, as far as they are known.
+    pub fn held_bytes(&self) -> usize {
+        match &self.protocol {
+            Protocol::Records(records) => records.held_bytes(),
+            Protocol::Handshake(_) | Protocol::Rustls(_) | Protocol::Over => 0,
+        }
+    }
+
     /// Forgets what can be made again.
     pub fn rest(&mut self) {
         if let Protocol::Records(records) = &mut self.protocol {
