@@ -143,7 +143,7 @@ impl Connection {
 
     /// Whether a request has arrived that waits for those before it.
     pub fn is_put_off(&self) -> bool {
-        self.waits_for == Some(WaitsFor::Request)
+        matches!(self.waits_for, Some(WaitsFor::Request | WaitsFor::Handshake))
     }
 
     /// Whether something is queued for the peer, or being sent.

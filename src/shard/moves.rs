@@ -340,6 +340,9 @@ impl<I: Io> Shard<I> {
 
     /// Keeps what still arrives for a connection that is to move.
     pub(super) fn keep_for_move(&mut self, key: Key, slice: BufferSlice) {
+        if self.moves.leaving(key).is_none() {
+            return self.io.release(slice);
+        }
         let bytes = self.opened(key, slice);
         if let Some(leaving) = self.moves.leaving(key) {
             leaving.stash.extend_from_slice(&bytes);

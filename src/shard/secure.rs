@@ -170,7 +170,14 @@ impl<I: Io> Shard<I> {
         if is_preamble && self.take_preamble(key, &mut input) {
             return self.release(input);
         }
-        if self.is_shaking_hands(key) {
+        let is_shaking_hands = self.is_shaking_hands(key);
+        if is_shaking_hands {
+            let is_over = self.connections.get(key).is_none_or(|it| it.ending != Ending::Open);
+            if is_over {
+                // Its turn came too late, and is for others.
+                self.release(input);
+                return self.end_of_input(key);
+            }
             if self.secured.get(key.index).is_none()
                 && self.memory_signal.pressure() > Pressure::Calm
             {
@@ -190,6 +197,10 @@ impl<I: Io> Shard<I> {
         }
         let mut opened = std::mem::take(&mut self.secured.opened);
         let range = self.open(key, &mut input, &mut opened);
+        if is_shaking_hands && self.is_shaking_hands(key) && !self.has_answer(key) {
+            // A part of a message is no step, and takes no turn.
+            self.secured.handshakes_left += 1;
+        }
         if !opened.is_empty() {
             let mut before = Input::Owned(std::mem::take(&mut opened), 0);
             self.take_in(key, &mut before, share);
@@ -207,6 +218,10 @@ impl<I: Io> Shard<I> {
         }
         self.release(input);
         self.end_of_input(key);
+    }
+
+    fn has_answer(&self, key: Key) -> bool {
+        self.connections.get(key).is_some_and(|it| it.has(Marks::SEALED))
     }
 
     /// What a connection that is about to leave has been sent.
@@ -263,7 +278,8 @@ impl<I: Io> Shard<I> {
         let Received { opened: range, handshake, is_ended, failure } =
             secure.session.receive(bytes, opened, &mut secure.sealed);
         let has_answer = secure.sealed.len() > sealed_before;
-        if !opened.is_empty() || !range.is_empty() || has_answer {
+        let has_come = !opened.is_empty() || !range.is_empty() || has_answer;
+        if has_come && connection.stage.is_open_websocket() {
             // A record that is not whole is no sign of life: it may never become that.
             connection.last_active = served;
         }
@@ -293,7 +309,8 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get(key) else { return false };
         let has_failed = connection.has(Marks::SECURED)
             && self.secured.get(key.index).is_some_and(|secure| secure.failure.is_some());
-        if has_failed && !connection.ending.has_begun() {
+        // One that leaves fails where it goes on.
+        if has_failed && connection.ending == Ending::Open {
             if connection.owes_close() {
                 let reason = "TLS has failed";
                 self.note_close(key, Initiator::Remote, CloseCode::ABNORMAL, reason);
@@ -310,7 +327,9 @@ impl<I: Io> Shard<I> {
         debug_assert!(!connection.requests.contains(Requests::SEND), "one at a time");
         connection.unmark(Marks::SEALED);
         let secure = secured.get_mut(key.index);
-        let can_seal = |it: &Secure| it.failure.is_none() && !it.session.is_handshaking();
+        let can_seal = |it: &Secure| {
+            it.failure.is_none() && !it.session.is_handshaking() && !it.session.has_closed()
+        };
         let Some(secure) = secure else {
             // It ends before its peer has said anything.
             connection.outbox.clear(|slice| io.release(slice));

@@ -48,7 +48,11 @@ impl<I: Io> Shard<I> {
         let connections = self.connections.iter_mut();
         let mut found: u64 = connections.map(|it| it.release_deflater() as u64).sum();
         let held = self.connections.iter().map(|(key, connection)| {
-            (held_bytes(connection) + self.secured.waiting_bytes(key.index), key)
+            let sealed_bytes = match connection.ending.is_over() {
+                true => 0,
+                false => self.secured.waiting_bytes(key.index),
+            };
+            (held_bytes(connection) + sealed_bytes, key)
         });
         let mut holders: Vec<_> =
             held.filter(|(bytes, _)| *bytes >= WORTH_SHEDDING_BYTES).collect();

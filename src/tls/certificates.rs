@@ -221,9 +221,7 @@ fn load_pair(
         error,
     };
     let certified = CertifiedKey::from_der(chain, private, provider).map_err(mismatch)?;
-    if fs::metadata(key).is_ok_and(|it| it.mode() & OTHERS_MAY_READ != 0) {
-        tracing::warn!(file = %key.display(), "everybody on this machine may read the private key");
-    }
+    warn_of_readers(key, "the private key");
     Ok((Choice { names, certified: Arc::new(certified) }, not_after_s))
 }
 
@@ -282,6 +280,7 @@ pub(super) fn authorities(file: &Path) -> Result<RootCertStore, CertificatesErro
 }
 
 fn ticket_keys(file: &Path) -> Result<Tickets, CertificatesError> {
+    warn_of_readers(file, "the keys of tickets");
     let text = String::from_utf8_lossy(&read(file)?).into_owned();
     let error = |error| CertificatesError::TicketKeys { file: file.to_owned(), error };
     Tickets::parse(&zeroize::Zeroizing::new(text)).map_err(error)
@@ -290,6 +289,13 @@ fn ticket_keys(file: &Path) -> Result<Tickets, CertificatesError> {
 fn read(file: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, CertificatesError> {
     let error = |error| CertificatesError::Read { file: file.to_owned(), error };
     fs::read(file).map(zeroize::Zeroizing::new).map_err(error)
+}
+
+/// Tells the log of a secret that is none.
+fn warn_of_readers(file: &Path, secret: &str) {
+    if fs::metadata(file).is_ok_and(|it| it.mode() & OTHERS_MAY_READ != 0) {
+        tracing::warn!(file = %file.display(), "everybody on this machine may read {secret}");
+    }
 }
 
 /// All sections of one kind, of which there is at least one.

@@ -35,8 +35,10 @@ pub(super) struct Records {
     /// Records under one key after which another is taken.
     records_most: u64,
     suite: Suite,
-    /// Records since the last one with data that brought none.
+    /// Records that brought nothing, but for those that data has made up for.
     fruitless: u8,
+    /// Bytes of data that have made up for none yet.
+    data_bytes: u16,
     /// Whether the peer has asked for another key of ours, which comes before the next data: so one
     /// that asks again and again, and does not read, costs nothing.
     owes_update: bool,
@@ -98,6 +100,7 @@ impl Records {
             records_most,
             suite,
             fruitless: 0,
+            data_bytes: 0,
             owes_update: false,
         }
     }
@@ -241,8 +244,12 @@ impl Records {
             // Nothing may come between the parts of a message (RFC 8446 section 5.1).
             DATA | ALERT if is_cut => Err(Wrong::protocol(UNEXPECTED_MESSAGE)),
             DATA => {
-                self.fruitless = if content.is_empty() { self.fruitless } else { 0 };
-                Ok(Content::Data(HEAD_BYTES..HEAD_BYTES + content.len()))
+                let range = HEAD_BYTES..HEAD_BYTES + content.len();
+                let bytes = usize::from(self.data_bytes) + content.len();
+                let made_up_for = (bytes / BYTES_FOR_FRUITLESS).min(usize::from(u8::MAX)) as u8;
+                self.fruitless = self.fruitless.saturating_sub(made_up_for);
+                self.data_bytes = (bytes % BYTES_FOR_FRUITLESS) as u16;
+                Ok(Content::Data(range))
             }
             ALERT => heed_alert(content),
             HANDSHAKE => {
@@ -400,8 +407,10 @@ fn heed_alert(content: &[u8]) -> Result<Content, Wrong> {
 
 /// Records under one key, at most (RFC 8446 section 5.5 allows some more with AES-GCM).
 pub(super) const RECORDS_MOST: u64 = 1 << 24;
-/// Records in a row that bring nothing.
+/// Records that bring nothing, each of which costs as much as many small messages: so many, and one
+/// for so many bytes of data.
 const FRUITLESS_MOST: u8 = 32;
+const BYTES_FOR_FRUITLESS: usize = 256;
 const HEAD_BYTES: usize = 5;
 /// Bytes of data in one record.
 pub(super) const DATA_BYTES_MOST: usize = 1 << 14;

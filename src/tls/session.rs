@@ -227,6 +227,11 @@ impl Session {
         }
     }
 
+    /// Whether [`close`](Self::close) has been called.
+    pub fn has_closed(&self) -> bool {
+        self.has_closed
+    }
+
     /// Bytes of memory that an incomplete record takes, as far as they are known.
     pub fn held_bytes(&self) -> usize {
         match &self.protocol {
@@ -337,7 +342,9 @@ fn receive(
 ) {
     while !input.is_empty() && received.failure.is_none() && !received.is_ended {
         if rustls.read_tls(&mut input).is_err() {
-            debug_assert!(false, "what was opened has been taken out");
+            // What was opened has been taken out, so it is a message in more records than there is
+            // room for.
+            received.failure = Some(Failure::Protocol);
             return;
         }
         match rustls.process_new_packets() {

@@ -555,3 +555,37 @@ fn browsers_are_told_to_come_by_tls_alone_where_that_is_wanted() {
     assert_eq!((response.status, response.header(name)), (101, Some("max-age=31536000")));
     server.stop();
 }
+
+/// As without TLS: whoever is closed has to read and to answer, not to go on sending.
+#[test]
+fn whoever_goes_on_sending_is_closed_all_the_same() {
+    let authority = Authority::new("tls-goes-on");
+    let server = authority.serve(1, &["--lifetime", "1s", "--close-timeout", "1s"]);
+    let mut peer = authority.upgrade(&server, "/echo");
+    wait_until("the server gives it up", || {
+        peer.send_unheard(&frame(FIN | TEXT, b"more"));
+        let _ = peer.stream().flush();
+        server.stats().connections_open() == 0
+    });
+    server.stop();
+}
+
+/// A message of the handshake in records of one byte each is more than it is worth.
+#[test]
+fn a_hello_in_crumbs_is_refused() {
+    let authority = Authority::new("tls-crumbs");
+    let server = authority.serve(1, &[]);
+    let mut stream = TcpStream::connect(server.address()).expect("the server accepts");
+    stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
+    // A ClientHello of 64 KiB, or what says that it is one.
+    let mut crumbs = Vec::new();
+    for byte in [1, 0, 0xff, 0xff].into_iter().chain(std::iter::repeat_n(0, 40_000)) {
+        crumbs.extend([22, 3, 1, 0, 1, byte]);
+    }
+    // It may be gone before it has sent all.
+    let _ = stream.write_all(&crumbs);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    wait_until("it is counted", || server.stats().of("tls_protocol_broken") == 1);
+    server.stop();
+}

@@ -196,9 +196,9 @@ fn keys_change_both_ways_and_in_pieces() {
                 client.seal_record(HANDSHAKE, part, &mut bytes);
             }
             client.take_next_key(SEND);
-            client.seal(&[round], &mut bytes);
+            client.seal(&[round; 600], &mut bytes);
             let (opened, answer, result) = open(&mut server, &bytes);
-            assert_eq!((opened, result.failure), (vec![round], None));
+            assert_eq!((opened, result.failure), (vec![round; 600], None));
             // Another key comes before the next data, and not before there is some.
             assert!(answer.is_empty());
             let before = server.send.sequence;
@@ -219,11 +219,11 @@ fn keys_change_both_ways_and_in_pieces() {
 fn no_key_protects_more_records_than_it_may() {
     let (mut client, mut server) = pair(Suite::Aes128GcmSha256, 8);
     for number in 0..1000_u32 {
-        let mut bytes = Vec::new();
-        server.seal(&number.to_be_bytes(), &mut bytes);
+        let (mut bytes, data) = (Vec::new(), number.to_be_bytes().repeat(10));
+        server.seal(&data, &mut bytes);
         assert!(server.send.sequence <= 8);
         let (opened, _, result) = open(&mut client, &bytes);
-        assert_eq!((opened, result.failure), (number.to_be_bytes().to_vec(), None));
+        assert_eq!((opened, result.failure), (data, None));
     }
 }
 
@@ -256,14 +256,23 @@ fn no_secret_is_printed_and_a_connection_at_rest_is_small() {
 /// Neither a head without a body nor questions that nobody waits for fill memory.
 #[test]
 fn a_peer_that_only_begins_and_asks_costs_next_to_nothing() {
-    let (mut client, mut server) = pair(Suite::Aes128GcmSha256, RECORDS_MOST);
-    for _ in 0..1000 {
-        let mut bytes = sealed(&mut client, HANDSHAKE, &[24, 0, 0, 1, REQUESTED]);
-        client.take_next_key(SEND);
-        client.seal(b"x", &mut bytes);
-        let (opened, answer, result) = open(&mut server, &bytes);
-        assert_eq!((opened.as_slice(), answer.len(), result.failure), (&b"x"[..], 0, None));
+    for (bytes, is_enough) in [(300, true), (1, false)] {
+        let (mut client, mut server) = pair(Suite::Aes128GcmSha256, RECORDS_MOST);
+        let mut failure = None;
+        for _ in 0..1000 {
+            let mut stream = sealed(&mut client, HANDSHAKE, &[24, 0, 0, 1, REQUESTED]);
+            client.take_next_key(SEND);
+            client.seal(&vec![0; bytes], &mut stream);
+            let (_, answer, result) = open(&mut server, &stream);
+            failure = failure.or(result.failure);
+            if failure.is_some() {
+                break;
+            }
+            assert!(answer.is_empty());
+        }
+        assert_eq!(failure.is_none(), is_enough, "{bytes} bytes between");
     }
+    let (_, mut server) = pair(Suite::Aes128GcmSha256, RECORDS_MOST);
     let (_, _, result) = open(&mut server, &[DATA, 3, 3, 0x40, 0]);
     assert!(result.failure.is_none() && server.held_bytes() < 100, "{}", server.held_bytes());
 }
