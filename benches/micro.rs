@@ -2,8 +2,7 @@
 //! behind `--` only those. `cargo test --benches` runs each once, which takes a second.
 
 mod cases;
-
-use std::time::Duration;
+mod timing;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use mimalloc::MiMalloc;
@@ -26,16 +25,9 @@ fn measure(criterion: &mut Criterion) {
     }
 }
 
-fn configuration() -> Criterion {
-    Criterion::default()
-        .sample_size(30)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-}
-
 criterion_group! {
     name = benches;
-    config = configuration();
+    config = timing::configuration();
     targets = measure
 }
 criterion_main!(benches);

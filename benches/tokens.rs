@@ -1,8 +1,9 @@
 //! How long a token takes to verify, and how long the library alone takes for the same, to which
 //! the rest must add little: `cargo bench --bench tokens`. `cargo test --benches` runs each once.
 
+mod timing;
+
 use std::hint::black_box;
-use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
@@ -51,16 +52,9 @@ fn measure(criterion: &mut Criterion) {
     }
 }
 
-fn configuration() -> Criterion {
-    Criterion::default()
-        .sample_size(30)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-}
-
 criterion_group! {
     name = benches;
-    config = configuration();
+    config = timing::configuration();
     targets = measure
 }
 criterion_main!(benches);

@@ -110,11 +110,7 @@ impl Links {
         bytes.append(&mut secure.sealed);
         secure.sealed = Vec::new();
         if let Some(outgoing) = pending {
-            let segments = match &outgoing {
-                Outgoing::One(segment) => std::slice::from_ref(segment),
-                Outgoing::Many(segments) => segments,
-            };
-            for segment in segments {
+            for segment in outgoing.segments() {
                 secure.session.seal(segment.bytes().unwrap_or_default(), &mut bytes);
             }
             self.recycle(outgoing);

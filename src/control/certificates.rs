@@ -1,7 +1,7 @@
 //! Certificates and what belongs to them, read again when that is asked for or a file has changed.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use super::standing::Standing;
 use crate::config::Tls;
@@ -53,7 +53,7 @@ impl Renewals {
         let mut news = warnings(certificates, SystemTime::now());
         if has_changed && std::mem::replace(&mut self.is_changing, has_changed) {
             match standing.renew_certificates() {
-                Ok(_) => tracing::info!("certificates renewed"),
+                Ok(()) => tracing::info!("certificates renewed"),
                 Err(error) => news.push(format!("certificates stay as they are: {error}")),
             }
         }
@@ -67,12 +67,11 @@ impl Renewals {
 
 /// What is to be told of certificates that end soon.
 fn warnings(certificates: &Certificates, now: SystemTime) -> Vec<String> {
-    let now_s = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-    let days_left = |it: &Expiration| (it.not_after_s - now_s).div_euclid(DAY_S);
-    let ending = certificates.expirations().iter().filter(|it| days_left(it) < WARNED_DAYS);
+    let ends_soon = |it: &&Expiration| it.days_left(now) < WARNED_DAYS;
+    let ending = certificates.expirations().iter().filter(ends_soon);
     ending
         .map(|it| {
-            let (file, days) = (it.file.display(), days_left(it));
+            let (file, days) = (it.file.display(), it.days_left(now));
             format!("the certificate {file} is valid for {days} more days: renew it")
         })
         .collect()
@@ -80,6 +79,5 @@ fn warnings(certificates: &Certificates, now: SystemTime) -> Vec<String> {
 
 /// How often files are looked at.
 pub(super) const RENEWAL_PERIOD: Duration = Duration::from_secs(5);
-const DAY_S: i64 = 24 * 60 * 60;
 /// Days before the end from which on that is told.
 const WARNED_DAYS: i64 = 7;

@@ -12,6 +12,7 @@ use super::capacity::Capacity;
 use super::certificates;
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
 use crate::config::AccessLog;
+use crate::identity::Trust;
 use crate::logging;
 use crate::memory::{Pressure, Usage, require_spare};
 use crate::output::ACCESS_LOG;
@@ -19,6 +20,7 @@ use crate::service_manager::ServiceManager;
 use crate::settings::{Change, Layers, ReloadError};
 use crate::shard::Shared;
 use crate::shard::overload::Level;
+use crate::tls::Certificates;
 use trust::Learned;
 
 /// The state of the server as the control thread sees it.
@@ -92,23 +94,24 @@ impl Standing {
             || self.shared.in_force.current().certificates.is_some()
     }
 
-    /// Reads certificates and what belongs to them again, if a file has changed; whether it has.
+    /// Reads certificates and what belongs to them again, if a file has changed.
     ///
     /// # Errors
     /// What is wrong with them, and nothing has changed.
-    pub(super) fn renew_certificates(&self) -> Result<bool, ReloadError> {
+    pub(super) fn renew_certificates(&self) -> Result<(), ReloadError> {
         let current = self.shared.in_force.current();
         let certificates = certificates::in_force_next(&current.config.tls, &current)?;
-        let is_renewed = certificates::are_renewed(&certificates, &current);
-        if is_renewed {
-            self.shared.in_force.replace(
-                current.config.clone(),
-                current.trust.clone(),
-                certificates,
-            );
-            self.settings.notify_one();
+        if certificates::are_renewed(&certificates, &current) {
+            self.put_files_in_force(current.trust.clone(), certificates);
         }
-        Ok(is_renewed)
+        Ok(())
+    }
+
+    /// Puts in force what files and requests say, beside the settings that are.
+    fn put_files_in_force(&self, trust: Trust, certificates: Option<Arc<Certificates>>) {
+        let config = self.shared.in_force.current().config.clone();
+        self.shared.in_force.replace(config, trust, certificates);
+        self.settings.notify_one();
     }
 
     /// Opens the access log anew, and reads the settings again, and the files that they name: all

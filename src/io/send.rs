@@ -138,12 +138,17 @@ pub enum Outgoing {
 }
 
 impl Outgoing {
+    /// All segments, in order.
+    pub fn segments(&self) -> &[Segment] {
+        match self {
+            Self::One(segment) => std::slice::from_ref(segment),
+            Self::Many(segments) => segments,
+        }
+    }
+
     /// Bytes in all segments.
     pub fn len(&self) -> usize {
-        match self {
-            Self::One(segment) => segment.len(),
-            Self::Many(segments) => segments.iter().map(Segment::len).sum(),
-        }
+        self.segments().iter().map(Segment::len).sum()
     }
 
     /// Whether there is nothing to send.
@@ -153,27 +158,17 @@ impl Outgoing {
 
     /// Bytes of memory that stay taken while this is in flight.
     pub fn held_bytes(&self) -> usize {
-        match self {
-            Self::One(segment) => segment.held_bytes(),
-            Self::Many(segments) => segments.iter().map(Segment::held_bytes).sum(),
-        }
+        self.segments().iter().map(Segment::held_bytes).sum()
     }
 
     /// Whether a receive buffer is among the segments: such a send must not wait for the peer.
     pub fn holds_buffer(&self) -> bool {
-        let holds = |segment: &Segment| matches!(segment, Segment::Buffer { .. });
-        match self {
-            Self::One(segment) => holds(segment),
-            Self::Many(segments) => segments.iter().any(holds),
-        }
+        self.segments().iter().any(|segment| matches!(segment, Segment::Buffer { .. }))
     }
 
     /// Whether a frame ends with the last byte.
     pub fn ends_frame(&self) -> bool {
-        match self {
-            Self::One(segment) => segment.ends_frame(),
-            Self::Many(segments) => segments.last().is_none_or(Segment::ends_frame),
-        }
+        self.segments().last().is_none_or(Segment::ends_frame)
     }
 }
 

@@ -115,10 +115,7 @@ impl Secured {
 impl Secure {
     /// Seals what is first in the outgoing bytes, and tells how many of them that was.
     fn seal<I: Io>(&mut self, io: &mut I, outgoing: &Outgoing, room: usize) -> usize {
-        let segments = match outgoing {
-            Outgoing::One(segment) => std::slice::from_ref(segment),
-            Outgoing::Many(segments) => segments,
-        };
+        let segments = outgoing.segments();
         let (mut left, mut joined) = (room, Vec::new());
         for segment in segments {
             let bytes = match segment {
@@ -171,29 +168,8 @@ impl<I: Io> Shard<I> {
             return self.release(input);
         }
         let is_shaking_hands = self.is_shaking_hands(key);
-        if is_shaking_hands {
-            let is_over = self.connections.get(key).is_none_or(|it| it.ending != Ending::Open);
-            if is_over {
-                // Its turn came too late, and is for others.
-                self.release(input);
-                return self.end_of_input(key);
-            }
-            if self.secured.get(key.index).is_none()
-                && self.memory_signal.pressure() > Pressure::Calm
-            {
-                // A handshake takes more memory than all that comes behind it.
-                self.release(input);
-                return self.turn_away(key, Refusal::ShortOfMemory);
-            }
-            let waits = self.connections.get(key).is_some_and(|it| it.waits_for.is_some());
-            if waits || !self.secured.may_shake_hands() {
-                self.keep_input(key, &mut input, 0);
-                self.release(input);
-                if !waits {
-                    self.pause(key, WaitsFor::Handshake);
-                }
-                return;
-            }
+        if is_shaking_hands && !self.begins_step(key, &mut input) {
+            return self.release(input);
         }
         let mut opened = std::mem::take(&mut self.secured.opened);
         let range = self.open(key, &mut input, &mut opened);
@@ -218,6 +194,29 @@ impl<I: Io> Shard<I> {
         }
         self.release(input);
         self.end_of_input(key);
+    }
+
+    /// Whether a handshake may go on with this input now. If not, it is kept until it may, or
+    /// nothing can come of it.
+    fn begins_step(&mut self, key: Key, input: &mut Input) -> bool {
+        let Some(connection) = self.connections.get(key) else { return false };
+        let (ending, waits) = (connection.ending, connection.waits_for.is_some());
+        let is_first = self.secured.get(key.index).is_none();
+        if ending != Ending::Open {
+            // Its turn came too late, and is for others.
+            self.end_of_input(key);
+        } else if is_first && self.memory_signal.pressure() > Pressure::Calm {
+            // A handshake takes more memory than all that comes behind it.
+            self.turn_away(key, Refusal::ShortOfMemory);
+        } else if !waits && self.secured.may_shake_hands() {
+            return true;
+        } else {
+            self.keep_input(key, input, 0);
+            if !waits {
+                self.pause(key, WaitsFor::Handshake);
+            }
+        }
+        false
     }
 
     fn has_answer(&self, key: Key) -> bool {

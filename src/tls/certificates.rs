@@ -41,6 +41,18 @@ pub struct Expiration {
     pub not_after_s: i64,
 }
 
+impl Expiration {
+    /// Whole days until then; negative behind it.
+    pub fn days_left(&self, now: SystemTime) -> i64 {
+        (self.not_after_s - seconds_of(now)).div_euclid(DAY_S)
+    }
+}
+
+/// Seconds since 1970.
+fn seconds_of(now: SystemTime) -> i64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
 /// Why they cannot be used.
 #[derive(Debug, Error)]
 pub enum CertificatesError {
@@ -142,7 +154,7 @@ impl Certificates {
         if settings.certificates.is_empty() {
             return Ok(None);
         }
-        let now_s = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let now_s = seconds_of(now);
         // Before they are read: what changes meanwhile is noticed later.
         let files = files(settings).map(|file| Stamp::of(file.path())).collect();
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -355,4 +367,5 @@ impl Choice {
 
 /// The bit of a file's mode by which everybody may read it.
 const OTHERS_MAY_READ: u32 = 0o004;
+const DAY_S: i64 = 24 * 60 * 60;
 const KEY_HINT: &str = ": a key goes to --tls-key";

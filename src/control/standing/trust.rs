@@ -117,9 +117,7 @@ impl Standing {
     }
 
     fn put_trust_in_force(&self, trust: Trust) {
-        let current = self.shared.in_force.current();
-        self.shared.in_force.replace(current.config.clone(), trust, current.certificates.clone());
-        self.settings.notify_one();
+        self.put_files_in_force(trust, self.shared.in_force.current().certificates.clone());
     }
 
     /// A list, and what requests have revoked.
