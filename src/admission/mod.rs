@@ -27,7 +27,7 @@ pub use rate::{Rate, nanoseconds};
 pub use topics::{JoinDenial, Joined, Membership};
 use topics::{TopicLimits, TopicTable};
 
-use crate::config::Config;
+use crate::config::{Config, PeerAddress};
 
 /// Who may connect. It may change while the server runs.
 #[derive(Clone, Debug)]
@@ -103,6 +103,11 @@ impl Rules {
         self.tells_addresses || self.addresses.is_some() || !self.access.is_open()
     }
 
+    /// Whether it makes a difference who connects by a Unix socket.
+    pub fn needs_credentials(&self) -> bool {
+        self.tells_addresses || self.access.asks_for_credentials()
+    }
+
     /// How much may be published to a topic in a second, if that is limited.
     #[inline]
     pub fn topic_rate(&self) -> Option<Rate> {
@@ -111,7 +116,8 @@ impl Rules {
 
     /// Whether it makes a difference that somebody connects.
     pub fn is_needed(&self) -> bool {
-        self.needs_addresses() || self.rate.is_some() || self.access.trusts_unix()
+        let needs_names = self.needs_addresses() || self.needs_credentials();
+        needs_names || self.rate.is_some() || self.access.trusts_unix()
     }
 }
 
@@ -127,18 +133,18 @@ impl Admission {
         }
     }
 
-    /// Judges a connection from `address`, or one without by a Unix socket, `now` since the start
-    /// of the process.
+    /// Judges a connection from `address`, or one by a Unix socket of which no more is known, `now`
+    /// since the start of the process.
     ///
     /// # Errors
     /// Why it is to be reset.
     pub fn arrive(
         &self,
         rules: &Rules,
-        address: Option<IpAddr>,
+        address: Option<PeerAddress>,
         now: Duration,
     ) -> Result<Arrival, Denial> {
-        if !rules.access.allows(address) {
+        if !rules.access.allows(address.and_then(PeerAddress::ip)) {
             return Err(Denial::Network);
         }
         if rules.access.trusts(address) {
@@ -155,14 +161,15 @@ impl Admission {
     pub fn admit(
         &self,
         rules: &Rules,
-        address: Option<IpAddr>,
+        address: Option<PeerAddress>,
         now: Duration,
     ) -> Result<Admitted, Denial> {
         // Looked at before, so that the others' excess is not counted as its own.
         if rules.rate.is_some_and(|rate| !self.rate.has_room(rate, now)) {
             return Err(Denial::Rate);
         }
-        let address = address.filter(|address| !rules.access.trusts(Some(*address)));
+        let address =
+            address.filter(|it| !rules.access.trusts(Some(*it))).and_then(PeerAddress::ip);
         let admitted = match (rules.addresses, address) {
             (Some(limits), Some(address)) => self.addresses().admit(limits, address, now)?,
             _ => Admitted::default(),
@@ -275,11 +282,11 @@ mod tests {
     struct Ruled(Rules, Admission);
 
     impl Ruled {
-        fn arrive(&self, address: Option<IpAddr>, now: Duration) -> Result<Arrival, Denial> {
+        fn arrive(&self, address: Option<PeerAddress>, now: Duration) -> Result<Arrival, Denial> {
             self.1.arrive(&self.0, address, now)
         }
 
-        fn admit(&self, address: Option<IpAddr>, now: Duration) -> Result<Admitted, Denial> {
+        fn admit(&self, address: Option<PeerAddress>, now: Duration) -> Result<Admitted, Denial> {
             self.1.admit(&self.0, address, now)
         }
     }
@@ -290,7 +297,7 @@ mod tests {
         Ruled(Rules::new(&config), Admission::new(100))
     }
 
-    fn address(text: &str) -> Option<IpAddr> {
+    fn address(text: &str) -> Option<PeerAddress> {
         Some(text.parse().unwrap())
     }
 
@@ -342,7 +349,7 @@ mod tests {
         assert_eq!(admit(second(5)).unwrap_err(), Denial::Rate);
         assert_eq!(admission.1.counted(), 2);
         counted.into_iter().for_each(|counted| admission.1.release(counted));
-        assert_eq!(admission.1.counted_for(&admission.0, address("192.0.2.1").unwrap()), 0);
+        assert_eq!(admission.1.counted_for(&admission.0, [192, 0, 2, 1].into()), 0);
         assert!(admit(second(6)).is_ok());
     }
 

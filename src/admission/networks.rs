@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::{Network, Peers, TrustedProxy};
+use crate::config::{Network, PeerAddress, Peers, TrustedProxy};
 
 /// A set of addresses.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +42,8 @@ pub struct Access {
     allowed: Networks,
     denied: Networks,
     trusted: Networks,
-    trusts_unix: bool,
+    /// What is trusted of those who connect by a Unix socket.
+    trusted_unix: Vec<TrustedProxy>,
 }
 
 impl Access {
@@ -50,13 +51,13 @@ impl Access {
     pub fn new(peers: &Peers) -> Self {
         let trusted = |proxy: &TrustedProxy| match proxy {
             TrustedProxy::Network(network) => Some(*network),
-            TrustedProxy::Unix => None,
+            _ => None,
         };
         Self {
             allowed: peers.allow_networks.iter().copied().collect(),
             denied: peers.deny_networks.iter().copied().collect(),
             trusted: peers.trusted_proxies.iter().filter_map(trusted).collect(),
-            trusts_unix: peers.trusted_proxies.contains(&TrustedProxy::Unix),
+            trusted_unix: peers.trusted_proxies.iter().copied().filter(|it| it.is_unix()).collect(),
         }
     }
 
@@ -75,14 +76,28 @@ impl Access {
         is_allowed && !self.denied.contain(address)
     }
 
-    /// Whether a peer with this address, or by a Unix socket, is believed what it says of others.
-    pub fn trusts(&self, address: Option<IpAddr>) -> bool {
-        address.map_or(self.trusts_unix, |address| self.trusted.contain(address))
+    /// Whether a peer with this address, or by a Unix socket of which no more is known, is believed
+    /// what it says of others.
+    pub fn trusts(&self, peer: Option<PeerAddress>) -> bool {
+        if let Some(PeerAddress::Ip(address)) = peer {
+            return self.trusted.contain(address);
+        }
+        self.trusted_unix.iter().any(|trusted| match (trusted, peer) {
+            (TrustedProxy::Unix, _) => true,
+            (TrustedProxy::UnixUser(user), Some(PeerAddress::Unix(it))) => it.user_id == *user,
+            (TrustedProxy::UnixGroup(group), Some(PeerAddress::Unix(it))) => it.group_id == *group,
+            _ => false,
+        })
     }
 
-    /// Whether whoever connects by a Unix socket is.
+    /// Whether any who connect by a Unix socket are.
     pub fn trusts_unix(&self) -> bool {
-        self.trusts_unix
+        !self.trusted_unix.is_empty()
+    }
+
+    /// Whether it makes a difference who connects by a Unix socket.
+    pub fn asks_for_credentials(&self) -> bool {
+        self.trusted_unix.iter().any(|trusted| *trusted != TrustedProxy::Unix)
     }
 }
 

@@ -57,6 +57,10 @@ impl fmt::Display for Network {
 pub enum TrustedProxy {
     /// Whoever connects by a Unix socket.
     Unix,
+    /// Whoever connects by a Unix socket from a process of this user.
+    UnixUser(u32),
+    /// The same of this group, the effective one of the process.
+    UnixGroup(u32),
     /// Whoever connects from there.
     Network(Network),
 }
@@ -64,7 +68,14 @@ pub enum TrustedProxy {
 impl TrustedProxy {
     /// What may be written, for the help and for refusals.
     pub const GRAMMAR: &'static str = "an address or a network ADDRESS/PREFIX such as 10.0.0.1, \
-         10.0.0.0/8 or 2001:db8::/32, or unix for whoever connects by a Unix socket";
+         10.0.0.0/8 or 2001:db8::/32, or unix for whoever connects by a Unix socket, or \
+         unix:uid=NUMBER or unix:gid=NUMBER for processes of this user or group (id -u NAME tells \
+         a number)";
+
+    /// Whether it is said of those who connect by a Unix socket.
+    pub fn is_unix(self) -> bool {
+        !matches!(self, Self::Network(_))
+    }
 }
 
 impl FromStr for TrustedProxy {
@@ -73,7 +84,11 @@ impl FromStr for TrustedProxy {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             UNIX => Ok(Self::Unix),
-            text => text.parse().map(Self::Network),
+            text => match (text.strip_prefix(UNIX_USER), text.strip_prefix(UNIX_GROUP)) {
+                (Some(user), _) => user.parse().map(Self::UnixUser).map_err(|_| NetworkError),
+                (_, Some(group)) => group.parse().map(Self::UnixGroup).map_err(|_| NetworkError),
+                (None, None) => text.parse().map(Self::Network),
+            },
         }
     }
 }
@@ -82,12 +97,16 @@ impl fmt::Display for TrustedProxy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix => formatter.write_str(UNIX),
+            Self::UnixUser(user) => write!(formatter, "{UNIX_USER}{user}"),
+            Self::UnixGroup(group) => write!(formatter, "{UNIX_GROUP}{group}"),
             Self::Network(network) => network.fmt(formatter),
         }
     }
 }
 
 const UNIX: &str = "unix";
+const UNIX_USER: &str = "unix:uid=";
+const UNIX_GROUP: &str = "unix:gid=";
 
 #[cfg(test)]
 mod tests {
@@ -107,8 +126,17 @@ mod tests {
             assert_eq!(network.to_string(), shown);
             assert_eq!(shown.parse(), Ok(network));
         }
-        assert_eq!("unix".parse(), Ok(TrustedProxy::Unix));
-        assert_eq!(TrustedProxy::Unix.to_string(), "unix");
+        for (text, proxy) in [
+            ("unix", TrustedProxy::Unix),
+            ("unix:uid=33", TrustedProxy::UnixUser(33)),
+            ("unix:gid=0", TrustedProxy::UnixGroup(0)),
+        ] {
+            assert_eq!(text.parse(), Ok(proxy));
+            assert_eq!(proxy.to_string(), text);
+        }
+        for text in ["unix:", "unix:uid=", "unix:uid=root", "unix:gid=-1", "unix:33"] {
+            assert_eq!(text.parse::<TrustedProxy>(), Err(NetworkError), "{text}");
+        }
         assert_eq!("::1".parse::<TrustedProxy>().map(|it| it.to_string()), Ok("::1".to_owned()));
     }
 

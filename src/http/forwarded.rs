@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::request::Head;
 use crate::admission::Access;
-use crate::config::ForwardedHeader;
+use crate::config::{ForwardedHeader, PeerAddress};
 
 /// The client for whom a trusted proxy asks: the first address from the right that is not trusted
 /// itself. Where all are, or one cannot be read, the last that could; `None` when there is none.
@@ -22,7 +22,7 @@ pub(super) fn client(head: &Head<'_>, field: ForwardedHeader, access: &Access) -
     for element in values.iter().rev().flat_map(|value| elements_from_right(value)) {
         let Some(found) = str::from_utf8(element).ok().and_then(address) else { break };
         last = Some(found);
-        if !access.trusts(last) {
+        if !access.trusts(last.map(PeerAddress::Ip)) {
             break;
         }
     }

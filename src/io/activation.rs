@@ -97,7 +97,7 @@ impl ActivatedSockets {
         let is_shared = sockets.len() < shards;
         let socket = |shard: usize| {
             let descriptor = sockets[shard % sockets.len()].try_clone()?.into();
-            Ok(ListeningSocket { descriptor, is_shared })
+            Ok(ListeningSocket::new(descriptor, is_shared))
         };
         let for_shards = (0..shards).map(socket).collect::<io::Result<_>>()?;
         Ok((address.clone(), for_shards))

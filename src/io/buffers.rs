@@ -12,8 +12,10 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
+use io_uring::{Submitter, cqueue};
+
+use super::{Errno, check};
 
 /// Bytes that the kernel received: a part of one receive buffer, held until it is released.
 ///
@@ -139,9 +141,28 @@ impl ReceiveBuffers {
         }
     }
 
+    /// What a receive has brought that completed with `result` and `flags`: nothing at the end.
+    pub(super) fn received(
+        &mut self,
+        result: i32,
+        flags: u32,
+    ) -> Result<Option<BufferSlice>, Errno> {
+        let buffer = cqueue::buffer_select(flags);
+        let more = cqueue::buffer_more(flags);
+        match (check(result), buffer) {
+            (Ok(len), Some(buffer)) if len > 0 => Ok(Some(self.lend(buffer, len as u32, more))),
+            (result, buffer) => {
+                if let Some(buffer) = buffer {
+                    self.finish_empty(buffer, more);
+                }
+                result.map(|_| None)
+            }
+        }
+    }
+
     /// Takes note of `len` bytes that the kernel put into `buffer`; `more` when it will go on
     /// there.
-    pub(super) fn lend(&mut self, buffer: u16, len: u32, more: bool) -> BufferSlice {
+    fn lend(&mut self, buffer: u16, len: u32, more: bool) -> BufferSlice {
         let lending = &mut self.lending[usize::from(buffer)];
         let slice = BufferSlice { owner: self.owner, buffer, start: lending.filled, len };
         lending.filled += len;
@@ -153,7 +174,7 @@ impl ReceiveBuffers {
     }
 
     /// A completion that named a buffer but brought no bytes.
-    pub(super) fn finish_empty(&mut self, buffer: u16, more: bool) {
+    fn finish_empty(&mut self, buffer: u16, more: bool) {
         let slice = self.lend(buffer, 0, more);
         self.release(slice);
     }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::activation::ActivatedSockets;
 use super::inheritance::{Heritage, Inheritance, Purpose, distinct};
@@ -58,12 +58,20 @@ pub struct ListeningSocket {
     pub(super) descriptor: OwnedFd,
     /// Whether other shards accept from the same queue.
     pub(super) is_shared: bool,
+    /// Whether it is a Unix socket.
+    pub(super) is_unix: bool,
 }
 
 impl ListeningSocket {
     /// A socket whose queue is this shard's alone.
     pub(super) fn own(descriptor: impl Into<OwnedFd>) -> Self {
-        Self { descriptor: descriptor.into(), is_shared: false }
+        Self::new(descriptor.into(), false)
+    }
+
+    /// A socket from whose queue other shards accept as well if it `is_shared`.
+    pub(super) fn new(descriptor: OwnedFd, is_shared: bool) -> Self {
+        let is_unix = SockRef::from(&descriptor).domain().is_ok_and(|it| it == Domain::UNIX);
+        Self { descriptor, is_shared, is_unix }
     }
 }
 
@@ -200,7 +208,7 @@ impl Listener {
         let is_shared = sockets.len() < shards || file.is_some();
         let socket = |place: usize| {
             let descriptor = sockets[place % sockets.len()].try_clone()?.into();
-            Ok(ListeningSocket { descriptor, is_shared })
+            Ok(ListeningSocket::new(descriptor, is_shared))
         };
         let sockets = (0..sockets.len().max(shards)).map(socket).collect::<io::Result<_>>()?;
         Ok(Self { address, sockets, file })
@@ -273,7 +281,7 @@ impl Listener {
         let mut sockets = Vec::with_capacity(shards);
         for _ in 0..shards {
             let descriptor = socket.try_clone()?.into();
-            sockets.push(ListeningSocket { descriptor, is_shared: true });
+            sockets.push(ListeningSocket::new(descriptor, true));
         }
         Ok(Self { address, sockets, file: Some(file) })
     }

@@ -23,10 +23,10 @@ mod socket_option;
 mod token;
 pub mod waker;
 
-use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::config::PeerAddress;
 pub use buffers::BufferSlice;
 pub use connect::bind_source;
 pub use ring::{Ring, RingOptions};
@@ -58,7 +58,7 @@ pub enum Event {
         /// The new connection's slot.
         result: Result<Slot, Errno>,
         /// The address of its peer, where the accept was to tell it.
-        address: Option<IpAddr>,
+        address: Option<PeerAddress>,
         /// Whether the multishot accept goes on.
         more: bool,
     },

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use io_uring::types::{CancelBuilder, Fixed};
 use io_uring::{IoUring, Submitter, cqueue, opcode, squeue};
 
-use super::accept::Accepts;
+use super::accept::{Accepts, Outcome};
 use super::buffers::{BufferSlice, ReceiveBuffers};
 use super::connect::Connects;
 use super::enter::{Wait, keep_time_exactly};
@@ -23,7 +23,7 @@ use super::queues::Queues;
 use super::send::{InFlight, Outgoing, SEND_BYTES_MAX, Segment, Sending, Vectors, address};
 use super::sleeps::Sleeps;
 use super::token::{Key, Token, Verb};
-use super::{Errno, Event, Io, Slot, Ticket, check, socket_option};
+use super::{Event, Io, Slot, Ticket, check, socket_option};
 
 /// What a ring is made with.
 #[derive(Clone, Debug)]
@@ -206,14 +206,15 @@ impl Ring {
         let (result, flags) = (entry.result(), entry.flags());
         let more = cqueue::more(flags);
         Some(match verb {
-            Verb::Accept => {
-                let address = self.accepts.complete(key);
-                let result = check(result).map(|slot| slot as Slot);
-                Event::Accepted { listener: key.index, result, address, more }
-            }
+            Verb::Accept => match self.accepts.complete(key, result) {
+                Outcome::Accepted(result, address) => {
+                    Event::Accepted { listener: key.index, result, address, more }
+                }
+                Outcome::Next(request) => return self.go_on(request),
+            },
             Verb::Receive => {
                 self.receives -= usize::from(!more);
-                let result = self.received(result, flags);
+                let result = self.buffers.received(result, flags);
                 Event::Received { key, result, more }
             }
             Verb::Poll => Event::Readable { key },
@@ -223,10 +224,7 @@ impl Ring {
             }
             Verb::Install => match self.half_closes.installed(key.index, result)? {
                 Installed::Ended(key) => Event::Finished { key },
-                Installed::Instead(entry) => {
-                    self.push(entry);
-                    return None;
-                }
+                Installed::Instead(request) => return self.go_on(request),
             },
             Verb::Finish => Event::Finished { key },
             Verb::Shutdown => Event::ShutDown { key },
@@ -258,20 +256,10 @@ impl Ring {
         })
     }
 
-    fn received(&mut self, result: i32, flags: u32) -> Result<Option<BufferSlice>, Errno> {
-        let buffer = cqueue::buffer_select(flags);
-        let more = cqueue::buffer_more(flags);
-        match (check(result), buffer) {
-            (Ok(len), Some(buffer)) if len > 0 => {
-                Ok(Some(self.buffers.lend(buffer, len as u32, more)))
-            }
-            (result, buffer) => {
-                if let Some(buffer) = buffer {
-                    self.buffers.finish_empty(buffer, more);
-                }
-                result.map(|_| None)
-            }
-        }
+    /// A completion is only a step on the way to an event: this request is the next.
+    fn go_on(&mut self, request: squeue::Entry) -> Option<Event> {
+        self.push(request);
+        None
     }
 
     /// What ends a wait: a completion, or with `batch_wait_us` a batch of them: then fewer end it

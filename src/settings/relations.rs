@@ -4,7 +4,6 @@ use super::Settings;
 use super::error::SettingError;
 use crate::config::{
     Admin, BUILT_IN_PATHS, BroadcastAccess, Config, ListenAddress, MountPath, Root, Service,
-    TrustedProxy,
 };
 use crate::limits;
 
@@ -278,8 +277,8 @@ fn proxy_without_trust(config: &Config) -> Option<String> {
     let trusts = |address: &ListenAddress| {
         let mut trusted = config.peers.trusted_proxies.iter();
         trusted.any(|proxy| match address {
-            ListenAddress::Tcp(_) => *proxy != TrustedProxy::Unix,
-            ListenAddress::Unix(_) => *proxy == TrustedProxy::Unix,
+            ListenAddress::Tcp(_) => !proxy.is_unix(),
+            ListenAddress::Unix(_) => proxy.is_unix(),
             // What it is shows at the start.
             ListenAddress::Activated(_) => true,
         })

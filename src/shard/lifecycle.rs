@@ -1,7 +1,5 @@
 //! From accept to the free slot: arming receives, orderly ends and abrupt ones.
 
-use std::net::IpAddr;
-
 use super::connections::{Marks, gauge_of};
 use super::ending::Ending;
 use super::overload::Level;
@@ -10,6 +8,7 @@ use super::requests::Requests;
 use super::shed::held_bytes;
 use super::timers::Tick;
 use super::{RunState, Shard, ticks_in};
+use crate::config::PeerAddress;
 use crate::connection::Stream;
 use crate::io::{Errno, Io, Key, Slot};
 use crate::websocket::{Initiator, WebSocket};
@@ -21,7 +20,7 @@ impl<I: Io> Shard<I> {
         &mut self,
         listener: u32,
         result: Result<Slot, Errno>,
-        address: Option<IpAddr>,
+        address: Option<PeerAddress>,
         more: bool,
     ) {
         if !more {

@@ -8,7 +8,6 @@
 
 pub mod top;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +20,7 @@ use super::pending::PendingKey;
 use super::release::{Idlest, Release};
 use super::timers::{TICK_MS, Tick};
 use super::{RunState, Shard};
+use crate::config::PeerAddress;
 use crate::hub::inbox::Place;
 use crate::identity::NAME_BYTES_MOST;
 use crate::io::{Io, Key};
@@ -142,7 +142,7 @@ pub struct Listed {
     /// Its name within the shard.
     pub key: Key,
     /// The address of its peer, if it is known.
-    pub address: Option<IpAddr>,
+    pub address: Option<PeerAddress>,
     /// The user whose token it has shown, if that names one.
     pub user: Option<Box<str>>,
     /// What it is at.

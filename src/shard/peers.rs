@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use super::Shard;
 use super::pending_input::Input;
 use crate::admission::{Admission, Admitted, Arrival, Counted, Joined, Membership};
-use crate::config::{ListenAddress, ListenerConfig};
+use crate::config::{ListenAddress, ListenerConfig, PeerAddress};
 use crate::connection::Stage;
 use crate::http::{Refusal, RetryAfter};
 use crate::identity::Identity;
@@ -45,7 +45,7 @@ pub(super) struct Peer {
 struct Known {
     /// Whose connection it is, as far as it is known: where it comes from or, once a trusted proxy
     /// has said so, for whom.
-    address: Option<IpAddr>,
+    address: Option<PeerAddress>,
     /// Whether it is a proxy that is trusted to say for whom it asks.
     is_proxy: bool,
     /// Where the connection is counted, if it is.
@@ -84,15 +84,15 @@ impl Peers {
     }
 
     /// The address of the peer of the connection at `index`, if it is known.
-    pub(super) fn address(&self, index: u32) -> Option<IpAddr> {
+    pub(super) fn address(&self, index: u32) -> Option<PeerAddress> {
         self.by_index.get(index as usize)?.address
     }
 
     /// Keeps whose connection the one at `index` is.
-    pub(super) fn set_address(&mut self, index: u32, address: Option<IpAddr>) {
+    pub(super) fn set_address(&mut self, index: u32, address: Option<PeerAddress>) {
         if address.is_some() {
             // One client has one address, whichever kind of socket it came by.
-            self.at(index).address = address.map(|address| address.to_canonical());
+            self.at(index).address = address.map(PeerAddress::to_canonical);
         }
     }
 
@@ -215,13 +215,17 @@ impl<I: Io> Shard<I> {
     }
 
     fn tells_address(&self, listener: u32) -> bool {
-        let config = self.config_of(listener);
-        self.effective.admission.needs_addresses()
-            && matches!(config.address, ListenAddress::Tcp(_))
+        let rules = &self.effective.admission;
+        match self.config_of(listener).address {
+            ListenAddress::Tcp(_) => rules.needs_addresses(),
+            ListenAddress::Unix(_) => rules.needs_credentials(),
+            // It is either.
+            ListenAddress::Activated(_) => rules.needs_addresses() || rules.needs_credentials(),
+        }
     }
 
     /// A connection has been accepted: looks who it is.
-    pub(super) fn arrived(&mut self, key: Key, listener: u32, address: Option<IpAddr>) {
+    pub(super) fn arrived(&mut self, key: Key, listener: u32, address: Option<PeerAddress>) {
         let expects_preamble = self.config_of(listener).proxy;
         self.peers.set_address(key.index, address);
         if !self.effective.admission.is_needed() {
@@ -288,6 +292,7 @@ impl<I: Io> Shard<I> {
 
     /// A proxy has told whose connection it passes on: the peer is that one now. Whether it may be.
     fn came_through_proxy(&mut self, key: Key, source: IpAddr) -> bool {
+        let source = PeerAddress::Ip(source);
         let rules = &self.effective.admission;
         match self.shared.admission.arrive(rules, Some(source), self.attendance.returned) {
             Ok(Arrival::Proxy) => {

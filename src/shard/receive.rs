@@ -10,6 +10,7 @@ use super::pending_input::Input;
 use super::requests::Requests;
 use super::topic_rate::TopicShare;
 use super::{Shard, seconds, secure, ticks_in};
+use crate::config::PeerAddress;
 use crate::connection::{Output, Rules, Upgraded};
 use crate::http::{Conditions, Posted, Route, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
@@ -184,7 +185,8 @@ impl<I: Io> Shard<I> {
                 },
                 is_trusted_proxy: self.peers.is_proxy(key.index),
                 admit: &|address| {
-                    let it = admission.admit(admission_rules, address, time)?;
+                    let it =
+                        admission.admit(admission_rules, address.map(PeerAddress::Ip), time)?;
                     let before = admitted.replace(Some((address, it)));
                     debug_assert!(before.is_none(), "a connection is upgraded once");
                     Ok(())
@@ -218,7 +220,7 @@ impl<I: Io> Shard<I> {
         let pause = output.websocket.paused.take();
         output.asked = asked.into_inner();
         if let Some((client, admitted)) = admitted.into_inner() {
-            self.peers.set_address(key.index, client);
+            self.peers.set_address(key.index, client.map(PeerAddress::Ip));
             self.note_admitted(key, admitted);
         }
         let messages = output.websocket.messages;

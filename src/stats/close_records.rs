@@ -4,10 +4,10 @@
 //! reads them: what it cannot add at once it adds with the next end, or a tenth of a second later.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::config::PeerAddress;
 use crate::websocket::Initiator;
 use crate::wire::close::CloseCode;
 
@@ -19,7 +19,7 @@ pub struct CloseRecord {
     /// The topic that it was a member of; none for an echo.
     pub topic: Option<Arc<str>>,
     /// The address of its peer, if it was known.
-    pub address: Option<IpAddr>,
+    pub address: Option<PeerAddress>,
     /// The user whose token it had, if that named one.
     pub user: Option<Box<str>>,
     /// The path that it was upgraded at, if it is in the access log.

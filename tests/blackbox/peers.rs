@@ -250,6 +250,58 @@ fn a_proxy_on_this_machine_is_trusted_by_its_socket() {
     server.stop();
 }
 
+/// By a Unix socket comes this process, which has one user.
+#[test]
+fn a_proxy_on_this_machine_is_trusted_by_its_user() {
+    let user = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    let (mine, anothers) = (format!("unix:uid={user}"), format!("unix:uid={}", user + 1));
+    let my_group = format!("unix:gid={group}");
+    for (trusted, expected) in [
+        (&mine, [101, 429, 429]),
+        (&my_group, [101, 429, 429]),
+        // Its header counts for nothing, and by a socket there is no address to count.
+        (&anothers, [101, 101, 101]),
+    ] {
+        let path = socket_path("trusted-user");
+        let listener = format!("unix:{}", path.display());
+        let flags = ["--trusted-proxy", trusted, "--max-connections-per-address", "1"];
+        let server = Server::start_on(&["127.0.0.1:0", &listener], 2, &flags);
+        let mut peers = Vec::new();
+        let statuses = [(); 3].map(|()| {
+            let mut peer = Peer::connect_unix(&path).expect("the server accepts");
+            peer.send(&upgrade_request("/echo", &forwarded_for(CLIENT)));
+            let status = peer.read_response().status;
+            peers.push(peer);
+            status
+        });
+        assert_eq!(statuses, expected, "{trusted}");
+        server.stop();
+    }
+}
+
+#[test]
+fn diagnostics_tell_the_user_of_a_unix_socket() {
+    let path = socket_path("told-user");
+    let listener = format!("unix:{}", path.display());
+    let server = Server::start_on(&["127.0.0.1:0", &listener], 1, &["--peer-addresses", "true"]);
+    let user = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    let told = format!("unix:uid={user},gid={group}");
+    let ask = |path: &str| {
+        let body = Peer::connect(server.admin()).get(path).body;
+        serde_json::from_slice::<Value>(&body).expect("JSON")
+    };
+    let peer = Peer::connect_unix(&path).expect("it listens").upgraded("/echo");
+    assert_eq!(ask("/connections")["connections"][0]["address"], json!(told));
+    let another = Peer::upgrade(server.address(), "/echo");
+    drop((peer, another));
+    wait_until("both have gone", || server.stats().websockets_open() == 0);
+    let closed = &ask(&format!("/closed?address={told}"))["closed"];
+    assert_eq!(closed.as_array().map(Vec::len), Some(1), "{closed}");
+    server.stop();
+}
+
 #[test]
 fn whoever_is_refused_may_be_told_by_a_close() {
     for (flags, sentence) in [
@@ -307,7 +359,7 @@ fn haproxy_tells_who_connects() {
         let path = socket_path(way);
         let (front, config) = (path.with_extension("sock"), path.with_extension("cfg"));
         let text = format!(
-            "defaults\n mode tcp\n timeout connect 60s\n timeout client 60s\n timeout server 60s\n\
+            "defaults\n mode tcp\n retries 0\n timeout connect 60s\n timeout client 60s\n timeout server 60s\n\
              listen ws\n bind unix@{} accept-proxy\n server ringwire {} {way}\n",
             front.display(),
             server.address(),

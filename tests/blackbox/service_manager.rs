@@ -243,6 +243,20 @@ fn sockets_of_the_service_manager_are_used_in_the_place_of_addresses() {
 }
 
 #[test]
+fn addresses_are_limited_by_the_sockets_of_the_service_manager_too() {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = tcp.local_addr().expect("it is bound");
+    let command = activated(vec![("web", tcp.into())]);
+    let flags = ["--max-connections-per-address", "1"];
+    let server = Server::start_as(command, &["systemd:web"], 1, &flags);
+    let _first = Peer::upgrade(address, "/echo");
+    let mut second = Peer::connect(address);
+    second.expect_end_or_reset();
+    assert_eq!(server.stats().connections_refused(), 1);
+    server.stop();
+}
+
+#[test]
 fn sockets_that_do_not_fit_the_settings_are_refused_with_the_fix() {
     let tcp = || OwnedFd::from(TcpListener::bind("127.0.0.1:0").expect("a port"));
     let refusal = |mut command: Command, flags: &[&str]| {

@@ -168,7 +168,7 @@ impl Client {
         origin: &Origin,
         now_ms: u64,
     ) {
-        let address = origin.socket_address();
+        let address = origin.socket_address().into();
         self.socket = Some(network.connect_from(address, self.plan.shard, capacities));
         (self.connected_ms, self.written_ms) = (now_ms, now_ms);
         // Drawn aside, so that all else stays as it is without.

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
+use ringwire::config::PeerAddress;
 use ringwire::io::{Key, Ticket};
 
 /// A connection, by its place in the network.
@@ -53,7 +54,7 @@ pub enum Read {
 /// One connection, both ends.
 pub struct Socket {
     /// The address that the server sees.
-    pub address: IpAddr,
+    pub address: PeerAddress,
     to_server: VecDeque<u8>,
     to_client: VecDeque<u8>,
     /// Bytes that fit on the way to the server.
@@ -98,7 +99,7 @@ impl Network {
     /// Connects a client with this address to a shard.
     pub fn connect_from(
         &mut self,
-        address: IpAddr,
+        address: PeerAddress,
         shard: usize,
         capacities: (usize, usize),
     ) -> SocketId {
@@ -283,4 +284,4 @@ impl Socket {
 }
 
 /// Whoever has no other address.
-const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const ADDRESS: PeerAddress = PeerAddress::Ip(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));

@@ -269,3 +269,27 @@ fn those_who_come_by_a_unix_socket_may_be_trusted() {
         assert_eq!(upgrade(&mut story, socket, &field), Some(expected));
     }
 }
+
+#[test]
+fn some_users_who_come_by_a_unix_socket_may_be_trusted_and_others_not() {
+    let mut story = story(1, |config| {
+        config.peers.trusted_proxies = vec![TrustedProxy::UnixUser(33), TrustedProxy::UnixGroup(7)];
+        config.peers.connections_per_address = Some(1);
+        config.listen =
+            vec!["unix:/a".parse::<ringwire::config::ListenAddress>().expect("an address").into()];
+    });
+    let field = format!("X-Forwarded-For: {OTHER}\r\n");
+    for (peer, expected) in [
+        // Whom they name is not believed, and they have no address themselves.
+        ("unix:uid=34,gid=34", 101),
+        ("unix:uid=34,gid=33", 101),
+        ("unix:uid=33,gid=33", 101),
+        ("unix:uid=33,gid=34", 429),
+        ("unix:uid=0,gid=7", 429),
+        ("unix:uid=7,gid=0", 101),
+    ] {
+        let socket = story.connect_from(peer, 0);
+        assert_eq!(upgrade(&mut story, socket, &field), Some(expected), "{peer}");
+    }
+    assert_eq!(story.refused("address_connections"), 2);
+}

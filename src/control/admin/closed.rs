@@ -1,7 +1,6 @@
 //! The last ends of WebSockets as JSON, newest first, and which of them are wanted.
 
 use std::cmp::Reverse;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::answer::Refused;
+use crate::config::PeerAddress;
 use crate::output;
 use crate::stats::close_records::{CLOSE_RECORDS_MOST, CloseRecord};
 use crate::stats::{Stats, in_seconds};
@@ -21,7 +21,7 @@ use crate::websocket::Initiator;
 pub(super) struct Filter {
     code: Option<u16>,
     topic: Option<String>,
-    address: Option<IpAddr>,
+    address: Option<PeerAddress>,
     initiator: Option<String>,
     /// Seconds since 1970.
     since: Option<f64>,
@@ -69,7 +69,7 @@ struct Told<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<IpAddr>,
+    address: Option<PeerAddress>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,7 +139,8 @@ mod tests {
             let record = CloseRecord {
                 at: Duration::from_millis(1500 * number as u64),
                 topic: topics[number % 3].map(Into::into),
-                address: (number > 3).then(|| IpAddr::from([192, 0, 2, number as u8])),
+                address: (number > 3)
+                    .then(|| std::net::IpAddr::from([192, 0, 2, number as u8]).into()),
                 user: (number > 3).then(|| "alice".into()),
                 path: (number > 3).then(|| "/a".into()),
                 bytes: (number > 3).then_some((70, 80)),

@@ -233,7 +233,7 @@ mod tests {
     fn connections_and_shards_are_told_whole() {
         let ranked = Ranked {
             key: Some(Key { index: 4, generation: 2 }),
-            address: Some([192, 0, 2, 1].into()),
+            address: Some("192.0.2.1".parse().unwrap()),
             backlog_bytes: 9,
             silent: Duration::from_millis(1500),
             ..topic("a", 50)

@@ -19,6 +19,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
+use crate::io::Errno;
 use crate::io::half_close::INSTALLED_MAX;
 use crate::io::listener::ListeningSocket;
 use crate::io::waker::Waker;

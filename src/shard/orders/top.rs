@@ -9,14 +9,13 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Outcome;
-use crate::config::AccessLog;
+use crate::config::{AccessLog, PeerAddress};
 use crate::io::{Io, Key};
 use crate::limits::TOPIC_BYTES_MOST;
 use crate::shard::Shard;
@@ -93,7 +92,7 @@ pub struct Ranked {
     /// The topic, or one that the connection is a member of.
     pub topic: Option<Arc<str>>,
     /// The address of the connection's peer, if it is known.
-    pub address: Option<IpAddr>,
+    pub address: Option<PeerAddress>,
     /// What it has received and sent of late, if that is charged.
     pub traffic: Option<Traffic>,
     /// Memory of what waits to be sent to it.

@@ -4,13 +4,12 @@
 //! Nothing is kept, and nothing is looked at, of connections that are not logged.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::AccessLog;
+use crate::config::{AccessLog, PeerAddress};
 use crate::http::{Asked, Refusal};
 use crate::io::{Io, Key};
 use crate::output::{self, ACCESS_LOG};
@@ -75,7 +74,7 @@ struct Line<'a> {
     event: &'static str,
     connection: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<IpAddr>,
+    address: Option<PeerAddress>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,7 +182,7 @@ impl<I: Io> Shard<I> {
     /// Tells of a visit that is over.
     pub(in crate::shard) fn log_end(
         &self,
-        address: Option<IpAddr>,
+        address: Option<PeerAddress>,
         user: Option<&str>,
         visit: &Visit,
     ) {

@@ -1,12 +1,13 @@
 //! Accepts that tell who has connected.
 
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::*;
+use crate::config::{Credentials, PeerAddress};
 
 /// A ring that accepts on `listener`, so many at a time.
 fn ring(abilities: Abilities, listener: OwnedFd, accepts: usize) -> Rig {
@@ -19,7 +20,7 @@ fn ring(abilities: Abilities, listener: OwnedFd, accepts: usize) -> Rig {
 }
 
 /// The address that the next accept tells.
-fn accepted(rig: &mut Rig) -> Option<IpAddr> {
+fn accepted(rig: &mut Rig) -> Option<PeerAddress> {
     match rig.next() {
         Event::Accepted { listener: 0, result: Ok(_), address, more: false } => address,
         event => panic!("unexpected {event:?}"),
@@ -60,14 +61,61 @@ fn each_accept_tells_the_address_of_its_own_peer() {
     }
 }
 
-#[test]
-fn peers_of_unix_sockets_have_no_address() {
-    let path = std::env::temp_dir().join(format!("ringwire-accept-{}", std::process::id()));
+/// A listener on a path of its own, and a connection to it.
+fn unix_listener(name: &str) -> (UnixListener, PathBuf) {
+    let path = std::env::temp_dir().join(format!("ringwire-{name}-{}", std::process::id()));
     let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).unwrap();
-    let mut rig = ring(kernels()[0], listener.into(), 2);
-    let _peer = UnixStream::connect(&path).unwrap();
-    assert_eq!(accepted(&mut rig), None);
+    (UnixListener::bind(&path).unwrap(), path)
+}
+
+#[test]
+fn who_connects_by_a_unix_socket_is_known_by_user_and_group() {
+    let (listener, path) = unix_listener("credentials");
+    for abilities in kernels() {
+        let mut rig = ring(abilities, listener.try_clone().unwrap().into(), 2);
+        let mut peer = UnixStream::connect(&path).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let Event::Accepted { result: Ok(slot), address, more: false, .. } = rig.next() else {
+            panic!("it is accepted");
+        };
+        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+        let (user_id, group_id) = (user.as_raw(), group.as_raw());
+        assert_eq!(address, Some(PeerAddress::Unix(Credentials { user_id, group_id })));
+        // It is in a slot as any other, and in no descriptor of the process besides.
+        let key = Key { index: 0, generation: 1 };
+        rig.ring.receive_once(key, slot);
+        peer.write_all(b"x").unwrap();
+        assert!(matches!(rig.next(), Event::Received { result: Ok(Some(_)), .. }));
+        rig.ring.close(key, slot);
+        while !matches!(rig.next(), Event::Closed { .. }) {}
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "nobody else holds it");
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn who_finds_no_slot_gets_the_next_one_that_is_free() {
+    let (listener, path) = unix_listener("slotless");
+    let mut rig = ring(kernels()[0], listener.into(), 0);
+    let mut taken = Vec::new();
+    let mut peers = Vec::new();
+    loop {
+        rig.ring.accept_with_address(0);
+        peers.push(UnixStream::connect(&path).unwrap());
+        match rig.next() {
+            Event::Accepted { result: Ok(slot), .. } => taken.push(slot),
+            Event::Accepted { result: Err(libc::ENFILE), .. } => break,
+            event => panic!("unexpected {event:?}"),
+        }
+    }
+    let key = Key { index: 0, generation: 1 };
+    rig.ring.close(key, taken[0]);
+    while !matches!(rig.next(), Event::Closed { .. }) {}
+    rig.ring.accept_with_address(0);
+    assert!(accepted(&mut rig).is_some());
+    let last = peers.last_mut().unwrap();
+    last.set_nonblocking(true).unwrap();
+    assert_eq!(last.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     std::fs::remove_file(&path).unwrap();
 }
 
