@@ -145,7 +145,7 @@ def own_servers(ringwire, floor):
 
 
 def secured_servers(ringwire, certificate):
-    """Our server and Bun with TLS."""
+    """Our server, Bun, and proxies in front of our server without TLS, all with TLS."""
     bun = peers({"bun"})["bun"]
     flags = ("--shards", "1", "--tls-cert", certificate.certificate, "--tls-key", certificate.key)
     command = ringwire_command(ringwire, *flags)
@@ -153,10 +153,17 @@ def secured_servers(ringwire, certificate):
     environment = {"RINGWIRE_TLS_CERT": str(certificate.certificate),
                    "RINGWIRE_TLS_KEY": str(certificate.key)}
     shown = certificate.certificate
+    in_front = {}
+    for proxy in ("nginx", "haproxy"):
+        require_tool(proxy, proxy)
+        command = (sys.executable, PEERS / "in_front.py", proxy, ringwire, "{address}")
+        in_front[proxy] = Server(f"{proxy}-in-front", command, True, certificate=shown,
+                                 environment=environment)
     return {
         "ringwire-tls": Server("ringwire-tls", secured, True, certificate=shown),
         "bun-tls": Server("bun-tls", bun.command, True, certificate=shown,
                           environment=environment),
+        **{server.name: server for server in in_front.values()},
     }
 
 

@@ -126,11 +126,16 @@ ALL = (
 )
 
 
+# Whose processor time is counted without that of the server behind them.
+IN_FRONT = ("nginx-in-front", "haproxy-in-front")
+
+
 def secured(base, plain, bun, metric="cpu_us", **changes):
-    """The workload `base` with TLS: what it may cost of plain and of Bun with TLS; `None` where
-    plain says nothing of it."""
+    """The workload `base` with TLS: what it may cost of plain and of Bun with TLS, `None` where
+    plain says nothing of it; and it is ahead of what a proxy in front takes for itself."""
+    limits = [("ringwire", plain), ("bun-tls", bun), *((proxy, 1.0) for proxy in IN_FRONT)]
     targets = tuple(Target("ringwire-tls", other, most, metric)
-                    for other, most in (("ringwire", plain), ("bun-tls", bun)) if most)
+                    for other, most in limits if most)
     workload = next(workload for workload in ALL if workload.name == base)
     return replace(workload, targets=targets, plots=False, **changes)
 
@@ -147,7 +152,9 @@ SECURED = (
     secured("handshakes", None, 1.0),
     secured("handshakes", None, 1.0, name="resumptions", secured_options=("--resume",),
             title="handshakes that go on with earlier sessions, closed at once"),
-    secured("idle", None, 1.0, "user_bytes"),
+    # As many as a proxy has descriptors for, two to each.
+    secured("idle", None, 1.0, "user_bytes", connections=4_000,
+            title="4,000 idle connections, 6 s after the first"),
 )
 
 
