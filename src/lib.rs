@@ -9,9 +9,8 @@
 //! for those that [move](shard::moves) when a shard has many more than its share. On the path
 //! of a message shards share broadcast rings, and a table of counters that tells which topics have
 //! members elsewhere and whether those are behind ([`hub::interest`]); beside it letters to one
-//! shard ([`hub::inbox`]), the counters that anyone may read ([`stats`]), the state of memory
-//! ([`memory`]), who is connected and who belongs to
-//! which topic, and what was published to each, where that is limited ([`admission`]).
+//! shard ([`hub::inbox`]), counters ([`stats`]), the state of memory ([`memory`]), and who
+//! connects, joins and publishes, where that is limited ([`admission`]).
 //!
 //! ```text
 //!            kernel-chosen buffer        in place              pieces, publications
@@ -149,9 +148,10 @@
 //! own, which `Shard::take_preamble` ends before `take_in` goes on with what follows. For whom a
 //! trusted proxy asks in a header of HTTP is decided with the upgrade (`http/forwarded.rs`).
 //!
-//! Limits hold for the process ([`admission`]): connections of one address are spread over all
-//! shards. What a connection counts for lies beside the table of connections, goes along when it
-//! moves, and is given back when its slot is free.
+//! Limits hold for the process ([`admission`]), as one address, or user, is spread over all shards.
+//! What a connection counts for lies beside the table of connections, goes along when it moves, and
+//! is given back when its slot is free; its seat among those of its user when its end begins. Who
+//! loses that to another hears of it by letter, or where it arrives (`shard/peers/seats.rs`).
 //!
 //! # TLS
 //!
@@ -202,8 +202,7 @@
 //!
 //! A connection joins a topic when it is upgraded, and publishes to that one, or when it becomes a
 //! stream; by POST anybody publishes to any. `hub/topics` lets one join as many as
-//! [`limits::SUBSCRIPTIONS_MOST`]: subscriptions are lists of twelve bytes an entry beside the
-//! connections, so that one without costs nothing.
+//! [`limits::SUBSCRIPTIONS_MOST`], in lists beside the connections, of twelve bytes an entry.
 //!
 //! A topic exists on each shard on which it has members, and ends there with the last of them. No
 //! shard knows how many there are in all: what the shards share are counts by hash, not names.
@@ -380,6 +379,7 @@
 //! | how much a connection may send in a second | `shard/rates.rs` |
 //! | how much may be published to a topic | `admission/publications.rs`, `shard/topic_rate.rs` |
 //! | how many may join a topic | `admission/topics.rs`, `admission/counts.rs` |
+//! | how often a user may be connected | `admission/users.rs`, `shard/peers/seats.rs` |
 //! | what a successor gets | [`takeover`]; what the server does then: `control/takeover.rs` |
 //! | what goes to another process | [`hub::relay`], `pass_on` in `shard/deliver.rs` |
 //! | who may connect, how many, how fast | [`admission`], and who asks it: `shard/peers.rs` |

@@ -54,6 +54,10 @@ pub const SHED_IDLE: Bound<Duration, Option<Duration>> =
 pub const CONNECTIONS_PER_ADDRESS: Bound<u16, Option<u16>> =
     Bound { default: None, least: 1, most: u16::MAX };
 
+/// Open WebSockets and streams of one user.
+pub const CONNECTIONS_PER_USER: Bound<u16, Option<u16>> =
+    Bound { default: None, least: 1, most: u16::MAX };
+
 /// Connections that begin in one second.
 pub const CONNECTION_RATE: Bound<u32, Option<u32>> =
     Bound { default: None, least: 1, most: 1_000_000 };

@@ -239,7 +239,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tls", &["config"]),
     ("identity", &["config"]),
     ("authorization", &["config", "identity"]),
-    ("admission", &["config"]),
+    ("admission", &["config", "io"]),
     ("admin_client", &["config"]),
     ("health", &["admin_client", "config"]),
     ("top", &["admin_client", "config", "output"]),

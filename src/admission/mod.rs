@@ -12,9 +12,10 @@ mod networks;
 mod publications;
 mod rate;
 mod topics;
+mod users;
 
 use std::net::IpAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use addresses::{AddressLimits, AddressTable};
@@ -26,6 +27,8 @@ use rate::RateLimiter;
 pub use rate::{Rate, nanoseconds};
 pub use topics::{JoinDenial, Joined, Membership};
 use topics::{TopicLimits, TopicTable};
+use users::UserTable;
+pub use users::{Seat, UserLimits, Whereabouts};
 
 use crate::config::{Config, PeerAddress};
 
@@ -37,6 +40,7 @@ pub struct Rules {
     addresses: Option<AddressLimits>,
     topics: Option<TopicLimits>,
     topic_rate: Option<Rate>,
+    users: Option<UserLimits>,
     /// Whether whoever runs the server wants to know addresses, whatever depends on them.
     tells_addresses: bool,
 }
@@ -50,6 +54,7 @@ pub struct Admission {
     addresses: OnceLock<AddressTable>,
     topics: OnceLock<TopicTable>,
     publications: OnceLock<PublicationTable>,
+    users: OnceLock<Arc<UserTable>>,
     capacity: usize,
 }
 
@@ -64,6 +69,8 @@ pub enum Denial {
     AddressRate,
     /// All began as many within the last second as they may.
     Rate,
+    /// Its user has as many connections as one may.
+    UserConnections,
 }
 
 /// Who has connected.
@@ -94,6 +101,7 @@ impl Rules {
             addresses: AddressLimits::new(peers),
             topics: TopicLimits::new(&config.limits),
             topic_rate: config.limits.topic_rate.map(Rate::per_second),
+            users: UserLimits::new(&config.identity),
             tells_addresses: peers.addresses,
         }
     }
@@ -114,6 +122,11 @@ impl Rules {
         self.topic_rate
     }
 
+    /// How many connections a user may have, if that is limited.
+    pub fn users(&self) -> Option<UserLimits> {
+        self.users
+    }
+
     /// Whether it makes a difference that somebody connects.
     pub fn is_needed(&self) -> bool {
         let needs_names = self.needs_addresses() || self.needs_credentials();
@@ -129,6 +142,7 @@ impl Admission {
             addresses: OnceLock::new(),
             topics: OnceLock::new(),
             publications: OnceLock::new(),
+            users: OnceLock::new(),
             capacity,
         }
     }
@@ -207,6 +221,42 @@ impl Admission {
         }
     }
 
+    /// Makes room for a newcomer among the connections of its user, `now`; who has none where the
+    /// newest stay gets a [`seat`](Self::seat) when it is connected.
+    ///
+    /// # Errors
+    /// The user has as many as one may.
+    pub fn reserve(
+        &self,
+        rules: &Rules,
+        user: &str,
+        at: Whereabouts,
+        now: Duration,
+    ) -> Result<Option<Seat>, Denial> {
+        let reserve = |limits| UserTable::reserve(self.users(), limits, user, at, now);
+        rules.users.map_or(Ok(None), reserve)
+    }
+
+    /// Counts a connection of a user that has come `now`, even if it is one too many.
+    pub fn seat(&self, user: &str, at: Whereabouts, now: Duration) -> Seat {
+        UserTable::seat(self.users(), user, at, now)
+    }
+
+    /// Counts one that is there since then, and did not count because there was no limit.
+    pub fn seat_earlier(&self, user: &str, at: Whereabouts, since: Duration) -> Seat {
+        UserTable::seat_earlier(self.users(), user, at, since)
+    }
+
+    /// Connections that count for a user.
+    pub fn seated(&self, user: &str) -> usize {
+        self.users.get().map_or(0, |users| users.seated(user))
+    }
+
+    /// Users whose connections are counted, and how many those are.
+    pub fn users_and_seats(&self) -> (u64, u64) {
+        self.users.get().map_or((0, 0), |users| users.counted())
+    }
+
     /// Takes up to `most` messages of what may be published to the topic `name` at this `rate`, for
     /// somebody who can wait, and perhaps has a `place` from the last time.
     pub fn take(
@@ -266,6 +316,10 @@ impl Admission {
 
     fn addresses(&self) -> &AddressTable {
         self.addresses.get_or_init(|| AddressTable::new(self.capacity))
+    }
+
+    fn users(&self) -> &Arc<UserTable> {
+        self.users.get_or_init(|| Arc::new(UserTable::new()))
     }
 
     fn publications(&self) -> &PublicationTable {

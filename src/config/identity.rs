@@ -1,12 +1,24 @@
 //! Who may do what: which tokens are believed, where they are looked for, and what those may do who
 //! have none.
 
+use clap::ValueEnum;
+
 use super::file_path::FilePath;
-use super::form::{boolean, parsed};
+use super::form::{boolean, choice, count, parsed};
 use super::key_file::{CookieName, KeyFile, TokenName};
 use super::key_set_url::KeySetUrl;
 use super::setting::{list, one, settings};
 use super::topic_pattern::TopicPattern;
+use crate::limits;
+
+/// Who stays connected where a user would have more connections than one may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UserLimit {
+    /// Whoever comes: the oldest is closed.
+    Newest,
+    /// Those who are there: whoever comes is refused.
+    Oldest,
+}
 
 settings! {
     /// Who may do what, by JSON Web Tokens (RFC 7519).
@@ -75,6 +87,23 @@ settings! {
                 named "revoked" "FILE",
                 help "Believe no token in this list, whose lines are `user NAME` or `token ID`, \
                       and close connections that had one with 3000",
+                live;
+
+            /// Open WebSockets and streams of one user. `None` is unbounded.
+            pub connections_per_user: Option<u16> = limits::CONNECTIONS_PER_USER.default,
+                as one(count(&limits::CONNECTIONS_PER_USER).or_off()),
+                named "connections-per-user" "COUNT",
+                help "Open WebSockets and streams of one user, as tokens name them; --user-limit \
+                      says what becomes of more",
+                live;
+
+            /// Who stays where a user would have more.
+            pub user_limit: UserLimit = UserLimit::Newest,
+                as one(choice()),
+                named "user-limit" "WHO",
+                help "Who stays of the connections of a user that are too many: the newest, and \
+                      the oldest is closed with 4001, or the oldest, and whoever comes is \
+                      answered 429",
                 live;
 
             /// Topics that those may join who have no token.

@@ -96,6 +96,7 @@ pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Dec
         serving
             .refused()
             .or_else(|| no_member().map(Refused::no_member))
+            .or_else(|| (conditions.reserve)().err().map(Refused::denied))
             .or_else(|| denied().map(Refused::denied))
     };
     let endpoint = match target {

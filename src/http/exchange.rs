@@ -33,6 +33,9 @@ pub struct Conditions<'a> {
     /// Makes room for a member of this topic, for an upgrade or a stream that is otherwise right;
     /// asked at most once, and the room is given back unless that begins.
     pub join: &'a dyn Fn(&str) -> Result<(), JoinDenial>,
+    /// Makes room for one more connection of the user whose token was verified last, for an upgrade
+    /// or a stream that is otherwise right; given back unless that begins.
+    pub reserve: &'a dyn Fn() -> Result<(), Denial>,
     /// Verifies the token that a request has, or takes note that it has none, and tells what it
     /// grants; nothing for one that is not valid. Asked at most once for each request.
     pub verify: &'a dyn Fn(Option<&str>) -> Option<Grants>,
@@ -57,6 +60,7 @@ impl<'a> Conditions<'a> {
             is_trusted_proxy: false,
             admit: &|_| Ok(()),
             join: &|_| Ok(()),
+            reserve: &|| Ok(()),
             verify: &|_| None,
             redirects_to: None,
             retry_after_s: 5,

@@ -58,6 +58,8 @@ pub enum Refusal {
     AddressConnections,
     /// The address of the client began too many within the last second: the same.
     AddressRate,
+    /// The user has as many connections as one may: 429 with `Retry-After`.
+    UserConnections,
     /// More is published to the topic than may be: 429 with `Retry-After`.
     TopicRate,
     /// The head has too many bytes or fields: 431 (RFC 6585 section 5).
@@ -85,7 +87,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::BadRequest,
         Self::ProxyHeader,
         Self::MissingHost,
@@ -109,6 +111,7 @@ impl Refusal {
         Self::VersionUnsupported,
         Self::AddressConnections,
         Self::AddressRate,
+        Self::UserConnections,
         Self::TopicRate,
         Self::HeadTooLarge,
         Self::UnknownTransferCoding,
@@ -148,6 +151,7 @@ impl Refusal {
             Self::VersionUnsupported => "version_unsupported",
             Self::AddressConnections => "address_connections",
             Self::AddressRate => "address_rate",
+            Self::UserConnections => "user_connections",
             Self::TopicRate => "topic_rate",
             Self::HeadTooLarge => "head_too_large",
             Self::UnknownTransferCoding => "unknown_transfer_coding",
@@ -181,7 +185,10 @@ impl Refusal {
             Self::ExpectationFailed => 417,
             Self::Misdirected => 421,
             Self::UpgradeRequired | Self::VersionUnsupported => 426,
-            Self::AddressConnections | Self::AddressRate | Self::TopicRate => 429,
+            Self::AddressConnections
+            | Self::AddressRate
+            | Self::UserConnections
+            | Self::TopicRate => 429,
             Self::HeadTooLarge => 431,
             Self::UnknownTransferCoding => 501,
             Self::Full
@@ -240,6 +247,7 @@ impl From<Denial> for Refusal {
             Denial::AddressConnections => Self::AddressConnections,
             Denial::AddressRate => Self::AddressRate,
             Denial::Rate => Self::ConnectionRate,
+            Denial::UserConnections => Self::UserConnections,
         }
     }
 }
@@ -302,6 +310,7 @@ impl Refused {
             Denial::AddressConnections => "Your address has as many connections as it may.",
             Denial::AddressRate => "Your address connects too often.",
             Denial::Rate => "Too many connect at the moment.",
+            Denial::UserConnections => "Your user has as many connections as one may.",
         };
         Self::new(denial.into(), detail)
     }

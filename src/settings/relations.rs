@@ -317,6 +317,7 @@ fn identity_without_key(settings: &Settings, config: &Config) -> Option<String> 
         ("jwt-query", identity.jwt_query),
         ("jwt-keep-open", identity.jwt_keep_open),
         ("revoked", identity.revoked.is_some()),
+        ("connections-per-user", identity.connections_per_user.is_some()),
         ("anonymous-subscribe", !identity.anonymous_subscribe.is_empty()),
         ("anonymous-publish", !identity.anonymous_publish.is_empty()),
     ];

@@ -121,6 +121,7 @@ impl<I: Io> Shard<I> {
                 self.end_wait_for_rate(key);
                 self.schedule_open(key);
                 self.close_if_revoked(key);
+                self.keep_to_user_limit(key);
             }
         }
         self.to_reschedule = (left > now).then_some((next, left - now));

@@ -186,6 +186,7 @@ impl<I: Io> Shard<I> {
             gauge.subtract(1);
         }
         self.unsubscribe(key);
+        self.peers.give_up_seat(key.index);
         self.settle(key);
     }
 
@@ -215,6 +216,7 @@ impl<I: Io> Shard<I> {
     /// no message is delivered to it any more.
     pub(super) fn schedule_close(&mut self, key: Key) {
         self.unsubscribe(key);
+        self.peers.give_up_seat(key.index);
         let served = self.served;
         if let Some(connection) = self.connections.get_mut(key) {
             connection.last_active = served;

@@ -4,7 +4,7 @@ use super::Shard;
 use super::moves::{Question, Traveller};
 use super::orders::{Order, Outcome};
 use super::pending::PendingKey;
-use crate::io::{Io, Ticket};
+use crate::io::{Io, Key, Ticket};
 
 /// What one shard tells another, and what the control thread and a shard tell each other.
 pub enum Letter {
@@ -18,6 +18,8 @@ pub enum Letter {
     Held(PendingKey, Option<Box<[u64]>>),
     /// The member does not come after all.
     Stays(Ticket),
+    /// These connections have lost their seats to others of their users.
+    Unseated(Vec<Key>),
     /// The control thread wants something done.
     Order(Box<Order>),
     /// What has become of an order.
@@ -34,6 +36,7 @@ impl<I: Io> Shard<I> {
                 Some(Letter::Hold(question)) => self.hold(*question),
                 Some(Letter::Held(key, positions)) => self.held(key, positions),
                 Some(Letter::Stays(ticket)) => self.release_hold(ticket),
+                Some(Letter::Unseated(keys)) => self.peers.unseated.note(keys),
                 Some(Letter::Order(order)) => self.take_order(*order),
                 Some(Letter::Outcome(..)) => debug_assert!(false, "a shard orders nothing"),
                 None => return,

@@ -345,6 +345,7 @@ impl<I: Io> Shard<I> {
         self.continue_arriving();
         self.continue_leaving();
         self.follow_orders();
+        self.close_unseated();
         self.keep_within_limit();
         self.advance_timers();
         self.deliver();
@@ -418,9 +419,10 @@ impl<I: Io> Shard<I> {
         if must_look_again || !self.endpoint.prepare_sleep() {
             return Some(Duration::ZERO);
         }
-        if self.held_back > 0 || self.moves.awaits_readers() {
-            // Nobody tells when another shard has delivered a topic, or read what was published:
-            // it is looked for.
+        let awaits_room = self.peers.unseated.awaits_room();
+        if self.held_back > 0 || self.moves.awaits_readers() || awaits_room {
+            // Nobody tells when another shard has delivered a topic, read what was published, or
+            // has room for a letter: it is looked for.
             return Some(HELD_BACK_LOOK);
         }
         let looks_each_tick = !self.listeners_waiting.is_empty()

@@ -452,6 +452,9 @@ impl<I: Io> Shard<I> {
     /// Lets a connection go on, here or after a move, with what has arrived meanwhile; a request
     /// with the `deadline` that it had.
     fn go_on(&mut self, key: Key, deadline: Tick) {
+        // Nothing of this is looked at on the way.
+        self.close_if_revoked(key);
+        self.keep_to_user_limit(key);
         let Some(connection) = self.connections.get(key) else { return };
         if connection.stage.is_request() {
             self.wheel.schedule(key.index, deadline);

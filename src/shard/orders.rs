@@ -63,6 +63,8 @@ pub enum Errand {
         from: u32,
         /// Of how many, at the most.
         most: usize,
+        /// Of this user's alone.
+        user: Option<Arc<str>>,
     },
     /// Tells who takes the most.
     Top {
@@ -91,7 +93,8 @@ impl Errand {
         let bytes = match self {
             Self::CloseTopic { topic, farewell } => topic.len() + farewell.reason.len(),
             Self::Close { farewell, .. } => farewell.reason.len(),
-            Self::List { .. } | Self::Top { .. } | Self::Release { .. } => 0,
+            Self::List { user, .. } => user.as_ref().map_or(0, |user| user.len()),
+            Self::Top { .. } | Self::Release { .. } => 0,
         };
         bytes as u32
     }
@@ -298,8 +301,9 @@ impl<I: Io> Shard<I> {
                 *count += u64::from(is_closed);
                 return is_closed;
             }
-            (Found::Listed { connections, bytes }, Errand::List { .. }) => {
-                if let Some(listed) = self.listed(key) {
+            (Found::Listed { connections, bytes }, Errand::List { user, .. }) => {
+                let is_wanted = user.is_none() || user.as_deref() == self.peers.user(key.index);
+                if is_wanted && let Some(listed) = self.listed(key) {
                     *bytes += listed.bytes();
                     connections.push(listed);
                 }

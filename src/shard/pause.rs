@@ -191,6 +191,7 @@ impl<I: Io> Shard<I> {
             || !self.dirty.is_empty()
             || !self.expired.is_empty()
             || self.orders.has_work(self.now)
+            || self.peers.unseated.has_own()
             || self.topics.has_pending()
     }
 

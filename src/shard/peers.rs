@@ -5,13 +5,14 @@
 //! Those who may not are reset, or refused where there is a request to answer.
 
 mod identified;
+mod seats;
 mod visit;
 
 use std::net::IpAddr;
 
 use super::Shard;
 use super::pending_input::Input;
-use crate::admission::{Admission, Admitted, Arrival, Counted, Joined, Membership};
+use crate::admission::{Admission, Admitted, Arrival, Counted, Joined, Membership, Seat};
 use crate::config::{ListenAddress, ListenerConfig, PeerAddress};
 use crate::connection::Stage;
 use crate::http::{Refusal, RetryAfter};
@@ -21,6 +22,7 @@ use crate::proxy_protocol::Preamble;
 use crate::websocket::Initiator;
 use crate::wire::close::CloseCode;
 pub(super) use identified::Tokens;
+use seats::Unseated;
 use visit::Visit;
 
 /// What is known of the peers of a shard's connections, by index; costs nothing where nobody asks.
@@ -29,6 +31,10 @@ pub(super) struct Peers {
     by_index: Vec<Known>,
     /// Who they are, where tokens have said so.
     identities: Vec<Option<Box<Identity>>>,
+    /// What they count as for their users, where that is limited.
+    seats: Vec<Option<Seat>>,
+    /// Those who count no more for that.
+    pub(super) unseated: Unseated,
     /// When those who are refused may come back.
     pub(super) retry_after: RetryAfter,
 }
@@ -38,6 +44,7 @@ pub(super) struct Peers {
 pub(super) struct Peer {
     known: Known,
     identity: Option<Box<Identity>>,
+    seat: Option<Seat>,
 }
 
 /// What is known of one but who it is.
@@ -75,7 +82,8 @@ impl Peers {
     /// Nothing is known of anybody by the shard of this number.
     pub(super) fn new(number: usize) -> Self {
         let retry_after = RetryAfter::new(number as u32);
-        Self { by_index: Vec::new(), identities: Vec::new(), retry_after }
+        let (by_index, identities, seats) = (Vec::new(), Vec::new(), Vec::new());
+        Self { by_index, identities, seats, unseated: Unseated::default(), retry_after }
     }
 
     /// Whether the peer of the connection at `index` is a proxy that is trusted.
@@ -138,12 +146,14 @@ impl Peers {
         Peer {
             known: self.by_index.get_mut(place).map(std::mem::take).unwrap_or_default(),
             identity: self.identities.get_mut(place).and_then(Option::take),
+            seat: self.take_seat(index),
         }
     }
 
     /// Keeps what another shard has known of the peer of the connection at `index`.
-    pub(super) fn put(&mut self, index: u32, Peer { known, identity }: Peer) {
+    pub(super) fn put(&mut self, index: u32, Peer { known, identity, seat }: Peer) {
         self.set_identity(index, identity);
+        self.set_seat(index, seat);
         self.set_address(index, known.address);
         self.set_proxy(index, known.is_proxy);
         self.set_counted(index, known.counted);

@@ -151,7 +151,7 @@ impl<I: Io> Shard<I> {
         let (asked, tokens) = (RefCell::new(None), RefCell::new(Tokens::default()));
         let note = |it| drop(asked.replace(Some(Box::new(it))));
         let (admission, admission_rules) = (&self.shared.admission, &self.effective.admission);
-        let time = self.attendance.returned;
+        let (at, time) = (self.whereabouts(key), self.attendance.returned);
         let (trust, stats) = (&self.effective.trust, &self.shared.stats);
         let shard_stats = stats.shard(self.number);
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -196,10 +196,10 @@ impl<I: Io> Shard<I> {
                     debug_assert!(before.is_none(), "a connection joins once");
                     Ok(())
                 },
+                reserve: &|| tokens.borrow_mut().reserve(admission, admission_rules, at, time),
                 verify: &|token| {
                     let mut tokens = tokens.borrow_mut();
-                    // That of an earlier request says nothing of this one.
-                    tokens.identity = None;
+                    tokens.begin();
                     let verdict = trust.verify(token?, stats.seconds_of_day(time));
                     budget.spend(verdict.cost);
                     tokens.note(verdict, shard_stats)

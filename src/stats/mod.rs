@@ -224,6 +224,8 @@ shard_stats! {
     tokens_outlived: Counter "tokens_outlived",
     /// Connections closed because their token had been revoked.
     connections_revoked: Counter "connections_revoked",
+    /// Connections closed because their user had more than one may, and others stay.
+    connections_replaced: Counter "connections_replaced",
     /// WebSockets closed because they sent a message and may only subscribe.
     unauthorized_messages: Counter "unauthorized_messages",
     /// Connections closed or reset because memory was short and they held much of it.

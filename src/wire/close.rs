@@ -39,6 +39,10 @@ impl CloseCode {
     pub const UNAUTHORIZED: Self = Self(3000);
     /// 3003: the client may not do what it asks for (IANA registry).
     pub const FORBIDDEN: Self = Self(3003);
+    /// 4001: the user of the client has as many other connections as one may; to connect again
+    /// would close one of those. Of a range in which each server gives its own meanings (RFC 6455
+    /// section 7.4.2).
+    pub const REPLACED: Self = Self(4001);
 
     /// Whether a close frame may carry this code.
     ///

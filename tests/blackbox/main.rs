@@ -40,6 +40,7 @@ mod takeover;
 mod timers;
 mod tls;
 mod tokens;
+mod users;
 
 use std::time::Duration;
 

@@ -81,7 +81,7 @@ impl Control {
                 subject: rng.choice(SUBJECTS).expect("several"),
                 most: rng.usize(1..9),
             },
-            _ => Errand::List { from: rng.u32(..8), most: rng.usize(1..9) },
+            _ => Errand::List { from: rng.u32(..8), most: rng.usize(1..9), user: None },
         }
     }
 

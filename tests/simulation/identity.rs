@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::{EncodingKey, Header, encode};
+use ringwire::config::Config;
 use ringwire::identity::{Keys, Revocations, Trust};
 use serde_json::json;
 
@@ -24,11 +25,22 @@ fn guarded(shards: usize) -> Story {
         config.limits.ping_interval = None;
     });
     let config = story.shared.in_force.current().config.clone();
-    let mut keys = Keys::default();
-    keys.add(&config.identity.jwt_keys[0], SECRET, &config.identity).expect("a secret");
-    let trust = Trust { keys: Arc::new(keys), ..Trust::default() };
+    let trust = trust(&config);
     story.shared.in_force.replace(config, trust, None);
     story
+}
+
+/// Trusts the one key that these settings have.
+pub fn trust(config: &Config) -> Trust {
+    let mut keys = Keys::default();
+    keys.add(&config.identity.jwt_keys[0], SECRET, &config.identity).expect("a secret");
+    Trust { keys: Arc::new(keys), ..Trust::default() }
+}
+
+/// A token that this key has signed.
+pub fn token(claims: &serde_json::Value) -> String {
+    let key = EncodingKey::from_secret(SECRET).expect("a secret");
+    encode(&Header::default(), claims, &key).expect("a token")
 }
 
 /// A path with a token that holds for so many seconds from the beginning of the story on.
@@ -37,9 +49,7 @@ fn path(story: &Story, holds_s: u64) -> String {
     let expires_s = story.shared.stats.started_at().as_secs() + holds_s - 5;
     let claims = json!({ "sub": "alice", "jti": holds_s.to_string(), "exp": expires_s,
         "ringwire": { "subscribe": ["a"], "publish": ["a"] } });
-    let key = EncodingKey::from_secret(SECRET).expect("a secret");
-    let token = encode(&Header::default(), &claims, &key).expect("a token");
-    format!("/broadcast/a?access_token={token}")
+    format!("/broadcast/a?access_token={}", token(&claims))
 }
 
 fn is_open(story: &mut Story, socket: SocketId, decoder: &mut Decoder) -> bool {
@@ -166,6 +176,30 @@ fn whoever_is_revoked_is_closed_wherever_that_is() {
     let items = story.read(socket, &mut decoder);
     assert!(matches!(items[..], [Item::Response { status: 401, .. }]), "{items:?}");
     assert_eq!(story.counter("tokens_revoked"), 1);
+}
+
+/// One that is about to leave when it is its turn to be looked at, and that stays after all as its
+/// peer does not read, is closed as well.
+#[test]
+fn whoever_is_revoked_and_does_not_leave_after_all_is_closed() {
+    let mut story = guarded(2);
+    let mut config = story.shared.in_force.current().config.clone();
+    config.limits.backlog_bytes = 1 << 20;
+    let trust = trust(&config);
+    story.shared.in_force.replace(config, trust, None);
+    let path = path(&story, 1000).replace("/broadcast/a", "/echo");
+    let (socket, mut decoder) = story.open(0, &path);
+    (0..4).for_each(|_| story.send(socket, BINARY, &[0; 3000]));
+    story.settle(0);
+    let key = story.shards[0].connections().keys()[0];
+    assert!(story.shards[0].move_to(key, 1));
+    assert!(story.tick(0));
+    revoke(&story, "user alice");
+    story.pass(Duration::from_secs(1));
+    assert_eq!(story.counter("connections_moved"), 0);
+    let last = story.read_all(0, socket, &mut decoder).pop();
+    assert!(matches!(last, Some(Item::Control { opcode: CLOSE, .. })), "it is closed");
+    assert_eq!(story.counter("connections_revoked"), 1);
 }
 
 /// Only so many tokens are verified in a tick; who is connected is served in each.

@@ -33,6 +33,7 @@ mod story;
 mod streams;
 mod topics;
 mod trace;
+mod users;
 mod verdict;
 mod world;
 

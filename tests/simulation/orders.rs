@@ -45,7 +45,7 @@ fn run(story: &mut Story, errand: Errand) -> (Outcome, usize) {
 }
 
 fn listed(story: &mut Story, from: u32, most: usize) -> (Vec<Listed>, Option<u32>) {
-    match run(story, Errand::List { from, most }).0 {
+    match run(story, Errand::List { from, most, user: None }).0 {
         Outcome::Connections { connections, next } => (connections, next),
         outcome => panic!("{outcome:?}"),
     }

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use fastrand::Rng;
-use ringwire::config::Config;
+use ringwire::config::{Config, UserLimit};
 
 use crate::client::{Client, Context};
 use crate::network::Network;
+use crate::users;
 
 /// How a client reaches the server, and what the server must make of it.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct Origin {
     /// The address of the client itself.
     pub address: IpAddr,
     way: Way,
+    /// As whom it asks.
+    pub user: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +66,12 @@ impl Origin {
             1..8 => Way::Forwarded,
             _ => Way::Direct,
         };
-        Self { address: address(rng.u8(..3)), way }
+        Self { address: address(rng.u8(..3)), way, user: None }
+    }
+
+    /// The same as somebody.
+    pub fn of_user(self, user: Option<u8>) -> Self {
+        Self { user, ..self }
     }
 
     /// The address that the server's kernel sees.
@@ -76,7 +84,7 @@ impl Origin {
 
     /// What the proxy sends first.
     pub fn preamble(&self, rng: &mut Rng) -> Vec<u8> {
-        let Self { address, way } = self;
+        let Self { address, way, .. } = self;
         match (way, address) {
             (Way::Preamble, IpAddr::V4(address)) if rng.bool() => {
                 let more: Vec<u8> = (0..rng.usize(..40)).map(|_| rng.u8(..)).collect();
@@ -94,15 +102,21 @@ impl Origin {
         }
     }
 
-    /// An upgrade as the proxy passes it on.
+    /// An upgrade as the proxy passes it on, with what says as whom it asks.
     pub fn pass_on(&self, upgrade: Vec<u8>) -> Vec<u8> {
-        if self.way != Way::Forwarded {
+        if self.way != Way::Forwarded && self.user.is_none() {
             return upgrade;
         }
         let text = String::from_utf8(upgrade).expect("a request is text");
         let (line, fields) = text.split_once("\r\n").expect("a request line");
-        let field = format!("X-Forwarded-For: 192.0.2.99, {}, 10.0.0.7", self.address);
-        format!("{line}\r\n{field}\r\n{fields}").into_bytes()
+        let forwarded = match self.way {
+            Way::Forwarded => {
+                format!("X-Forwarded-For: 192.0.2.99, {}, 10.0.0.7\r\n", self.address)
+            }
+            _ => String::new(),
+        };
+        let token = self.user.map(users::field).unwrap_or_default();
+        format!("{line}\r\n{forwarded}{token}{fields}").into_bytes()
     }
 
     /// Whether it counts for its address.
@@ -132,12 +146,21 @@ impl Origin {
         self.is_unwelcome(config) || may_be_full || may_be_fast
     }
 
+    /// Whether another connection of its user may take its place.
+    pub fn may_be_replaced(&self, context: &Context) -> bool {
+        self.user.is_some() && context.config_at_start.identity.user_limit == UserLimit::Newest
+    }
+
     /// Whether this status may refuse an upgrade of its.
     pub fn may_get(&self, status: u16, context: &Context) -> bool {
         let config = &context.config_at_start;
         match status {
             403 => self.way == Way::Forwarded && self.is_unwelcome(config),
-            429 => self.way == Way::Forwarded && self.may_be_refused(context),
+            429 => {
+                let stays = config.identity.user_limit;
+                let may_be_too_many = self.user.is_some() && stays == UserLimit::Oldest;
+                may_be_too_many || self.way == Way::Forwarded && self.may_be_refused(context)
+            }
             503 => self.way != Way::Direct && config.peers.connection_rate.is_some(),
             _ => false,
         }

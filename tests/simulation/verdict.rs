@@ -142,7 +142,9 @@ impl Client {
         let has_lifetime = effective.config.limits.lifetime.is_some();
         let is_slow = self.plan.reading == Reading::Slow;
         let is_stopping = context.draining_since.is_some() || context.may_be_ordered_away;
-        self.has_finished || has_lifetime || is_slow || is_stopping || context.has_jumped
+        let may_be_replaced = context.origins[self.number].may_be_replaced(context);
+        let is_closed = is_stopping || may_be_replaced;
+        self.has_finished || has_lifetime || is_slow || is_closed || context.has_jumped
     }
 
     fn take_close(&mut self, payload: Vec<u8>, context: &Context) {
@@ -170,6 +172,7 @@ impl Client {
                 let is_slow = config.slow_consumer == SlowConsumer::Disconnect && is_member;
                 is_slow || context.was_short_of_memory
             }
+            Some(4001) => context.origins[self.number].may_be_replaced(context),
             Some(1012 | ORDERED) => context.may_be_ordered_away,
             _ => false,
         };
@@ -225,7 +228,7 @@ impl Client {
         }
         let number = self.number;
         assert_eq!(end, End::Finished, "client {number}: reset for no reason");
-        if self.plan.is_stream() && !self.is_refused {
+        if self.plan.is_stream() && !self.is_refused && !self.gives_up {
             return self.judge_stream(context);
         }
         if self.close_received.is_none() && !self.is_refused {

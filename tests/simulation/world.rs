@@ -11,7 +11,6 @@ use ringwire::admission::Admission;
 use ringwire::config::{AccessLog, SlowConsumer};
 use ringwire::hub::interest::InterestTable;
 use ringwire::hub::mesh::Mesh;
-use ringwire::identity::Trust;
 use ringwire::memory::{Memory, Pressure, Usage};
 use ringwire::shard::in_force::InForce;
 use ringwire::shard::orders::Errand;
@@ -30,6 +29,7 @@ use crate::rates;
 use crate::settings::Settings;
 use crate::topics;
 use crate::trace::trace;
+use crate::users;
 
 /// Everything of one run.
 pub struct World {
@@ -107,6 +107,8 @@ impl World {
         topics::settings(&mut rates_rng, &mut settings.config);
         let mut peers_rng = Rng::with_seed(seed.rotate_left(48));
         Origin::settings(&mut peers_rng, &mut settings.config);
+        let mut users_rng = Rng::with_seed(seed.rotate_left(8));
+        users::settings(&mut users_rng, &mut settings.config);
         let shards = settings.config.engine.shards;
         let network = Rc::new(RefCell::new(Network::new(shards)));
         let capacity = settings.chaos.slots as usize * shards;
@@ -116,7 +118,7 @@ impl World {
             memory: Memory::default(),
             interest: InterestTable::new(shards),
             slots: settings.chaos.slots,
-            in_force: InForce::new(settings.config.clone(), Trust::default(), None),
+            in_force: InForce::new(settings.config.clone(), users::trusted(&settings.config), None),
             secure_port: 443,
         });
         let ring_slots = settings.config.engine.broadcast_ring_slots;
@@ -148,7 +150,10 @@ impl World {
             topics: clients.iter().map(|client| topic(&client.plan)).collect(),
             origins: clients
                 .iter()
-                .map(|_| Origin::draw(&mut peers_rng, &settings.config))
+                .map(|_| {
+                    let user = users::draw(&mut users_rng, &settings.config);
+                    Origin::draw(&mut peers_rng, &settings.config).of_user(user)
+                })
                 .collect(),
             config_at_start: settings.config.clone(),
             shared,
@@ -210,7 +215,8 @@ impl World {
 
     /// Puts the same settings in force again: every deadline is set anew, and nobody notices.
     fn reload(&mut self) {
-        self.context.shared.in_force.replace(self.settings.config.clone(), Trust::default(), None);
+        let trust = users::trusted(&self.settings.config);
+        self.context.shared.in_force.replace(self.settings.config.clone(), trust, None);
         self.network.borrow_mut().wakes.iter_mut().for_each(|wakes| *wakes += 1);
     }
 
@@ -319,6 +325,7 @@ impl World {
             invariants::check(shard, &self.settings.config, asks);
             peers::check_limits(&self.clients, &self.network.borrow(), &self.context);
             topics::check_limits(&self.clients, &self.network.borrow(), &self.context);
+            users::check_limits(&self.context);
             match goes_on {
                 true => self.move_one(number),
                 false => self.stop(number),
@@ -405,6 +412,7 @@ impl World {
         for number in 0..self.nodes.len() {
             assert!(!self.control.is_owed_by(number), "shard {number} owes an answer");
         }
+        users::check_rest(&self.clients, &self.context);
         self.check_deliveries();
         if !self.context.may_publish {
             self.context.may_publish = true;
@@ -579,6 +587,8 @@ impl World {
         assert_eq!(counted, 0, "connections count for an address and are gone");
         let counted = self.context.shared.admission.topics_and_members();
         assert_eq!(counted, (0, 0), "members count for a topic and are gone");
+        let counted = self.context.shared.admission.users_and_seats();
+        assert_eq!(counted, (0, 0), "connections count for a user and are gone");
         let waiting = self.context.shared.admission.waiting_to_publish();
         assert_eq!(waiting, 0, "some wait to publish and are gone");
         assert_eq!(self.total("connections_accepted"), self.accepted, "accepts");

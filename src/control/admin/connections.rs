@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
@@ -25,13 +25,14 @@ struct Selection {
     after: Option<ConnectionId>,
     /// Those of one shard alone.
     shard: Option<usize>,
+    /// Those of one user alone.
+    user: Option<Arc<str>>,
 }
 
 /// A page of the connections.
 pub(super) async fn list(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Response, Refused> {
-    let query = uri.query().unwrap_or_default();
-    let Selection { limit, after, shard } =
-        selection(query, desk.calls.shards()).map_err(Refused::bad)?;
+    let Selection { limit, after, shard, user } =
+        selection(&uri, desk.calls.shards()).map_err(Refused::bad)?;
     let call = desk.calls.begin()?;
     let last_shard = shard.unwrap_or(desk.calls.shards() - 1);
     let first = (shard.unwrap_or_default(), 0);
@@ -40,7 +41,8 @@ pub(super) async fn list(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Resp
     let (mut connections, mut last) = (Vec::new(), None);
     while shard <= last_shard && connections.len() < limit {
         let most = limit - connections.len();
-        let outcome = call.ask(shard, Errand::List { from, most }).await?;
+        let errand = Errand::List { from, most, user: user.clone() };
+        let outcome = call.ask(shard, errand).await?;
         let Outcome::Connections { connections: listed, next } = outcome else {
             debug_assert!(false, "an errand has the outcome of its kind");
             break;
@@ -58,12 +60,13 @@ pub(super) async fn list(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Resp
 ///
 /// # Errors
 /// What is wrong with it.
-fn selection(query: &str, shards: usize) -> Result<Selection, String> {
-    let mut selection = Selection { limit: LIMIT_DEFAULT, after: None, shard: None };
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let (name, text) = parameter.split_once('=').unwrap_or((parameter, ""));
+fn selection(uri: &Uri, shards: usize) -> Result<Selection, String> {
+    let mut selection = Selection { limit: LIMIT_DEFAULT, after: None, shard: None, user: None };
+    let Query(parameters) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|error| format!("The query cannot be read: {error}."))?;
+    for (name, text) in parameters {
         let number = || text.parse::<usize>().ok();
-        match name {
+        match &*name {
             "limit" => {
                 let limit = number().filter(|limit| (1..=LIMIT_MOST).contains(limit));
                 selection.limit =
@@ -80,7 +83,10 @@ fn selection(query: &str, shards: usize) -> Result<Selection, String> {
                 selection.shard =
                     Some(shard.ok_or_else(|| format!("shard is a number from 0 to {most}."))?);
             }
-            _ => return Err(format!("{name} is unknown; there are limit, after and shard.")),
+            "user" => selection.user = Some(text.into()),
+            _ => {
+                return Err(format!("{name} is unknown; there are limit, after, shard and user."));
+            }
         }
     }
     Ok(selection)
@@ -267,18 +273,21 @@ mod tests {
 
     #[test]
     fn a_query_is_read_and_what_is_wrong_with_it_is_named() {
-        let all = |query| selection(query, 2);
-        let selection = Selection { limit: 100, after: None, shard: None };
+        let all = |query| selection(&format!("/connections?{query}").parse().expect("a URI"), 2);
+        let selection = Selection { limit: 100, after: None, shard: None, user: None };
         assert_eq!(all(""), Ok(selection));
+        let user = Some("a|b c".into());
+        let selection = Selection { limit: 100, after: None, shard: None, user };
+        assert_eq!(all("&user=a%7Cb+c&"), Ok(selection));
         let after = ConnectionId { shard: 1, key: Key { index: 2, generation: 3 } };
-        let selection = Selection { limit: 7, after: Some(after), shard: Some(1) };
+        let selection = Selection { limit: 7, after: Some(after), shard: Some(1), user: None };
         assert_eq!(all("limit=7&after=1-2-3&shard=1"), Ok(selection));
         for (query, told) in [
             ("limit=0", "limit is a number from 1 to 1000."),
             ("limit=1001", "limit is a number from 1 to 1000."),
             ("limit", "limit is a number from 1 to 1000."),
             ("shard=2", "shard is a number from 0 to 1."),
-            ("page=2", "page is unknown; there are limit, after and shard."),
+            ("page=2", "page is unknown; there are limit, after, shard and user."),
         ] {
             assert_eq!(all(query), Err(told.to_owned()), "{query}");
         }

@@ -133,8 +133,6 @@ impl<I: Io> Shard<I> {
         if !self.settle_in(key, traveller.ticket, traveller.membership) {
             self.close(key, CloseCode::TRY_AGAIN_LATER, "messages were missed");
         }
-        // Those that were here when it was revoked have been looked at.
-        self.close_if_revoked(key);
         self.go_on(key, now + traveller.deadline_left);
         self.keep_slots_free();
     }

@@ -4,7 +4,10 @@
 //! Nothing is kept of a token itself, nor of what it grants: a connection has one topic, and what
 //! it may do there is decided when it joins.
 
+use std::time::Duration;
+
 use super::Peers;
+use crate::admission::{Admission, Denial, Rules, Seat, Whereabouts};
 use crate::identity::{Grants, Identity, TokenFault, Verdict};
 use crate::io::{Io, Key};
 use crate::shard::Shard;
@@ -20,9 +23,30 @@ pub(in crate::shard) struct Tokens {
     pub(in crate::shard) identity: Option<Identity>,
     /// What all have cost, in units of a budget.
     pub(in crate::shard) cost: usize,
+    /// What was reserved for the connection among those of its user.
+    seat: Option<Seat>,
 }
 
 impl Tokens {
+    /// Another request comes: the token of an earlier one says nothing of it.
+    pub(in crate::shard) fn begin(&mut self) {
+        (self.identity, self.seat) = (None, None);
+    }
+
+    /// Makes room for the connection `at` there among those of its user, if it has one.
+    pub(in crate::shard) fn reserve(
+        &mut self,
+        admission: &Admission,
+        rules: &Rules,
+        at: Whereabouts,
+        now: Duration,
+    ) -> Result<(), Denial> {
+        if let Some(user) = self.identity.as_ref().and_then(|it| it.user.as_deref()) {
+            self.seat = admission.reserve(rules, user, at, now)?;
+        }
+        Ok(())
+    }
+
     /// Takes note of a token that was verified, and tells what it grants.
     pub(in crate::shard) fn note(
         &mut self,
@@ -90,6 +114,7 @@ impl<I: Io> Shard<I> {
         self.overload.spend_on_tokens(tokens.cost);
         if lasts {
             self.peers.set_identity(key.index, tokens.identity.map(Box::new));
+            self.take_a_seat(key, tokens.seat);
         }
     }
 
