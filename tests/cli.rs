@@ -51,9 +51,8 @@ fn a_flag_wins_over_the_environment_over_the_file() {
                 &["config", "--jwt-issuer", "a", "--jwt-audience", "b", "--jwt-key", "./a"]
             }
             "jwt-cookie" => &["config", "--jwt-key", "./a", "--allow-origin", "https://a.org"],
-            key if key.starts_with("anonymous-") || key == "revoked" => {
-                &["config", "--jwt-key", "./a"]
-            }
+            "revoked" | "connections-per-user" => &["config", "--jwt-key", "./a"],
+            key if key.starts_with("anonymous-") => &["config", "--jwt-key", "./a"],
             key if key.starts_with("jwt-") && key != "jwt-key" => &["config", "--jwt-key", "./a"],
             _ => &["config"],
         };

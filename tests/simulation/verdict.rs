@@ -85,7 +85,11 @@ impl Client {
             (503, Some(200)) if self.plan.is_stream() => {
                 is_draining || context.may_be_full || context.is_pressed()
             }
-            (503, Some(101)) => is_draining || context.may_be_full || context.is_pressed(),
+            (503, Some(101)) => {
+                // Those with tokens take turns, and may not come to theirs in time.
+                let is_put_off = is_overdue && context.config_at_start.identity.is_asked_for();
+                is_draining || is_put_off || context.may_be_full || context.is_pressed()
+            }
             (503, Some(202)) => is_draining || context.is_pressed(),
             (429, Some(202)) => context.config_at_start.limits.topic_rate.is_some(),
             (503, Some(200)) => is_draining,
