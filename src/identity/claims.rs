@@ -22,17 +22,39 @@ pub(super) struct Claims {
     /// Patterns of topics by right. A map by itself, as a struct could be read from an array.
     #[serde(default)]
     ringwire: Map<String, Value>,
+    /// The same in the words of RFC 9396, among those of other types.
+    #[serde(default)]
+    authorization_details: Vec<Map<String, Value>>,
 }
 
 impl Claims {
-    /// What is granted; nothing where one of the patterns is none.
+    /// What is granted; nothing where one of the patterns is none, or what would grant it is not
+    /// understood: it might be less than it seems.
     pub(super) fn grants(&self) -> Option<Grants> {
-        let patterns = |right| match self.ringwire.get(right) {
-            None => Some(Vec::new()),
-            Some(list) => list.as_array()?.iter().map(pattern).collect(),
-        };
-        Some(Grants { publish: patterns("publish")?, subscribe: patterns("subscribe")? })
+        let of_right = |right| self.ringwire.get(right).map_or(Some(Vec::new()), patterns);
+        let mut grants = Grants { publish: of_right(PUBLISH)?, subscribe: of_right(SUBSCRIBE)? };
+        for detail in &self.authorization_details {
+            if detail.get("type")?.as_str()? != DETAIL_TYPE {
+                continue;
+            }
+            if detail.keys().any(|field| !DETAIL_FIELDS.contains(&field.as_str())) {
+                return None;
+            }
+            let topics = patterns(detail.get("topics")?)?;
+            for action in detail.get("actions")?.as_array()? {
+                match action.as_str()? {
+                    PUBLISH => grants.publish.extend_from_slice(&topics),
+                    SUBSCRIBE => grants.subscribe.extend_from_slice(&topics),
+                    _ => return None,
+                }
+            }
+        }
+        Some(grants)
     }
+}
+
+fn patterns(list: &Value) -> Option<Vec<TopicPattern>> {
+    list.as_array()?.iter().map(pattern).collect()
 }
 
 fn pattern(value: &Value) -> Option<TopicPattern> {
@@ -55,6 +77,11 @@ fn some_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64
     seconds(deserializer).map(Some)
 }
 
+const PUBLISH: &str = "publish";
+const SUBSCRIBE: &str = "subscribe";
+/// The type of those details that are for this server, and all fields of theirs.
+const DETAIL_TYPE: &str = "ringwire";
+const DETAIL_FIELDS: [&str; 3] = ["type", "actions", "topics"];
 /// Beyond it a double is no whole number any more, and no year that anybody means.
 const SECONDS_MOST: f64 = 9_007_199_254_740_992.0;
 
@@ -93,6 +120,36 @@ mod tests {
             r#"{"exp":1,"exp":2}"#,
         ] {
             assert!(read(text).is_none(), "{text}");
+        }
+        let of_details = |details: &str| {
+            let text = format!(
+                r#"{{"exp":1,"ringwire":{{"publish":["a"]}},"authorization_details":{details}}}"#
+            );
+            read(&text).and_then(|claims| claims.grants())
+        };
+        let grants = of_details(
+            r#"[{"type":"other","locations":1},
+                {"type":"ringwire","actions":["subscribe","publish"],"topics":["b.*"]},
+                {"type":"ringwire","actions":["subscribe"],"topics":["c","d"]},
+                {"type":"ringwire","actions":[],"topics":["e"]}]"#,
+        );
+        let grants = grants.expect("patterns");
+        assert_eq!((grants.publish.len(), grants.subscribe.len()), (2, 3));
+        for details in [
+            "null",
+            "{}",
+            "[1]",
+            "[{}]",
+            r#"[{"type":1}]"#,
+            r#"[{"type":"ringwire"}]"#,
+            r#"[{"type":"ringwire","actions":["publish"]}]"#,
+            r#"[{"type":"ringwire","topics":["a"]}]"#,
+            r#"[{"type":"ringwire","actions":["publish"],"topics":["a***"]}]"#,
+            r#"[{"type":"ringwire","actions":["publish"],"topics":"a"}]"#,
+            r#"[{"type":"ringwire","actions":["delete"],"topics":["a"]}]"#,
+            r#"[{"type":"ringwire","actions":["publish"],"topics":["a"],"locations":["b"]}]"#,
+        ] {
+            assert!(of_details(details).is_none(), "{details}");
         }
         for granted in [r#""a""#, "null", r#"["a***"]"#, r#"["a",1]"#, r#"{"a":1}"#] {
             for right in ["publish", "subscribe"] {
