@@ -53,7 +53,7 @@ pub use compression::{Compression, CompressionMode};
 pub use engine::Engine;
 pub use file_path::{FilePath, FilePathError};
 pub use host::{HostPattern, HostPatternError};
-pub use identity::{Identity, UserLimit};
+pub use identity::{CertificateUser, Identity, UserLimit};
 pub use key_file::{
     CookieName, CookieNameError, KeyFile, KeyFileError, TokenAlgorithm, TokenName, TokenNameError,
 };

@@ -175,12 +175,12 @@
 //!
 //! # Who may do what
 //!
-//! With keys, what somebody may do follows from a token: [`identity`] verifies it and says who its
-//! holder is and what it grants, by patterns; [`authorization`] puts that together with what the
-//! operator allows, in one function that is asked before anybody joins or publishes. A request is
-//! asked for its token where it is decided on (`http/bearer.rs`, `Conditions::verify`). Verifying
-//! takes up to 0.1 ms, so a tick does a bounded number, and other requests wait in the line that
-//! there is for too many of them (`shard/overload.rs`).
+//! With keys, what somebody may do follows from a token, which [`identity`] verifies, and by a list
+//! from who that is, which a certificate may say instead (`tls/client_name.rs`); [`authorization`]
+//! puts that together with what the operator allows, in one function that is asked before anybody
+//! joins or publishes. A request is asked for its token where it is decided on (`http/bearer.rs`,
+//! `Conditions::verify`). Verifying takes up to 0.1 ms, so a tick does a bounded number, and others
+//! wait in the line that there is for too many requests (`shard/overload.rs`).
 //!
 //! A connection keeps neither token nor grants, as it has one topic and what it may do there is
 //! decided when it joins; only who its peer is, and until when, which lies beside the table
@@ -375,7 +375,7 @@
 //! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
 //! | who may do what | [`authorization`] |
-//! | which tokens are believed, what they claim | [`identity`]; where they are: `http/bearer.rs` |
+//! | which tokens are believed, what users may do | [`identity`]; `http/bearer.rs` finds tokens |
 //! | how much a connection may send in a second | `shard/rates.rs` |
 //! | how much may be published to a topic | `admission/publications.rs`, `shard/topic_rate.rs` |
 //! | how many may join a topic | `admission/topics.rs`, `admission/counts.rs` |

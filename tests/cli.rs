@@ -46,12 +46,12 @@ fn a_flag_wins_over_the_environment_over_the_file() {
             "redirect-http" => SECURED,
             // One without the other is refused.
             "tls-cert" | "tls-key" => continue,
-            "tls-crl" => &["config", "--tls-client-ca", "a"],
+            "tls-crl" | "tls-client-user" => &["config", "--tls-client-ca", "a"],
             "jwt-jwks" => {
                 &["config", "--jwt-issuer", "a", "--jwt-audience", "b", "--jwt-key", "./a"]
             }
             "jwt-cookie" => &["config", "--jwt-key", "./a", "--allow-origin", "https://a.org"],
-            "revoked" | "connections-per-user" => &["config", "--jwt-key", "./a"],
+            "revoked" | "user-grants" | "connections-per-user" => &["config", "--jwt-key", "./a"],
             key if key.starts_with("anonymous-") => &["config", "--jwt-key", "./a"],
             key if key.starts_with("jwt-") && key != "jwt-key" => &["config", "--jwt-key", "./a"],
             _ => &["config"],
@@ -526,6 +526,8 @@ const ROWS: &[Row] = &[
     row("jwt-query", "true", "false", "true", ["true", "false", "true"]),
     row("jwt-keep-open", "true", "false", "true", ["true", "false", "true"]),
     row("revoked", "/a", "off", r#""./b""#, [r#""/a""#, r#""off""#, r#""./b""#]),
+    row("tls-client-user", "cn", "off", r#""uri""#, [r#""cn""#, r#""off""#, r#""uri""#]),
+    row("user-grants", "/a", "off", r#""./b""#, [r#""/a""#, r#""off""#, r#""./b""#]),
     row("connections-per-user", "1", "off", "65535", ["1", r#""off""#, "65535"]),
     row("user-limit", "oldest", "newest", r#""oldest""#, [r#""oldest""#, r#""newest""#,
         r#""oldest""#]),

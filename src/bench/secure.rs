@@ -58,7 +58,7 @@ impl Links {
             return self.take(workload, handshake, index, input).map(|()| false);
         };
         let mut opened = std::mem::take(&mut self.opened);
-        let Received { opened: range, handshake: done, is_ended, failure } =
+        let Received { opened: range, handshake: done, is_ended, failure, .. } =
             secure.session.receive(input, &mut opened, &mut secure.sealed);
         opened.extend_from_slice(&input[range]);
         if is_ended {

@@ -20,6 +20,21 @@ pub enum UserLimit {
     Oldest,
 }
 
+/// The name in the certificate of a client that names its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CertificateUser {
+    /// None: certificates let clients connect, and say nothing of users.
+    Off,
+    /// The common name of its subject.
+    Cn,
+    /// The first name of a host among its alternative names.
+    Dns,
+    /// The first address of mail among those.
+    Email,
+    /// The first URI among those, such as a SPIFFE ID.
+    Uri,
+}
+
 settings! {
     /// Who may do what, by JSON Web Tokens (RFC 7519).
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,12 +104,28 @@ settings! {
                       and close connections that had one with 3000",
                 live;
 
+            /// Where the certificates of clients name their users, who need no token then.
+            pub certificate_user: CertificateUser = CertificateUser::Off,
+                as one(choice()),
+                named "tls-client-user" "NAME",
+                help "Take this name in the certificate of a client (--tls-client-ca) for its \
+                      user, who needs no token then; from then on everybody needs one of them",
+                live;
+
+            /// A list of what users may do, beside what their tokens grant.
+            pub user_grants: Option<FilePath> = None,
+                as one(parsed(FilePath::GRAMMAR).or_off()),
+                named "user-grants" "FILE",
+                help "What users may do, however they have shown who they are: a list whose lines \
+                      are `subscribe PATTERN USER` or `publish PATTERN USER`, and * is every user",
+                live;
+
             /// Open WebSockets and streams of one user. `None` is unbounded.
             pub connections_per_user: Option<u16> = limits::CONNECTIONS_PER_USER.default,
                 as one(count(&limits::CONNECTIONS_PER_USER).or_off()),
                 named "connections-per-user" "COUNT",
-                help "Open WebSockets and streams of one user, as tokens name them; --user-limit \
-                      says what becomes of more",
+                help "Open WebSockets and streams of one user, whom tokens or certificates name; \
+                      --user-limit says what becomes of more",
                 live;
 
             /// Who stays where a user would have more.
@@ -127,6 +158,16 @@ settings! {
 impl Identity {
     /// Whether what somebody may do depends on who that is.
     pub fn is_asked_for(&self) -> bool {
+        self.takes_tokens() || self.takes_certificates()
+    }
+
+    /// Whether certificates of clients say who those are.
+    pub fn takes_certificates(&self) -> bool {
+        self.certificate_user != CertificateUser::Off
+    }
+
+    /// Whether there are keys, or will be, that verify tokens.
+    pub fn takes_tokens(&self) -> bool {
         !self.jwt_keys.is_empty() || self.jwt_jwks.is_some()
     }
 }

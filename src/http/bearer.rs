@@ -13,8 +13,8 @@ use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head, elements};
 use crate::identity::Grants;
 
-/// What the token of a request grants, once it is found to be valid; nothing for a request without
-/// one, or where nobody needs one.
+/// What the token of a request grants, once it is found to be valid, or without one the certificate
+/// of its client; nothing without both, or where nobody needs one.
 ///
 /// # Errors
 /// There is too much to do, or a token is not valid, or there are two that differ: whoever puts one
@@ -44,8 +44,8 @@ pub(super) fn grants(
         Some(_) if granted.is_none() => {
             Err(Refused::new(Refusal::InvalidToken, "The token is not valid."))
         }
-        Some(_) => Ok(granted),
-        None => Ok(None),
+        // Without one the certificate of the client may have said who that is.
+        _ => Ok(granted),
     }
 }
 

@@ -36,8 +36,9 @@ pub struct Conditions<'a> {
     /// Makes room for one more connection of the user whose token was verified last, for an upgrade
     /// or a stream that is otherwise right; given back unless that begins.
     pub reserve: &'a dyn Fn() -> Result<(), Denial>,
-    /// Verifies the token that a request has, or takes note that it has none, and tells what it
-    /// grants; nothing for one that is not valid. Asked at most once for each request.
+    /// Verifies the token that a request has, or without one the certificate of its client, and
+    /// tells what that grants; nothing for one that is not valid. Asked at most once for each
+    /// request.
     pub verify: &'a dyn Fn(Option<&str>) -> Option<Grants>,
     /// The port to which everybody is sent, for the same by https; `None` where requests are
     /// answered.

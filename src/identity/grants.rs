@@ -30,6 +30,12 @@ impl Grants {
         patterns.iter().any(|pattern| pattern.matches(topic))
     }
 
+    /// Adds what others grant.
+    pub(super) fn extend(&mut self, other: &Self) {
+        self.subscribe.extend(other.subscribe.iter().cloned());
+        self.publish.extend(other.publish.iter().cloned());
+    }
+
     /// Whether nothing is granted.
     pub fn is_empty(&self) -> bool {
         self.subscribe.is_empty() && self.publish.is_empty()

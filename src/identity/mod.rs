@@ -1,4 +1,5 @@
-//! Who somebody is and what they may do, as a token says that a trusted key has signed.
+//! Who somebody is and what they may do, as a token says that a trusted key has signed, or a list
+//! grants to the user whom a token or a certificate names.
 //!
 //! Nothing here reads a file, a socket or a clock: the text of key files, the token and the time
 //! come from whoever asks.
@@ -9,9 +10,11 @@ mod keys;
 mod revocations;
 mod token;
 mod trust;
+mod user_grants;
 
 pub use grants::{Grants, Right};
 pub use keys::{KeyFault, Keys};
 pub use revocations::{RevocationFault, Revocations, Revoked};
 pub use token::{Credentials, Identity, NAME_BYTES_MOST, TokenFault, Verdict};
 pub use trust::Trust;
+pub use user_grants::{UserGrantFault, UserGrants};

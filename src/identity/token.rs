@@ -59,6 +59,16 @@ pub enum TokenFault {
     Revoked,
 }
 
+impl Identity {
+    /// Who a certificate says that somebody is, until it ends; nobody where the name is none that a
+    /// user can have.
+    pub fn certified(user: &str, expires_s: u64) -> Option<Self> {
+        let is_name = (1..=NAME_BYTES_MOST).contains(&user.len());
+        let is_name = is_name && !user.contains(char::is_control);
+        is_name.then(|| Self { user: Some(user.into()), token_id: None, expires_s })
+    }
+}
+
 impl TokenFault {
     /// Its name for the log, in words.
     pub const fn name(self) -> &'static str {
@@ -178,7 +188,8 @@ fn credentials(claims: Claims, now_s: u64) -> Result<Credentials, TokenFault> {
         return Err(TokenFault::NotYetValid);
     }
     let Claims { sub: user, jti: token_id, .. } = claims;
-    if [&user, &token_id].into_iter().flatten().any(|name| name.len() > NAME_BYTES_MOST) {
+    let is_name = |name: &str| (1..=NAME_BYTES_MOST).contains(&name.len());
+    if ![&user, &token_id].into_iter().flatten().all(|name| is_name(name)) {
         return Err(TokenFault::Claims);
     }
     Ok(Credentials { identity: Identity { user, token_id, expires_s }, grants })

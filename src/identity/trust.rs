@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::Grants;
 use super::keys::Keys;
 use super::revocations::Revocations;
-use super::token::{TokenFault, Verdict};
+use super::token::{Credentials, Identity, TokenFault, Verdict};
+use super::user_grants::UserGrants;
 
 /// The keys that are trusted, and what they have signed and does not hold any more.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +17,8 @@ pub struct Trust {
     pub fetched_keys: Arc<Keys>,
     /// Tokens and users that are revoked.
     pub revocations: Arc<Revocations>,
+    /// What users may do beside what their tokens grant.
+    pub user_grants: Arc<UserGrants>,
 }
 
 impl Trust {
@@ -30,11 +34,26 @@ impl Trust {
                 verdict.result = result;
             }
         }
-        match &verdict.result {
-            Ok(credentials) if self.revocations.contain(&credentials.identity) => {
-                Verdict { result: Err(TokenFault::Revoked), ..verdict }
-            }
-            _ => verdict,
+        let result = verdict.result.and_then(|credentials| self.granting(credentials));
+        Verdict { result, ..verdict }
+    }
+
+    /// Whom a certificate names, that was verified when the client connected, and what that one may
+    /// do at a time in seconds since 1970.
+    pub fn vouch(&self, identity: &Identity, now_s: u64) -> Verdict {
+        let is_over = now_s >= identity.expires_s;
+        let credentials = Credentials { identity: identity.clone(), grants: Grants::default() };
+        let result = if is_over { Err(TokenFault::Expired) } else { self.granting(credentials) };
+        Verdict { result, cost: 0 }
+    }
+
+    /// The same with what the list grants to the user, unless that is revoked.
+    fn granting(&self, credentials: Credentials) -> Result<Credentials, TokenFault> {
+        let Credentials { identity, mut grants } = credentials;
+        if self.revocations.contain(&identity) {
+            return Err(TokenFault::Revoked);
         }
+        self.user_grants.add_to(&mut grants, identity.user.as_deref());
+        Ok(Credentials { identity, grants })
     }
 }

@@ -28,6 +28,7 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
         .or_else(|| client_certificates(settings, config))
         .or_else(|| cookie_for_all_pages(settings, config))
         .or_else(|| identity_without_key(settings, config))
+        .or_else(|| users_without_certificates(settings, config))
         .or_else(|| keys_of_everybody(settings, config))
         .or_else(|| labels_of_metrics(settings, config));
     match broken {
@@ -310,23 +311,37 @@ fn cookie_for_all_pages(settings: &Settings, config: &Config) -> Option<String> 
 /// Whoever sets one of these expects that something is refused, and nothing would be.
 fn identity_without_key(settings: &Settings, config: &Config) -> Option<String> {
     let identity = &config.identity;
-    let is_set = [
+    let needs_key = [
         ("jwt-issuer", identity.jwt_issuer.is_some()),
         ("jwt-audience", !identity.jwt_audiences.is_empty()),
         ("jwt-cookie", identity.jwt_cookie.is_some()),
         ("jwt-query", identity.jwt_query),
+    ];
+    let needs_any = [
         ("jwt-keep-open", identity.jwt_keep_open),
         ("revoked", identity.revoked.is_some()),
+        ("user-grants", identity.user_grants.is_some()),
         ("connections-per-user", identity.connections_per_user.is_some()),
         ("anonymous-subscribe", !identity.anonymous_subscribe.is_empty()),
         ("anonymous-publish", !identity.anonymous_publish.is_empty()),
     ];
-    let (key, _) = is_set.into_iter().find(|&(_, is_set)| is_set)?;
-    (!identity.is_asked_for()).then(|| {
+    let needs_key = needs_key.into_iter().filter(|_| !identity.takes_tokens());
+    let needs_any = needs_any.into_iter().filter(|_| !identity.is_asked_for());
+    let (key, _) = needs_key.chain(needs_any).find(|&(_, is_set)| is_set)?;
+    Some(format!(
+        "{} without a key, so that nobody is asked for a token: allowed is at least one --jwt-key, \
+         or --jwt-jwks, with it",
+        settings.describe(key),
+    ))
+}
+
+/// Nobody could name a user.
+fn users_without_certificates(settings: &Settings, config: &Config) -> Option<String> {
+    let is_set = config.identity.takes_certificates();
+    (is_set && config.tls.client_authorities.is_none()).then(|| {
         format!(
-            "{} without a key, so that nobody is asked for a token: allowed is at least one \
-             --jwt-key, or --jwt-jwks, with it",
-            settings.describe(key),
+            "{} without certificates of clients: allowed is --tls-client-ca with it",
+            settings.describe("tls-client-user"),
         )
     })
 }

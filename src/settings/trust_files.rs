@@ -1,5 +1,5 @@
 //! The files that settings name of what is trusted, read whenever the settings are: keys that
-//! tokens are verified with, and a list of what is revoked.
+//! tokens are verified with, and lists of what is revoked, and of what users may do.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::config::Config;
-use crate::identity::{KeyFault, Keys, RevocationFault, Revocations, Trust};
+use crate::config::{Config, FilePath};
+use crate::identity::{
+    KeyFault, Keys, RevocationFault, Revocations, Trust, UserGrantFault, UserGrants,
+};
 
 /// Why it is not known what to trust.
 #[derive(Debug, Error)]
@@ -32,6 +34,8 @@ enum Reason {
     Key(#[from] KeyFault),
     #[error(transparent)]
     Revocation(#[from] RevocationFault),
+    #[error(transparent)]
+    UserGrant(#[from] UserGrantFault),
 }
 
 /// Reads what is trusted: from all files, or nothing.
@@ -45,14 +49,23 @@ pub fn read_trust(config: &Config) -> Result<Trust, TrustFileError> {
         let key = read(file.path()).and_then(|text| Ok(keys.add(file, &text, settings)?));
         key.map_err(error("--jwt-key", file.path()))?;
     }
-    let mut revocations = Revocations::default();
-    if let Some(file) = &settings.revoked {
-        let text = read(file.path())
-            .and_then(|text| String::from_utf8(text).map_err(|_| Reason::NoText))
-            .and_then(|text| Ok(Revocations::parse(&text)?));
-        revocations = text.map_err(error("--revoked", file.path()))?;
-    }
-    Ok(Trust { keys: Arc::new(keys), revocations: Arc::new(revocations), ..Trust::default() })
+    let revocations = read_list("--revoked", &settings.revoked, Revocations::parse)?;
+    let user_grants = read_list("--user-grants", &settings.user_grants, UserGrants::parse)?;
+    let (keys, revocations) = (Arc::new(keys), Arc::new(revocations));
+    Ok(Trust { keys, revocations, user_grants: Arc::new(user_grants), ..Trust::default() })
+}
+
+/// Reads a list of lines, if there is one.
+fn read_list<T: Default, F: Into<Reason>>(
+    flag: &'static str,
+    file: &Option<FilePath>,
+    parse: fn(&str) -> Result<T, F>,
+) -> Result<T, TrustFileError> {
+    let Some(file) = file else { return Ok(T::default()) };
+    let text = read(file.path())
+        .and_then(|text| String::from_utf8(text).map_err(|_| Reason::NoText))
+        .and_then(|text| parse(&text).map_err(Into::into));
+    text.map_err(error(flag, file.path()))
 }
 
 fn error(flag: &'static str, path: &Path) -> impl Fn(Reason) -> TrustFileError {
@@ -95,5 +108,9 @@ mod tests {
             config.identity.revoked = Some("./Cargo.toml".parse().expect("a file"));
         });
         assert!(said.contains("(--revoked): it has a line 1 that is neither"), "{said}");
+        let said = error(|config| {
+            config.identity.user_grants = Some("./Cargo.toml".parse().expect("a file"));
+        });
+        assert!(said.contains("(--user-grants): it has a line 1 that is neither"), "{said}");
     }
 }

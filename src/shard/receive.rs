@@ -152,6 +152,7 @@ impl<I: Io> Shard<I> {
         let note = |it| drop(asked.replace(Some(Box::new(it))));
         let (admission, admission_rules) = (&self.shared.admission, &self.effective.admission);
         let (at, time) = (self.whereabouts(key), self.attendance.returned);
+        let certified = self.peers.certified(key.index, &self.effective.config);
         let (trust, stats) = (&self.effective.trust, &self.shared.stats);
         let shard_stats = stats.shard(self.number);
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -200,7 +201,11 @@ impl<I: Io> Shard<I> {
                 verify: &|token| {
                     let mut tokens = tokens.borrow_mut();
                     tokens.begin();
-                    let verdict = trust.verify(token?, stats.seconds_of_day(time));
+                    let now_s = stats.seconds_of_day(time);
+                    let verdict = match token {
+                        Some(token) => trust.verify(token, now_s),
+                        None => trust.vouch(certified?, now_s),
+                    };
                     budget.spend(verdict.cost);
                     tokens.note(verdict, shard_stats)
                 },

@@ -274,7 +274,7 @@ impl<I: Io> Shard<I> {
             Input::Owned(bytes, start) => &mut bytes[*start..],
         };
         let sealed_before = secure.sealed.len();
-        let Received { opened: range, handshake, is_ended, failure } =
+        let Received { opened: range, handshake, client, is_ended, failure } =
             secure.session.receive(bytes, opened, &mut secure.sealed);
         let has_answer = secure.sealed.len() > sealed_before;
         let has_come = !opened.is_empty() || !range.is_empty() || has_answer;
@@ -292,6 +292,9 @@ impl<I: Io> Shard<I> {
         if has_answer {
             connection.mark(Marks::SEALED);
             self.mark_dirty(key);
+        }
+        if let Some(certificate) = client {
+            self.note_certificate(key, &certificate);
         }
         range
     }

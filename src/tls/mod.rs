@@ -8,6 +8,7 @@
 
 pub mod certificates;
 pub mod client;
+mod client_name;
 mod keys;
 mod records;
 mod secrets;
@@ -16,4 +17,5 @@ mod tickets;
 
 pub use certificates::{Certificates, CertificatesError};
 pub use client::Client;
+pub use client_name::client_name;
 pub use session::{Failure, Session};

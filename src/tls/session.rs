@@ -45,6 +45,8 @@ pub struct Received {
     pub opened: Range<usize>,
     /// A handshake that has ended with them.
     pub handshake: Option<Handshake>,
+    /// The certificate of the client, in DER, if it has shown one that is valid.
+    pub client: Option<Vec<u8>>,
     /// Whether the peer has said that it sends no more.
     pub is_ended: bool,
     /// Why nothing more can come of this connection.
@@ -271,6 +273,10 @@ impl Handshaking {
                 is_latest: self.rustls.protocol_version() == Some(ProtocolVersion::TLSv1_3),
                 is_resumed: self.rustls.handshake_kind() == Some(HandshakeKind::Resumed),
             });
+            if let Connection::Server(rustls) = &self.rustls {
+                let chain = rustls.peer_certificates();
+                received.client = chain.and_then(|it| it.first()).map(|own| own.to_vec());
+            }
         }
         start
     }

@@ -39,7 +39,7 @@ impl Authority {
             .with_no_client_auth()
     }
 
-    fn roots(&self) -> RootCertStore {
+    pub fn roots(&self) -> RootCertStore {
         let certificate = CertificateDer::from_pem_file(self.path("ca.pem")).expect("a file");
         let mut roots = RootCertStore::empty();
         roots.add(certificate).expect("an authority");
@@ -60,7 +60,7 @@ impl Authority {
     }
 }
 
-fn connect(address: SocketAddr, config: Arc<ClientConfig>, name: &str) -> TlsPeer {
+pub fn connect(address: SocketAddr, config: Arc<ClientConfig>, name: &str) -> TlsPeer {
     let stream = TcpStream::connect(address).expect("the server accepts");
     stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
     stream.set_nodelay(true).expect("TCP_NODELAY");

@@ -52,6 +52,27 @@ fn refused(policy: &Policy, request: &str) -> (Refusal, String) {
 }
 
 #[test]
+fn without_a_token_the_certificate_says_what_is_granted() {
+    let policy = policy(|_| ());
+    let granted = || Grants { subscribe: vec!["a".parse().unwrap()], ..Grants::default() };
+    let verify = |token: Option<&str>| token.is_none().then(granted);
+    let conditions =
+        Conditions { verify: &verify, ..Conditions::unlimited(&policy, Serving::Open) };
+    for (target, fields, expected) in [
+        ("/broadcast/a", "", None),
+        ("/broadcast/b", "", Some(Refusal::NotGranted)),
+        ("/broadcast/a", "Authorization: Bearer other\r\n", Some(Refusal::InvalidToken)),
+    ] {
+        let request = upgrade(target, fields);
+        let refusal = match Exchange::default().receive(request.as_bytes(), &conditions) {
+            Answer::Respond { refusal, .. } => refusal,
+            _ => None,
+        };
+        assert_eq!(refusal, expected, "{target} {fields}");
+    }
+}
+
+#[test]
 fn a_token_may_be_in_four_places() {
     let policy = policy(|_| ());
     for (target, fields) in [

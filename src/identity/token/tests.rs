@@ -197,6 +197,42 @@ fn times_are_compared_with_the_time_that_is_told() {
     assert_eq!(fault_of(&keys, &late), None);
 }
 
+/// No list could revoke a name that is empty, and all who have it would be one user.
+#[test]
+fn names_are_neither_empty_nor_long() {
+    let keys = keys(&[("/k", ED25519.as_bytes())]);
+    for (name, expected) in [
+        (String::new(), Some(TokenFault::Claims)),
+        ("x".repeat(NAME_BYTES_MOST + 1), Some(TokenFault::Claims)),
+        ("x".repeat(NAME_BYTES_MOST), None),
+    ] {
+        for claim in ["sub", "jti"] {
+            let mut claims = claims();
+            claims[claim] = json!(name);
+            let token = sign(Algorithm::EdDSA, &claims);
+            assert_eq!(fault_of(&keys, &token), expected, "{claim} {name:?}");
+        }
+    }
+}
+
+#[test]
+fn certificates_name_users_who_can_be_named() {
+    for name in ["", "a\nb", "a\u{9b}", &"x".repeat(NAME_BYTES_MOST + 1)] {
+        assert_eq!(Identity::certified(name, 1), None, "{name:?}");
+    }
+    let identity = Identity::certified("Ann Lee", NOW_S).expect("a name");
+    assert_eq!(identity.user.as_deref(), Some("Ann Lee"));
+    let mut trust = crate::identity::Trust::default();
+    let list = crate::identity::UserGrants::parse("publish a Ann Lee\nsubscribe b *");
+    trust.user_grants = std::sync::Arc::new(list.expect("a list"));
+    let grants = trust.vouch(&identity, NOW_S - 1).result.expect("it holds").grants;
+    assert_eq!((grants.publish.len(), grants.subscribe.len()), (1, 1));
+    assert_eq!(trust.vouch(&identity, NOW_S).result.err(), Some(TokenFault::Expired));
+    let list = crate::identity::Revocations::parse("user Ann Lee");
+    trust.revocations = std::sync::Arc::new(list.expect("a list"));
+    assert_eq!(trust.vouch(&identity, NOW_S - 1).result.err(), Some(TokenFault::Revoked));
+}
+
 #[test]
 fn issuer_and_audience_are_demanded_once_they_are_set() {
     let settings = Settings {

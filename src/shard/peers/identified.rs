@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use super::Peers;
 use crate::admission::{Admission, Denial, Rules, Seat, Whereabouts};
+use crate::config::Config;
 use crate::identity::{Grants, Identity, TokenFault, Verdict};
 use crate::io::{Io, Key};
 use crate::shard::Shard;
 use crate::shard::connections::Connection;
 use crate::shard::timers::{TICK_MS, Tick};
 use crate::stats::ShardStats;
+use crate::tls::client_name;
 use crate::wire::close::CloseCode;
 
 /// What has become of the token of the last of some requests, and of all.
@@ -85,12 +87,18 @@ fn count(fault: TokenFault, stats: &ShardStats) {
 }
 
 impl Peers {
-    /// Who the peer of the connection at `index` is, if a token has said so.
+    /// Who the peer of the connection at `index` is, if a token or a certificate has said so.
     pub(in crate::shard) fn identity(&self, index: u32) -> Option<&Identity> {
         self.identities.get(index as usize)?.as_deref()
     }
 
-    /// The name of the user at `index`, if a token has told it.
+    /// Who that is as far as its certificate says so, where that counts: before the connection has
+    /// become something that lasts, only that can have said it.
+    pub(in crate::shard) fn certified(&self, index: u32, config: &Config) -> Option<&Identity> {
+        self.identity(index).filter(|_| config.identity.takes_certificates())
+    }
+
+    /// The name of the user at `index`, if a token or a certificate has told it.
     pub(in crate::shard) fn user(&self, index: u32) -> Option<&str> {
         self.identity(index)?.user.as_deref()
     }
@@ -108,6 +116,13 @@ impl Peers {
 }
 
 impl<I: Io> Shard<I> {
+    /// Takes note of the certificate that a client has shown.
+    pub(in crate::shard) fn note_certificate(&mut self, key: Key, certificate: &[u8]) {
+        let name = client_name(certificate, self.effective.config.identity.certificate_user);
+        let identity = name.and_then(|(user, until_s)| Identity::certified(&user, until_s));
+        self.peers.set_identity(key.index, identity.map(Box::new));
+    }
+
     /// Takes note of what the requests of a connection have shown, and keeps who its peer is if it
     /// has become something that lasts.
     pub(in crate::shard) fn note_tokens(&mut self, key: Key, tokens: Tokens, lasts: bool) {
