@@ -180,11 +180,9 @@ impl Certificates {
             Some(file) => Arc::new(ticket_keys(file.path())?),
             None => aws_lc_rs::Ticketer::new()?,
         };
-        // Behind a handshake of TLS 1.3 the records are ours.
-        (server.enable_secret_extraction, server.key_log) = (true, Arc::new(Capture));
         // A client that keeps one connection comes back once.
         server.send_tls13_tickets = 1;
-        Ok(Some(Self { server: Arc::new(server), expirations, files }))
+        Ok(Some(Self { expirations, files, ..Self::from(server) }))
     }
 
     /// What sessions are begun with.
@@ -200,6 +198,15 @@ impl Certificates {
     /// Whether a file has been written or replaced since it was read.
     pub fn have_changed(&self) -> bool {
         self.files.iter().any(|stamp| *stamp != Stamp::of(&stamp.file))
+    }
+}
+
+impl From<ServerConfig> for Certificates {
+    /// What is shown and asked for as the library has it: in no files that could change.
+    fn from(mut server: ServerConfig) -> Self {
+        // Behind a handshake of TLS 1.3 the records are ours.
+        (server.enable_secret_extraction, server.key_log) = (true, Arc::new(Capture));
+        Self { server: Arc::new(server), expirations: Vec::new(), files: Vec::new() }
     }
 }
 

@@ -7,6 +7,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 
 use super::*;
+use crate::tls::Certificates;
 
 /// Both configurations, for one version and one suite.
 fn configs(
@@ -29,14 +30,13 @@ fn configs(
         .expect("a version")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let mut server = ServerConfig::builder_with_provider(provider)
+    let server = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
         .expect("a version")
         .with_no_client_auth()
         .with_single_cert(vec![certificate], PrivateKeyDer::from(key))
         .expect("a pair");
-    (server.enable_secret_extraction, server.key_log) = (true, Arc::new(Capture));
-    (Arc::new(client), Arc::new(server))
+    (Arc::new(client), Certificates::from(server).server().clone())
 }
 
 /// A client and our end of its connection.

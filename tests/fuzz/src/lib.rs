@@ -8,6 +8,7 @@ pub mod deflate;
 pub mod frame_decoder;
 pub mod message_assembler;
 pub mod proxy_protocol;
+pub mod records;
 pub mod request_head;
 pub mod websocket;
 
@@ -25,6 +26,8 @@ mod harness;
 mod header_reference;
 #[path = "../../../src/connection/tests/reference.rs"]
 mod reference;
+#[path = "../../seeded_tls/mod.rs"]
+mod seeded_tls;
 #[path = "../../../src/wire/deflate/tests/strict.rs"]
 mod strict;
 
@@ -32,7 +35,7 @@ mod strict;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets; the names are those of the modules, of the programs and of the corpora.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("client_reader", client_reader::check),
     ("close_payload", close_payload::check),
     ("config_file", config_file::check),
@@ -40,6 +43,7 @@ pub const TARGETS: [Target; 9] = [
     ("frame_decoder", frame_decoder::check),
     ("message_assembler", message_assembler::check),
     ("proxy_protocol", proxy_protocol::check),
+    ("records", records::check),
     ("request_head", request_head::check),
     ("websocket", websocket::check),
 ];
