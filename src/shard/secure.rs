@@ -299,6 +299,13 @@ impl<I: Io> Shard<I> {
         range
     }
 
+    /// Bytes that are sealed for a connection and that the kernel does not have yet; `None` without
+    /// TLS.
+    pub fn sealed_bytes(&self, key: Key) -> Option<usize> {
+        self.connections.get(key)?;
+        self.secured.get(key.index).map(|secure| secure.sealed.len())
+    }
+
     /// A silent connection keeps no more than it has to.
     pub(super) fn rest(&mut self, key: Key) {
         if let Some(secure) = self.secured.get_mut(key.index) {

@@ -12,6 +12,7 @@ use crate::frames::{self, CLOSE, PING, RSV1};
 use crate::network::{End, Network, Read, SocketId};
 use crate::peers::Origin;
 use crate::plan::{Ending, Plan, Reading, Service};
+use crate::secure::Security;
 use crate::trace::trace;
 
 /// What clients know of the world around them.
@@ -105,6 +106,8 @@ pub struct Client {
     /// Whether it is silent for ever.
     pub has_vanished: bool,
     pub end: Option<Option<End>>,
+    /// Whether TLS has said that the server ends, where it is spoken.
+    pub was_told_end: Option<bool>,
 }
 
 impl Client {
@@ -140,6 +143,7 @@ impl Client {
             has_finished: false,
             has_vanished: false,
             end: None,
+            was_told_end: None,
         }
     }
 
@@ -166,14 +170,30 @@ impl Client {
         network: &mut Network,
         capacities: (usize, usize),
         origin: &Origin,
+        security: Option<&Security>,
         now_ms: u64,
     ) {
         let address = origin.socket_address().into();
         self.socket = Some(network.connect_from(address, self.plan.shard, capacities));
         (self.connected_ms, self.written_ms) = (now_ms, now_ms);
         // Drawn aside, so that all else stays as it is without.
-        let preamble = origin.preamble(&mut Rng::with_seed(!self.rng.get_seed()));
-        self.queue(&preamble);
+        let mut aside = Rng::with_seed(!self.rng.get_seed());
+        let preamble = origin.preamble(&mut aside);
+        match security {
+            None => self.queue(&preamble),
+            Some(security) => {
+                let mut end = security.client(preamble, aside.fork());
+                match self.plan.service {
+                    Service::Noise if aside.bool() => end.deafen(),
+                    // Within its handshake, or soon behind it.
+                    Service::Loris if aside.bool() => {
+                        end.hold_back_behind(Some(aside.u64(1..1000)));
+                    }
+                    _ => {}
+                }
+                network.sockets[self.socket.expect("just made")].secure(end);
+            }
+        }
         for _ in 0..self.plan.requests {
             let request = self.rng.choice(&frames::REQUESTS).expect("there are some");
             self.request(request.0.as_bytes(), request.1, request.2);
@@ -283,7 +303,8 @@ impl Client {
             return true;
         }
         self.is_full_member |= self.upgraded && !context.may_publish;
-        let mut is_active = self.read(network, socket, context);
+        let mut is_active = network.sockets[socket].pump();
+        is_active |= self.read(network, socket, context);
         if self.end.is_none() {
             is_active |= self.produce(context);
             is_active |= self.write(network, socket);
@@ -311,7 +332,9 @@ impl Client {
             }
             Read::End(end) => {
                 trace!("client {}: sees the end {end:?}", self.number);
-                network.sockets[socket].client_finish();
+                let socket = &mut network.sockets[socket];
+                socket.client_finish();
+                self.was_told_end = socket.with_secure(|end, _| end.was_told_end());
                 self.end = Some(Some(end));
                 self.judge(end, context);
             }
@@ -450,7 +473,10 @@ impl Client {
             }
             Ending::Noise if self.violation.is_none() => {
                 let noise: Vec<u8> = (0..self.rng.usize(1..200)).map(|_| self.rng.u8(..)).collect();
-                self.queue(&noise);
+                let secured = network.sockets[socket].with_secure(|end, _| end.break_in(&noise));
+                if secured.is_none() {
+                    self.queue(&noise);
+                }
                 (self.violation, self.ending_ms) = (Some(0), Some(context.now_ms));
             }
             Ending::Noise | Ending::Stay | Ending::Reset | Ending::Vanish => return false,

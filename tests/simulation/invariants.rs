@@ -20,6 +20,9 @@ pub fn check(shard: &mut Shard<Kernel>, config: &Config, pages: bool) {
         let chaos = &shard.io().chaos;
         let buffers = usize::from(chaos.buffers) * chaos.buffer_bytes as usize;
         let has_finished = shard.io().has_finished(key);
+        let sealed = shard.sealed_bytes(key);
+        let sealed_ahead = sealed.map_or(0, |bytes| bytes + shard.io().sending(key));
+        assert!(sealed_ahead <= SEALED_MOST, "{sealed_ahead} bytes are sealed ahead");
         let connection = shard.connections().get(key).expect("listed above");
         let has_pending_input = shard.has_pending_input(key);
         let waits = connection.waits_for.is_some();
@@ -128,6 +131,8 @@ fn summary(connection: &Connection) -> String {
     format!("slot {slot}, {requests:?}, {waits_for:?}, {ending:?}, {marks:?}, {bytes} bytes queued")
 }
 
+/// 64 KiB, and what records add to those.
+const SEALED_MOST: usize = (64 << 10) + 1024;
 /// Control frames and headers.
 const SMALL_BYTES: usize = 4096;
 /// Answers to the pipelined requests of one receive.

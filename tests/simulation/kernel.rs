@@ -185,6 +185,13 @@ impl Kernel {
         self.held.clear();
     }
 
+    /// Bytes of a send that the kernel has and its peer has not.
+    pub fn sending(&self, key: Key) -> usize {
+        let mut tenants = self.slots.iter().flatten();
+        let tenant = tenants.find(|tenant| tenant.key == Some(key));
+        tenant.and_then(|tenant| tenant.send.as_ref()).map_or(0, Outgoing::len)
+    }
+
     /// Whether the sending side of a connection has ended.
     pub fn has_finished(&self, key: Key) -> bool {
         let mut tenants = self.slots.iter().flatten();

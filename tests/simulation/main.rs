@@ -28,6 +28,8 @@ mod publishing;
 mod rates;
 mod regressions;
 mod reload;
+mod secure;
+mod secure_stories;
 mod settings;
 mod story;
 mod streams;

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ringwire::config::PeerAddress;
 use ringwire::io::{Key, Ticket};
 
+use crate::secure::SecureEnd;
+
 /// A connection, by its place in the network.
 pub type SocketId = usize;
 
@@ -77,6 +79,8 @@ pub struct Socket {
     pub consumed: u64,
     /// Bytes that the server has sent.
     pub produced: u64,
+    /// What lies between the client and the bytes, by TLS.
+    secure: Option<Box<SecureEnd>>,
 }
 
 impl Network {
@@ -118,6 +122,7 @@ impl Network {
             lingers_not: false,
             consumed: 0,
             produced: 0,
+            secure: None,
         });
         let socket = self.sockets.len() - 1;
         self.backlogs[shard].push_back(socket);
@@ -135,8 +140,41 @@ impl Network {
 
 /// The client's side.
 impl Socket {
+    /// The client speaks TLS from here on.
+    pub fn secure(&mut self, end: SecureEnd) {
+        self.secure = Some(Box::new(end));
+    }
+
+    /// Does something with the client's end of TLS, if it has one.
+    pub fn with_secure<T>(
+        &mut self,
+        act: impl FnOnce(&mut SecureEnd, &mut Self) -> T,
+    ) -> Option<T> {
+        let mut end = self.secure.take()?;
+        let result = act(&mut end, self);
+        self.secure = Some(end);
+        Some(result)
+    }
+
+    /// Lets TLS go on by itself, if there is any; whether it did.
+    pub fn pump(&mut self) -> bool {
+        self.with_secure(SecureEnd::pump).unwrap_or(false)
+    }
+
+    /// Bytes of the client that the server has received whole.
+    pub fn consumed_by_application(&self) -> u64 {
+        let consumed = self.consumed;
+        self.secure.as_ref().map_or(consumed, |end| end.opened_of(consumed))
+    }
+
     /// Sends as much of `bytes` as fits.
     pub fn client_write(&mut self, bytes: &[u8]) -> usize {
+        let written = self.with_secure(|end, socket| end.write(socket, bytes));
+        written.unwrap_or_else(|| self.write_raw(bytes))
+    }
+
+    /// Sends as much of `bytes` as fits, as they are.
+    pub fn write_raw(&mut self, bytes: &[u8]) -> usize {
         if self.server_closed {
             // The answer to data for a closed socket is RST.
             self.server_end = Some(End::Reset);
@@ -150,6 +188,12 @@ impl Socket {
 
     /// Receives at most `count` bytes.
     pub fn client_read(&mut self, count: usize) -> Read {
+        let read = self.with_secure(|end, socket| end.read(socket, count));
+        read.unwrap_or_else(|| self.read_raw(count))
+    }
+
+    /// Receives at most `count` bytes, as they are.
+    pub fn read_raw(&mut self, count: usize) -> Read {
         if !self.to_client.is_empty() {
             let count = count.min(self.to_client.len());
             return Read::Bytes(self.to_client.drain(..count).collect());
@@ -157,8 +201,14 @@ impl Socket {
         self.server_end.map_or(Read::Nothing, Read::End)
     }
 
-    /// Sends FIN.
+    /// Sends FIN, behind all that was sent.
     pub fn client_finish(&mut self) {
+        let has_finished = self.with_secure(|end, socket| end.finish(socket));
+        has_finished.unwrap_or_else(|| self.finish_raw());
+    }
+
+    /// Sends FIN at once.
+    pub fn finish_raw(&mut self) {
         self.client_end.get_or_insert(End::Finished);
     }
 

@@ -22,6 +22,7 @@ use crate::frames;
 use crate::invariants;
 use crate::kernel::{Chaos, Kernel};
 use crate::network::{End, Network, Read, SocketId};
+use crate::secure::Security;
 
 /// Shards on kernels that do everything at once, and peers that do what the story says.
 pub struct Story {
@@ -30,6 +31,7 @@ pub struct Story {
     pub shards: Vec<Shard<Kernel>>,
     pub control: Control,
     pub rng: Rng,
+    security: Option<Security>,
 }
 
 impl Story {
@@ -60,12 +62,16 @@ impl Story {
             slots: 32,
         };
         change(&mut config, &mut chaos);
+        let security = Security::draw(STORY_SEED, &config);
+        let certificates = security.as_ref().map(|it| it.certificates.clone());
+        // A listener that redirects stands behind the one that serves.
+        let listener = config.redirect_http.len() as u32;
         let network = Rc::new(RefCell::new(Network::new(shards)));
         let (stats, slots) = (Stats::new(shards), chaos.slots);
         let memory = Memory::default();
         let interest = InterestTable::new(shards);
         let admission = Admission::new(slots as usize * shards);
-        let in_force = InForce::new(config, Trust::default(), None);
+        let in_force = InForce::new(config, Trust::default(), certificates);
         let shared = Arc::new(Shared {
             admission,
             in_force,
@@ -80,10 +86,10 @@ impl Story {
         let shard = |(number, endpoint)| {
             let rng = Rng::with_seed(1);
             let kernel = Kernel::new(number, network.clone(), chaos.clone(), rng);
-            Shard::new(kernel, number, [0].into(), endpoint, shared.clone())
+            Shard::new(kernel, number, [listener].into(), endpoint, shared.clone())
         };
         let shards = endpoints.into_iter().enumerate().map(shard).collect();
-        Self { network, shared, shards, control, rng: Rng::with_seed(2) }
+        Self { network, shared, shards, control, rng: Rng::with_seed(2), security }
     }
 
     /// One tick of one shard; whether it goes on.
@@ -123,6 +129,19 @@ impl Story {
         self.network.borrow_mut().connect(shard, (1 << 20, 4096))
     }
 
+    /// A connection on which both have shaken hands.
+    pub fn connect_secured(&mut self, shard: usize) -> SocketId {
+        let socket = self.connect(shard);
+        let security = self.security.as_ref().expect("a listener with TLS");
+        let end = security.client(Vec::new(), Rng::with_seed(3));
+        self.network.borrow_mut().sockets[socket].secure(end);
+        for _ in 0..10 {
+            self.network.borrow_mut().sockets[socket].pump();
+            self.tick(shard);
+        }
+        socket
+    }
+
     /// The same from an address.
     pub fn connect_from(&mut self, address: &str, shard: usize) -> SocketId {
         let address = address.parse().expect("an address");
@@ -159,7 +178,11 @@ impl Story {
 
     /// A connection that has been upgraded.
     pub fn open(&mut self, shard: usize, path: &str) -> (SocketId, Decoder) {
-        let (socket, mut decoder) = (self.connect(shard), Decoder::default());
+        let socket = match self.security {
+            Some(_) => self.connect_secured(shard),
+            None => self.connect(shard),
+        };
+        let mut decoder = Decoder::default();
         let upgrade = frames::upgrade(&mut self.rng, path);
         self.write(socket, &upgrade);
         self.settle(shard);
@@ -226,3 +249,6 @@ impl Story {
         self.shared.stats.to_json()[name].as_u64().expect("a counter")
     }
 }
+
+/// What is random about TLS follows from it: AES-128.
+const STORY_SEED: u64 = 3;

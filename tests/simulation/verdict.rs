@@ -232,6 +232,7 @@ impl Client {
         }
         let number = self.number;
         assert_eq!(end, End::Finished, "client {number}: reset for no reason");
+        assert_ne!(self.was_told_end, Some(false), "client {number}: TLS ends without a word");
         if self.plan.is_stream() && !self.is_refused && !self.gives_up {
             return self.judge_stream(context);
         }

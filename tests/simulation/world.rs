@@ -26,6 +26,7 @@ use crate::network::Network;
 use crate::peers::{self, Origin};
 use crate::plan::{Plan, Reading, Service};
 use crate::rates;
+use crate::secure::Security;
 use crate::settings::Settings;
 use crate::topics;
 use crate::trace::trace;
@@ -51,6 +52,8 @@ pub struct World {
     clients: Vec<Client>,
     context: Context,
     settings: Settings,
+    /// What listeners and clients speak TLS with, in a run with TLS.
+    security: Option<Security>,
     round: u32,
     /// Deadlines skipped to since the clients were told to leave.
     skips: u32,
@@ -109,6 +112,10 @@ impl World {
         Origin::settings(&mut peers_rng, &mut settings.config);
         let mut users_rng = Rng::with_seed(seed.rotate_left(8));
         users::settings(&mut users_rng, &mut settings.config);
+        let mut tls_rng = Rng::with_seed(seed.rotate_left(56));
+        settings.config.listen[0].tls = tls_rng.u8(..4) == 0;
+        let security = Security::draw(tls_rng.u64(..), &settings.config);
+        let certificates = security.as_ref().map(|it| it.certificates.clone());
         let shards = settings.config.engine.shards;
         let network = Rc::new(RefCell::new(Network::new(shards)));
         let capacity = settings.chaos.slots as usize * shards;
@@ -118,7 +125,11 @@ impl World {
             memory: Memory::default(),
             interest: InterestTable::new(shards),
             slots: settings.chaos.slots,
-            in_force: InForce::new(settings.config.clone(), users::trusted(&settings.config), None),
+            in_force: InForce::new(
+                settings.config.clone(),
+                users::trusted(&settings.config),
+                certificates,
+            ),
             secure_port: 443,
         });
         let ring_slots = settings.config.engine.broadcast_ring_slots;
@@ -178,6 +189,7 @@ impl World {
             clients,
             context,
             settings,
+            security,
             round: 0,
             skips: 0,
             accepted: 0,
@@ -216,7 +228,9 @@ impl World {
     /// Puts the same settings in force again: every deadline is set anew, and nobody notices.
     fn reload(&mut self) {
         let trust = users::trusted(&self.settings.config);
-        self.context.shared.in_force.replace(self.settings.config.clone(), trust, None);
+        let certificates = self.security.as_ref().map(|it| it.certificates.clone());
+        let config = self.settings.config.clone();
+        self.context.shared.in_force.replace(config, trust, certificates);
         self.network.borrow_mut().wakes.iter_mut().for_each(|wakes| *wakes += 1);
     }
 
@@ -292,7 +306,8 @@ impl World {
         }
         let capacities = (self.settings.to_server_bytes, self.settings.to_client_bytes);
         let origin = &self.context.origins[number];
-        client.connect(&mut network, capacities, origin, self.context.now_ms);
+        let security = self.security.as_ref();
+        client.connect(&mut network, capacities, origin, security, self.context.now_ms);
         true
     }
 
@@ -565,7 +580,7 @@ impl World {
         if is_uncertain {
             return None;
         }
-        let consumed = self.network.borrow().sockets[publisher.socket?].consumed;
+        let consumed = self.network.borrow().sockets[publisher.socket?].consumed_by_application();
         let ends = publisher.publication_ends.iter();
         Some(ends.filter(|end| **end <= consumed).count() as u32)
     }
