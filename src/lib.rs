@@ -427,6 +427,7 @@
 //!   to one effective configuration. A setting is declared in one place, as a typed field of
 //!   [`config`] with its default, names, notation and help; listeners and mounts have options in
 //!   one grammar ([`config::entry`]).
+//! * [`bounded_file`]: what settings name to be read whole: keys, certificates, lists.
 //! * [`output`]: the log lines and counters on their way out, on threads of their own with bounded
 //!   queues: an output that nobody reads, or that is broken, loses them and stops nothing.
 //! * [`io`]: the only place that names io_uring. Trait [`io::Io`] is the seam: production plugs in
@@ -471,6 +472,7 @@ pub mod admin_client;
 pub mod admission;
 pub mod authorization;
 pub mod bench;
+pub mod bounded_file;
 pub mod cli;
 pub mod config;
 pub mod connection;

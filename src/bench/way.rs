@@ -118,7 +118,7 @@ mod tests {
     fn tls_needs_to_know_whom_to_trust_and_nothing_else_does() {
         for (line, part) in [
             ("wss://127.0.0.1:1/", "--ca: wss:// needs"),
-            ("wss://127.0.0.1:1/ --ca /nowhere.pem", "--ca: cannot read /nowhere.pem"),
+            ("wss://127.0.0.1:1/ --ca /nowhere.pem", "--ca: /nowhere.pem cannot be read"),
             ("wss://127.0.0.1:1/ --ca /dev/null", "--ca: /dev/null has no certificate"),
             ("wss://127.0.0.1:1/ --ca /dev/null --insecure", "cannot be used with"),
             ("wss://127.0.0.1:1/ --insecure --server-name -", "--server-name: \"-\" is neither"),

@@ -1,13 +1,12 @@
 //! The files that settings name of what is trusted, read whenever the settings are: keys that
 //! tokens are verified with, and lists of what is revoked, and of what users may do.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::bounded_file::{self, Unread};
 use crate::config::{Config, FilePath};
 use crate::identity::{
     KeyFault, Keys, RevocationFault, Revocations, Trust, UserGrantFault, UserGrants,
@@ -24,10 +23,8 @@ pub struct TrustFileError {
 
 #[derive(Debug, Error)]
 enum Reason {
-    #[error("cannot be read: {0}")]
-    Unreadable(#[from] io::Error),
-    #[error("has more than {FILE_BYTES_MOST} bytes")]
-    TooLong,
+    #[error(transparent)]
+    Unread(#[from] Unread),
     #[error("is not UTF-8")]
     NoText,
     #[error(transparent)]
@@ -46,7 +43,8 @@ pub fn read_trust(config: &Config) -> Result<Trust, TrustFileError> {
     let settings = &config.identity;
     let mut keys = Keys::default();
     for file in &settings.jwt_keys {
-        let key = read(file.path()).and_then(|text| Ok(keys.add(file, &text, settings)?));
+        let text = bounded_file::read(file.path()).map_err(Reason::from);
+        let key = text.and_then(|text| Ok(keys.add(file, &text, settings)?));
         key.map_err(error("--jwt-key", file.path()))?;
     }
     let revocations = read_list("--revoked", &settings.revoked, Revocations::parse)?;
@@ -62,7 +60,8 @@ fn read_list<T: Default, F: Into<Reason>>(
     parse: fn(&str) -> Result<T, F>,
 ) -> Result<T, TrustFileError> {
     let Some(file) = file else { return Ok(T::default()) };
-    let text = read(file.path())
+    let text = bounded_file::read(file.path())
+        .map_err(Reason::from)
         .and_then(|text| String::from_utf8(text).map_err(|_| Reason::NoText))
         .and_then(|text| parse(&text).map_err(Into::into));
     text.map_err(error(flag, file.path()))
@@ -71,18 +70,6 @@ fn read_list<T: Default, F: Into<Reason>>(
 fn error(flag: &'static str, path: &Path) -> impl Fn(Reason) -> TrustFileError {
     move |reason| TrustFileError { flag, path: path.to_owned(), reason }
 }
-
-fn read(path: &Path) -> Result<Vec<u8>, Reason> {
-    let mut text = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MOST + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MOST {
-        return Err(Reason::TooLong);
-    }
-    Ok(text)
-}
-
-/// More than any of these files has, and a bound for what is no file, such as a device.
-const FILE_BYTES_MOST: u64 = 32 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,6 @@
 //! tickets. All of it is read and checked at once, so that what is wrong changes nothing.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::secrets::Capture;
 use super::tickets::{TicketKeysError, Tickets};
+use crate::bounded_file::{self, Unread};
 use crate::config::{ClientAuthentication, FilePath, Tls, TlsVersion};
 
 /// What TLS listeners need, as it was read.
@@ -57,12 +57,12 @@ fn seconds_of(now: SystemTime) -> i64 {
 #[derive(Debug, Error)]
 pub enum CertificatesError {
     /// A file cannot be read.
-    #[error("cannot read {file}: {error}", file = .file.display())]
+    #[error("{file} {error}", file = .file.display())]
     Read {
         /// Which.
         file: PathBuf,
         /// Why.
-        error: io::Error,
+        error: Unread,
     },
     /// A file has something else than what is looked for.
     #[error("{file} has no {wanted} in PEM{hint}", file = .file.display())]
@@ -306,8 +306,8 @@ fn ticket_keys(file: &Path) -> Result<Tickets, CertificatesError> {
 }
 
 fn read(file: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, CertificatesError> {
-    let error = |error| CertificatesError::Read { file: file.to_owned(), error };
-    fs::read(file).map(zeroize::Zeroizing::new).map_err(error)
+    bounded_file::read(file)
+        .map_err(|error| CertificatesError::Read { file: file.to_owned(), error })
 }
 
 /// Tells the log of a secret that is none.

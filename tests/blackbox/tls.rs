@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 use std::{fs, io};
@@ -426,6 +427,7 @@ fn what_is_wrong_with_files_is_told_at_the_start() {
         authority.issue(name, &["localhost"]);
     }
     fs::write(authority.path("empty"), "").expect("a file");
+    symlink("/dev/zero", authority.path("endless")).expect("a link");
     let path = |name: &str| authority.path(name);
     let pair = |certificate: &str, key: &str| {
         ["--tls-cert", &path(certificate), "--tls-key", &path(key)].map(str::to_owned).to_vec()
@@ -434,7 +436,8 @@ fn what_is_wrong_with_files_is_told_at_the_start() {
         |flag: &str| [pair("a.pem", "a.key"), vec![flag.into(), path("empty")]].concat();
     let cases = [
         (pair("a.pem", "b.key"), "does not fit"),
-        (pair("none", "b.key"), "cannot read"),
+        (pair("none", "b.key"), "cannot be read"),
+        (pair("endless", "b.key"), "has more than"),
         (pair("a.key", "a.key"), "has no certificate"),
         (pair("a.pem", "a.pem"), "has no private key"),
         (vec!["--tls-cert".to_owned(), path("a.pem")], "one --tls-key for each --tls-cert"),
