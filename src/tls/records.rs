@@ -215,10 +215,6 @@ impl Records {
     /// Opens a whole record.
     fn open_record(&mut self, record: &mut [u8]) -> Result<Content, Wrong> {
         let (head, body) = record.split_at_mut(HEAD_BYTES);
-        if head[0] != DATA {
-            // Everything is protected now, and what the handshake allows beside it has passed.
-            return Err(Wrong::protocol(UNEXPECTED_MESSAGE));
-        }
         let sequence = self.receive.sequence;
         let wrong = Wrong { failure: Failure::Decryption, alert: Some(BAD_RECORD_MAC) };
         let keys = self.keys(RECEIVE);
@@ -385,9 +381,12 @@ impl std::fmt::Debug for Records {
 
 /// Bytes of the record that begins here, once its head is whole.
 fn record_bytes(record: &[u8]) -> Result<Option<usize>, Wrong> {
-    let Some(&[_, _, _, high, low]) = record.first_chunk() else { return Ok(None) };
+    let Some(&[kind, _, _, high, low]) = record.first_chunk() else { return Ok(None) };
     let body_bytes = usize::from(u16::from_be_bytes([high, low]));
     match body_bytes {
+        // Everything is protected now, and what the handshake allows beside it has passed. Whoever
+        // speaks no TLS any more is told so, instead of being waited for.
+        _ if kind != DATA => Err(Wrong::protocol(UNEXPECTED_MESSAGE)),
         0..=MAX_TAG_LEN => Err(Wrong::protocol(DECODE_ERROR)),
         _ if body_bytes > DATA_BYTES_MOST + EXPANSION_MOST => Err(Wrong::protocol(RECORD_OVERFLOW)),
         _ => Ok(Some(HEAD_BYTES + body_bytes)),

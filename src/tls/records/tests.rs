@@ -126,12 +126,13 @@ proptest! {
 #[test]
 fn each_rule_that_is_broken_has_its_alert() {
     type Break = fn(&mut Records) -> Vec<u8>;
-    let cases: [(&str, Break, Option<u8>); 19] = [
+    let cases: [(&str, Break, Option<u8>); 20] = [
         ("data", |it| sealed(it, DATA, b"hello"), None),
         ("empty data", |it| sealed(it, DATA, b""), None),
         ("padding", |it| sealed(it, 0, b"x\x17\0\0"), None),
         ("a type of its own for the record", |it| with(sealed(it, DATA, b"x"), 0, 22), Some(10)),
-        ("change of the cipher", |_| vec![20, 3, 3, 0, 1, 1, 0, 0], Some(50)),
+        ("change of the cipher", |_| vec![20, 3, 3, 0, 1, 1, 0, 0], Some(10)),
+        ("no record at all", |_| b"GET / HTTP/1.1".to_vec(), Some(10)),
         ("an old version in the head", |it| with(sealed(it, DATA, b"x"), 2, 1), Some(20)),
         ("a changed record", |it| with(sealed(it, DATA, b"x"), 7, 0xff), Some(20)),
         ("a record without a tag", |_| vec![DATA, 3, 3, 0, 16], Some(50)),
