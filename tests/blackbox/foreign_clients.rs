@@ -1,5 +1,6 @@
-//! Clients nobody here wrote: Node `ws`, Python `websockets` and headless Chromium, each driven by
-//! a program in tests/clients that checks content, order and close codes; and `curl`.
+//! Clients nobody here wrote: Node `ws`, Python `websockets` and `tlslite-ng`, headless Chromium, each
+//! driven by a program in tests/clients that checks content, order and close codes; `curl` and
+//! `openssl`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,55 @@ fn clients_come_by_tls_as_well() {
     let mut command = Command::new(tools.join("python/bin/python"));
     command.arg(program("python_websockets.py"));
     expect_success_over_tls(command);
+}
+
+/// Each breach has its alert, which is written down there, and hurts nobody else.
+#[test]
+fn tlslite_breaks_the_rules_of_tls() {
+    let Some(tools) = tools() else { return };
+    let authority = Authority::new("breaches");
+    let server = authority.serve(2, &[]);
+    let mut command = Command::new(tools.join("python/bin/python"));
+    command.arg(program("tls_misbehaviour.py"));
+    command.args(["127.0.0.1", &server.address().port().to_string()]);
+    expect_success_with(command, server, "which breaks rules");
+}
+
+/// `K` asks for another key of the server's as well, `k` takes one alone.
+#[test]
+fn openssl_takes_other_keys() {
+    if tools().is_none() {
+        return;
+    }
+    let authority = Authority::new("other-keys");
+    let server = authority.serve(1, &[]);
+    let line = format!(
+        "exec timeout 60 openssl s_client -tls1_3 -connect {} -CAfile {} 2>&1",
+        server.address(),
+        authority.path("ca.pem")
+    );
+    let client = Command::new("sh")
+        .args(["-c", &line])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("openssl");
+    let mut client = Client(client);
+    let mut input = client.0.stdin.take().expect("piped");
+    let output = client.0.stdout.take().expect("piped");
+    let mut lines = BufReader::new(output).lines().map(|line| line.expect("text"));
+    let mut ask = |what: &str, answer: &str| {
+        input.write_all(what.as_bytes()).expect("it reads");
+        assert!(lines.any(|line| line.starts_with(answer)), "no {answer} for {what}");
+    };
+    const REQUEST: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for key in ["K\n", "k\n", "K\n"] {
+        ask(REQUEST, "HTTP/1.1 200");
+        ask(key, "KEYUPDATE");
+    }
+    ask(REQUEST, "HTTP/1.1 200");
+    drop(client);
+    server.stop();
 }
 
 #[test]
