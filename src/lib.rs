@@ -167,6 +167,14 @@
 //! sealed for each member out of the frames that all share. While a connection is parked it keeps
 //! two secrets and two numbers, from which its keys follow.
 //!
+//! Every end in good order is said within TLS, so that a peer knows it from one that somebody else
+//! has brought about: by what is sealed last (`send_sealed`), or, where a connection is given up
+//! that is owed nothing, by what its socket takes at once (`say_goodbye`).
+//!
+//! What protects others must be held to what others make of it: tests give the library random
+//! numbers from a seed (`tests/seeded_tls`), so that its client and its server can be played again
+//! with the same bytes, in the simulation and under a fuzzer.
+//!
 //! Its state lies beside the table of connections, is made with the first byte that arrives, and
 //! moves with the connection. Handshakes wait for each other in a line of their own, a few in each
 //! tick. Certificates and keys are part of what is in force (`shard/in_force.rs`): a new connection

@@ -98,6 +98,9 @@ impl<I: Io> Shard<I> {
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             let reset = connection.stage.websocket().is_some();
+            if !reset {
+                self.say_goodbye(key);
+            }
             self.doom(key, reset);
         }
         if self.connections.is_empty() && self.overflow.is_empty() && !self.is_moving() {

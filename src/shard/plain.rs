@@ -66,6 +66,7 @@ impl<I: Io> Shard<I> {
             }
             count -= 1;
             // Its slot is wanted now, and it owes nobody anything (RFC 9112 section 9.5).
+            self.say_goodbye(key);
             self.doom(key, false);
             self.settle(key);
         }

@@ -329,6 +329,22 @@ impl<I: Io> Shard<I> {
         has_failed
     }
 
+    /// Tells a peer that is about to be given up, and is owed nothing, that no more comes: as far as
+    /// its socket takes that at once.
+    pub(super) fn say_goodbye(&mut self, key: Key) {
+        let Self { connections, secured, io, .. } = self;
+        let Some(connection) = connections.get_mut(key) else { return };
+        let Some(secure) = secured.get_mut(key.index) else { return };
+        if connection.ending.is_over() || connection.has_output() {
+            return;
+        }
+        secure.session.close(&mut secure.sealed);
+        if !secure.sealed.is_empty() {
+            let sealed = Segment::control(std::mem::take(&mut secure.sealed));
+            connection.send(io, key, Outgoing::One(sealed));
+        }
+    }
+
     /// Seals what waits for a peer, as far as one send takes it, and starts that send.
     pub(super) fn send_sealed(&mut self, key: Key) {
         let Self { connections, secured, io, .. } = self;

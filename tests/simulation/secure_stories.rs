@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use ringwire::config::Config;
 
+use crate::contract::Kind;
 use crate::decoder::{Decoder, Item};
 use crate::frames::{self, BINARY, CLOSE};
-use crate::network::SocketId;
+use crate::network::{End, Read, SocketId};
 use crate::story::Story;
 
 fn story(shards: usize, change: impl FnOnce(&mut Config)) -> Story {
@@ -152,4 +153,50 @@ fn whoever_comes_without_tls_is_sent_to_it_wherever_it_goes_on() {
         settle(&mut story);
     }
     assert_eq!(story.counter("upgrades"), 0);
+}
+
+/// Who asks for a page and stays.
+fn keep_alive(story: &mut Story) -> SocketId {
+    let socket = story.connect_secured(0);
+    story.write(socket, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+    settle(story);
+    socket
+}
+
+/// Whether a connection has ended, and then whether TLS has said so.
+fn was_told_end(story: &Story, socket: SocketId) -> Option<bool> {
+    let mut network = story.network.borrow_mut();
+    let socket = &mut network.sockets[socket];
+    while let Read::Bytes(_) = socket.client_read(usize::MAX) {}
+    let has_ended = matches!(socket.client_read(1), Read::End(End::Finished));
+    has_ended.then(|| socket.with_secure(|end, _| end.was_told_end()))?
+}
+
+#[test]
+fn whoever_is_kept_for_a_request_is_told_when_its_slot_is_wanted() {
+    let mut story = story(1, |_| ());
+    let first = keep_alive(&mut story);
+    assert_eq!(was_told_end(&story, first), None, "it is kept");
+    // What is sent goes out before what is begun behind it.
+    story.shards[0].io().hold(Kind::Shutdown);
+    for _ in 0..32 {
+        story.connect(0);
+        settle(&mut story);
+    }
+    story.shards[0].io().let_go();
+    settle(&mut story);
+    assert_eq!(was_told_end(&story, first), Some(true));
+}
+
+#[test]
+fn whoever_is_kept_for_a_request_is_told_at_the_end_of_a_drain() {
+    let mut story = story(1, |_| ());
+    let (kept, silent) = (keep_alive(&mut story), story.connect_secured(0));
+    story.shards[0].io().hold(Kind::Shutdown);
+    story.drain();
+    story.network.borrow_mut().wakes[0] += 1;
+    settle(&mut story);
+    story.shards[0].io().let_go();
+    settle(&mut story);
+    assert_eq!([kept, silent].map(|it| was_told_end(&story, it)), [Some(true); 2]);
 }

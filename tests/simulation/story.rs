@@ -129,12 +129,18 @@ impl Story {
         self.network.borrow_mut().connect(shard, (1 << 20, 4096))
     }
 
-    /// A connection on which both have shaken hands.
-    pub fn connect_secured(&mut self, shard: usize) -> SocketId {
+    /// A connection whose client is about to shake hands.
+    pub fn begin_secured(&mut self, shard: usize) -> SocketId {
         let socket = self.connect(shard);
         let security = self.security.as_ref().expect("a listener with TLS");
         let end = security.client(Vec::new(), Rng::with_seed(3));
         self.network.borrow_mut().sockets[socket].secure(end);
+        socket
+    }
+
+    /// A connection on which both have shaken hands.
+    pub fn connect_secured(&mut self, shard: usize) -> SocketId {
+        let socket = self.begin_secured(shard);
         for _ in 0..10 {
             self.network.borrow_mut().sockets[socket].pump();
             self.tick(shard);
