@@ -159,21 +159,13 @@
 //! that speaks it is opened before the stage sees it, and from then on is input like any other.
 //! What leaves waits in the outbox as it does elsewhere, so that policies may drop it, and is
 //! sealed when its send begins: records have an order that nothing may leave or overtake. What the
-//! kernel has not taken of a send stays sealed, and goes first.
+//! kernel has not taken of a send stays sealed, and goes first; an end in good order is said last.
 //!
 //! The protocol itself is in [`tls`], without socket and clock: handshakes and TLS 1.2 by a
 //! library, the records of TLS 1.3 by `tls/records.rs`. Those are opened where they lie, so an echo
 //! is still made in the receive buffer, and sealed from there into what is sent. A broadcast is
 //! sealed for each member out of the frames that all share. While a connection is parked it keeps
 //! two secrets and two numbers, from which its keys follow.
-//!
-//! Every end in good order is said within TLS, so that a peer knows it from one that somebody else
-//! has brought about: by what is sealed last (`send_sealed`), or, where a connection is given up
-//! that is owed nothing, by what its socket takes at once (`say_goodbye`).
-//!
-//! What protects others must be held to what others make of it: tests give the library random
-//! numbers from a seed (`tests/seeded_tls`), so that its client and its server can be played again
-//! with the same bytes, in the simulation and under a fuzzer.
 //!
 //! Its state lies beside the table of connections, is made with the first byte that arrives, and
 //! moves with the connection. Handshakes wait for each other in a line of their own, a few in each
@@ -215,8 +207,7 @@
 //! A topic exists on each shard on which it has members, and ends there with the last of them. No
 //! shard knows how many there are in all: what the shards share are counts by hash, not names.
 //! Nothing is numbered or kept: a message that has been queued for all members is forgotten. What
-//! one shard publishes reaches each other shard in its order; what two publish may come in another
-//! order on each.
+//! one shard publishes reaches each other in its order; what two publish may come in any on each.
 //!
 //! What is published is a [message](wire::message): its kind and its payload, which lies within the
 //! frame that most subscribers get. It waits with whatever else was published to the topic since
@@ -431,11 +422,10 @@
 //!
 //! # Modules, in the order of the data
 //!
-//! * [`cli`], [`settings`], [`config`], [`limits`], [`logging`]: from flags, environment and file
-//!   to one effective configuration. A setting is declared in one place, as a typed field of
-//!   [`config`] with its default, names, notation and help; listeners and mounts have options in
-//!   one grammar ([`config::entry`]).
-//! * [`bounded_file`]: what settings name to be read whole: keys, certificates, lists.
+//! * [`cli`], [`settings`], [`bounded_file`], [`config`], [`limits`], [`logging`]: from flags,
+//!   environment and files to one effective configuration. A setting is declared in one place, as a
+//!   typed field of [`config`] with its default, names, notation and help; listeners and mounts have
+//!   options in one grammar ([`config::entry`]).
 //! * [`output`]: the log lines and counters on their way out, on threads of their own with bounded
 //!   queues: an output that nobody reads, or that is broken, loses them and stops nothing.
 //! * [`io`]: the only place that names io_uring. Trait [`io::Io`] is the seam: production plugs in

@@ -109,6 +109,41 @@ fn each_module_uses_only_those_below_it() {
 }
 
 #[test]
+fn tests_that_are_named_for_attacks_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("SECURITY.md")).expect("UTF-8 text");
+    let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let named: BTreeSet<_> = rows
+        .filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next())
+        .flat_map(|tests| tests.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(!named.is_empty(), "there is a table of attacks");
+    let sources = ["src", "tests", "scripts/hostility"].map(|below| texts(&root.join(below)));
+    let sources = sources.concat();
+    for name in named {
+        let is_target = root.join(format!("tests/fuzz/fuzz_targets/{name}.rs")).exists();
+        let heads = [format!("fn {name}("), format!("def {name}(")];
+        let is_test = heads.iter().any(|head| sources.iter().any(|text| text.contains(head)));
+        assert!(is_target || is_test, "SECURITY.md names {name}, which is no test");
+    }
+}
+
+/// What the programs below a directory say.
+fn texts(directory: &Path) -> Vec<String> {
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let is_program = path.extension().is_some_and(|it| it == "rs" || it == "py");
+        if path.is_dir() {
+            texts.extend(self::texts(&path));
+        } else if is_program {
+            texts.push(fs::read_to_string(&path).expect("UTF-8 text"));
+        }
+    }
+    texts
+}
+
+#[test]
 fn the_table_of_modules_has_no_cycle() {
     let mut settled = BTreeSet::new();
     // Those that use only settled ones are settled; a cycle never is.

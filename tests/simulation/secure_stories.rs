@@ -200,3 +200,32 @@ fn whoever_is_kept_for_a_request_is_told_at_the_end_of_a_drain() {
     settle(&mut story);
     assert_eq!([kept, silent].map(|it| was_told_end(&story, it)), [Some(true); 2]);
 }
+
+/// Only a few go on in each tick, in which whoever is connected is served as before.
+#[test]
+fn handshakes_of_a_crowd_take_turns() {
+    const CROWD: usize = 12;
+    let mut story = story(1, |_| ());
+    let (bystander, mut decoder) = story.open(0, "/echo");
+    let crowd: Vec<_> = (0..CROWD).map(|_| story.begin_secured(0)).collect();
+    story.settle(0);
+    // Some have a ticket of those before them.
+    let count = |story: &Story| {
+        let counters = ["tls_1_3_handshakes", "tls_1_3_resumptions"];
+        counters.map(|name| story.counter(name)).iter().sum::<u64>()
+    };
+    let mut done = vec![count(&story)];
+    for _ in 0..4 * CROWD {
+        for socket in &crowd {
+            story.network.borrow_mut().sockets[*socket].pump();
+        }
+        story.send(bystander, BINARY, b"meanwhile");
+        story.tick(0);
+        done.push(count(&story));
+    }
+    assert_eq!(done.last(), Some(&(CROWD as u64 + 1)), "all are done");
+    assert!(done.windows(2).all(|pair| pair[1] - pair[0] <= 2), "a few in each tick: {done:?}");
+    assert!(story.counter("tls_handshakes_deferred") > 0);
+    let heard = story.read_all(0, bystander, &mut decoder).len();
+    assert!(heard >= 4 * CROWD - 1, "{heard} of {}", 4 * CROWD);
+}
