@@ -55,7 +55,7 @@ impl Permissions {
             subscribe: identity.anonymous_subscribe.clone(),
             publish: identity.anonymous_publish.clone(),
         };
-        let anonymous = identity.is_asked_for().then(anonymous);
+        let anonymous = config.asks_who_somebody_is().then(anonymous);
         Self { broadcast: config.broadcast_access, anonymous }
     }
 

@@ -16,16 +16,18 @@ mod ability;
 mod access_log;
 mod admin;
 mod authority;
+mod backend;
 mod broadcast;
 mod compression;
 mod engine;
 pub mod entry;
+mod field_name;
 mod file_path;
 mod form;
 mod host;
+mod http_url;
 mod identity;
 mod key_file;
-mod key_set_url;
 mod label;
 mod limits;
 mod listen;
@@ -48,16 +50,18 @@ pub use ability::Ability;
 pub use access_log::{AccessLog, AccessLogError, Share, ShareError};
 pub use admin::Admin;
 pub use authority::Authority;
+pub use backend::Backend;
 pub use broadcast::BroadcastAccess;
 pub use compression::{Compression, CompressionMode};
 pub use engine::Engine;
+pub use field_name::{FieldName, FieldNameError};
 pub use file_path::{FilePath, FilePathError};
 pub use host::{HostPattern, HostPatternError};
+pub use http_url::{HttpUrl, HttpUrlError};
 pub use identity::{CertificateUser, Identity, UserLimit};
 pub use key_file::{
     CookieName, CookieNameError, KeyFile, KeyFileError, TokenAlgorithm, TokenName, TokenNameError,
 };
-pub use key_set_url::{KeySetUrl, KeySetUrlError};
 pub use label::{Label, LabelError};
 pub use limits::{Limits, OnRate};
 pub use listen::{ListenAddress, ListenAddressError, ListenerConfig, SocketMode, SocketModeError};
@@ -236,6 +240,8 @@ settings! {
         pub peers: Peers,
         /// Who may do what.
         pub identity: Identity,
+        /// Who is asked for that.
+        pub backend: Backend,
         /// The event loops.
         pub engine: Engine,
         /// The log.
@@ -250,6 +256,13 @@ impl Config {
     /// then those that send elsewhere.
     pub fn listeners(&self) -> impl Iterator<Item = &ListenerConfig> {
         self.listen.iter().chain(&self.redirect_http)
+    }
+
+    /// Whether it makes a difference who somebody is.
+    pub fn asks_who_somebody_is(&self) -> bool {
+        self.identity.has_keys()
+            || self.identity.takes_certificates()
+            || self.backend.url.is_some()
     }
 
     /// The listener in a place, which there is, and whether it sends elsewhere.

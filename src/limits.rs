@@ -120,6 +120,13 @@ pub const BYTE_RATE: Bound<u64, Option<u64>> = Bound { default: None, least: KIB
 pub const HANDSHAKE_TIMEOUT: Bound<Duration> =
     Bound { default: seconds(10), least: milliseconds(100), most: hours(1) };
 
+/// From a question to whoever knows who somebody is to the answer.
+pub const AUTH_TIMEOUT: Bound<Duration> =
+    Bound { default: seconds(3), least: milliseconds(10), most: seconds(60) };
+
+/// Connections to whoever is asked that.
+pub const AUTH_CONNECTIONS: Bound<usize> = Bound { default: 32, least: 1, most: 1024 };
+
 /// Time without a byte from the peer.
 pub const IDLE_TIMEOUT: Bound<Duration, Option<Duration>> =
     Bound { default: Some(seconds(120)), least: milliseconds(100), most: days(7) };
@@ -228,6 +235,7 @@ assert_ordered!(
     CONTROL_FRAMES_PER_SECOND,
     LIMIT_IPV6_PREFIX,
     BACKLOG_BYTES,
+    AUTH_CONNECTIONS,
 );
 
 macro_rules! assert_powers_of_two {

@@ -5,8 +5,8 @@ use clap::ValueEnum;
 
 use super::file_path::FilePath;
 use super::form::{boolean, choice, count, parsed};
+use super::http_url::HttpUrl;
 use super::key_file::{CookieName, KeyFile, TokenName};
-use super::key_set_url::KeySetUrl;
 use super::setting::{list, one, settings};
 use super::topic_pattern::TopicPattern;
 use crate::limits;
@@ -50,8 +50,8 @@ settings! {
                 live;
 
             /// Where further keys are fetched from, again and again.
-            pub jwt_jwks: Option<KeySetUrl> = None,
-                as one(parsed(KeySetUrl::GRAMMAR).or_off()),
+            pub jwt_jwks: Option<HttpUrl> = None,
+                as one(parsed(HttpUrl::GRAMMAR).or_off()),
                 named "jwt-jwks" "URL",
                 help "Fetch keys that verify tokens from this URL of a JWK set; needs \
                       --jwt-issuer and --jwt-audience",
@@ -141,7 +141,7 @@ settings! {
             pub anonymous_subscribe: Vec<TopicPattern> = Vec::new(),
                 as list(parsed(TopicPattern::GRAMMAR)).default_in_words("none"),
                 named "anonymous-subscribe" "PATTERN",
-                help "With --jwt-key, topics that everybody may subscribe to, such as news.* or \
+                help "Topics that everybody may subscribe to where others need a token, such as news.* or \
                       public/**; may be repeated",
                 live;
 
@@ -156,18 +156,13 @@ settings! {
 }
 
 impl Identity {
-    /// Whether what somebody may do depends on who that is.
-    pub fn is_asked_for(&self) -> bool {
-        self.takes_tokens() || self.takes_certificates()
-    }
-
     /// Whether certificates of clients say who those are.
     pub fn takes_certificates(&self) -> bool {
         self.certificate_user != CertificateUser::Off
     }
 
-    /// Whether there are keys, or will be, that verify tokens.
-    pub fn takes_tokens(&self) -> bool {
+    /// Whether tokens are verified here.
+    pub fn has_keys(&self) -> bool {
         !self.jwt_keys.is_empty() || self.jwt_jwks.is_some()
     }
 }

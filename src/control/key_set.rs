@@ -6,28 +6,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CACHE_CONTROL, HOST, HeaderMap};
 use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::net::TcpStream;
-use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::connector::{ConnectError, Connector};
 use super::standing::Standing;
-use crate::config::KeySetUrl;
+use crate::config::HttpUrl;
 use crate::identity::KeyFault;
 
 /// Keeps the keys up to date for as long as the server runs, wherever the settings say they are.
 pub(super) async fn keep(standing: Arc<Standing>) {
-    let mut last = Last::default();
+    let (mut last, connector) = (Last::default(), Connector::new(standing.clone()));
     loop {
         if let Some(url) = standing.key_set_url()
             && last.is_due(&url, standing.unknown_keys(), Instant::now())
         {
             last.begin(url.clone(), standing.unknown_keys(), Instant::now());
-            let fetched = timeout(FETCH_TIMEOUT, fetch(&url)).await;
+            let fetched = timeout(FETCH_TIMEOUT, fetch(&url, &connector)).await;
             let used = fetched.unwrap_or(Err(FetchError::Late)).and_then(|set| {
                 standing.use_key_set(&url, set.text)?;
                 Ok(set.holds)
@@ -47,7 +44,7 @@ pub(super) async fn keep(standing: Arc<Standing>) {
 /// What is known of the last fetch.
 #[derive(Debug, Default)]
 struct Last {
-    url: Option<KeySetUrl>,
+    url: Option<HttpUrl>,
     began: Option<Instant>,
     /// When to fetch again, if it has succeeded.
     next: Option<Instant>,
@@ -56,7 +53,7 @@ struct Last {
 }
 
 impl Last {
-    fn is_due(&self, url: &KeySetUrl, unknown_keys: u64, now: Instant) -> bool {
+    fn is_due(&self, url: &HttpUrl, unknown_keys: u64, now: Instant) -> bool {
         let Some(began) = self.began.filter(|_| self.url.as_ref() == Some(url)) else {
             return true;
         };
@@ -68,7 +65,7 @@ impl Last {
         }
     }
 
-    fn begin(&mut self, url: KeySetUrl, unknown_keys: u64, now: Instant) {
+    fn begin(&mut self, url: HttpUrl, unknown_keys: u64, now: Instant) {
         *self = Self { url: Some(url), began: Some(now), next: None, unknown_keys };
     }
 }
@@ -82,8 +79,8 @@ struct Fetched {
 /// Why there is none.
 #[derive(Debug, Error)]
 enum FetchError {
-    #[error("cannot connect: {0}")]
-    Connect(#[from] std::io::Error),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error("no answer: {0}")]
     Http(#[from] hyper::Error),
     #[error("no request: {0}")]
@@ -98,11 +95,8 @@ enum FetchError {
     Late,
 }
 
-async fn fetch(url: &KeySetUrl) -> Result<Fetched, FetchError> {
-    let stream = TcpStream::connect(url.address()).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the sender.
-    spawn_local(connection);
+async fn fetch(url: &HttpUrl, connector: &Connector) -> Result<Fetched, FetchError> {
+    let mut sender = connector.connect(url).await?;
     let request = Request::get(url.target())
         .header(HOST, url.authority())
         .header(ACCEPT, "application/jwk-set+json, application/json")

@@ -5,10 +5,12 @@
 mod admin;
 mod capacity;
 mod certificates;
+mod connector;
 mod health;
 mod key_set;
 mod mail;
 mod metrics;
+mod signals;
 mod standing;
 mod takeover;
 
@@ -22,7 +24,7 @@ pub use admin::AdminSocket;
 pub use health::End;
 pub use takeover::{Door, Takeover};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -32,6 +34,7 @@ use capacity::SAMPLE_PERIOD;
 use certificates::{RENEWAL_PERIOD, Renewals};
 use health::LOOK_PERIOD;
 use mail::{Dispatch, Mail};
+use signals::{HANG_UP, StopSignals, no_more_signals};
 use standing::Standing;
 use takeover::{Request, Succession};
 
@@ -394,53 +397,6 @@ impl Drop for Control {
     }
 }
 
-/// The signals that stop the server, or have it read its settings again: SIGHUP, if they came from
-/// a file. Without one it stops, as a terminal that is closed sends it; `nohup` lets a program
-/// ignore it.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-    /// Unless it was ignored when the process began.
-    hang_up: Option<Signal>,
-}
-
-impl StopSignals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: match is_ignored(SignalKind::hangup()) {
-                true => None,
-                false => Some(signal(SignalKind::hangup())?),
-            },
-        })
-    }
-
-    /// The name of the next one.
-    async fn next(&mut self) -> io::Result<&'static str> {
-        let hang_up = async {
-            match &mut self.hang_up {
-                Some(signal) => signal.recv().await,
-                None => pending().await,
-            }
-        };
-        let (signal, name) = tokio::select! {
-            signal = self.terminate.recv() => (signal, "SIGTERM"),
-            signal = self.interrupt.recv() => (signal, "SIGINT"),
-            signal = hang_up => (signal, HANG_UP),
-        };
-        signal.map(|()| name).ok_or_else(no_more_signals)
-    }
-}
-
-/// Whether whoever started the process had this signal ignored (proc_pid_status(5)).
-fn is_ignored(kind: SignalKind) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1)
-}
-
 /// Ticks with this period; those that are missed are not made up for.
 fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
@@ -467,15 +423,10 @@ async fn next(requests: &mut Option<mpsc::Receiver<Request>>) -> Request {
     }
 }
 
-fn no_more_signals() -> io::Error {
-    io::Error::other("signals are not delivered any more")
-}
-
 /// Descriptors of the control thread: two rings, one of them twice, an epoll with its wake-up, a
 /// pair of sockets for signals, files that tell how much memory is in use, and what a hand-over
 /// takes: a listener, a connection and a file; with some to spare.
 const DESCRIPTORS: usize = 20;
-const HANG_UP: &str = "SIGHUP";
 /// The exit status after a second signal.
 const ENDED_AT_ONCE: i32 = 1;
 /// Between two looks at what the service manager is to be told.

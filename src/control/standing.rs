@@ -90,7 +90,7 @@ impl Standing {
     /// Whether there are files of settings, keys or certificates that may be read again.
     pub(super) fn has_files(&self) -> bool {
         self.layers.have_file()
-            || self.asks_for_tokens()
+            || self.asks_who_somebody_is()
             || self.shared.in_force.current().certificates.is_some()
     }
 

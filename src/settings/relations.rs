@@ -29,6 +29,7 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
         .or_else(|| cookie_for_all_pages(settings, config))
         .or_else(|| identity_without_key(settings, config))
         .or_else(|| users_without_certificates(settings, config))
+        .or_else(|| backend_without_url(settings, config))
         .or_else(|| keys_of_everybody(settings, config))
         .or_else(|| labels_of_metrics(settings, config));
     match broken {
@@ -311,13 +312,13 @@ fn cookie_for_all_pages(settings: &Settings, config: &Config) -> Option<String> 
 /// Whoever sets one of these expects that something is refused, and nothing would be.
 fn identity_without_key(settings: &Settings, config: &Config) -> Option<String> {
     let identity = &config.identity;
-    let needs_key = [
+    let of_tokens = [
         ("jwt-issuer", identity.jwt_issuer.is_some()),
         ("jwt-audience", !identity.jwt_audiences.is_empty()),
         ("jwt-cookie", identity.jwt_cookie.is_some()),
         ("jwt-query", identity.jwt_query),
     ];
-    let needs_any = [
+    let of_all = [
         ("jwt-keep-open", identity.jwt_keep_open),
         ("revoked", identity.revoked.is_some()),
         ("user-grants", identity.user_grants.is_some()),
@@ -325,14 +326,22 @@ fn identity_without_key(settings: &Settings, config: &Config) -> Option<String> 
         ("anonymous-subscribe", !identity.anonymous_subscribe.is_empty()),
         ("anonymous-publish", !identity.anonymous_publish.is_empty()),
     ];
-    let needs_key = needs_key.into_iter().filter(|_| !identity.takes_tokens());
-    let needs_any = needs_any.into_iter().filter(|_| !identity.is_asked_for());
-    let (key, _) = needs_key.chain(needs_any).find(|&(_, is_set)| is_set)?;
-    Some(format!(
-        "{} without a key, so that nobody is asked for a token: allowed is at least one --jwt-key, \
-         or --jwt-jwks, with it",
-        settings.describe(key),
-    ))
+    let idle = |lacks: bool, keys: &[(&'static str, bool)]| {
+        keys.iter().find(|&&(_, is_set)| lacks && is_set).map(|&(key, _)| key)
+    };
+    if let Some(key) = idle(!identity.has_keys(), &of_tokens) {
+        return Some(format!(
+            "{} without a key, so that nobody is asked for a token: allowed is at least one \
+             --jwt-key, or --jwt-jwks, with it",
+            settings.describe(key),
+        ));
+    }
+    idle(!config.asks_who_somebody_is(), &of_all).map(|key| {
+        format!(
+            "{} where nobody is asked who they are: allowed is {ASKING} with it",
+            settings.describe(key),
+        )
+    })
 }
 
 /// Nobody could name a user.
@@ -345,6 +354,25 @@ fn users_without_certificates(settings: &Settings, config: &Config) -> Option<St
         )
     })
 }
+
+/// Who sets one of these expects that somebody is asked.
+fn backend_without_url(settings: &Settings, config: &Config) -> Option<String> {
+    let backend = &config.backend;
+    let is_fetching = config.identity.jwt_jwks.is_some();
+    let is_idle = |key: &str| match key {
+        "auth-forward-header" => !backend.fields.is_empty(),
+        _ => backend.authorities.is_some() && !is_fetching,
+    };
+    let key = ["auth-forward-header", "auth-ca"].into_iter().find(|key| is_idle(key))?;
+    backend.url.is_none().then(|| {
+        let jwks = if key == "auth-ca" { ", or --jwt-jwks," } else { "" };
+        let key = settings.describe(key);
+        format!("{key} and nobody to be asked: allowed is --auth-url{jwks} with it")
+    })
+}
+
+/// What makes it matter who somebody is.
+const ASKING: &str = "at least one --jwt-key, --jwt-jwks, --tls-client-user or --auth-url";
 
 /// Who has keys to be fetched has them for many servers and many purposes, and signs with them for
 /// all.

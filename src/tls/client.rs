@@ -11,7 +11,8 @@ use rustls::client::{
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CipherSuite, ClientConfig, DigitallySignedStruct, Error, NamedGroup, SignatureScheme, version,
+    CipherSuite, ClientConfig, DigitallySignedStruct, Error, NamedGroup, RootCertStore,
+    SignatureScheme, version,
 };
 
 use super::certificates::{CertificatesError, authorities};
@@ -82,6 +83,29 @@ impl Client {
     pub fn begin(&self, sealed: &mut Vec<u8>) -> Result<Session, Error> {
         Session::begin(self.config.clone(), self.name.clone(), sealed)
     }
+}
+
+/// What requests to other servers are sent with, in HTTP/1.1: to those that one of the authorities
+/// in a file has issued a certificate to, or one of those that the system trusts.
+///
+/// # Errors
+/// What cannot be read.
+pub fn for_requests(file: Option<&Path>) -> Result<Arc<ClientConfig>, CertificatesError> {
+    let roots = match file {
+        Some(file) => authorities(file)?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            // What the system cannot read it does not trust either.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// The library's suites, those with a key of 128 bits before others: servers that have no opinion

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Standing;
-use crate::config::{Config, KeySetUrl};
+use crate::config::{Config, HttpUrl};
 use crate::identity::{KeyFault, Keys, RevocationFault, Revocations, Revoked, Trust};
 use crate::settings::{ReloadError, read_trust};
 
@@ -15,7 +15,7 @@ pub(super) struct Learned {
     /// What requests have revoked.
     revoked: Mutex<Revocations>,
     /// The last set of keys that was fetched, and from where.
-    key_set: Mutex<Option<(KeySetUrl, Vec<u8>)>>,
+    key_set: Mutex<Option<(HttpUrl, Vec<u8>)>>,
     fetched: AtomicU64,
     not_fetched: AtomicU64,
 }
@@ -53,13 +53,13 @@ impl Standing {
         Ok(())
     }
 
-    /// Whether somebody is asked for a token.
-    pub(in crate::control) fn asks_for_tokens(&self) -> bool {
-        self.shared.in_force.current().config.identity.is_asked_for()
+    /// Whether it makes a difference who somebody is.
+    pub(in crate::control) fn asks_who_somebody_is(&self) -> bool {
+        self.shared.in_force.current().config.asks_who_somebody_is()
     }
 
     /// Where keys are to be fetched from, if they are.
-    pub(in crate::control) fn key_set_url(&self) -> Option<KeySetUrl> {
+    pub(in crate::control) fn key_set_url(&self) -> Option<HttpUrl> {
         self.shared.in_force.current().config.identity.jwt_jwks.clone()
     }
 
@@ -75,7 +75,7 @@ impl Standing {
     /// What is wrong with it, and nothing has changed.
     pub(in crate::control) fn use_key_set(
         &self,
-        url: &KeySetUrl,
+        url: &HttpUrl,
         text: Vec<u8>,
     ) -> Result<(), KeyFault> {
         let current = self.shared.in_force.current();
@@ -132,7 +132,7 @@ impl Standing {
         self.learned.revoked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn key_set(&self) -> MutexGuard<'_, Option<(KeySetUrl, Vec<u8>)>> {
+    fn key_set(&self) -> MutexGuard<'_, Option<(HttpUrl, Vec<u8>)>> {
         // No panic leaves it half changed.
         self.learned.key_set.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! Where a set of keys is to be had.
+//! Where something is to be asked for by HTTP.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,17 +7,23 @@ use thiserror::Error;
 
 use super::authority::Authority;
 
-/// The URL of a JWK set.
+/// The URL of something that this server asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeySetUrl {
+pub struct HttpUrl {
+    is_secure: bool,
     authority: Box<str>,
     target: Box<str>,
 }
 
-impl KeySetUrl {
+impl HttpUrl {
     /// What may be written, for the help and for refusals.
-    pub const GRAMMAR: &'static str =
-        "http://HOST[:PORT]/PATH, for a server or a proxy that nobody can come in between";
+    pub const GRAMMAR: &'static str = "https://HOST[:PORT]/PATH, or http:// for a server or a proxy \
+                                       that nobody can come in between";
+
+    /// Whether it is asked for by TLS.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
 
     /// What `Host` says in a request for it.
     pub fn authority(&self) -> &str {
@@ -35,39 +41,45 @@ impl KeySetUrl {
             debug_assert!(false, "it was read before");
             return ("", 0);
         };
-        (host.trim_start_matches('[').trim_end_matches(']'), port.unwrap_or(HTTP_PORT))
+        let usual_port = if self.is_secure { HTTPS_PORT } else { HTTP_PORT };
+        (host.trim_start_matches('[').trim_end_matches(']'), port.unwrap_or(usual_port))
     }
 }
 
 /// The text is no such URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("allowed is {}", KeySetUrl::GRAMMAR)]
-pub struct KeySetUrlError;
+#[error("allowed is {}", HttpUrl::GRAMMAR)]
+pub struct HttpUrlError;
 
-impl FromStr for KeySetUrl {
-    type Err = KeySetUrlError;
+impl FromStr for HttpUrl {
+    type Err = HttpUrlError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let rest = text.strip_prefix(SCHEME).ok_or(KeySetUrlError)?;
+        let secure = text.strip_prefix(HTTPS_SCHEME);
+        let is_secure = secure.is_some();
+        let rest = secure.or_else(|| text.strip_prefix(HTTP_SCHEME)).ok_or(HttpUrlError)?;
         let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
         match Authority::parse(authority) {
             Some(_) if is_visible && target.starts_with('/') => {
-                Ok(Self { authority: authority.into(), target: target.into() })
+                Ok(Self { is_secure, authority: authority.into(), target: target.into() })
             }
-            _ => Err(KeySetUrlError),
+            _ => Err(HttpUrlError),
         }
     }
 }
 
-impl fmt::Display for KeySetUrl {
+impl fmt::Display for HttpUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{SCHEME}{}{}", self.authority, self.target)
+        let scheme = if self.is_secure { HTTPS_SCHEME } else { HTTP_SCHEME };
+        write!(formatter, "{scheme}{}{}", self.authority, self.target)
     }
 }
 
-const SCHEME: &str = "http://";
+const HTTP_SCHEME: &str = "http://";
+const HTTPS_SCHEME: &str = "https://";
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 #[cfg(test)]
 mod tests {
@@ -79,13 +91,16 @@ mod tests {
             ("http://a.org/keys", ("a.org", 80), "/keys"),
             ("http://a.org:8080/keys?a=b", ("a.org", 8080), "/keys?a=b"),
             ("http://[::1]:81/", ("::1", 81), "/"),
+            ("https://a.org/keys", ("a.org", 443), "/keys"),
+            ("https://a.org:8443/", ("a.org", 8443), "/"),
         ] {
-            let url: KeySetUrl = text.parse().expect(text);
+            let url: HttpUrl = text.parse().expect(text);
             assert_eq!((url.address(), url.target(), &*url.to_string()), (address, target, text));
+            assert_eq!(url.is_secure(), text.starts_with("https"));
         }
         for text in [
             "",
-            "https://a.org/keys",
+            "ftp://a.org/keys",
             "http://a.org",
             "http:///keys",
             "http://user@a.org/keys",
@@ -93,7 +108,7 @@ mod tests {
             "http://a.org/a b",
             "http://a.org:0x50/",
         ] {
-            assert_eq!(text.parse::<KeySetUrl>(), Err(KeySetUrlError), "{text}");
+            assert_eq!(text.parse::<HttpUrl>(), Err(HttpUrlError), "{text}");
         }
     }
 }
