@@ -260,9 +260,7 @@ impl Config {
 
     /// Whether it makes a difference who somebody is.
     pub fn asks_who_somebody_is(&self) -> bool {
-        self.identity.has_keys()
-            || self.identity.takes_certificates()
-            || self.backend.url.is_some()
+        self.identity.has_keys() || self.identity.takes_certificates() || self.backend.url.is_some()
     }
 
     /// The listener in a place, which there is, and whether it sends elsewhere.

@@ -187,6 +187,11 @@
 //! (`shard/peers/identified.rs`) and is one of its deadlines. That alone goes by the time of day,
 //! which the control thread looks at once a second ([`stats::Stats::look_at_clock`]).
 //!
+//! Where a backend decides (`--auth-url`), a request is decided on twice: as if everything was
+//! granted, which finds out whether it is worth asking (`http/asking.rs`), and with the answer. In
+//! between it waits as others do. The shard sends what is to be asked to the control thread, with
+//! the place of the answer (`shard/inquiries.rs`), and that asks (`control/consultations.rs`).
+//!
 //! Keys of a URL are fetched by a task of the control thread (`control/key_set.rs`). Those of files
 //! and the list of what is revoked are read with the settings ([`settings::read_trust`]), at
 //! the start and when those are reloaded, and are in force together with them. To revoke is to put
@@ -373,7 +378,7 @@
 //! | what the control thread has shards do | `Errand` and `visit` in `shard/orders.rs` |
 //! | what systemd is told | [`service_manager`]; when: `control/mod.rs`, `control/standing.rs` |
 //! | what a body of a request may be | `http/body.rs`, `http/publish.rs` |
-//! | who may do what | [`authorization`] |
+//! | who may do what | [`authorization`]; a backend: `http/asking.rs`, `control/consultations.rs` |
 //! | which tokens are believed, what users may do | [`identity`]; `http/bearer.rs` finds tokens |
 //! | how much a connection may send in a second | `shard/rates.rs` |
 //! | how much may be published to a topic | `admission/publications.rs`, `shard/topic_rate.rs` |
@@ -424,8 +429,8 @@
 //!
 //! * [`cli`], [`settings`], [`bounded_file`], [`config`], [`limits`], [`logging`]: from flags,
 //!   environment and files to one effective configuration. A setting is declared in one place, as a
-//!   typed field of [`config`] with its default, names, notation and help; listeners and mounts have
-//!   options in one grammar ([`config::entry`]).
+//!   typed field of [`config`] with its default, names, notation and help; listeners and mounts
+//!   have options in one grammar ([`config::entry`]).
 //! * [`output`]: the log lines and counters on their way out, on threads of their own with bounded
 //!   queues: an output that nobody reads, or that is broken, loses them and stops nothing.
 //! * [`io`]: the only place that names io_uring. Trait [`io::Io`] is the seam: production plugs in
@@ -433,19 +438,15 @@
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
 //!   frames, compression; and messages as lines.
 //! * [`proxy_protocol`]: the header by which a proxy tells who has connected to it.
-//! * [`admission`]: who may connect, how many and how fast, who may join a topic, and how much may
-//!   be published there: for all shards together.
-//! * [`identity`]: tokens, the keys that verify them, and what they grant.
+//! * [`admission`]: who may connect, join and publish, how many and how fast, for all shards.
+//! * [`identity`]: tokens, the keys that verify them, what they grant, and what backends say.
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
-//! * [`http`]: requests and their bodies to decisions: routes, refusals, the upgrade, messages that
-//!   are published by POST.
+//! * [`http`]: requests and their bodies to decisions: routes, refusals, upgrades, posted messages.
 //! * [`websocket`]: the state machine of one WebSocket, without socket and clock.
-//! * [`connection`]: what one connection speaks at the moment: the header of a proxy, requests,
-//!   then a WebSocket or a stream.
+//! * [`connection`]: what one connection speaks: header of a proxy, requests, WebSocket or stream.
 //! * [`hub`]: topics of a shard, rings and mail between shards.
 //! * [`shard`]: the event loop: connections, outboxes, timers, backpressure, moves, drain.
-//! * [`stats`]: counters, each written by one shard and read by anyone.
-//! * [`memory`]: how short memory is, measured on the control thread and heeded by the shards.
+//! * [`stats`]: counters of single shards, for all to read. [`memory`]: how short memory is.
 //! * [`serve`], [`control`]: starting and pinning shards; signals and the admin listener, on a
 //!   thread that never touches a connection of a shard.
 //! * [`service_manager`]: what systemd is told; what it hands over is taken by [`io::activation`].
@@ -453,8 +454,7 @@
 //!   the sockets ([`io::inheritance`]).
 //! * [`admin_client`]: a small client of the admin listener, for [`health`], which asks a running
 //!   server how it is, and [`top`], which watches it in a terminal.
-//! * [`mod@bench`]: the load generator: the client's role on the same ring and wire format, and no
-//!   part of the server.
+//! * [`mod@bench`]: the load generator, in the client's role, and no part of the server.
 //!
 //! # Deliberately absent
 //!

@@ -37,7 +37,7 @@ use crate::shard::mail::Letter;
 use crate::shard::{Shard, Shared};
 use crate::stats::Stats;
 use crate::takeover::{Predecessor, TakeoverError};
-use crate::tls::{Certificates, CertificatesError};
+use crate::tls::{Certificates, CertificatesError, client};
 
 mod supervision;
 
@@ -127,6 +127,9 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let trust = read_trust(&config)?;
     output::open_access_log(&config.logs.access)?;
     let certificates = Certificates::load(&config.tls, SystemTime::now())?;
+    if let Some(file) = &config.backend.authorities {
+        client::for_requests(Some(file.path()))?;
+    }
     if certificates.is_some() && !config.listen.iter().any(|listener| listener.tls) {
         tracing::warn!("no listener has the option tls, so nobody is shown the certificate");
     }

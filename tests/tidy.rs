@@ -281,7 +281,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("top", &["admin_client", "config", "output"]),
     ("http", &["admission", "authorization", "config", "identity", "wire"]),
     ("websocket", &["config", "wire"]),
-    ("connection", &["authorization", "config", "http", "proxy_protocol", "websocket", "wire"]),
+    (
+        "connection",
+        &["authorization", "config", "http", "identity", "proxy_protocol", "websocket", "wire"],
+    ),
     ("stats", &["config", "wire", "http", "websocket"]),
     ("hub", &["config", "limits", "wire"]),
     ("io", &["config", "limits", "wire"]),

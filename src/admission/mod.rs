@@ -102,7 +102,8 @@ impl Rules {
             topics: TopicLimits::new(&config.limits),
             topic_rate: config.limits.topic_rate.map(Rate::per_second),
             users: UserLimits::new(&config.identity),
-            tells_addresses: peers.addresses,
+            // Whoever is asked about a request wants to know from where it comes.
+            tells_addresses: peers.addresses || config.backend.url.is_some(),
         }
     }
 

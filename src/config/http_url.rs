@@ -17,8 +17,8 @@ pub struct HttpUrl {
 
 impl HttpUrl {
     /// What may be written, for the help and for refusals.
-    pub const GRAMMAR: &'static str = "https://HOST[:PORT]/PATH, or http:// for a server or a proxy \
-                                       that nobody can come in between";
+    pub const GRAMMAR: &'static str = "https://HOST[:PORT]/PATH, or http:// for a server or a \
+         proxy that nobody can come in between";
 
     /// Whether it is asked for by TLS.
     pub fn is_secure(&self) -> bool {

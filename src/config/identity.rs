@@ -141,15 +141,16 @@ settings! {
             pub anonymous_subscribe: Vec<TopicPattern> = Vec::new(),
                 as list(parsed(TopicPattern::GRAMMAR)).default_in_words("none"),
                 named "anonymous-subscribe" "PATTERN",
-                help "Topics that everybody may subscribe to where others need a token, such as news.* or \
-                      public/**; may be repeated",
+                help "Topics that everybody may subscribe to where others need a token, such as \
+                      news.* or public/**; may be repeated",
                 live;
 
             /// Topics that those may publish to who have no token.
             pub anonymous_publish: Vec<TopicPattern> = Vec::new(),
                 as list(parsed(TopicPattern::GRAMMAR)).default_in_words("none"),
                 named "anonymous-publish" "PATTERN",
-                help "With --jwt-key, topics that everybody may publish to; may be repeated",
+                help "Topics that everybody may publish to where others need a token; may be \
+                      repeated",
                 live;
         }
     }

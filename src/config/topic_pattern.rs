@@ -18,6 +18,11 @@ impl TopicPattern {
     pub const GRAMMAR: &'static str = "a topic in which * is anything but / : and . and ** is \
          anything, such as news.* or chat:**";
 
+    /// The pattern as it is written.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// Whether the topic of this name is one of those. The time that it takes is bounded by the
     /// product of both lengths, whatever they are.
     pub fn matches(&self, topic: &str) -> bool {

@@ -15,6 +15,7 @@ mod requests;
 mod stream;
 
 use crate::http::{Asked, Conditions, Exchange, Posted, Refusal, Route};
+use crate::identity::Inquiry;
 use crate::proxy_protocol::Preamble;
 use crate::websocket::{self, Initiator, Pause, Piece, WebSocket};
 use crate::wire::close::CloseCode;
@@ -43,6 +44,8 @@ pub struct Output {
     pub answered: bool,
     /// What the last request was, if that is to be logged.
     pub asked: Option<Box<Asked>>,
+    /// What is to be asked about a request, which waits for the answer.
+    pub inquiry: Option<Box<Inquiry>>,
     /// A request was refused.
     pub refused: Option<Refusal>,
     /// Messages that requests have brought.
@@ -263,11 +266,11 @@ impl Stage {
     }
 
     /// Whether there is something to go on with that needs no input: a message that takes several
-    /// ticks, or one that waits to be published.
+    /// ticks, or one that waits to be published, or a request that has waited for its judgement.
     pub fn can_go_on(&self) -> bool {
         match self {
             Self::Preamble(_) => false,
-            Self::Http(exchange) => exchange.blocked_topic().is_some(),
+            Self::Http(exchange) => exchange.can_go_on(),
             Self::WebSocket(websocket) => websocket.is_recoding(),
             Self::Stream(_) => false,
         }

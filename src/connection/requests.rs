@@ -13,7 +13,7 @@ pub(super) fn receive(
     output: &mut Output,
 ) -> (usize, Option<Stage>) {
     let mut at = 0;
-    while (at < input.len() || exchange.blocked_topic().is_some()) && !exchange.is_ended() {
+    while (at < input.len() || exchange.can_go_on()) && !exchange.is_ended() {
         if output.websocket.pieces.len() >= ANSWERS_MAX || !rules.websocket.may_begin {
             output.websocket.paused = Some(Pause::Room);
             return (at, None);
@@ -36,6 +36,11 @@ pub(super) fn receive(
             }
             Answer::Blocked { consumed } => {
                 output.websocket.paused = Some(Pause::Room);
+                return (at + consumed, None);
+            }
+            Answer::Ask { consumed, inquiry } => {
+                output.inquiry = Some(inquiry);
+                output.websocket.paused = Some(Pause::Judgement);
                 return (at + consumed, None);
             }
             Answer::Continue { consumed, response } => {

@@ -16,12 +16,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{self, sleep};
+
+use super::consultations::{Asked, Judged};
 
 use crate::hub::inbox::NoPlace;
 use crate::hub::mesh::Endpoint;
 use crate::hub::{Departure, Message};
 use crate::io::waker::{Bell, Waker};
+use crate::shard::inquiries::INQUIRIES_MOST;
 use crate::shard::mail::Letter;
 use crate::shard::orders::{Errand, OUTCOME_BYTES, Order, Outcome};
 use crate::shard::pending::{Pending, PendingKey};
@@ -37,6 +40,10 @@ pub(super) struct Mail {
     unsent: VecDeque<Unsent>,
     /// What the ring has had no room for: few, as [`is_full`](Self::is_full) holds back others.
     unpublished: VecDeque<(Message, usize)>,
+    /// Where inquiries of the shards go.
+    asked: mpsc::Sender<Asked>,
+    /// What comes of them.
+    judged: mpsc::Receiver<Judged>,
     /// The order that each shard has not answered, be anybody waiting for that or not.
     orders: Vec<Option<PendingKey>>,
     start: Instant,
@@ -45,6 +52,12 @@ pub(super) struct Mail {
 /// Where the shards can be asked, by any task of this thread.
 #[derive(Clone)]
 pub(super) struct Dispatch(mpsc::Sender<Question>);
+
+/// What the shards want asked, and where what was said goes.
+pub(super) struct Consultations {
+    pub(super) asked: mpsc::Receiver<Asked>,
+    pub(super) judged: mpsc::Sender<Judged>,
+}
 
 /// What a shard will have to say.
 pub(super) struct Answer(oneshot::Receiver<Result<Outcome, NoAnswer>>);
@@ -79,14 +92,19 @@ struct Unsent {
 }
 
 impl Mail {
-    /// Mail by `endpoint` with so many `shards`, which `waker` wakes; and where to ask them.
+    /// Mail by `endpoint` with so many `shards`, which `waker` wakes; where to ask them, and what
+    /// they want asked.
     pub(super) fn new(
         mut endpoint: Endpoint<Message, Letter>,
         waker: Waker,
         shards: usize,
-    ) -> (Self, Dispatch) {
+    ) -> (Self, Dispatch, Consultations) {
         endpoint.stop_reading_rings();
         let (asking, questions) = mpsc::channel(QUESTIONS_WAITING);
+        // There is room for all that are under way.
+        let inquiries = shards * INQUIRIES_MOST;
+        let (asked, to_ask) = mpsc::channel(inquiries);
+        let (has_judged, judged) = mpsc::channel(inquiries);
         let mail = Self {
             endpoint,
             waker,
@@ -94,10 +112,12 @@ impl Mail {
             pending: Pending::new(QUESTIONS_MOST),
             unsent: VecDeque::new(),
             unpublished: VecDeque::new(),
+            asked,
+            judged,
             orders: vec![None; shards],
             start: Instant::now(),
         };
-        (mail, Dispatch(asking))
+        (mail, Dispatch(asking), Consultations { asked: to_ask, judged: has_judged })
     }
 
     /// The bell that shards ring; see [`Waker::bell`].
@@ -171,6 +191,10 @@ impl Mail {
                 self.take_question(question);
                 Ok(())
             }
+            Some(judged) = self.judged.recv() => {
+                self.tell(judged);
+                Ok(())
+            }
             () = sleep(pause.unwrap_or_default()), if pause.is_some() => Ok(()),
         }
     }
@@ -182,17 +206,19 @@ impl Mail {
         self.waker.go_on();
         for _ in 0..LETTERS_AT_ONCE {
             let Some(letter) = self.endpoint.next_letter() else { break };
-            let Letter::Outcome(key, outcome) = letter else {
-                debug_assert!(false, "nothing else is sent to the control thread");
-                continue;
-            };
-            for order in self.orders.iter_mut().filter(|order| **order == Some(key)) {
-                *order = None;
+            match letter {
+                Letter::Outcome(key, outcome) => self.take_outcome(key, *outcome),
+                Letter::Consultation(consultation) => {
+                    let asked = Asked { consultation: *consultation, since: time::Instant::now() };
+                    // A place that is dropped is free again, and the shard waits for no longer than
+                    // it would anyhow.
+                    let _ = self.asked.try_send(asked);
+                }
+                _ => debug_assert!(false, "nothing else is sent to the control thread"),
             }
-            if let Some(Waiting { answer, .. }) = self.pending.end(key) {
-                // Whoever has asked may have gone.
-                let _ = answer.send(Ok(*outcome));
-            }
+        }
+        while let Ok(judged) = self.judged.try_recv() {
+            self.tell(judged);
         }
         for Waiting { answer, withdrawn } in self.pending.expire(self.now()) {
             // Relaxed: nothing is published along with it.
@@ -205,6 +231,22 @@ impl Mail {
         self.publish_waiting();
         let waker = &mut self.waker;
         self.endpoint.take_wakeups().for_each(|shard| waker.wake(shard));
+    }
+
+    fn take_outcome(&mut self, key: PendingKey, outcome: Outcome) {
+        for order in self.orders.iter_mut().filter(|order| **order == Some(key)) {
+            *order = None;
+        }
+        if let Some(Waiting { answer, .. }) = self.pending.end(key) {
+            // Whoever has asked may have gone.
+            let _ = answer.send(Ok(outcome));
+        }
+    }
+
+    /// Tells a shard what was said about one of its requests.
+    fn tell(&mut self, judged: Judged) {
+        let Judged { place, key, judgement } = judged;
+        self.endpoint.post(place, Letter::Judgement(key, Box::new(judgement)));
     }
 
     fn take_question(&mut self, question: Question) {

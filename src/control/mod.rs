@@ -6,6 +6,7 @@ mod admin;
 mod capacity;
 mod certificates;
 mod connector;
+mod consultations;
 mod health;
 mod key_set;
 mod mail;
@@ -32,8 +33,9 @@ use tokio_uring::Runtime;
 
 use capacity::SAMPLE_PERIOD;
 use certificates::{RENEWAL_PERIOD, Renewals};
+use consultations::Consultant;
 use health::LOOK_PERIOD;
-use mail::{Dispatch, Mail};
+use mail::{Consultations, Dispatch, Mail};
 use signals::{HANG_UP, StopSignals, no_more_signals};
 use standing::Standing;
 use takeover::{Request, Succession};
@@ -55,6 +57,8 @@ use crate::takeover::frame::Relayed;
 pub struct Control {
     mail: Mail,
     dispatch: Dispatch,
+    /// What the shards want asked, until somebody asks.
+    consultations: Option<Consultations>,
     meter: Meter,
     /// When the last line about memory was logged.
     logged: Option<Instant>,
@@ -87,13 +91,14 @@ impl Control {
         shared: Arc<Shared>,
         layers: Layers,
     ) -> Self {
-        let (mail, dispatch) = Mail::new(endpoint, waker, shared.stats.shards());
+        let (mail, dispatch, consultations) = Mail::new(endpoint, waker, shared.stats.shards());
         let (logged, reminded, refusing_since) = (None, None, None);
         let standing = Arc::new(Standing::new(manager.clone(), shared.clone(), layers));
         let told = String::new();
         Self {
             mail,
             dispatch,
+            consultations: Some(consultations),
             meter,
             logged,
             refusing_since,
@@ -164,6 +169,9 @@ impl Control {
             }
             let (mut renewal, mut renewals) = (every(RENEWAL_PERIOD), Renewals::default());
             spawn_local(key_set::keep(self.standing.clone()));
+            if let Some(Consultations { asked, judged }) = self.consultations.take() {
+                spawn_local(Consultant::new(self.standing.clone()).run(asked, judged));
+            }
             let standing = self.standing.clone();
             let shared = self.shared.clone();
             let memory = &shared.memory;

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::capacity::Capacity;
 use super::certificates;
+use super::consultations::Ends;
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
 use crate::config::AccessLog;
 use crate::identity::Trust;
@@ -31,6 +32,8 @@ pub(super) struct Standing {
     known: Mutex<Known>,
     capacity: Mutex<Capacity>,
     learned: Learned,
+    /// How requests have fared about which somebody was asked.
+    pub(super) consulted: Ends,
     drain: Notify,
     settings: Notify,
 }
@@ -46,7 +49,8 @@ impl Standing {
         let known = Mutex::new(Known { health, is_draining: false });
         let (drain, settings) = (Notify::new(), Notify::new());
         let (capacity, learned) = (Mutex::default(), Learned::default());
-        Self { manager, shared, layers, known, capacity, learned, drain, settings }
+        let consulted = Ends::default();
+        Self { manager, shared, layers, known, capacity, learned, consulted, drain, settings }
     }
 
     /// All counters, what the access log has lost and the state of memory, as JSON.

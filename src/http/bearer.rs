@@ -13,8 +13,8 @@ use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head, elements};
 use crate::identity::Grants;
 
-/// What the token of a request grants, once it is found to be valid, or without one the certificate
-/// of its client; nothing without both, or where nobody needs one.
+/// What the token of a request grants, once it is found to be valid; nothing for a request without
+/// one.
 ///
 /// # Errors
 /// There is too much to do, or a token is not valid, or there are two that differ: whoever puts one
@@ -24,28 +24,22 @@ pub(super) fn grants(
     query: &str,
     conditions: &Conditions<'_>,
 ) -> Result<Option<Grants>, Refused> {
-    if !conditions.policy.permissions.depend_on_identity() {
-        return Ok(None);
-    }
     let mut tokens = tokens(head, query, conditions.policy)?.into_iter();
     let token = tokens.next();
     if tokens.any(|other| Some(&other) != token.as_ref()) {
         let detail = "There are two tokens, which differ.";
         return Err(Refused::new(Refusal::BadRequest, detail));
     }
+    let Some(token) = token else { return Ok(None) };
     // What is refused whoever asks is not worth the time that it takes to verify a token. A full
     // server still publishes.
     let refused = conditions.serving.refused().filter(|_| conditions.serving != Serving::Full);
-    if let Some(refused) = refused.filter(|_| token.is_some()) {
+    if let Some(refused) = refused {
         return Err(refused);
     }
-    let granted = (conditions.verify)(token.as_deref());
-    match token {
-        Some(_) if granted.is_none() => {
-            Err(Refused::new(Refusal::InvalidToken, "The token is not valid."))
-        }
-        // Without one the certificate of the client may have said who that is.
-        _ => Ok(granted),
+    match (conditions.verify)(Some(&token)) {
+        None => Err(Refused::new(Refusal::InvalidToken, "The token is not valid.")),
+        granted => Ok(granted),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Which request gets what: the one place that knows all routes and the order of the checks.
 
-use super::bearer;
+use std::net::IpAddr;
+
+use super::asking::Asking;
 use super::exchange::Conditions;
 use super::forwarded;
 use super::handshake;
@@ -31,6 +33,8 @@ pub(super) enum Decision {
     Stream(Stream),
     /// The body of a message is to be received.
     Receive(Upload),
+    /// Somebody is to be asked whether it is granted, for the client that a proxy tells of.
+    Ask(Option<IpAddr>),
     /// An upgrade is refused in a way that scripts in browsers can see.
     Close {
         /// The 101 response, and a close frame.
@@ -39,9 +43,35 @@ pub(super) enum Decision {
     },
 }
 
+/// Decides about a request of which so much is known.
+pub(super) fn decide(
+    head: &Head<'_>,
+    conditions: &Conditions<'_>,
+    asking: &Asking,
+) -> Result<Decision, Refused> {
+    match decide_once(head, conditions, asking)? {
+        decision @ Decision::Close { .. } => Ok(decision),
+        _ if asking.must_ask() => Ok(Decision::Ask(client(head, conditions))),
+        decision => Ok(decision),
+    }
+}
+
+/// The client for whom a trusted proxy asks, if one does.
+fn client(head: &Head<'_>, conditions: &Conditions<'_>) -> Option<IpAddr> {
+    let policy = conditions.policy;
+    match conditions.is_trusted_proxy {
+        true => forwarded::client(head, policy.forwarded_header, &policy.access),
+        false => None,
+    }
+}
+
 /// Decides in the order in which a person looks for a mistake: path, host, method, protocol,
 /// handshake, origin, subprotocol, and whether there is room only for what is otherwise right.
-pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Decision, Refused> {
+fn decide_once(
+    head: &Head<'_>,
+    conditions: &Conditions<'_>,
+    asking: &Asking,
+) -> Result<Decision, Refused> {
     let Conditions { policy, serving, is_trusted_proxy, retry_after_s, .. } = *conditions;
     if let Some(port) = conditions.redirects_to
         && let Some(response) = redirect::response(head, port, policy)?
@@ -54,14 +84,14 @@ pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Dec
     if target != Target::Health {
         check_host(host, policy)?;
     }
-    let client = match is_trusted_proxy {
-        true => forwarded::client(head, policy.forwarded_header, &policy.access),
-        false => None,
-    };
+    let client = client(head, conditions);
     if !policy.access.allows(client) {
         return Err(Refused::denied(Denial::Network));
     }
-    let granted = || bearer::grants(head, query, conditions);
+    let granted = || match policy.permissions.depend_on_identity() {
+        true => asking.grants(head, query, conditions),
+        false => Ok(None),
+    };
     // A page may know that it has to show who its user is.
     let readable = |refused: Refused| match origin::check(&head.origin, host, policy) {
         Ok(origin) if refused.refusal.depends_on_identity() => refused.readable_by(&origin),
@@ -91,6 +121,9 @@ pub(super) fn decide(head: &Head<'_>, conditions: &Conditions<'_>) -> Result<Dec
     let upgrades = head.upgrade_websocket && head.http_11 && head.method == Method::Get;
     // Whoever is let in counts from then on, so this is asked last.
     let not_admitted = |topic: Option<&str>| {
+        if asking.must_ask() {
+            return serving.refused();
+        }
         let no_member = || topic.and_then(|topic| (conditions.join)(topic).err());
         let denied = || if is_trusted_proxy { (conditions.admit)(client).err() } else { None };
         serving

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::asked::Asked;
+use super::asking::{Asking, UNJUDGED, inquiry};
 use super::body::Framing;
 use super::decision::{self, Decision};
 use super::origin::AllowedOrigin;
@@ -12,7 +13,7 @@ use super::request::{Head, Method};
 use super::stream::Stream;
 use super::{Answer, Policy, Serving};
 use crate::admission::{Denial, JoinDenial, TooMany};
-use crate::identity::Grants;
+use crate::identity::{Grants, Inquiry, Judgement};
 
 /// What a request may find besides the settings.
 pub struct Conditions<'a> {
@@ -40,6 +41,8 @@ pub struct Conditions<'a> {
     /// tells what that grants; nothing for one that is not valid. Asked at most once for each
     /// request.
     pub verify: &'a dyn Fn(Option<&str>) -> Option<Grants>,
+    /// Takes what was said about the request that waits for that, if it has been.
+    pub judge: &'a dyn Fn() -> Option<Judgement>,
     /// The port to which everybody is sent, for the same by https; `None` where requests are
     /// answered.
     pub redirects_to: Option<u16>,
@@ -63,6 +66,7 @@ impl<'a> Conditions<'a> {
             join: &|_| Ok(()),
             reserve: &|| Ok(()),
             verify: &|_| None,
+            judge: &|| None,
             redirects_to: None,
             retry_after_s: 5,
             note: None,
@@ -84,6 +88,8 @@ pub struct Exchange {
 #[derive(Debug)]
 enum Partial {
     Head(Vec<u8>),
+    /// A whole head, about which somebody is asked.
+    Asked(Vec<u8>),
     Body(Upload),
 }
 
@@ -96,15 +102,21 @@ impl Exchange {
         match self.partial.take().map(|partial| *partial) {
             None => self.receive_head(Vec::new(), input, conditions),
             Some(Partial::Head(head)) => self.receive_head(head, input, conditions),
+            Some(Partial::Asked(head)) => {
+                let heading = Heading::decide(&head, conditions, (conditions.judge)());
+                let carried = head.len();
+                self.heed(heading, head, carried, input, conditions)
+            }
             Some(Partial::Body(upload)) => self.receive_body(upload, input, 0, conditions),
         }
     }
 
     /// Refuses a request that is not answered in time, and ends: 408 if the peer has not sent all
     /// of it (RFC 9110 section 15.5.9), 503 if it `is_put_off` for those before it, or waits for a
-    /// topic that takes no more.
+    /// topic that takes no more, or for somebody to say whether it is granted.
     pub fn time_out(&mut self, is_put_off: bool, retry_after_s: u8) -> (Refusal, Vec<u8>) {
         let refused = match self.blocked_topic() {
+            None if self.awaits_judgement() => Refused::new(Refusal::Unjudged, UNJUDGED),
             None if is_put_off => Refused::new(Refusal::Overloaded, "The server is overloaded."),
             None => Refused::new(Refusal::Timeout, "The request did not arrive in time."),
             Some(_) => Refused::new(Refusal::Congested, "The topic takes no more for now."),
@@ -156,6 +168,16 @@ impl Exchange {
         self.upload().filter(|upload| upload.is_complete()).map(Upload::topic)
     }
 
+    /// Whether somebody is asked whether the request is granted.
+    pub fn awaits_judgement(&self) -> bool {
+        matches!(self.partial.as_deref(), Some(Partial::Asked(_)))
+    }
+
+    /// Whether it may go on without any more input: when it has waited for something.
+    pub fn can_go_on(&self) -> bool {
+        self.blocked_topic().is_some() || self.awaits_judgement()
+    }
+
     /// Whether what comes next are chunks of a body.
     pub fn is_chunked(&self) -> bool {
         self.upload().is_some_and(|upload| upload.is_chunked())
@@ -165,7 +187,7 @@ impl Exchange {
     pub fn held_bytes(&self) -> usize {
         match self.partial.as_deref() {
             None => 0,
-            Some(Partial::Head(head)) => head.capacity(),
+            Some(Partial::Head(head) | Partial::Asked(head)) => head.capacity(),
             Some(Partial::Body(upload)) => upload.held_bytes(),
         }
     }
@@ -196,7 +218,21 @@ impl Exchange {
             }
         }
         // What comes in one piece is looked at where it lies.
-        match Heading::decide(if carried == 0 { input } else { &head }, conditions) {
+        let whole = if carried == 0 { input } else { &head };
+        let heading = Heading::decide(whole, conditions, None);
+        self.heed(heading, head, carried, input, conditions)
+    }
+
+    /// Does what follows from a `head`, of which so much was `carried` over from earlier input.
+    fn heed(
+        &mut self,
+        heading: Heading,
+        mut head: Vec<u8>,
+        carried: usize,
+        input: &[u8],
+        conditions: &Conditions<'_>,
+    ) -> Answer {
+        match heading {
             Heading::Incomplete => {
                 let head = if carried == 0 { input.to_vec() } else { head };
                 self.keep(Partial::Head(head), Answer::Incomplete)
@@ -204,6 +240,14 @@ impl Exchange {
             Heading::Answered(answer) => answer.without(carried),
             Heading::Upload(upload, head_bytes) => {
                 self.begin_body(*upload, input, head_bytes - carried, conditions)
+            }
+            Heading::Asked(inquiry, head_bytes) => {
+                if carried == 0 {
+                    head = input[..head_bytes].to_vec();
+                }
+                head.truncate(head_bytes);
+                let answer = Answer::Ask { consumed: head_bytes - carried, inquiry };
+                self.keep(Partial::Asked(head), answer)
             }
         }
     }
@@ -267,11 +311,13 @@ enum Heading {
     Answered(Answer),
     /// A body, behind a head of so many bytes.
     Upload(Box<Upload>, usize),
+    /// What somebody is to be asked about it. The head has so many bytes.
+    Asked(Box<Inquiry>, usize),
 }
 
 impl Heading {
-    /// Decides about the request at the start of `input`.
-    fn decide(input: &[u8], conditions: &Conditions<'_>) -> Self {
+    /// Decides about the request at the start of `input`, about which perhaps something was said.
+    fn decide(input: &[u8], conditions: &Conditions<'_>, said: Option<Judgement>) -> Self {
         let Conditions { policy, serving, .. } = *conditions;
         let parsed = Head::parse(input, policy.request_head_bytes, policy.request_headers);
         let (head, consumed) = match parsed {
@@ -282,7 +328,7 @@ impl Heading {
         if let Some(note) = conditions.note {
             note(Asked::of(&head));
         }
-        let (response, refusal) = match decision::decide(&head, conditions) {
+        let (response, refusal) = match decision::decide(&head, conditions, &Asking::with(said)) {
             Ok(Decision::Upgrade { route, response, compression }) => {
                 let answer = Answer::Upgrade { consumed, route, response, compression };
                 return Self::Answered(answer);
@@ -297,6 +343,10 @@ impl Heading {
                 return Self::Answered(answer);
             }
             Ok(Decision::Receive(upload)) => return Self::Upload(Box::new(upload), consumed),
+            Ok(Decision::Ask(client)) => {
+                let inquiry = inquiry(&input[..consumed], head.host, client, policy);
+                return Self::Asked(Box::new(inquiry), consumed);
+            }
             Ok(Decision::Serve(response)) => (response, None),
             Err(refused) => (refused.response(conditions.retry_after_s), Some(refused.refusal)),
         };

@@ -4,6 +4,7 @@
 //! [`Exchange`] and sends the response; pipelined requests are answered one at a time, in order.
 
 mod asked;
+mod asking;
 mod bearer;
 mod body;
 mod decision;
@@ -30,6 +31,7 @@ pub use redirect::HTTPS_PORT;
 pub use refusal::{Refusal, RetryAfter};
 pub use route::Route;
 
+use crate::identity::Inquiry;
 use crate::wire::deflate::negotiation::Agreement;
 use crate::wire::line::LineFraming;
 
@@ -42,6 +44,13 @@ pub enum Answer {
     Blocked {
         /// Bytes of the request.
         consumed: usize,
+    },
+    /// Ask somebody whether all of this is granted, and go on when that one has answered.
+    Ask {
+        /// Bytes of the request head.
+        consumed: usize,
+        /// What is to be asked.
+        inquiry: Box<Inquiry>,
     },
     /// Send the response, and receive the body that the client keeps back until then.
     Continue {
@@ -352,10 +361,20 @@ mod tests {
             limit in 0_usize..512,
         ) {
             let request_headers = limit % 80;
-            let policy = Policy { request_head_bytes: limit, request_headers, ..policy() };
+            let mut config = Config::default();
+            config.backend.url = (limit % 2 == 1).then(|| "http://a/".parse().unwrap());
+            let asking = Policy::new(&config);
+            let policy = Policy {
+                request_head_bytes: limit,
+                request_headers,
+                asks_with: asking.asks_with,
+                permissions: asking.permissions,
+                ..policy()
+            };
             match answer(&input, &policy, Serving::Open) {
                 Answer::Incomplete => prop_assert!(input.len() < limit),
                 Answer::Blocked { consumed }
+                | Answer::Ask { consumed, .. }
                 | Answer::Continue { consumed, .. }
                 | Answer::Publish { consumed, .. }
                 | Answer::Upgrade { consumed, .. }

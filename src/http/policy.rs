@@ -4,8 +4,8 @@ use super::refusal::{Refusal, Refused};
 use crate::admission::Access;
 use crate::authorization::Permissions;
 use crate::config::{
-    CompressionMode, Config, CookieName, ForwardedHeader, HostPattern, MessageTypes, Mount,
-    OriginPattern, RefuseWith, Root, Subprotocol,
+    CompressionMode, Config, CookieName, FieldName, ForwardedHeader, HostPattern, MessageTypes,
+    Mount, OriginPattern, RefuseWith, Root, Subprotocol,
 };
 use crate::wire::deflate::negotiation::Terms;
 
@@ -16,6 +16,11 @@ pub struct Policy {
     pub root: Root,
     /// What clients may do with topics.
     pub permissions: Permissions,
+    /// Whether tokens are verified here.
+    pub verifies_tokens: bool,
+    /// Whether somebody else is asked about requests without a token, and which fields of theirs
+    /// are told besides those that always are.
+    pub asks_with: Option<Vec<FieldName>>,
     /// The cookie that may hold a token.
     pub token_cookie: Option<CookieName>,
     /// Whether the query may hold one.
@@ -55,6 +60,8 @@ impl Policy {
         Self {
             root: config.root,
             permissions: Permissions::new(config),
+            verifies_tokens: config.identity.has_keys(),
+            asks_with: config.backend.url.as_ref().map(|_| config.backend.fields.clone()),
             token_cookie: config.identity.jwt_cookie.clone(),
             token_in_query: config.identity.jwt_query,
             mounts: config.mounts.clone(),

@@ -4,6 +4,7 @@
 use super::origin::AllowedOrigin;
 use super::response::Response;
 use crate::admission::{Denial, JoinDenial};
+use crate::identity::Denial as Denied;
 use crate::wire::close::CloseCode;
 
 /// Why a request was refused.
@@ -26,6 +27,8 @@ pub enum Refusal {
     InvalidToken,
     /// The token does not grant what was asked for: 403 with `insufficient_scope`.
     NotGranted,
+    /// Somebody who was asked does not grant it: 403.
+    Denied,
     /// The origin is not allowed (RFC 6455 section 10.2), or the topic not open to clients: 403.
     Forbidden,
     /// Whoever must be a proxy is not trusted: the connection is reset, and 403 stands for that.
@@ -79,6 +82,8 @@ pub enum Refusal {
     ShortOfMemory,
     /// There is too much to do: 503 with `Retry-After`.
     Overloaded,
+    /// Nobody says whether it is granted: 503 with `Retry-After`.
+    Unjudged,
     /// A message waited too long for a topic that takes no more: 503 with `Retry-After`.
     Congested,
     /// The server is stopping: 503 with `Retry-After`.
@@ -87,7 +92,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::BadRequest,
         Self::ProxyHeader,
         Self::MissingHost,
@@ -96,6 +101,7 @@ impl Refusal {
         Self::Unidentified,
         Self::InvalidToken,
         Self::NotGranted,
+        Self::Denied,
         Self::Forbidden,
         Self::UntrustedProxy,
         Self::NetworkDenied,
@@ -121,6 +127,7 @@ impl Refusal {
         Self::ConnectionRate,
         Self::ShortOfMemory,
         Self::Overloaded,
+        Self::Unjudged,
         Self::Congested,
         Self::Draining,
     ];
@@ -136,6 +143,7 @@ impl Refusal {
             Self::Unidentified => "unidentified",
             Self::InvalidToken => "invalid_token",
             Self::NotGranted => "not_granted",
+            Self::Denied => "denied",
             Self::Forbidden => "forbidden",
             Self::UntrustedProxy => "untrusted_proxy",
             Self::NetworkDenied => "network_denied",
@@ -161,6 +169,7 @@ impl Refusal {
             Self::ConnectionRate => "connection_rate",
             Self::ShortOfMemory => "short_of_memory",
             Self::Overloaded => "overloaded",
+            Self::Unjudged => "unjudged",
             Self::Congested => "congested",
             Self::Draining => "draining",
         }
@@ -175,7 +184,11 @@ impl Refusal {
             | Self::BadKey
             | Self::NoSubprotocol => 400,
             Self::Unidentified | Self::InvalidToken => 401,
-            Self::NotGranted | Self::Forbidden | Self::UntrustedProxy | Self::NetworkDenied => 403,
+            Self::NotGranted
+            | Self::Denied
+            | Self::Forbidden
+            | Self::UntrustedProxy
+            | Self::NetworkDenied => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
@@ -197,6 +210,7 @@ impl Refusal {
             | Self::ConnectionRate
             | Self::ShortOfMemory
             | Self::Overloaded
+            | Self::Unjudged
             | Self::Congested
             | Self::Draining => 503,
         }
@@ -212,7 +226,7 @@ impl Refusal {
     pub(super) const fn close_code(self) -> Option<CloseCode> {
         match self {
             Self::Unidentified | Self::InvalidToken => Some(CloseCode::UNAUTHORIZED),
-            Self::NotGranted => Some(CloseCode::FORBIDDEN),
+            Self::NotGranted | Self::Denied => Some(CloseCode::FORBIDDEN),
             _ if self.is_temporary() => Some(CloseCode::TRY_AGAIN_LATER),
             _ => None,
         }
@@ -220,7 +234,7 @@ impl Refusal {
 
     /// Whether somebody else might get another answer.
     pub(super) const fn depends_on_identity(self) -> bool {
-        self.challenge().is_some()
+        self.challenge().is_some() || matches!(self, Self::Denied | Self::Unjudged)
     }
 
     /// What `WWW-Authenticate` says, where the answer depends on who asks.
@@ -283,24 +297,35 @@ pub(super) struct Refused {
     pub(super) detail: &'static str,
     /// The methods that the path has, told to whoever has used another.
     allow: &'static str,
+    /// How somebody may show who they are, where that was said by whoever has been asked.
+    challenge: Option<Box<str>>,
     /// Whose page may read it.
     origin: AllowedOrigin,
 }
 
 impl Refused {
     pub(super) const fn new(refusal: Refusal, detail: &'static str) -> Self {
-        Self { refusal, detail, allow: "", origin: AllowedOrigin::NONE }
+        Self { refusal, detail, allow: "", challenge: None, origin: AllowedOrigin::NONE }
     }
 
     /// A method that the path does not have; `allow` lists those that it has.
     pub(super) const fn method(detail: &'static str, allow: &'static str) -> Self {
         let refusal = Refusal::MethodNotAllowed;
-        Self { refusal, detail, allow, origin: AllowedOrigin::NONE }
+        Self { refusal, detail, allow, challenge: None, origin: AllowedOrigin::NONE }
     }
 
     /// The same for a page whose origin has been let pass.
     pub(super) fn readable_by(self, origin: &AllowedOrigin) -> Self {
         Self { origin: origin.clone(), ..self }
+    }
+
+    /// Whoever was asked does not grant it.
+    pub(super) fn judged(denial: Denied) -> Self {
+        let refused = match denial.is_forbidden {
+            true => Self::new(Refusal::Denied, "You may not do this."),
+            false => Self::new(Refusal::Unidentified, "It is not known who you are."),
+        };
+        Self { challenge: denial.challenge, ..refused }
     }
 
     /// A client that another speaks for is not let in.
@@ -332,8 +357,8 @@ impl Refused {
     pub(super) fn response(&self, retry_after_s: u8) -> Response {
         let text = format!("{} {}\n", self.refusal.status(), self.detail);
         let response = self.origin.may_read(Response::text(self.refusal.status(), text));
-        let response = match self.refusal.challenge() {
-            Some(challenge) => response.header("WWW-Authenticate", challenge),
+        let response = match self.challenge.as_deref().or(self.refusal.challenge()) {
+            Some(challenge) => response.header("WWW-Authenticate", challenge.to_owned()),
             None => response,
         };
         match self.refusal {

@@ -31,8 +31,7 @@ impl Claims {
     /// What is granted; nothing where one of the patterns is none, or what would grant it is not
     /// understood: it might be less than it seems.
     pub(super) fn grants(&self) -> Option<Grants> {
-        let of_right = |right| self.ringwire.get(right).map_or(Some(Vec::new()), patterns);
-        let mut grants = Grants { publish: of_right(PUBLISH)?, subscribe: of_right(SUBSCRIBE)? };
+        let mut grants = grants(&self.ringwire)?;
         for detail in &self.authorization_details {
             if detail.get("type")?.as_str()? != DETAIL_TYPE {
                 continue;
@@ -51,6 +50,12 @@ impl Claims {
         }
         Some(grants)
     }
+}
+
+/// What is granted by patterns of topics by right; nothing where one of them is none.
+pub(super) fn grants(rights: &Map<String, Value>) -> Option<Grants> {
+    let of_right = |right| rights.get(right).map_or(Some(Vec::new()), patterns);
+    Some(Grants { publish: of_right(PUBLISH)?, subscribe: of_right(SUBSCRIBE)? })
 }
 
 fn patterns(list: &Value) -> Option<Vec<TopicPattern>> {
@@ -73,7 +78,9 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> 
         .ok_or_else(|| D::Error::custom("no time since 1970"))
 }
 
-fn some_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub(super) fn some_seconds<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
     seconds(deserializer).map(Some)
 }
 

@@ -21,6 +21,18 @@ pub struct Grants {
 }
 
 impl Grants {
+    /// Every right for every topic.
+    pub fn all() -> Self {
+        let all = || EVERY_TOPIC.parse().into_iter().collect();
+        Self { subscribe: all(), publish: all() }
+    }
+
+    /// Memory that the patterns take.
+    pub fn held_bytes(&self) -> usize {
+        let patterns = self.subscribe.iter().chain(&self.publish);
+        patterns.map(|it| size_of::<TopicPattern>() + it.text().len()).sum()
+    }
+
     /// Whether this right is granted for the topic of this name.
     pub fn allow(&self, right: Right, topic: &str) -> bool {
         let patterns = match right {
@@ -42,6 +54,8 @@ impl Grants {
     }
 }
 
+const EVERY_TOPIC: &str = "**";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +71,8 @@ mod tests {
             assert_eq!(grants.allow(Right::Publish, topic), publish, "{topic}");
         }
         assert!(Grants::default().is_empty() && !grants.is_empty());
+        assert!(Grants::all().allow(Right::Subscribe, "a/b:c.d"));
+        assert!(Grants::all().allow(Right::Publish, "*"));
+        assert_eq!(Grants::all().held_bytes(), 2 * (size_of::<TopicPattern>() + 2));
     }
 }

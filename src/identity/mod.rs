@@ -1,11 +1,12 @@
-//! Who somebody is and what they may do, as a token says that a trusted key has signed, or a list
-//! grants to the user whom a token or a certificate names.
+//! Who somebody is and what they may do, as a token says that a trusted key has signed, somebody who
+//! is asked, or a list that grants to the user whom a token or a certificate names.
 //!
 //! Nothing here reads a file, a socket or a clock: the text of key files, the token and the time
 //! come from whoever asks.
 
 mod claims;
 mod grants;
+mod judgement;
 mod keys;
 mod revocations;
 mod token;
@@ -13,8 +14,11 @@ mod trust;
 mod user_grants;
 
 pub use grants::{Grants, Right};
+pub use judgement::{
+    AnswerFields, CHALLENGE_BYTES_MOST, Denial, Inquiry, JUDGEMENT_BYTES, Judgement,
+};
 pub use keys::{KeyFault, Keys};
 pub use revocations::{RevocationFault, Revocations, Revoked};
-pub use token::{Credentials, Identity, NAME_BYTES_MOST, TokenFault, Verdict};
+pub use token::{Credentials, Identity, NAME_BYTES_MOST, NEVER_S, TokenFault, Verdict};
 pub use trust::Trust;
 pub use user_grants::{UserGrantFault, UserGrants};

@@ -23,9 +23,13 @@ pub struct Identity {
     pub user: Option<Box<str>>,
     /// The name of the token (`jti`), if it has one; as long at the most.
     pub token_id: Option<Box<str>>,
-    /// When the token is not valid any more, in seconds since 1970.
+    /// When the token is not valid any more, in seconds since 1970; [`NEVER_S`] where nobody has
+    /// said.
     pub expires_s: u64,
 }
+
+/// A time that does not come.
+pub const NEVER_S: u64 = u64::MAX;
 
 /// What a valid token says.
 #[derive(Clone, Debug, PartialEq, Eq)]

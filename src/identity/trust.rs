@@ -47,8 +47,11 @@ impl Trust {
         Verdict { result, cost: 0 }
     }
 
-    /// The same with what the list grants to the user, unless that is revoked.
-    fn granting(&self, credentials: Credentials) -> Result<Credentials, TokenFault> {
+    /// The same credentials with what the list grants to the user beside.
+    ///
+    /// # Errors
+    /// They are revoked.
+    pub fn granting(&self, credentials: Credentials) -> Result<Credentials, TokenFault> {
         let Credentials { identity, mut grants } = credentials;
         if self.revocations.contain(&identity) {
             return Err(TokenFault::Revoked);

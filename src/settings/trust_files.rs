@@ -60,11 +60,12 @@ fn read_list<T: Default, F: Into<Reason>>(
     parse: fn(&str) -> Result<T, F>,
 ) -> Result<T, TrustFileError> {
     let Some(file) = file else { return Ok(T::default()) };
-    let text = bounded_file::read(file.path())
-        .map_err(Reason::from)
-        .and_then(|text| String::from_utf8(text).map_err(|_| Reason::NoText))
-        .and_then(|text| parse(&text).map_err(Into::into));
-    text.map_err(error(flag, file.path()))
+    let read = || {
+        let text = bounded_file::read(file.path())?;
+        let text = std::str::from_utf8(&text).map_err(|_| Reason::NoText)?;
+        parse(text).map_err(Into::into)
+    };
+    read().map_err(error(flag, file.path()))
 }
 
 fn error(flag: &'static str, path: &Path) -> impl Fn(Reason) -> TrustFileError {

@@ -126,9 +126,13 @@ impl Connection {
     }
 
     /// Whether it can move, as far as it knows: unless it is being closed, or has been. Streams
-    /// stay, as luggage does not tell what framing they have.
+    /// stay, as luggage does not tell what framing they have, and so does whoever waits for an
+    /// answer that comes to this shard.
     pub(super) fn may_move(&self) -> bool {
-        self.ending == Ending::Open && !self.stage.is_ended() && self.stage.stream().is_none()
+        self.ending == Ending::Open
+            && !self.stage.is_ended()
+            && self.stage.stream().is_none()
+            && self.waits_for != Some(WaitsFor::Judgement)
     }
 
     /// Whether messages of its peer may be on their way to other shards.
@@ -141,9 +145,10 @@ impl Connection {
         self.waits_for.is_some() || self.has(Marks::STARVED)
     }
 
-    /// Whether a request has arrived that waits for those before it.
+    /// Whether a request has arrived that waits for those before it, or for what others say of it.
     pub fn is_put_off(&self) -> bool {
-        matches!(self.waits_for, Some(WaitsFor::Request | WaitsFor::Handshake))
+        use WaitsFor::{Handshake, Judgement, Request};
+        matches!(self.waits_for, Some(Request | Handshake | Judgement))
     }
 
     /// Whether something is queued for the peer, or being sent.

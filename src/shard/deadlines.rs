@@ -5,11 +5,13 @@
 //! are worked out of what is known of it, so that no message has to move them; the wheel is early
 //! rather than late, and when it finds that nothing has passed, the connection is put in again.
 
+use std::time::Duration;
+
 use super::connections::{Connection, Marks};
 use super::measure::ping_payload;
 use super::pause::WaitsFor;
 use super::requests::Requests;
-use super::timers::Tick;
+use super::timers::{TICK_MS, Tick};
 use super::{RunState, Shard};
 use crate::io::{Io, Key};
 use crate::wire::close::CloseCode;
@@ -51,6 +53,44 @@ const OF_OPEN: [Deadline; 7] = [
 ];
 
 impl<I: Io> Shard<I> {
+    /// How long the next submit may wait for a completion.
+    pub(super) fn wait(&mut self, now: Duration) -> Option<Duration> {
+        if self.effective.config.engine.busy_poll {
+            // Nobody has to wake a shard that does not announce its sleep: each tick looks for
+            // messages, room and deadlines. What else `prepare_sleep` does is done here.
+            self.endpoint.reclaim();
+            return Some(Duration::ZERO);
+        }
+        let must_look_again =
+            !self.starved.is_empty() || self.has_work_left() || self.to_reschedule.is_some();
+        if must_look_again || !self.endpoint.prepare_sleep() {
+            return Some(Duration::ZERO);
+        }
+        let awaits_room = self.peers.unseated.awaits_room();
+        if self.held_back > 0 || self.moves.awaits_readers() || awaits_room {
+            // Nobody tells when another shard has delivered a topic, or read what was published:
+            // it is looked for.
+            return Some(HELD_BACK_LOOK);
+        }
+        let looks_each_tick = !self.listeners_waiting.is_empty()
+            || self.run_state != RunState::Serving
+            || self.overload.is_active()
+            || self.limit_to_keep().is_some();
+        let next = match looks_each_tick {
+            true => Some(self.now + 1),
+            false => {
+                let moves = self.moves.next_tick(self.now);
+                let deadlines = [self.wheel.next_tick(), self.rates.next_tick()];
+                let answers = [moves, self.inquiries.next_tick()];
+                let others = [self.trim.due(), self.orders.next_tick()];
+                deadlines.into_iter().chain(answers).chain(others).flatten().min()
+            }
+        };
+        let until = Duration::from_millis(u64::from(next?) * TICK_MS);
+        // Never zero: the deadline is a tick ahead, and a wait of nothing would spin until then.
+        Some(until.saturating_sub(now).max(Duration::from_millis(1)))
+    }
+
     /// Puts an open WebSocket or stream into the wheel for the next of its deadlines.
     pub(super) fn schedule_open(&mut self, key: Key) {
         if self.run_state != RunState::Serving {
@@ -279,3 +319,5 @@ impl<I: Io> Shard<I> {
 /// Deadlines that are acted on in one tick: those of a crowd pass together. Few in debug builds, so
 /// that tests see some wait.
 const EXPIRED_PER_TICK: usize = if cfg!(debug_assertions) { 4 } else { 256 };
+/// How often those who are held back for the sake of another shard, or wait for it, try again.
+const HELD_BACK_LOOK: Duration = Duration::from_millis(1);

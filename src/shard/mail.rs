@@ -1,9 +1,11 @@
 //! Letters to a shard, and from it to the control thread: what they say, and who acts on each.
 
 use super::Shard;
+use super::inquiries::Consultation;
 use super::moves::{Question, Traveller};
 use super::orders::{Order, Outcome};
 use super::pending::PendingKey;
+use crate::identity::Judgement;
 use crate::io::{Io, Key, Ticket};
 
 /// What one shard tells another, and what the control thread and a shard tell each other.
@@ -24,6 +26,10 @@ pub enum Letter {
     Order(Box<Order>),
     /// What has become of an order.
     Outcome(PendingKey, Box<Outcome>),
+    /// The control thread is to ask somebody about a request.
+    Consultation(Box<Consultation>),
+    /// What that one has said.
+    Judgement(PendingKey, Box<Judgement>),
 }
 
 impl<I: Io> Shard<I> {
@@ -38,7 +44,10 @@ impl<I: Io> Shard<I> {
                 Some(Letter::Stays(ticket)) => self.release_hold(ticket),
                 Some(Letter::Unseated(keys)) => self.peers.unseated.note(keys),
                 Some(Letter::Order(order)) => self.take_order(*order),
-                Some(Letter::Outcome(..)) => debug_assert!(false, "a shard orders nothing"),
+                Some(Letter::Judgement(key, judgement)) => self.take_judgement(key, *judgement),
+                Some(Letter::Outcome(..) | Letter::Consultation(_)) => {
+                    debug_assert!(false, "a shard orders nothing, and knows nobody to ask");
+                }
                 None => return,
             }
         }

@@ -14,6 +14,7 @@ mod deliver;
 mod drain;
 pub mod ending;
 pub mod in_force;
+pub mod inquiries;
 mod ledger;
 mod lifecycle;
 mod line;
@@ -51,6 +52,7 @@ use balance::Balance;
 use connections::Connections;
 use deliver::Generation;
 use in_force::{Effective, InForce};
+use inquiries::Inquiries;
 use ledger::Ledger;
 use line::Line;
 use mail::Letter;
@@ -213,6 +215,7 @@ pub struct Shard<I: Io> {
     is_short_of_memory: bool,
     moves: Moves,
     orders: Orders,
+    inquiries: Inquiries,
     balance: Balance,
     overload: Overload,
     trim: Trim,
@@ -275,6 +278,7 @@ impl<I: Io> Shard<I> {
             is_short_of_memory: false,
             moves: Moves::new(),
             orders: Orders::default(),
+            inquiries: Inquiries::default(),
             balance: Balance::default(),
             overload: Overload::default(),
             trim: Trim::new(number),
@@ -342,6 +346,7 @@ impl<I: Io> Shard<I> {
         self.resume_for_ring();
         self.handle_messages();
         self.handle_mail();
+        self.go_on_with_inquiries();
         self.continue_arriving();
         self.continue_leaving();
         self.follow_orders();
@@ -406,43 +411,6 @@ impl<I: Io> Shard<I> {
         &mut self.io
     }
 
-    /// How long the next submit may wait for a completion.
-    fn wait(&mut self, now: Duration) -> Option<Duration> {
-        if self.effective.config.engine.busy_poll {
-            // Nobody has to wake a shard that does not announce its sleep: each tick looks for
-            // messages, room and deadlines. What else `prepare_sleep` does is done here.
-            self.endpoint.reclaim();
-            return Some(Duration::ZERO);
-        }
-        let must_look_again =
-            !self.starved.is_empty() || self.has_work_left() || self.to_reschedule.is_some();
-        if must_look_again || !self.endpoint.prepare_sleep() {
-            return Some(Duration::ZERO);
-        }
-        let awaits_room = self.peers.unseated.awaits_room();
-        if self.held_back > 0 || self.moves.awaits_readers() || awaits_room {
-            // Nobody tells when another shard has delivered a topic, read what was published, or
-            // has room for a letter: it is looked for.
-            return Some(HELD_BACK_LOOK);
-        }
-        let looks_each_tick = !self.listeners_waiting.is_empty()
-            || self.run_state != RunState::Serving
-            || self.overload.is_active()
-            || self.limit_to_keep().is_some();
-        let next = match looks_each_tick {
-            true => Some(self.now + 1),
-            false => {
-                let moves = self.moves.next_tick(self.now);
-                let deadlines = [self.wheel.next_tick(), self.rates.next_tick()];
-                let others = [self.trim.due(), moves, self.orders.next_tick()];
-                deadlines.into_iter().chain(others).flatten().min()
-            }
-        };
-        let until = Duration::from_millis(u64::from(next?) * TICK_MS);
-        // Never zero: the deadline is a tick ahead, and a wait of nothing would spin until then.
-        Some(until.saturating_sub(now).max(Duration::from_millis(1)))
-    }
-
     fn handle(&mut self, event: Event) {
         match event {
             Event::Accepted { listener, result, address, more } => {
@@ -493,8 +461,6 @@ fn ticks_of_seconds(seconds: u16) -> Tick {
     (u64::from(seconds) * 1000 / TICK_MS) as Tick
 }
 
-/// How often those who are held back for the sake of another shard, or wait for it, try again.
-const HELD_BACK_LOOK: Duration = Duration::from_millis(1);
 /// What WebSockets may do in a tick beyond the least share of each, in units of a [`Budget`]: about
 /// a millisecond.
 const TURN: u32 = 4 << 20;

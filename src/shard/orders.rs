@@ -444,6 +444,7 @@ impl Connection {
             Some(WaitsFor::Rate) => Some("its rate"),
             Some(WaitsFor::Request) => Some("turn to be let in"),
             Some(WaitsFor::Handshake) => Some("turn to shake hands"),
+            Some(WaitsFor::Judgement) => Some("whether its request is granted"),
             None => self.has(Marks::STARVED).then_some("receive buffer"),
         }
     }

@@ -9,6 +9,7 @@
 //! | [`WaitsFor::Rate`] | the tick from which on it may send more, which gives it its turn |
 //! | [`WaitsFor::Request`] | the next tick, in the order in which requests came |
 //! | [`WaitsFor::Handshake`] | the same, for handshakes of TLS |
+//! | [`WaitsFor::Judgement`] | the answer of whoever is asked, or the lack of it |
 //!
 //! Whoever goes on and finds that it has to wait again waits at the end of its list, perhaps for
 //! something else than before.
@@ -37,6 +38,8 @@ pub enum WaitsFor {
     Request,
     /// Handshakes of TLS before its own.
     Handshake,
+    /// Somebody to say whether its request is granted.
+    Judgement,
 }
 
 impl<I: Io> Shard<I> {
@@ -76,6 +79,7 @@ impl<I: Io> Shard<I> {
             (Pause::Room, None) if is_blocked => WaitsFor::Turn,
             (Pause::Room, None) if connection.has_output() => WaitsFor::Peer,
             (Pause::Room | Pause::Turn, _) => WaitsFor::Turn,
+            (Pause::Judgement, _) => WaitsFor::Judgement,
         }
     }
 
@@ -103,6 +107,7 @@ impl<I: Io> Shard<I> {
             WaitsFor::Rate => self.await_rate(key),
             WaitsFor::Request => self.await_request_turn(key),
             WaitsFor::Handshake => self.await_handshake_turn(key),
+            WaitsFor::Judgement => self.await_judgement(key),
             WaitsFor::Peer => {
                 debug_assert!(connection.has_output(), "a send will end the wait");
                 stats.receives_paused.add(1);
@@ -188,6 +193,7 @@ impl<I: Io> Shard<I> {
             || self.waiting_for_turn.len() > self.held_back
             || self.overload.has_waiting()
             || self.secured.has_waiting()
+            || self.inquiries.has_work()
             || !self.dirty.is_empty()
             || !self.expired.is_empty()
             || self.orders.has_work(self.now)
@@ -201,7 +207,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// The lists of those who wait, each with what its members wait for.
-    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 6] {
+    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 7] {
         [
             (WaitsFor::Ring, self.waiting_for_ring.keys()),
             (WaitsFor::Memory, self.waiting_for_memory.clone()),
@@ -209,6 +215,7 @@ impl<I: Io> Shard<I> {
             (WaitsFor::Rate, self.waiting_for_rate()),
             (WaitsFor::Request, self.overload.waiting()),
             (WaitsFor::Handshake, self.secured.waiting()),
+            (WaitsFor::Judgement, self.waiting_for_judgement()),
         ]
     }
 

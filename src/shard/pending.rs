@@ -71,6 +71,11 @@ impl<V> Pending<V> {
         self.deadlines.next_tick()
     }
 
+    /// Those that have not ended, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.iter().map(|(_, (_, value))| value)
+    }
+
     /// Entries that have not ended.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -1,6 +1,6 @@
 //! Bytes from a peer: to its WebSocket, and what the WebSocket makes of them to outbox and hub.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use super::connections::{Connection, Marks};
 use super::orders::top::{Direction, Traffic};
@@ -149,6 +149,7 @@ impl<I: Io> Shard<I> {
         let units_most = units_most.min(share.as_ref().map_or(u32::MAX, TopicShare::units_most));
         let (admitted, joined) = (RefCell::new(None), RefCell::new(None));
         let (asked, tokens) = (RefCell::new(None), RefCell::new(Tokens::default()));
+        let judgement = Cell::new(self.inquiries.judgement_of(key));
         let note = |it| drop(asked.replace(Some(Box::new(it))));
         let (admission, admission_rules) = (&self.shared.admission, &self.effective.admission);
         let (at, time) = (self.whereabouts(key), self.attendance.returned);
@@ -199,16 +200,10 @@ impl<I: Io> Shard<I> {
                 },
                 reserve: &|| tokens.borrow_mut().reserve(admission, admission_rules, at, time),
                 verify: &|token| {
-                    let mut tokens = tokens.borrow_mut();
-                    tokens.begin();
-                    let now_s = stats.seconds_of_day(time);
-                    let verdict = match token {
-                        Some(token) => trust.verify(token, now_s),
-                        None => trust.vouch(certified?, now_s),
-                    };
-                    budget.spend(verdict.cost);
-                    tokens.note(verdict, shard_stats)
+                    let (now_s, costs) = (stats.seconds_of_day(time), (shard_stats, &budget));
+                    tokens.borrow_mut().verify(token, certified, trust, now_s, costs)
                 },
+                judge: &|| Some(tokens.borrow_mut().heed(judgement.take()?, trust, shard_stats)),
                 redirects_to,
                 retry_after_s,
                 note: if is_logged { Some(&note) } else { None },
@@ -216,6 +211,7 @@ impl<I: Io> Shard<I> {
             goes_on_after_upgrade: admission_rules.topic_rate().is_none(),
         };
         let mut output = std::mem::take(&mut self.output);
+        output.inquiry = None;
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
         self.turn.spend(before - budget.left());
         if was_request {
@@ -228,6 +224,7 @@ impl<I: Io> Shard<I> {
             self.peers.set_address(key.index, client.map(PeerAddress::Ip));
             self.note_admitted(key, admitted);
         }
+        self.inquiries.put_back(key, judgement.into_inner());
         let messages = output.websocket.messages;
         if let Some(joined) = joined.into_inner() {
             let is_member = output.upgraded.is_some() || output.streamed.is_some();

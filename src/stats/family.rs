@@ -95,7 +95,7 @@ impl Family {
 
     /// The same with what one more histogram has counted.
     #[must_use]
-    fn with_counts(mut self, labels: Vec<(&'static str, String)>, counts: Counts) -> Self {
+    pub fn with_counts(mut self, labels: Vec<(&'static str, String)>, counts: Counts) -> Self {
         self.samples.push(Sample { labels, value: Value::Counts(counts) });
         self
     }

@@ -23,7 +23,7 @@ use crate::wire::close::CloseCode;
 use close_records::CloseRecords;
 pub use counter::Counter;
 use family::{Counted, Kind};
-use histogram::Histogram;
+pub use histogram::Histogram;
 use peak::Peak;
 
 /// A time in seconds with three digits behind the point, as JSON tells it.
@@ -234,6 +234,8 @@ shard_stats! {
     idle_connections_shed: Counter "idle_connections_shed",
     /// Requests that had to wait for others because there was too much to do.
     requests_deferred: Counter "requests_deferred",
+    /// Requests about which somebody else was asked.
+    inquiries: Counter "inquiries",
     /// Times accepting was paused because there was too much to do.
     accepting_paused: Counter "accepting_paused",
     /// How long what arrived had to wait at the least, in the last 100 ms in which it did.

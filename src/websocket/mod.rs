@@ -58,6 +58,8 @@ pub enum Pause {
     Room,
     /// The budget is spent: it goes on in a later tick, whatever its peer does.
     Turn,
+    /// Somebody is asked whether a request is granted.
+    Judgement,
 }
 
 /// Who ended a connection.

@@ -20,6 +20,7 @@ mod fragments;
 mod framing;
 mod handshake;
 mod hostile;
+mod judgements;
 mod mass_disconnect;
 mod metrics;
 mod mounts;

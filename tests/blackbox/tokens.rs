@@ -547,7 +547,12 @@ fn a_server_that_could_not_ask_for_tokens_does_not_start() {
         (&["--anonymous-subscribe", "a"], 2, "--jwt-key"),
         (&["--jwt-key", "rs25:/key.pem"], 2, "hs256:"),
         (&["--jwt-jwks", "http://127.0.0.1:1/"], 2, "--jwt-audience"),
-        (&["--jwt-jwks", "https://a.org/keys"], 2, "http://HOST"),
+        (&["--jwt-jwks", "ftp://a.org/keys"], 2, "https://HOST"),
+        (&["--auth-url", "https://a.org"], 2, "https://HOST"),
+        (&["--auth-forward-header", "X-Key"], 2, "--auth-url"),
+        (&["--auth-url", "http://a.org/", "--auth-forward-header", "Host"], 2, "X-Api-Key"),
+        (&["--auth-url", "http://a.org/", "--jwt-query", "true"], 2, "--jwt-key"),
+        (&["--auth-url", "https://a.org/", "--auth-ca", "/nowhere/ca.pem"], 1, "/nowhere/ca.pem"),
     ] {
         let output = Server::command().args(flags).output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr);

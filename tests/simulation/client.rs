@@ -51,6 +51,11 @@ impl Context {
         self.was_short_of_memory || self.was_overloaded
     }
 
+    /// Whether somebody is asked about requests.
+    pub fn is_judged(&self) -> bool {
+        self.config_at_start.backend.url.is_some()
+    }
+
     /// The message `number` of a publisher.
     pub fn publication(&self, publisher: usize, number: u32) -> (u8, Vec<u8>) {
         let types = self.shared.in_force.current().config.message_types;

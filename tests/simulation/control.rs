@@ -1,5 +1,5 @@
-//! The control thread of a simulated server: it drains, and orders shards to do something with
-//! their connections. It sleeps as the real one does, so that a wake-up that is lost shows.
+//! The control thread of a simulated server: it drains, orders shards to do something with their
+//! connections, and answers what they want asked about requests. It sleeps as the real one does, so that a wake-up that is lost shows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use ringwire::hub::mesh::Endpoint;
 use ringwire::hub::{Departure, Message};
+use ringwire::identity::{Credentials, Denial, Grants, Identity, Judgement, NEVER_S};
 use ringwire::io::Key;
+use ringwire::shard::inquiries::Consultation;
 use ringwire::shard::mail::Letter;
 use ringwire::shard::orders::top::{Measure, Subject};
 use ringwire::shard::orders::{Errand, Farewell, OUTCOME_BYTES, Order, Outcome};
@@ -23,6 +25,10 @@ pub struct Control {
     pending: Pending<usize>,
     /// The order that each shard has.
     orders: Vec<Option<Sent>>,
+    /// What is to be asked about requests.
+    consultations: Vec<Consultation>,
+    /// What is answered when everything else has come to rest.
+    late: Vec<Consultation>,
     is_asleep: bool,
 }
 
@@ -36,7 +42,9 @@ impl Control {
     pub fn new(mut endpoint: Endpoint<Message, Letter>, shards: usize) -> Self {
         endpoint.stop_reading_rings();
         let orders = (0..shards).map(|_| None).collect();
-        Self { endpoint, pending: Pending::new(shards), orders, is_asleep: false }
+        let (consultations, late) = (Vec::new(), Vec::new());
+        let pending = Pending::new(shards);
+        Self { endpoint, pending, orders, consultations, late, is_asleep: false }
     }
 
     /// Tells all shards to drain.
@@ -97,7 +105,14 @@ impl Control {
         self.endpoint.awake();
         let mut heard = Vec::new();
         while let Some(letter) = self.endpoint.next_letter() {
-            let Letter::Outcome(key, outcome) = letter else { panic!("no answer") };
+            let (key, outcome) = match letter {
+                Letter::Outcome(key, outcome) => (key, outcome),
+                Letter::Consultation(consultation) => {
+                    self.consultations.push(*consultation);
+                    continue;
+                }
+                _ => panic!("no answer, and nothing to be asked"),
+            };
             let shard = self.pending.end(key).expect("an answer to what was ordered");
             let sent = self.orders[shard].take().expect("one answer to each order");
             let was_withdrawn = sent.withdrawn.load(Ordering::Relaxed);
@@ -128,6 +143,49 @@ impl Control {
         heard
     }
 
+    /// What is to be asked, the oldest first.
+    pub fn consultations(&mut self) -> &mut Vec<Consultation> {
+        &mut self.consultations
+    }
+
+    /// Tells a shard what was said about a request of its own.
+    pub fn answer(&mut self, consultation: Consultation, judgement: Judgement) {
+        let Consultation { key, answer, .. } = consultation;
+        self.endpoint.post(answer, Letter::Judgement(key, Box::new(judgement)));
+        self.is_asleep = false;
+    }
+
+    /// Answers one of the consultations in some way, or puts it off, or never answers; false when
+    /// there is none.
+    pub fn consult(&mut self, rng: &mut Rng) -> bool {
+        if self.consultations.is_empty() {
+            return false;
+        }
+        let place = rng.usize(..self.consultations.len());
+        let consultation = self.consultations.swap_remove(place);
+        let judgement = match rng.u8(..16) {
+            0 => Judgement::Unknown,
+            1 | 2 => Judgement::Denied(Denial { is_forbidden: rng.bool(), challenge: None }),
+            3 => {
+                self.late.push(consultation);
+                return true;
+            }
+            // The place of the answer is free again.
+            4 => return true,
+            _ => consent(),
+        };
+        self.answer(consultation, judgement);
+        true
+    }
+
+    /// Answers what has been put off; false when nothing has.
+    pub fn answer_late(&mut self) -> bool {
+        let late = std::mem::take(&mut self.late);
+        let is_any = !late.is_empty();
+        late.into_iter().for_each(|consultation| self.answer(consultation, consent()));
+        is_any
+    }
+
     /// Goes to sleep if it may, and tells whom to wake before.
     pub fn rest(&mut self) -> Vec<usize> {
         let wakeups = self.endpoint.take_wakeups().collect();
@@ -144,6 +202,12 @@ impl Control {
     pub fn is_owed_by(&self, shard: usize) -> bool {
         self.orders[shard].is_some()
     }
+}
+
+/// Everything is granted, for ever.
+pub fn consent() -> Judgement {
+    let identity = Identity { user: Some("u".into()), token_id: None, expires_s: NEVER_S };
+    Judgement::Allowed(Credentials { identity, grants: Grants::all() })
 }
 
 /// The code by which connections are closed by order.

@@ -38,7 +38,9 @@ pub fn check(shard: &mut Shard<Kernel>, config: &Config, pages: bool) {
             check_progress(connection);
         }
         let pages = if pages { PAGES_BYTES } else { 0 };
-        check_memory(connection, buffers + pages, config);
+        // What has come while a request was judged is answered at once.
+        let kept = if config.backend.url.is_some() { buffers } else { 0 };
+        check_memory(connection, buffers + kept + pages, config);
     }
 }
 

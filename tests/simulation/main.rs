@@ -13,6 +13,7 @@ mod decoder;
 mod fairness;
 mod frames;
 mod identity;
+mod inquiries;
 mod invariants;
 mod kernel;
 mod memory;

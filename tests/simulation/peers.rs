@@ -174,7 +174,10 @@ pub fn check_limits(clients: &[Client], network: &Network, context: &Context) {
         let is_served = |client: &&Client| {
             let is_held = client.socket.is_some_and(|it| !network.sockets[it].is_closed());
             let origin = &context.origins[client.number];
-            client.upgraded && is_held && origin.address == address && origin.is_counted()
+            // Whoever has finished may be gone from the shard that had them last, and still be
+            // held by one that they have left.
+            let is_open = client.upgraded && is_held && !client.has_finished;
+            is_open && origin.address == address && origin.is_counted()
         };
         let served = clients.iter().filter(is_served).count();
         assert!(served <= most.into(), "{served} connections of {address}, at most {most}");

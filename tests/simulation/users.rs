@@ -29,7 +29,7 @@ pub fn settings(rng: &mut Rng, config: &mut Config) {
 
 /// What these settings trust.
 pub fn trusted(config: &Config) -> Trust {
-    if config.identity.is_asked_for() { trust(config) } else { Trust::default() }
+    if config.identity.has_keys() { trust(config) } else { Trust::default() }
 }
 
 /// Draws who a client is, if users are limited.

@@ -77,9 +77,11 @@ impl Client {
         let is_draining = context.draining_since.is_some();
         let origin = &context.origins[self.number];
         let asks_for_more = expected == Some(101) || self.plan.is_stream();
+        let may_be_judged = context.is_judged() && (asks_for_more || expected == Some(202));
         let is_understood = match (status, expected) {
             (status, Some(expected)) if status == expected => true,
             (status, Some(_)) if asks_for_more && origin.may_get(status, context) => true,
+            (401 | 403 | 503, Some(_)) if may_be_judged => true,
             // What was asked for too early, behind a stream that is refused.
             (200, None) if self.plan.is_stream() && self.gives_up => true,
             (503, Some(200)) if self.plan.is_stream() => {
@@ -87,7 +89,7 @@ impl Client {
             }
             (503, Some(101)) => {
                 // Those with tokens take turns, and may not come to theirs in time.
-                let is_put_off = is_overdue && context.config_at_start.identity.is_asked_for();
+                let is_put_off = is_overdue && context.config_at_start.asks_who_somebody_is();
                 is_draining || is_put_off || context.may_be_full || context.is_pressed()
             }
             (503, Some(202)) => is_draining || context.is_pressed(),

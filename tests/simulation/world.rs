@@ -20,6 +20,7 @@ use ringwire::stats::Stats;
 use crate::client::{Client, Context};
 use crate::control::Control;
 use crate::frames;
+use crate::inquiries;
 use crate::invariants;
 use crate::kernel::Kernel;
 use crate::network::Network;
@@ -48,6 +49,8 @@ pub struct World {
     nodes: Vec<Node>,
     /// What decides about orders.
     orders_rng: Rng,
+    /// What decides about whoever is asked about requests.
+    inquiries_rng: Rng,
     control: Control,
     clients: Vec<Client>,
     context: Context,
@@ -116,6 +119,10 @@ impl World {
         settings.config.listen[0].tls = tls_rng.u8(..4) == 0;
         let security = Security::draw(tls_rng.u64(..), &settings.config);
         let certificates = security.as_ref().map(|it| it.certificates.clone());
+        let mut inquiries_rng = Rng::with_seed(seed.rotate_left(12));
+        if inquiries_rng.u8(..4) == 0 {
+            settings.config.backend.url = Some("http://backend/".parse().expect("a URL"));
+        }
         let shards = settings.config.engine.shards;
         let network = Rc::new(RefCell::new(Network::new(shards)));
         let capacity = settings.chaos.slots as usize * shards;
@@ -183,6 +190,7 @@ impl World {
             load_rng,
             busy_rounds: 0,
             orders_rng,
+            inquiries_rng,
             network,
             nodes,
             control,
@@ -366,9 +374,12 @@ impl World {
                 self.control.withdraw(number);
             }
         }
+        if self.inquiries_rng.u8(..3) == 0 && self.control.consult(&mut self.inquiries_rng) {
+            trace!("somebody has been asked about a request");
+        }
         let is_woken = self.network.borrow().wakes[self.nodes.len()] > 0;
         if self.control.is_asleep() && !is_woken {
-            return false;
+            return !self.control.consultations().is_empty();
         }
         if surely || self.orders_rng.bool() {
             self.network.borrow_mut().wakes[self.nodes.len()] = 0;
@@ -415,8 +426,11 @@ impl World {
             self.skip_to_deadline();
             return;
         }
+        if self.control.answer_late() {
+            return;
+        }
         let mut shards = self.nodes.iter().filter_map(|node| node.shard.as_ref());
-        if shards.any(rates::is_waiting) {
+        if shards.any(|shard| rates::is_waiting(shard) || inquiries::is_waiting(shard)) {
             self.skip_to_deadline();
             return;
         }

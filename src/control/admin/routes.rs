@@ -177,7 +177,7 @@ async fn revoke(State(desk): State<Arc<Desk>>, request: Request) -> Result<Respo
         _ => return Err(Refused::bad("Allowed is either a user or a token, by its `jti`.")),
     };
     if !desk.standing.asks_who_somebody_is() {
-        let error = "Nobody is asked for a token: start the server with --jwt-key FILE.";
+        let error = "Nobody is asked who they are: start the server with --jwt-key FILE.";
         return Err(Refused::new(StatusCode::CONFLICT, error));
     }
     tracing::info!(?revoked, "revoked by request");

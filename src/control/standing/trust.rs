@@ -8,6 +8,7 @@ use super::Standing;
 use crate::config::{Config, HttpUrl};
 use crate::identity::{KeyFault, Keys, RevocationFault, Revocations, Revoked, Trust};
 use crate::settings::{ReloadError, read_trust};
+use crate::tls::client;
 
 /// What has been learned since the start.
 #[derive(Debug, Default)]
@@ -28,6 +29,9 @@ impl Standing {
     pub(super) fn trust_by(&self, config: &Config) -> Result<Trust, ReloadError> {
         let unfit = |error: String| ReloadError::Unfit(error);
         let mut trust = read_trust(config).map_err(|error| unfit(error.to_string()))?;
+        if let Some(file) = &config.backend.authorities {
+            client::for_requests(Some(file.path())).map_err(|error| unfit(error.to_string()))?;
+        }
         trust.revocations = Arc::new(self.revoked_beside(&trust.revocations));
         if let Some((url, text)) = &*self.key_set()
             && config.identity.jwt_jwks.as_ref() == Some(url)

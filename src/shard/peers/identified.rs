@@ -7,15 +7,16 @@
 use std::time::Duration;
 
 use super::Peers;
-use crate::admission::{Admission, Denial, Rules, Seat, Whereabouts};
+use crate::admission::{self, Admission, Rules, Seat, Whereabouts};
 use crate::config::Config;
-use crate::identity::{Grants, Identity, TokenFault, Verdict};
+use crate::identity::{Denial, Grants, Identity, Judgement, TokenFault, Trust, Verdict};
 use crate::io::{Io, Key};
 use crate::shard::Shard;
 use crate::shard::connections::Connection;
 use crate::shard::timers::{TICK_MS, Tick};
 use crate::stats::ShardStats;
 use crate::tls::client_name;
+use crate::websocket::Budget;
 use crate::wire::close::CloseCode;
 
 /// What has become of the token of the last of some requests, and of all.
@@ -30,8 +31,8 @@ pub(in crate::shard) struct Tokens {
 }
 
 impl Tokens {
-    /// Another request comes: the token of an earlier one says nothing of it.
-    pub(in crate::shard) fn begin(&mut self) {
+    /// Another request comes: what an earlier one has shown says nothing of it.
+    fn begin(&mut self) {
         (self.identity, self.seat) = (None, None);
     }
 
@@ -42,21 +43,31 @@ impl Tokens {
         rules: &Rules,
         at: Whereabouts,
         now: Duration,
-    ) -> Result<(), Denial> {
+    ) -> Result<(), admission::Denial> {
         if let Some(user) = self.identity.as_ref().and_then(|it| it.user.as_deref()) {
             self.seat = admission.reserve(rules, user, at, now)?;
         }
         Ok(())
     }
 
-    /// Takes note of a token that was verified, and tells what it grants.
-    pub(in crate::shard) fn note(
+    /// Verifies the token of a request, or without one looks whom the certificate of its client
+    /// names, and tells what that grants.
+    pub(in crate::shard) fn verify(
         &mut self,
-        verdict: Verdict,
-        stats: &ShardStats,
+        token: Option<&str>,
+        certified: Option<&Identity>,
+        trust: &Trust,
+        now_s: u64,
+        (stats, budget): (&ShardStats, &Budget),
     ) -> Option<Grants> {
-        self.cost += verdict.cost;
-        match verdict.result {
+        self.begin();
+        let Verdict { result, cost } = match token {
+            Some(token) => trust.verify(token, now_s),
+            None => trust.vouch(certified?, now_s),
+        };
+        self.cost += cost;
+        budget.spend(cost);
+        match result {
             Ok(credentials) => {
                 self.identity = Some(credentials.identity);
                 Some(credentials.grants)
@@ -66,6 +77,28 @@ impl Tokens {
                 // Neither the token nor a part of it: whoever reads the log could use it.
                 tracing::debug!(reason = fault.name(), "a token is not valid");
                 None
+            }
+        }
+    }
+
+    /// Takes note of what was said of whoever has sent a request. A user who has been revoked is
+    /// not let in, and has to show anew who they are.
+    pub(in crate::shard) fn heed(
+        &mut self,
+        judgement: Judgement,
+        trust: &Trust,
+        stats: &ShardStats,
+    ) -> Judgement {
+        self.begin();
+        let Judgement::Allowed(credentials) = judgement else { return judgement };
+        match trust.granting(credentials) {
+            Ok(credentials) => {
+                self.identity = Some(credentials.identity.clone());
+                Judgement::Allowed(credentials)
+            }
+            Err(fault) => {
+                count(fault, stats);
+                Judgement::Denied(Denial::default())
             }
         }
     }

@@ -247,7 +247,8 @@ impl Server {
         for piece in bytes.to_vec().chunks_mut(piece_bytes) {
             let Outcome { opened, sealed, .. } = &mut self.outcome;
             let received = self.session.receive(piece, opened, sealed);
-            let Received { opened: range, handshake, is_ended, failure } = received;
+            let Received { opened: range, handshake, is_ended, failure, client } = received;
+            assert!(client.is_none(), "clients have shown no certificate");
             opened.extend_from_slice(&piece[range]);
             self.outcome.handshake = self.outcome.handshake.or(handshake);
             self.outcome.is_ended |= is_ended;

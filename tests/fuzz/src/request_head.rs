@@ -64,7 +64,7 @@ fn answers<'i>(pieces: impl Iterator<Item = &'i [u8]>, conditions: &Conditions<'
             let mut answer = exchange.receive(&piece[at..], conditions);
             match &mut answer {
                 Answer::Incomplete => break,
-                Answer::Blocked { .. } => panic!("everything may be published"),
+                Answer::Blocked { .. } | Answer::Ask { .. } => panic!("everything is allowed"),
                 Answer::Continue { consumed, .. } => {
                     at += *consumed;
                     continue;
@@ -117,7 +117,7 @@ fn judge(input: &[u8], policy: &Policy, serving: Serving, answer: &Answer) {
         Answer::Incomplete | Answer::Continue { .. } => {
             assert!(input.len() < policy.request_head_bytes || input.contains(&b'\n'));
         }
-        Answer::Blocked { .. } => panic!("everything may be published"),
+        Answer::Blocked { .. } | Answer::Ask { .. } => panic!("everything is allowed"),
         Answer::Publish { consumed, posted, response, .. } => {
             assert!(*consumed <= input.len() && posted.message.payload().len() <= MESSAGE_BYTES);
             assert!(response.starts_with(b"HTTP/1.1 202 "));
