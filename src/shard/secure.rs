@@ -329,8 +329,8 @@ impl<I: Io> Shard<I> {
         has_failed
     }
 
-    /// Tells a peer that is about to be given up, and is owed nothing, that no more comes: as far as
-    /// its socket takes that at once.
+    /// Tells a peer that is about to be given up, and is owed nothing, that no more comes: as far
+    /// as its socket takes that at once.
     pub(super) fn say_goodbye(&mut self, key: Key) {
         let Self { connections, secured, io, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
