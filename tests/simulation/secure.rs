@@ -194,6 +194,8 @@ impl SecureEnd {
     /// Ends what the client says, once that has gone out.
     pub fn finish(&mut self, socket: &mut Socket) {
         if self.says_goodbye && !self.is_deaf {
+            // Whoever gives up within a handshake may be told that this is wrong.
+            self.has_broken_in |= self.rustls.is_handshaking();
             self.rustls.send_close_notify();
             self.collect();
         }
