@@ -55,6 +55,8 @@ pub struct Kernel {
     pub(crate) accept: Accept,
     /// Accepts that wait for one connection each.
     pub(crate) accepts_with_address: u32,
+    /// Those of them that were cancelled and have not ended yet; others may begin meanwhile.
+    pub(crate) accepts_cancelled: u32,
     pub(crate) completions: VecDeque<Event>,
     /// Events of requests that have completed, but are not told of yet.
     pub(crate) late: Vec<Event>,
@@ -156,6 +158,7 @@ impl Kernel {
             slots: (0..chaos.slots).map(|_| None).collect(),
             accept: Accept::Idle,
             accepts_with_address: 0,
+            accepts_cancelled: 0,
             queued: VecDeque::new(),
             completions: VecDeque::new(),
             late: Vec::new(),
@@ -215,15 +218,15 @@ impl Kernel {
                     self.accept = Accept::Armed;
                 }
                 Request::AcceptWithAddress => {
-                    assert_eq!(self.accept, Accept::Idle, "accept while another is under way");
+                    assert_ne!(self.accept, Accept::Armed, "accept while another goes on");
                     self.accepts_with_address += 1;
                 }
-                Request::CancelAccept
-                    if self.accept == Accept::Armed || self.accepts_with_address > 0 =>
-                {
-                    self.accept = Accept::Cancelled;
+                Request::CancelAccept => {
+                    self.accepts_cancelled += std::mem::take(&mut self.accepts_with_address);
+                    if self.accept == Accept::Armed {
+                        self.accept = Accept::Cancelled;
+                    }
                 }
-                Request::CancelAccept => {}
                 Request::CancelReceive(key) => {
                     if let Some(receive) = self.of(key).and_then(|of| of.receive.as_mut()) {
                         receive.cancelled = true;

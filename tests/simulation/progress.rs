@@ -114,7 +114,8 @@ impl Kernel {
     fn can_accept(&self) -> bool {
         let waits = || !self.network.borrow().backlogs[self.number].is_empty();
         let is_armed = self.accept == Accept::Armed || self.accepts_with_address > 0;
-        self.accept == Accept::Cancelled || is_armed && waits()
+        let is_cancelled = self.accept == Accept::Cancelled || self.accepts_cancelled > 0;
+        is_cancelled || is_armed && waits()
     }
 
     fn can_complete(&self, slot: usize, kind: Kind) -> bool {
@@ -275,7 +276,7 @@ impl Kernel {
             let event = Event::Accepted { listener: 0, result, address: None, more: false };
             kernel.completions.push_back(event);
         };
-        if self.accept == Accept::Cancelled {
+        if self.accept == Accept::Cancelled || self.accepts_cancelled > 0 {
             return failed(self, libc::ECANCELED);
         }
         let Some(slot) = self.slots.iter().position(Option::is_none) else {
@@ -308,9 +309,11 @@ impl Kernel {
 
     /// The accept that has completed goes on no more.
     fn end_accept(&mut self) {
-        self.accepts_with_address = self.accepts_with_address.saturating_sub(1);
-        if self.accepts_with_address == 0 {
-            self.accept = Accept::Idle;
+        match (self.accept, self.accepts_cancelled) {
+            (Accept::Cancelled, _) => self.accept = Accept::Idle,
+            (_, 1..) => self.accepts_cancelled -= 1,
+            (Accept::Armed, 0) => self.accept = Accept::Idle,
+            (Accept::Idle, 0) => self.accepts_with_address -= 1,
         }
     }
 }
