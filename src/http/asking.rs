@@ -51,17 +51,13 @@ impl Asking {
                 return Ok(granted);
             }
         }
-        // Without one the certificate of the client may have said who that is.
-        if let Some(granted) = (conditions.verify)(None) {
-            return Ok(Some(granted));
-        }
-        if policy.asks_with.is_none() {
-            return Ok(None);
-        }
-        match self.judgement.take() {
+        match self.judgement.take().filter(|_| policy.asks_with.is_some()) {
             None => {
-                self.must_ask.set(true);
-                Ok(Some(Grants::all()))
+                // The certificate of the client may have said who that is.
+                let granted = (conditions.verify)(None);
+                let must_ask = granted.is_none() && policy.asks_with.is_some();
+                self.must_ask.set(must_ask);
+                Ok(if must_ask { Some(Grants::all()) } else { granted })
             }
             Some(Judgement::Allowed(credentials)) => Ok(Some(credentials.grants)),
             Some(Judgement::Denied(denial)) => Err(Refused::judged(denial)),

@@ -265,7 +265,7 @@ fn what_cannot_be_ordered_is_refused_with_the_reason() {
         ("?limit=1001", "limit is a number from 1 to 1000"),
         ("?shard=2", "shard is a number from 0 to 1"),
         ("?after=1", "after names no connection"),
-        ("?all=1", "all is unknown; there are limit, after and shard"),
+        ("?all=1", "all is unknown; there are limit, after, shard and user"),
     ] {
         let response = ask(server.admin(), &format!("GET /connections{query}"), &[HOST], "");
         assert!(response.status == 400 && text(&response).contains(told), "{}", text(&response));
