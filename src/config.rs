@@ -260,7 +260,11 @@ impl Config {
 
     /// Whether it makes a difference who somebody is.
     pub fn asks_who_somebody_is(&self) -> bool {
-        self.identity.has_keys() || self.identity.takes_certificates() || self.backend.url.is_some()
+        let identity = &self.identity;
+        identity.has_keys()
+            || identity.takes_certificates()
+            || identity.basic_users.is_some()
+            || self.backend.url.is_some()
     }
 
     /// The listener in a place, which there is, and whether it sends elsewhere.

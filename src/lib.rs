@@ -187,10 +187,10 @@
 //! (`shard/peers/identified.rs`) and is one of its deadlines. That alone goes by the time of day,
 //! which the control thread looks at once a second ([`stats::Stats::look_at_clock`]).
 //!
-//! Where a backend decides (`--auth-url`), a request is decided on twice: as if everything was
-//! granted, which finds out whether it is worth asking (`http/asking.rs`), and with the answer. In
-//! between it waits as others do. The shard sends what is to be asked to the control thread, with
-//! the place of the answer (`shard/inquiries.rs`), and that asks (`control/consultations.rs`).
+//! Where a backend decides, or a password is checked, a request is decided on twice: as if all was
+//! granted, to find out whether it is worth asking (`http/asking.rs`), and with the answer. The
+//! shard sends what is to be asked to the control thread, with the place of the answer
+//! (`shard/inquiries.rs`); that asks (`control/consultations.rs`, or `logins.rs` and its threads).
 //!
 //! Keys of a URL are fetched by a task of the control thread (`control/key_set.rs`). Those of files
 //! and the list of what is revoked are read with the settings ([`settings::read_trust`]), at

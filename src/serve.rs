@@ -133,6 +133,12 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     if certificates.is_some() && !config.listen.iter().any(|listener| listener.tls) {
         tracing::warn!("no listener has the option tls, so nobody is shown the certificate");
     }
+    if config.identity.basic_users.is_some() {
+        for listener in config.listen.iter().filter(|it| !it.tls && it.address.is_reachable()) {
+            let listener = &listener.address;
+            tracing::warn!(%listener, "passwords come here without TLS, for all to read");
+        }
+    }
     let descriptors = Descriptors::limit(config.engine.raise_nofile);
     let abilities = abilities(&config)?;
     let shards = config.engine.shards;

@@ -529,6 +529,7 @@ const ROWS: &[Row] = &[
     row("revoked", "/a", "off", r#""./b""#, [r#""/a""#, r#""off""#, r#""./b""#]),
     row("tls-client-user", "cn", "off", r#""uri""#, [r#""cn""#, r#""off""#, r#""uri""#]),
     row("user-grants", "/a", "off", r#""./b""#, [r#""/a""#, r#""off""#, r#""./b""#]),
+    row("basic-users", "/a", "off", r#""./b""#, [r#""/a""#, r#""off""#, r#""./b""#]),
     row("connections-per-user", "1", "off", "65535", ["1", r#""off""#, "65535"]),
     row("user-limit", "oldest", "newest", r#""oldest""#, [r#""oldest""#, r#""newest""#,
         r#""oldest""#]),

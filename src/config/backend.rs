@@ -34,7 +34,8 @@ settings! {
             pub timeout: Duration = limits::AUTH_TIMEOUT.default,
                 as one(duration(&limits::AUTH_TIMEOUT)),
                 named "auth-timeout" "TIME",
-                help "Answer requests with 503 for which --auth-url has not answered by then",
+                help "Answer requests with 503 for which --auth-url has not answered by then, or \
+                      whose password (--basic-users) has not had its turn",
                 live;
 
             /// Requests to it that may be under way at the same time.

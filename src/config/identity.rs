@@ -120,6 +120,15 @@ settings! {
                       are `subscribe PATTERN USER` or `publish PATTERN USER`, and * is every user",
                 live;
 
+            /// A list of users with hashes of their passwords.
+            pub basic_users: Option<FilePath> = None,
+                as one(parsed(FilePath::GRAMMAR).or_off()),
+                named "basic-users" "FILE",
+                help "Take passwords (Authorization: Basic) of the users in this list, as \
+                      `htpasswd -B` writes it, with bcrypt or argon2id; they may do what \
+                      --user-grants says",
+                live;
+
             /// Open WebSockets and streams of one user. `None` is unbounded.
             pub connections_per_user: Option<u16> = limits::CONNECTIONS_PER_USER.default,
                 as one(count(&limits::CONNECTIONS_PER_USER).or_off()),

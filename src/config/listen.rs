@@ -168,6 +168,11 @@ impl ListenAddress {
     /// What may be written, for the help and for refusals.
     pub const GRAMMAR: &'static str = "IP:PORT such as 127.0.0.1:7071 or [::1]:7071, unix:PATH, or \
          systemd:NAME for a socket unit";
+
+    /// Whether others than this machine reach it, as far as that is known.
+    pub fn is_reachable(&self) -> bool {
+        matches!(self, Self::Tcp(address) if !address.ip().is_loopback())
+    }
 }
 
 impl FromStr for ListenAddress {
@@ -211,6 +216,20 @@ fn is_descriptor_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn others_reach_what_is_no_loopback_and_no_file() {
+        for (text, is_reachable) in [
+            ("127.0.0.1:7071", false),
+            ("[::1]:7071", false),
+            ("unix:/run/ringwire.sock", false),
+            ("0.0.0.0:0", true),
+            ("192.0.2.1:80", true),
+        ] {
+            let address: ListenAddress = text.parse().expect(text);
+            assert_eq!(address.is_reachable(), is_reachable, "{text}");
+        }
+    }
 
     #[test]
     fn addresses_read_back_as_they_were_written() {

@@ -368,6 +368,7 @@ mod tests {
             client: Some([192, 0, 2, 1].into()),
             is_secure: true,
             fields: vec![("cookie".into(), (*b"a=\xff").into()), ("cookie".into(), (*b"d").into())],
+            login: None,
         };
         let url = "http://b.org:80/check?x".parse().expect("a URL");
         let request = request(&url, &inquiry).expect("a request");

@@ -42,6 +42,8 @@ pub(super) struct Mail {
     unpublished: VecDeque<(Message, usize)>,
     /// Where inquiries of the shards go.
     asked: mpsc::Sender<Asked>,
+    /// The same for those that show a password.
+    logins: mpsc::Sender<Asked>,
     /// What comes of them.
     judged: mpsc::Receiver<Judged>,
     /// The order that each shard has not answered, be anybody waiting for that or not.
@@ -56,6 +58,8 @@ pub(super) struct Dispatch(mpsc::Sender<Question>);
 /// What the shards want asked, and where what was said goes.
 pub(super) struct Consultations {
     pub(super) asked: mpsc::Receiver<Asked>,
+    /// Those that show a password.
+    pub(super) logins: mpsc::Receiver<Asked>,
     pub(super) judged: mpsc::Sender<Judged>,
 }
 
@@ -104,6 +108,7 @@ impl Mail {
         // There is room for all that are under way.
         let inquiries = shards * INQUIRIES_MOST;
         let (asked, to_ask) = mpsc::channel(inquiries);
+        let (logins, to_check) = mpsc::channel(inquiries);
         let (has_judged, judged) = mpsc::channel(inquiries);
         let mail = Self {
             endpoint,
@@ -113,11 +118,13 @@ impl Mail {
             unsent: VecDeque::new(),
             unpublished: VecDeque::new(),
             asked,
+            logins,
             judged,
             orders: vec![None; shards],
             start: Instant::now(),
         };
-        (mail, Dispatch(asking), Consultations { asked: to_ask, judged: has_judged })
+        let consultations = Consultations { asked: to_ask, logins: to_check, judged: has_judged };
+        (mail, Dispatch(asking), consultations)
     }
 
     /// The bell that shards ring; see [`Waker::bell`].
@@ -212,7 +219,9 @@ impl Mail {
                     let asked = Asked { consultation: *consultation, since: time::Instant::now() };
                     // A place that is dropped is free again, and the shard waits for no longer than
                     // it would anyhow.
-                    let _ = self.asked.try_send(asked);
+                    let shows_password = asked.consultation.inquiry.login.is_some();
+                    let to = if shows_password { &self.logins } else { &self.asked };
+                    let _ = to.try_send(asked);
                 }
                 _ => debug_assert!(false, "nothing else is sent to the control thread"),
             }

@@ -9,6 +9,7 @@ mod connector;
 mod consultations;
 mod health;
 mod key_set;
+mod logins;
 mod mail;
 mod metrics;
 mod signals;
@@ -35,6 +36,7 @@ use capacity::SAMPLE_PERIOD;
 use certificates::{RENEWAL_PERIOD, Renewals};
 use consultations::Consultant;
 use health::LOOK_PERIOD;
+use logins::Logins;
 use mail::{Consultations, Dispatch, Mail};
 use signals::{HANG_UP, StopSignals, no_more_signals};
 use standing::Standing;
@@ -169,7 +171,9 @@ impl Control {
             }
             let (mut renewal, mut renewals) = (every(RENEWAL_PERIOD), Renewals::default());
             spawn_local(key_set::keep(self.standing.clone()));
-            if let Some(Consultations { asked, judged }) = self.consultations.take() {
+            if let Some(Consultations { asked, logins, judged }) = self.consultations.take() {
+                let checks = Logins::new(self.standing.clone(), judged.clone());
+                spawn_local(checks.map_err(io::Error::other)?.run(logins));
                 spawn_local(Consultant::new(self.standing.clone()).run(asked, judged));
             }
             let standing = self.standing.clone();

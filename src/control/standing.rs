@@ -12,6 +12,7 @@ use super::capacity::Capacity;
 use super::certificates;
 use super::consultations::Ends;
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
+use super::logins::LoginEnds;
 use crate::config::AccessLog;
 use crate::identity::Trust;
 use crate::logging;
@@ -34,6 +35,8 @@ pub(super) struct Standing {
     learned: Learned,
     /// How requests have fared about which somebody was asked.
     pub(super) consulted: Ends,
+    /// How passwords have fared.
+    pub(super) logins: LoginEnds,
     drain: Notify,
     settings: Notify,
 }
@@ -49,8 +52,19 @@ impl Standing {
         let known = Mutex::new(Known { health, is_draining: false });
         let (drain, settings) = (Notify::new(), Notify::new());
         let (capacity, learned) = (Mutex::default(), Learned::default());
-        let consulted = Ends::default();
-        Self { manager, shared, layers, known, capacity, learned, consulted, drain, settings }
+        let (consulted, logins) = (Ends::default(), LoginEnds::default());
+        Self {
+            manager,
+            shared,
+            layers,
+            known,
+            capacity,
+            learned,
+            consulted,
+            logins,
+            drain,
+            settings,
+        }
     }
 
     /// All counters, what the access log has lost and the state of memory, as JSON.
@@ -168,6 +182,7 @@ impl Standing {
         // The files may say something else, although the settings name the same.
         for (key, has_changed) in [
             ("jwt-key", trust.keys != current.trust.keys),
+            ("basic-users", trust.passwords != current.trust.passwords),
             ("revoked", trust.revocations != current.trust.revocations),
         ] {
             if has_changed && !keys.contains(&key) {

@@ -3,20 +3,23 @@
 //! Who is asked answers some time later. So the request is decided on twice: at first as if
 //! everything was granted, which finds out whether it is worth asking, and again with the answer.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 
+use super::basic;
 use super::bearer;
 use super::exchange::Conditions;
 use super::policy::Policy;
 use super::refusal::{Refusal, Refused};
 use super::request::Head;
 use crate::config::Authority;
-use crate::identity::{Grants, Inquiry, Judgement};
+use crate::identity::{Grants, Inquiry, Judgement, Login};
 
 /// What is known of whoever has sent a request.
 #[derive(Default)]
 pub(super) struct Asking {
+    /// The password that they have shown, once that was looked for.
+    login: RefCell<Option<Login>>,
     /// What has been said of them, until it is looked at.
     judgement: Cell<Option<Judgement>>,
     /// Whether somebody is to be asked.
@@ -26,12 +29,18 @@ pub(super) struct Asking {
 impl Asking {
     /// Nothing is known but what has been said, if something was.
     pub(super) fn with(judgement: Option<Judgement>) -> Self {
-        Self { judgement: Cell::new(judgement), must_ask: Cell::new(false) }
+        Self { judgement: Cell::new(judgement), ..Self::default() }
     }
 
     /// Whether somebody is to be asked, so that everything was taken for granted.
     pub(super) fn must_ask(&self) -> bool {
         self.must_ask.get()
+    }
+
+    /// What is asked about a password, if that is what the request shows.
+    pub(super) fn about_password(&self) -> Option<Inquiry> {
+        let login = self.login.take()?;
+        Some(Inquiry { login: Some(login), ..Inquiry::default() })
     }
 
     /// What is granted to a request; nothing where it has shown nothing and nobody is asked.
@@ -45,17 +54,21 @@ impl Asking {
         conditions: &Conditions<'_>,
     ) -> Result<Option<Grants>, Refused> {
         let policy = conditions.policy;
-        if policy.verifies_tokens {
+        let login = basic::login(head, query, policy)?;
+        let has_login = login.is_some();
+        let is_asked = has_login || policy.asks_with.is_some();
+        self.login.replace(login);
+        if policy.verifies_tokens && !has_login {
             let granted = bearer::grants(head, query, conditions)?;
             if granted.is_some() {
                 return Ok(granted);
             }
         }
-        match self.judgement.take().filter(|_| policy.asks_with.is_some()) {
+        match self.judgement.take().filter(|_| is_asked) {
             None => {
-                // The certificate of the client may have said who that is.
-                let granted = (conditions.verify)(None);
-                let must_ask = granted.is_none() && policy.asks_with.is_some();
+                // Without a password the certificate of the client may have said who that is.
+                let granted = (conditions.verify)(None).filter(|_| !has_login);
+                let must_ask = granted.is_none() && is_asked;
                 self.must_ask.set(must_ask);
                 Ok(if must_ask { Some(Grants::all()) } else { granted })
             }
@@ -66,7 +79,7 @@ impl Asking {
     }
 }
 
-/// What is asked about a request that is well-formed.
+/// What is asked about a request that is well-formed and shows no password.
 pub(super) fn inquiry(
     head: &[u8],
     host: Option<Authority<'_>>,
@@ -94,6 +107,7 @@ pub(super) fn inquiry(
         client,
         is_secure: false,
         fields: fields.collect(),
+        login: None,
     }
 }
 

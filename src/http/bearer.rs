@@ -43,6 +43,14 @@ pub(super) fn grants(
     }
 }
 
+/// Whether a request has a token.
+///
+/// # Errors
+/// It cannot be understood.
+pub(super) fn is_shown(head: &Head<'_>, query: &str, policy: &Policy) -> Result<bool, Refused> {
+    Ok(!tokens(head, query, policy)?.is_empty())
+}
+
 /// Whether a token is among the subprotocols.
 pub(super) fn is_offered(head: &Head<'_>) -> bool {
     offered(head).next().is_some()
@@ -54,14 +62,7 @@ fn tokens<'h>(
     query: &'h str,
     policy: &Policy,
 ) -> Result<Vec<Cow<'h, str>>, Refused> {
-    let in_field = match head.authorization {
-        Field::Absent => None,
-        Field::Once(value) => of_bearer(value),
-        Field::Repeated => {
-            let detail = "The Authorization header appears more than once.";
-            return Err(Refused::new(Refusal::BadRequest, detail));
-        }
-    };
+    let in_field = authorization(head, SCHEME)?;
     let name = policy.token_cookie.as_ref();
     let in_cookies = name.into_iter().flat_map(|name| cookies(head, name.text()));
     let mut tokens: Vec<_> = in_field
@@ -76,11 +77,27 @@ fn tokens<'h>(
     Ok(tokens)
 }
 
-/// The token of `Authorization: Bearer` (RFC 6750 section 2.1); other schemes are none of ours.
-fn of_bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
-    let is_ours = scheme.eq_ignore_ascii_case(SCHEME) && token.first().is_none_or(|it| *it == b' ');
-    is_ours.then(|| token.trim_ascii())
+/// What `Authorization` says by a scheme (RFC 9110 section 11.6.2), such as the token of `Bearer`
+/// (RFC 6750 section 2.1); nothing by others.
+///
+/// # Errors
+/// The field is there more than once.
+pub(super) fn authorization<'h>(
+    head: &Head<'h>,
+    scheme: &[u8],
+) -> Result<Option<&'h [u8]>, Refused> {
+    let value = match head.authorization {
+        Field::Absent => return Ok(None),
+        Field::Once(value) => value,
+        Field::Repeated => {
+            let detail = "The Authorization header appears more than once.";
+            return Err(Refused::new(Refusal::BadRequest, detail));
+        }
+    };
+    Ok(value.split_at_checked(scheme.len()).and_then(|(name, rest)| {
+        let is_it = name.eq_ignore_ascii_case(scheme) && rest.first().is_none_or(|it| *it == b' ');
+        is_it.then(|| rest.trim_ascii())
+    }))
 }
 
 fn offered<'h>(head: &Head<'h>) -> impl Iterator<Item = &'h [u8]> {

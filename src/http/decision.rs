@@ -49,7 +49,9 @@ pub(super) fn decide(
     conditions: &Conditions<'_>,
     asking: &Asking,
 ) -> Result<Decision, Refused> {
-    match decide_once(head, conditions, asking)? {
+    let policy = conditions.policy;
+    let decision = decide_once(head, conditions, asking);
+    match decision.map_err(|refused| refused.challenged_by(policy))? {
         decision @ Decision::Close { .. } => Ok(decision),
         _ if asking.must_ask() => Ok(Decision::Ask(client(head, conditions))),
         decision => Ok(decision),

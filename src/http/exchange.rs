@@ -328,7 +328,8 @@ impl Heading {
         if let Some(note) = conditions.note {
             note(Asked::of(&head));
         }
-        let (response, refusal) = match decision::decide(&head, conditions, &Asking::with(said)) {
+        let asking = Asking::with(said);
+        let (response, refusal) = match decision::decide(&head, conditions, &asking) {
             Ok(Decision::Upgrade { route, response, compression }) => {
                 let answer = Answer::Upgrade { consumed, route, response, compression };
                 return Self::Answered(answer);
@@ -344,7 +345,8 @@ impl Heading {
             }
             Ok(Decision::Receive(upload)) => return Self::Upload(Box::new(upload), consumed),
             Ok(Decision::Ask(client)) => {
-                let inquiry = inquiry(&input[..consumed], head.host, client, policy);
+                let of_request = || inquiry(&input[..consumed], head.host, client, policy);
+                let inquiry = asking.about_password().unwrap_or_else(of_request);
                 return Self::Asked(Box::new(inquiry), consumed);
             }
             Ok(Decision::Serve(response)) => (response, None),

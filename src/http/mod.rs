@@ -5,6 +5,7 @@
 
 mod asked;
 mod asking;
+mod basic;
 mod bearer;
 mod body;
 mod decision;

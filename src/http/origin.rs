@@ -47,6 +47,8 @@ impl AllowedOrigin {
 
 /// Lets pass what `--allow-origin` allows. Clients that are no browsers send no `Origin` and could
 /// forge one, so its absence is allowed. So are pages of the host that this request was sent to.
+/// Where passwords are taken, no others are without it: a browser that knows one adds it to what
+/// any page asks for.
 ///
 /// # Errors
 /// Another origin, or more than one.
@@ -67,7 +69,8 @@ pub(super) fn check(
         host.is_some_and(|host| origin.is_of(host))
             || policy.allow_origin.iter().any(|pattern| pattern.matches(&origin))
     };
-    if !policy.allow_origin.is_empty() && !origin.and_then(Origin::parse).is_some_and(is_allowed) {
+    let is_open = policy.allow_origin.is_empty() && !policy.checks_passwords;
+    if !is_open && !origin.and_then(Origin::parse).is_some_and(is_allowed) {
         return Err(Refused::new(Refusal::Forbidden, "This origin may not connect."));
     }
     // Only what no browser sends is not repeated to it.

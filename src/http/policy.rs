@@ -18,6 +18,8 @@ pub struct Policy {
     pub permissions: Permissions,
     /// Whether tokens are verified here.
     pub verifies_tokens: bool,
+    /// Whether passwords are taken.
+    pub checks_passwords: bool,
     /// Whether somebody else is asked about requests without a token, and which fields of theirs
     /// are told besides those that always are.
     pub asks_with: Option<Vec<FieldName>>,
@@ -29,8 +31,8 @@ pub struct Policy {
     pub mounts: Vec<Mount>,
     /// Hosts that are answered for; empty is all. Health is told whatever the host.
     pub allow_host: Vec<HostPattern>,
-    /// Origins that may upgrade; empty allows all. Pages of the server itself and requests without
-    /// `Origin` are always allowed.
+    /// Origins that may upgrade; empty allows all, but where passwords are taken. Pages of the
+    /// server itself and requests without `Origin` are always allowed.
     pub allow_origin: Vec<OriginPattern>,
     /// Subprotocols spoken (RFC 6455 section 1.9).
     pub subprotocols: Vec<Subprotocol>,
@@ -61,6 +63,7 @@ impl Policy {
             root: config.root,
             permissions: Permissions::new(config),
             verifies_tokens: config.identity.has_keys(),
+            checks_passwords: config.identity.basic_users.is_some(),
             asks_with: config.backend.url.as_ref().map(|_| config.backend.fields.clone()),
             token_cookie: config.identity.jwt_cookie.clone(),
             token_in_query: config.identity.jwt_query,

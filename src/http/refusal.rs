@@ -1,7 +1,9 @@
 //! Every reason to refuse a request, named once: the response, the counters and the tests all speak
 //! from this list.
 
+use super::basic;
 use super::origin::AllowedOrigin;
+use super::policy::Policy;
 use super::response::Response;
 use crate::admission::{Denial, JoinDenial};
 use crate::identity::Denial as Denied;
@@ -297,7 +299,8 @@ pub(super) struct Refused {
     pub(super) detail: &'static str,
     /// The methods that the path has, told to whoever has used another.
     allow: &'static str,
-    /// How somebody may show who they are, where that was said by whoever has been asked.
+    /// How somebody may show who they are, where that is not by a token alone or was said by
+    /// whoever has been asked.
     challenge: Option<Box<str>>,
     /// Whose page may read it.
     origin: AllowedOrigin,
@@ -317,6 +320,18 @@ impl Refused {
     /// The same for a page whose origin has been let pass.
     pub(super) fn readable_by(self, origin: &AllowedOrigin) -> Self {
         Self { origin: origin.clone(), ..self }
+    }
+
+    /// The same, asking for a password where one would do.
+    pub(super) fn challenged_by(self, policy: &Policy) -> Self {
+        let is_asked = policy.checks_passwords && self.refusal.status() == 401;
+        if !is_asked || self.challenge.is_some() {
+            return self;
+        }
+        let takes_tokens = policy.verifies_tokens || policy.asks_with.is_some();
+        let of_tokens = self.refusal.challenge().filter(|_| takes_tokens);
+        let challenges: Vec<_> = of_tokens.into_iter().chain([basic::CHALLENGE]).collect();
+        Self { challenge: Some(challenges.join(", ").into()), ..self }
     }
 
     /// Whoever was asked does not grant it.

@@ -8,9 +8,11 @@ use serde_json::{Map, Value};
 
 use super::claims::{grants, some_seconds};
 use super::grants::Grants;
+use super::login::Login;
 use super::token::{Credentials, Identity, NAME_BYTES_MOST, NEVER_S};
 
 /// A request of which somebody else is to say whether it is granted, and to whom.
+/// Where it shows a password, whose that is matters and nothing else, and the rest is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inquiry {
     /// The method of the request.
@@ -25,6 +27,8 @@ pub struct Inquiry {
     pub is_secure: bool,
     /// Fields of its head, with names in lower case, in their order.
     pub fields: Vec<(Box<str>, Box<[u8]>)>,
+    /// A password that is to be checked.
+    pub login: Option<Login>,
 }
 
 impl Inquiry {
@@ -32,7 +36,9 @@ impl Inquiry {
     pub fn held_bytes(&self) -> usize {
         let fields = self.fields.iter().map(|(name, value)| name.len() + value.len());
         let host_bytes = self.host.as_ref().map_or(0, |host| host.len());
+        let login_bytes = self.login.as_ref().map_or(0, Login::held_bytes);
         self.method.len()
+            + login_bytes
             + self.target.len()
             + host_bytes
             + fields.sum::<usize>()

@@ -1,5 +1,5 @@
 //! Who somebody is and what they may do, as a token says that a trusted key has signed, somebody who
-//! is asked, or a list that grants to the user whom a token or a certificate names.
+//! is asked, a list of passwords, or one that grants to the user whom one of them names.
 //!
 //! Nothing here reads a file, a socket or a clock: the text of key files, the token and the time
 //! come from whoever asks.
@@ -8,6 +8,8 @@ mod claims;
 mod grants;
 mod judgement;
 mod keys;
+mod login;
+mod passwords;
 mod revocations;
 mod token;
 mod trust;
@@ -18,6 +20,8 @@ pub use judgement::{
     AnswerFields, CHALLENGE_BYTES_MOST, Denial, Inquiry, JUDGEMENT_BYTES, Judgement,
 };
 pub use keys::{KeyFault, Keys};
+pub use login::Login;
+pub use passwords::{PasswordFault, PasswordVerdict, Passwords};
 pub use revocations::{RevocationFault, Revocations, Revoked};
 pub use token::{Credentials, Identity, NAME_BYTES_MOST, NEVER_S, TokenFault, Verdict};
 pub use trust::Trust;

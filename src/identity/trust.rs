@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Grants;
 use super::keys::Keys;
+use super::passwords::Passwords;
 use super::revocations::Revocations;
 use super::token::{Credentials, Identity, TokenFault, Verdict};
 use super::user_grants::UserGrants;
@@ -17,6 +18,8 @@ pub struct Trust {
     pub fetched_keys: Arc<Keys>,
     /// Tokens and users that are revoked.
     pub revocations: Arc<Revocations>,
+    /// What shows who somebody is who has a password.
+    pub passwords: Arc<Passwords>,
     /// What users may do beside what their tokens grant.
     pub user_grants: Arc<UserGrants>,
 }

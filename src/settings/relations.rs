@@ -372,7 +372,8 @@ fn backend_without_url(settings: &Settings, config: &Config) -> Option<String> {
 }
 
 /// What makes it matter who somebody is.
-const ASKING: &str = "at least one --jwt-key, --jwt-jwks, --tls-client-user or --auth-url";
+const ASKING: &str =
+    "at least one --jwt-key, --jwt-jwks, --tls-client-user, --basic-users or --auth-url";
 
 /// Who has keys to be fetched has them for many servers and many purposes, and signs with them for
 /// all.

@@ -1,5 +1,5 @@
 //! The files that settings name of what is trusted, read whenever the settings are: keys that
-//! tokens are verified with, and lists of what is revoked, and of what users may do.
+//! tokens are verified with, and lists of what is revoked, of what users may do, and of passwords.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use thiserror::Error;
 use crate::bounded_file::{self, Unread};
 use crate::config::{Config, FilePath};
 use crate::identity::{
-    KeyFault, Keys, RevocationFault, Revocations, Trust, UserGrantFault, UserGrants,
+    KeyFault, Keys, PasswordFault, Passwords, RevocationFault, Revocations, Trust, UserGrantFault,
+    UserGrants,
 };
 
 /// Why it is not known what to trust.
@@ -33,6 +34,8 @@ enum Reason {
     Revocation(#[from] RevocationFault),
     #[error(transparent)]
     UserGrant(#[from] UserGrantFault),
+    #[error(transparent)]
+    Password(#[from] PasswordFault),
 }
 
 /// Reads what is trusted: from all files, or nothing.
@@ -49,8 +52,14 @@ pub fn read_trust(config: &Config) -> Result<Trust, TrustFileError> {
     }
     let revocations = read_list("--revoked", &settings.revoked, Revocations::parse)?;
     let user_grants = read_list("--user-grants", &settings.user_grants, UserGrants::parse)?;
-    let (keys, revocations) = (Arc::new(keys), Arc::new(revocations));
-    Ok(Trust { keys, revocations, user_grants: Arc::new(user_grants), ..Trust::default() })
+    let passwords = read_list("--basic-users", &settings.basic_users, Passwords::parse)?;
+    Ok(Trust {
+        keys: Arc::new(keys),
+        revocations: Arc::new(revocations),
+        user_grants: Arc::new(user_grants),
+        passwords: Arc::new(passwords),
+        ..Trust::default()
+    })
 }
 
 /// Reads a list of lines, if there is one.
@@ -100,5 +109,9 @@ mod tests {
             config.identity.user_grants = Some("./Cargo.toml".parse().expect("a file"));
         });
         assert!(said.contains("(--user-grants): it has a line 1 that is neither"), "{said}");
+        let said = error(|config| {
+            config.identity.basic_users = Some("./Cargo.toml".parse().expect("a file"));
+        });
+        assert!(said.contains("(--basic-users): it has a line 1 that is not"), "{said}");
     }
 }

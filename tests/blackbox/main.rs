@@ -27,6 +27,7 @@ mod mounts;
 mod moves;
 mod orders;
 mod output;
+mod passwords;
 mod peer;
 mod peers;
 mod process;

@@ -548,6 +548,8 @@ fn a_server_that_could_not_ask_for_tokens_does_not_start() {
         (&["--jwt-key", "rs25:/key.pem"], 2, "hs256:"),
         (&["--jwt-jwks", "http://127.0.0.1:1/"], 2, "--jwt-audience"),
         (&["--jwt-jwks", "ftp://a.org/keys"], 2, "https://HOST"),
+        (&["--basic-users", "/nowhere/users"], 1, "/nowhere/users"),
+        (&["--basic-users", "./Cargo.toml"], 1, "line 1"),
         (&["--auth-url", "https://a.org"], 2, "https://HOST"),
         (&["--auth-forward-header", "X-Key"], 2, "--auth-url"),
         (&["--auth-url", "http://a.org/", "--auth-forward-header", "Host"], 2, "X-Api-Key"),

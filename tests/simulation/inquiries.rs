@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwire::identity::{Denial, Judgement, Revocations, Trust};
+use ringwire::identity::{
+    Credentials, Denial, Grants, Identity, Judgement, NEVER_S, Revocations, Trust, UserGrants,
+};
 use ringwire::shard::Shard;
 use ringwire::shard::inquiries::{Consultation, INQUIRIES_MOST};
 use ringwire::shard::pause::WaitsFor;
@@ -172,6 +174,39 @@ fn whoever_waits_stays_on_its_shard_and_is_told_when_the_server_stops() {
     story.settle(0);
     assert_eq!(statuses(&mut story, socket, &mut decoder), [503]);
     assert_eq!(story.refused("draining"), 1);
+}
+
+/// Passwords are asked about in the same way, and what is known of their users is added.
+#[test]
+fn a_password_waits_to_be_checked_and_its_user_may_do_what_a_list_grants() {
+    let mut story = Story::new(1, |config, _| {
+        config.identity.basic_users = Some("/users".parse().expect("a file"));
+        config.limits.idle_timeout = None;
+        config.limits.ping_interval = None;
+    });
+    let user_grants = Arc::new(UserGrants::parse("publish a u").expect("a list"));
+    let config = story.shared.in_force.current().config.clone();
+    story.shared.in_force.replace(config, Trust { user_grants, ..Trust::default() }, None);
+    // `u:p`
+    let post = |topic: &str| {
+        format!(
+            "POST /broadcast/{topic} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic dTpw\r\n\
+             Content-Length: 1\r\n\r\nx"
+        )
+    };
+    let (socket, mut decoder) = ask(&mut story, (post("a") + &post("b")).as_bytes());
+    let user = Identity { user: Some("u".into()), token_id: None, expires_s: NEVER_S };
+    let known = Credentials { identity: user, grants: Grants::default() };
+    let known = Judgement::Allowed(known);
+    for (judgement, status) in [(known.clone(), 202), (known, 403)] {
+        let mut asked = heard(&mut story);
+        assert_eq!(asked.len(), 1);
+        let login = asked[0].inquiry.login.as_ref().expect("a password");
+        assert_eq!((login.user(), login.password()), ("u", "p"));
+        story.control.answer(asked.remove(0), judgement);
+        story.settle(0);
+        assert_eq!(statuses(&mut story, socket, &mut decoder), [status]);
+    }
 }
 
 /// What has been said of one request is not taken for the next of the same connection.

@@ -161,6 +161,9 @@ fn of_server(standing: &Standing) -> Vec<Family> {
     if config.backend.url.is_some() {
         families.extend(standing.consulted.families());
     }
+    if config.identity.basic_users.is_some() {
+        families.extend(standing.logins.families());
+    }
     if let Some(budget_bytes) = config.metrics.traffic_budget_bytes {
         let help = "Bytes that may be received and sent, by --traffic-budget.";
         families.push(bytes("traffic_budget", help).with([], budget_bytes as f64));
