@@ -183,6 +183,7 @@ impl Standing {
         for (key, has_changed) in [
             ("jwt-key", trust.keys != current.trust.keys),
             ("basic-users", trust.passwords != current.trust.passwords),
+            ("user-grants", trust.user_grants != current.trust.user_grants),
             ("revoked", trust.revocations != current.trust.revocations),
         ] {
             if has_changed && !keys.contains(&key) {

@@ -1,5 +1,6 @@
-//! Who somebody is and what they may do, as a token says that a trusted key has signed, somebody who
-//! is asked, a list of passwords, or one that grants to the user whom one of them names.
+//! Who somebody is and what they may do, as a token says that a trusted key has signed, somebody
+//! who is asked, a list of passwords, or one that grants to the user whom one of those or a
+//! certificate names.
 //!
 //! Nothing here reads a file, a socket or a clock: the text of key files, the token and the time
 //! come from whoever asks.

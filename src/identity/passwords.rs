@@ -121,8 +121,8 @@ impl Passwords {
         self.users.get(user).map(|hash| &*hash.text)
     }
 
-    /// Checks a password. It takes milliseconds to a second and, for argon2id, up to 64 MiB; as long
-    /// for a user who is not known.
+    /// Checks a password. It takes milliseconds to a second and, for argon2id, up to 64 MiB; as
+    /// long for a user who is not known.
     pub fn check(&self, login: &Login) -> PasswordVerdict {
         let hash = self.users.get(login.user());
         let known = hash.or(self.for_unknown.as_ref());

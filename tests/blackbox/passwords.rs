@@ -114,5 +114,9 @@ fn another_list_holds_at_once_and_a_wrong_one_never() {
     wait_until("the list holds", || status(&server, "a", Some("bob:secret")) == 401);
     assert_eq!(status(&server, "a", Some(&format!("bob:{}", "x".repeat(72)))), 101);
     assert_eq!(status(&server, "a", Some("ann:secret")), 101);
+    // What they may do is another file, which is heeded as well.
+    grants.write("subscribe b *\n");
+    server.signal("HUP");
+    wait_until("the grants hold", || status(&server, "a", Some("ann:secret")) == 403);
     server.stop();
 }
