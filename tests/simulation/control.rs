@@ -172,7 +172,7 @@ impl Control {
             }
             // The place of the answer is free again.
             4 => return true,
-            _ => consent(),
+            _ => consent_to(None),
         };
         self.answer(consultation, judgement);
         true
@@ -182,7 +182,7 @@ impl Control {
     pub fn answer_late(&mut self) -> bool {
         let late = std::mem::take(&mut self.late);
         let is_any = !late.is_empty();
-        late.into_iter().for_each(|consultation| self.answer(consultation, consent()));
+        late.into_iter().for_each(|consultation| self.answer(consultation, consent_to(None)));
         is_any
     }
 
@@ -204,9 +204,13 @@ impl Control {
     }
 }
 
-/// Everything is granted, for ever.
+/// Everything is granted to the user `u`, for ever.
 pub fn consent() -> Judgement {
-    let identity = Identity { user: Some("u".into()), token_id: None, expires_s: NEVER_S };
+    consent_to(Some("u"))
+}
+
+fn consent_to(user: Option<&str>) -> Judgement {
+    let identity = Identity { user: user.map(Into::into), token_id: None, expires_s: NEVER_S };
     Judgement::Allowed(Credentials { identity, grants: Grants::all() })
 }
 

@@ -243,3 +243,25 @@ fn a_judgement_of_somebody_who_is_revoked_does_not_hold() {
     assert_eq!(statuses(&mut story, socket, &mut decoder), [401]);
     assert_eq!(story.counter("tokens_revoked"), 1);
 }
+
+/// Whom the one who is asked has named counts as that user.
+#[test]
+fn connections_of_users_are_bounded_whoever_has_named_them() {
+    let mut story = guarded(1);
+    let mut config = story.shared.in_force.current().config.clone();
+    config.identity.connections_per_user = Some(1);
+    story.shared.in_force.replace(config, Trust::default(), None);
+    story.settle(0);
+    let request = upgrade(&mut story);
+    let mut decoders = Vec::new();
+    for _ in 0..2 {
+        let (socket, mut decoder) = ask(&mut story, &request);
+        let mut asked = heard(&mut story);
+        story.control.answer(asked.remove(0), consent());
+        story.settle(0);
+        assert_eq!(statuses(&mut story, socket, &mut decoder), [101]);
+        decoders.push(decoder);
+    }
+    assert_eq!(story.shared.admission.seated("u"), 1);
+    assert_eq!(story.counter("connections_replaced"), 1);
+}
