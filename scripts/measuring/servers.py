@@ -153,18 +153,17 @@ def secured_servers(ringwire, certificate):
     environment = {"RINGWIRE_TLS_CERT": str(certificate.certificate),
                    "RINGWIRE_TLS_KEY": str(certificate.key)}
     shown = certificate.certificate
-    in_front = {}
-    for proxy in ("nginx", "haproxy"):
-        require_tool(proxy, proxy)
-        command = (sys.executable, PEERS / "in_front.py", proxy, ringwire, "{address}")
-        in_front[proxy] = Server(f"{proxy}-in-front", command, True, certificate=shown,
-                                 environment=environment)
-    return {
+    found = {
         "ringwire-tls": Server("ringwire-tls", secured, True, certificate=shown),
         "bun-tls": Server("bun-tls", bun.command, True, certificate=shown,
                           environment=environment),
-        **{server.name: server for server in in_front.values()},
     }
+    for proxy in ("nginx", "haproxy"):
+        require_tool(proxy, proxy)
+        name = f"{proxy}-in-front"
+        command = (sys.executable, PEERS / "in_front.py", proxy, ringwire, "{address}")
+        found[name] = Server(name, command, True, certificate=shown, environment=environment)
+    return found
 
 
 def peers(names):

@@ -51,7 +51,7 @@ impl Access {
     pub fn new(peers: &Peers) -> Self {
         let trusted = |proxy: &TrustedProxy| match proxy {
             TrustedProxy::Network(network) => Some(*network),
-            _ => None,
+            TrustedProxy::Unix | TrustedProxy::UnixUser(_) | TrustedProxy::UnixGroup(_) => None,
         };
         Self {
             allowed: peers.allow_networks.iter().copied().collect(),

@@ -59,16 +59,16 @@ impl Ends {
     /// The same for a monitoring system.
     pub(super) fn families(&self) -> [Family; 2] {
         let help = "Answers of --auth-url, and requests to it that have failed or came to no end.";
-        let outcomes = [
-            ("allowed", &self.allowed),
-            ("denied", &self.denied),
-            ("failed", &self.failed),
-            ("late", &self.late),
-        ];
-        let family = Family::new("auth_requests", Kind::Counter, None, help);
-        let family = outcomes.into_iter().fold(family, |family, (reason, count)| {
-            family.with([("reason", reason.to_owned())], count.value() as f64)
-        });
+        let family = Family::by_reason(
+            "auth_requests",
+            help,
+            [
+                ("allowed", self.allowed.value()),
+                ("denied", self.denied.value()),
+                ("failed", self.failed.value()),
+                ("late", self.late.value()),
+            ],
+        );
         let help = "How long --auth-url has taken to answer, or to fail.";
         let time = Family::new("auth_request_duration", Kind::Histogram, Some(Unit::Seconds), help)
             .with_counts(Vec::new(), self.time.counts());

@@ -43,17 +43,17 @@ impl LoginEnds {
     pub(super) fn families(&self) -> [Family; 2] {
         let help =
             "Passwords that were shown, by what came of them; late ones had no turn in time.";
-        let outcomes = [
-            ("right", &self.right),
-            ("remembered", &self.remembered),
-            ("wrong", &self.wrong),
-            ("unknown_user", &self.unknown_user),
-            ("late", &self.late),
-        ];
-        let family = Family::new("passwords", Kind::Counter, None, help);
-        let family = outcomes.into_iter().fold(family, |family, (reason, count)| {
-            family.with([("reason", reason.to_owned())], count.value() as f64)
-        });
+        let family = Family::by_reason(
+            "passwords",
+            help,
+            [
+                ("right", self.right.value()),
+                ("remembered", self.remembered.value()),
+                ("wrong", self.wrong.value()),
+                ("unknown_user", self.unknown_user.value()),
+                ("late", self.late.value()),
+            ],
+        );
         let help = "How long a thread has taken to check a password.";
         let name = "password_check_duration";
         let time = Family::new(name, Kind::Histogram, Some(Unit::Seconds), help)

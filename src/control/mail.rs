@@ -19,7 +19,6 @@ use tokio::task::yield_now;
 use tokio::time::{self, sleep};
 
 use super::consultations::{Asked, Judged};
-
 use crate::hub::inbox::NoPlace;
 use crate::hub::mesh::Endpoint;
 use crate::hub::{Departure, Message};

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::claims::{grants, some_seconds};
 use super::grants::Grants;
 use super::login::Login;
-use super::token::{Credentials, Identity, NAME_BYTES_MOST, NEVER_S};
+use super::token::{Credentials, Identity, NAME_BYTES_MOST, NEVER_S, is_name};
 
 /// A request of which somebody else is to say whether it is granted, and to whom.
 /// Where it shows a password, whose that is matters and nothing else, and the rest is empty.
@@ -151,10 +151,8 @@ fn credentials(
     now_s: u64,
 ) -> Option<Credentials> {
     let expires_s = expires_s.unwrap_or(NEVER_S);
-    let is_name = |name: &Option<Box<str>>| {
-        name.as_ref().is_none_or(|name| (1..=NAME_BYTES_MOST).contains(&name.len()))
-    };
-    let fits = is_name(&user) && is_name(&token_id) && grants.held_bytes() <= GRANTS_BYTES_MOST;
+    let are_names = [&user, &token_id].into_iter().flatten().all(|name| is_name(name));
+    let fits = are_names && grants.held_bytes() <= GRANTS_BYTES_MOST;
     let identity = Identity { user, token_id, expires_s };
     (fits && now_s < expires_s).then_some(Credentials { identity, grants })
 }

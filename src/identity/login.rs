@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::token::NAME_BYTES_MOST;
+use super::token::is_name;
 
 /// Who somebody says to be, and the password that is to prove it. It is erased with this.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,11 +29,12 @@ impl Login {
             }
         };
         let user_bytes = text.find(':')?;
-        let is_name = (1..=NAME_BYTES_MOST).contains(&user_bytes);
-        (is_name && !text.contains(char::is_control)).then_some(Self { text, user_bytes })
+        (is_name(&text[..user_bytes]) && !text.contains(char::is_control))
+            .then_some(Self { text, user_bytes })
     }
 
-    /// The name of the user, without a colon; [`NAME_BYTES_MOST`] at the most.
+    /// The name of the user, without a colon, of at most
+    /// [`NAME_BYTES_MOST`](super::NAME_BYTES_MOST) bytes.
     pub fn user(&self) -> &str {
         &self.text[..self.user_bytes]
     }
@@ -58,6 +59,7 @@ impl fmt::Debug for Login {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::NAME_BYTES_MOST;
 
     #[test]
     fn both_are_read_up_to_the_first_colon_and_the_password_is_not_shown() {

@@ -10,7 +10,7 @@ use bcrypt::HashParts;
 use thiserror::Error;
 
 use super::login::Login;
-use super::token::NAME_BYTES_MOST;
+use super::token::{NAME_BYTES_MOST, is_name};
 
 /// The hashes of passwords by the names of their users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,8 +98,7 @@ impl Passwords {
         let lines = text.lines().map(str::trim_end).zip(1..);
         for (text, line) in lines.filter(|(text, _)| !text.is_empty() && !text.starts_with('#')) {
             let (user, hash) = text.split_once(':').ok_or(PasswordFault::Line { line })?;
-            let is_name = (1..=NAME_BYTES_MOST).contains(&user.len());
-            if !is_name || user.contains(char::is_control) {
+            if !is_name(user) || user.contains(char::is_control) {
                 return Err(PasswordFault::Line { line });
             }
             // Some programs write more behind another colon.

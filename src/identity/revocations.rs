@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use thiserror::Error;
 
-use super::token::{Identity, NAME_BYTES_MOST};
+use super::token::{Identity, NAME_BYTES_MOST, is_name};
 
 /// Whose tokens do not hold any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Revocations {
     /// A name that no token can have, or no room for more.
     pub fn add(&mut self, revoked: Revoked) -> Result<(), RevocationFault> {
         let (Revoked::User(name) | Revoked::Token(name)) = &revoked;
-        if !(1..=NAME_BYTES_MOST).contains(&name.len()) {
+        if !is_name(name) {
             return Err(RevocationFault::Name);
         }
         if self.len() >= REVOCATIONS_MOST {

@@ -67,9 +67,8 @@ impl Identity {
     /// Who a certificate says that somebody is, until it ends; nobody where the name is none that a
     /// user can have.
     pub fn certified(user: &str, expires_s: u64) -> Option<Self> {
-        let is_name = (1..=NAME_BYTES_MOST).contains(&user.len());
-        let is_name = is_name && !user.contains(char::is_control);
-        is_name.then(|| Self { user: Some(user.into()), token_id: None, expires_s })
+        let is_known = is_name(user) && !user.contains(char::is_control);
+        is_known.then(|| Self { user: Some(user.into()), token_id: None, expires_s })
     }
 }
 
@@ -182,6 +181,11 @@ impl TokenHeader {
     }
 }
 
+/// Whether a user or a token can have this name, as far as its length goes.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MOST).contains(&name.len())
+}
+
 fn credentials(claims: Claims, now_s: u64) -> Result<Credentials, TokenFault> {
     let grants = claims.grants().ok_or(TokenFault::Claims)?;
     let expires_s = claims.exp + LEEWAY_S;
@@ -192,7 +196,6 @@ fn credentials(claims: Claims, now_s: u64) -> Result<Credentials, TokenFault> {
         return Err(TokenFault::NotYetValid);
     }
     let Claims { sub: user, jti: token_id, .. } = claims;
-    let is_name = |name: &str| (1..=NAME_BYTES_MOST).contains(&name.len());
     if ![&user, &token_id].into_iter().flatten().all(|name| is_name(name)) {
         return Err(TokenFault::Claims);
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use thiserror::Error;
 
 use super::grants::Grants;
-use super::token::NAME_BYTES_MOST;
+use super::token::{NAME_BYTES_MOST, is_name};
 use crate::config::TopicPattern;
 
 /// Grants by the names of users.
@@ -57,7 +57,7 @@ impl UserGrants {
         let (right, rest) = line.split_once(' ')?;
         let (pattern, user) = rest.trim_start().split_once(' ')?;
         let (pattern, user) = (pattern.parse::<TopicPattern>().ok()?, user.trim_start());
-        if !(1..=NAME_BYTES_MOST).contains(&user.len()) {
+        if !is_name(user) {
             return None;
         }
         let grants = match user {

@@ -8,6 +8,7 @@
 
 mod attendance;
 mod balance;
+mod by_index;
 pub mod connections;
 mod deadlines;
 mod deliver;

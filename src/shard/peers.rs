@@ -11,6 +11,7 @@ mod visit;
 use std::net::IpAddr;
 
 use super::Shard;
+use super::by_index;
 use super::pending_input::Input;
 use crate::admission::{Admission, Admitted, Arrival, Counted, Joined, Membership, Seat};
 use crate::config::{ListenAddress, ListenerConfig, PeerAddress};
@@ -164,11 +165,7 @@ impl Peers {
     }
 
     fn at(&mut self, index: u32) -> &mut Known {
-        let place = index as usize;
-        if place >= self.by_index.len() {
-            self.by_index.resize_with(place + 1, Known::default);
-        }
-        &mut self.by_index[place]
+        by_index::entry(&mut self.by_index, index)
     }
 }
 

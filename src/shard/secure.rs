@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Shard;
+use super::by_index;
 use super::connections::Marks;
 use super::ending::Ending;
 use super::overload::Level;
@@ -98,11 +99,7 @@ impl Secured {
     }
 
     fn at(&mut self, index: u32) -> &mut Option<Box<Secure>> {
-        let place = index as usize;
-        if place >= self.by_index.len() {
-            self.by_index.resize_with(place + 1, || None);
-        }
-        &mut self.by_index[place]
+        by_index::entry(&mut self.by_index, index)
     }
 
     fn may_shake_hands(&mut self) -> bool {

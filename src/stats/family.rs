@@ -86,6 +86,18 @@ impl Family {
         Self { name, help, kind, unit, samples: Vec::new() }
     }
 
+    /// A family of counters that are told apart by a reason.
+    pub fn by_reason<const N: usize>(
+        name: &'static str,
+        help: &'static str,
+        counts: [(&'static str, u64); N],
+    ) -> Self {
+        let family = Self::new(name, Kind::Counter, None, help);
+        counts.into_iter().fold(family, |family, (reason, count)| {
+            family.with([("reason", reason.to_owned())], count as f64)
+        })
+    }
+
     /// The same with one more number.
     #[must_use]
     pub fn with<const N: usize>(mut self, labels: [(&'static str, String); N], value: f64) -> Self {

@@ -138,10 +138,7 @@ fn answer(want: &str) -> String {
 }
 
 fn upgrade(server: &Server, path: &str, want: &str) -> (Peer, Response) {
-    let mut peer = Peer::connect(server.address());
-    peer.send(&upgrade_request(path, &format!("X-Want: {want}\r\n")));
-    let response = peer.read_response();
-    (peer, response)
+    Peer::try_upgrade(server.address(), path, &format!("X-Want: {want}\r\n"))
 }
 
 fn status(server: &Server, path: &str, want: &str) -> u16 {
@@ -149,10 +146,7 @@ fn status(server: &Server, path: &str, want: &str) -> u16 {
 }
 
 fn post(server: &Server, topic: &str, want: &str) -> u16 {
-    let mut peer = Peer::connect(server.address());
-    let head = format!("POST /broadcast/{topic} HTTP/1.1\r\nHost: localhost\r\nX-Want: {want}\r\n");
-    peer.send(format!("{head}Content-Length: 1\r\n\r\nx").as_bytes());
-    peer.read_response().status
+    Peer::post(server.address(), topic, &format!("X-Want: {want}\r\n"))
 }
 
 fn metric(server: &Server, line: &str) -> bool {

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::SHARD_COUNTS;
-use crate::peer::{Peer, Response, upgrade_request};
+use crate::peer::{Peer, Response};
 use crate::server::{Server, socket_path, wait_until};
 
 /// Of `secret`, as two programs have written it.
@@ -45,10 +45,8 @@ impl Drop for File {
 
 fn upgrade(server: &Server, topic: &str, login: Option<&str>) -> (Peer, Response) {
     let field = login.map(|it| format!("Authorization: Basic {}\r\n", STANDARD.encode(it)));
-    let mut peer = Peer::connect(server.address());
-    peer.send(&upgrade_request(&format!("/broadcast/{topic}"), &field.unwrap_or_default()));
-    let response = peer.read_response();
-    (peer, response)
+    let path = format!("/broadcast/{topic}");
+    Peer::try_upgrade(server.address(), &path, &field.unwrap_or_default())
 }
 
 fn status(server: &Server, topic: &str, login: Option<&str>) -> u16 {

@@ -74,6 +74,22 @@ impl Peer<TcpStream> {
         Self::with_stream(socket.into())
     }
 
+    /// Connects and asks for an upgrade with some more fields, which may be refused.
+    pub fn try_upgrade(address: SocketAddr, path: &str, fields: &str) -> (Self, Response) {
+        let mut peer = Self::connect(address);
+        peer.send(&upgrade_request(path, fields));
+        let response = peer.read_response();
+        (peer, response)
+    }
+
+    /// The status that a message of one byte gets which is published with some more fields.
+    pub fn post(address: SocketAddr, topic: &str, fields: &str) -> u16 {
+        let mut peer = Self::connect(address);
+        let head = format!("POST /broadcast/{topic} HTTP/1.1\r\nHost: localhost\r\n{fields}");
+        peer.send(format!("{head}Content-Length: 1\r\n\r\nx").as_bytes());
+        peer.read_response().status
+    }
+
     /// Connects and upgrades on a path that starts with a slash.
     pub fn upgrade(address: SocketAddr, path: &str) -> Self {
         Self::connect(address).upgraded(path)

@@ -46,10 +46,7 @@ fn bearer(token: &str) -> String {
 }
 
 fn upgrade(server: &Server, path: &str, fields: &str) -> (Peer, Response) {
-    let mut peer = Peer::connect(server.address());
-    peer.send(&upgrade_request(path, fields));
-    let response = peer.read_response();
-    (peer, response)
+    Peer::try_upgrade(server.address(), path, fields)
 }
 
 fn status(server: &Server, path: &str, fields: &str) -> u16 {
@@ -57,10 +54,7 @@ fn status(server: &Server, path: &str, fields: &str) -> u16 {
 }
 
 fn post(server: &Server, topic: &str, fields: &str) -> u16 {
-    let mut peer = Peer::connect(server.address());
-    let head = format!("POST /broadcast/{topic} HTTP/1.1\r\nHost: localhost\r\n{fields}");
-    peer.send(format!("{head}Content-Length: 1\r\n\r\nx").as_bytes());
-    peer.read_response().status
+    Peer::post(server.address(), topic, fields)
 }
 
 /// A key file that changes, and goes with the test.

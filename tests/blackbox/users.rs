@@ -40,10 +40,7 @@ fn token(user: Option<&str>) -> String {
 }
 
 fn upgrade(server: &Server, user: Option<&str>) -> (Peer, Response) {
-    let mut peer = Peer::connect(server.address());
-    peer.send(&upgrade_request("/echo", &token(user)));
-    let response = peer.read_response();
-    (peer, response)
+    Peer::try_upgrade(server.address(), "/echo", &token(user))
 }
 
 fn open(server: &Server, user: Option<&str>) -> Peer {

@@ -152,9 +152,8 @@ fn of_server(standing: &Standing) -> Vec<Family> {
     ];
     let (fetched, failed) = standing.fetches();
     let help = "Sets of keys that were fetched, and those that could not be, by --jwt-jwks.";
-    let fetches = Family::new("key_set_fetches", Kind::Counter, None, help)
-        .with([("reason", "fetched".into())], fetched as f64)
-        .with([("reason", "failed".into())], failed as f64);
+    let counts = [("fetched", fetched), ("failed", failed)];
+    let fetches = Family::by_reason("key_set_fetches", help, counts);
     if config.identity.jwt_jwks.is_some() {
         families.push(fetches);
     }

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::identity::{Denial, Grants, Identity, Judgement, TokenFault, Trust, Verdict};
 use crate::io::{Io, Key};
 use crate::shard::Shard;
+use crate::shard::by_index;
 use crate::shard::connections::Connection;
 use crate::shard::timers::{TICK_MS, Tick};
 use crate::stats::ShardStats;
@@ -139,11 +140,7 @@ impl Peers {
     /// Keeps who the peer of the connection at `index` is.
     pub(in crate::shard) fn set_identity(&mut self, index: u32, identity: Option<Box<Identity>>) {
         if identity.is_some() {
-            let place = index as usize;
-            if place >= self.identities.len() {
-                self.identities.resize_with(place + 1, || None);
-            }
-            self.identities[place] = identity;
+            *by_index::entry(&mut self.identities, index) = identity;
         }
     }
 }

@@ -6,12 +6,14 @@
 //! One that is on its way between two shards hears of it where it arrives.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::Peers;
 use crate::admission::{Seat, UserLimits, Whereabouts};
 use crate::hub::inbox::NoPlace;
 use crate::io::{Io, Key};
 use crate::shard::Shard;
+use crate::shard::by_index;
 use crate::shard::connections::Connection;
 use crate::shard::mail::Letter;
 use crate::shard::timers::TICK_MS;
@@ -49,11 +51,7 @@ impl Peers {
 
     pub(super) fn set_seat(&mut self, index: u32, seat: Option<Seat>) {
         if seat.is_some() {
-            let place = index as usize;
-            if place >= self.seats.len() {
-                self.seats.resize_with(place + 1, || None);
-            }
-            let before = std::mem::replace(&mut self.seats[place], seat);
+            let before = std::mem::replace(by_index::entry(&mut self.seats, index), seat);
             debug_assert!(before.is_none(), "a connection has one seat");
         }
     }
@@ -89,7 +87,7 @@ impl<I: Io> Shard<I> {
             None => {
                 let Some(user) = self.peers.user(key.index) else { return };
                 let age_ms = u64::from(self.measures.age(key.index, self.now)) * TICK_MS;
-                let age = std::time::Duration::from_millis(age_ms);
+                let age = Duration::from_millis(age_ms);
                 let since = self.attendance.returned.saturating_sub(age);
                 let seat = self.shared.admission.seat_earlier(user, self.whereabouts(key), since);
                 self.peers.set_seat(key.index, Some(seat));
