@@ -239,7 +239,7 @@ impl<I: Io> Shard<I> {
         debug_assert!(!connection.has(Marks::PARKED), "once");
         connection.mark(Marks::PARKED);
         connection.release_deflater();
-        self.rest(key);
+        self.secured.rest(key.index);
         self.shared.stats.shard(self.number).parked.add(1);
     }
 
@@ -266,6 +266,9 @@ impl<I: Io> Shard<I> {
         let silence = served.saturating_sub(connection.last_active);
         let has_sent = connection.has(Marks::HAS_SENT);
         connection.unmark(Marks::HAS_SENT);
+        if !has_sent && connection.has(Marks::PARKED) {
+            self.secured.rest(key.index);
+        }
         // Behind a send that waits for the peer a ping would wait as well.
         let is_stuck = connection.requests.contains(Requests::SEND);
         // Whoever does not answer is asked once within the time, not at every look.

@@ -90,6 +90,13 @@ impl Secured {
         self.waiting.iter().copied().collect()
     }
 
+    /// The connection at `index` is silent, and keeps no more than it has to.
+    pub(super) fn rest(&mut self, index: u32) {
+        if let Some(secure) = self.get_mut(index) {
+            secure.session.rest();
+        }
+    }
+
     fn get(&self, index: u32) -> Option<&Secure> {
         self.by_index.get(index as usize)?.as_deref()
     }
@@ -303,13 +310,6 @@ impl<I: Io> Shard<I> {
         self.secured.get(key.index).map(|secure| secure.sealed.len())
     }
 
-    /// A silent connection keeps no more than it has to.
-    pub(super) fn rest(&mut self, key: Key) {
-        if let Some(secure) = self.secured.get_mut(key.index) {
-            secure.session.rest();
-        }
-    }
-
     /// Ends a connection whose session has failed, once what says so has left. Whether it has.
     pub(super) fn end_failed_session(&mut self, key: Key) -> bool {
         let Some(connection) = self.connections.get(key) else { return false };
@@ -387,8 +387,9 @@ impl<I: Io> Shard<I> {
         if secure.sealed.is_empty() {
             return self.settle(key);
         }
-        if connection.has(Marks::PARKED) {
-            secure.session.rest();
+        if connection.has(Marks::PARKED) && !connection.has(Marks::HAS_SENT) {
+            // A ping, or the first message for long. Whoever gets more of them is spared the work.
+            secure.session.rest_after_send();
         }
         let sealed = Segment::control(std::mem::take(&mut secure.sealed));
         connection.send(io, key, Outgoing::One(sealed));

@@ -74,9 +74,10 @@ impl Suite {
     }
 }
 
-/// What protects records of one direction.
+/// What protects records of one direction, as bytes: what follows from a secret takes 2 us to
+/// derive, and 0.1 us to be made a cipher.
 pub(super) struct Keys {
-    pub(super) key: LessSafeKey,
+    key: Zeroizing<[u8; KEY_BYTES_MOST]>,
     iv: [u8; NONCE_LEN],
 }
 
@@ -84,20 +85,20 @@ impl Keys {
     /// The keys that follow from a secret.
     pub(super) fn new(suite: Suite, secret: &[u8]) -> Self {
         let (mut key, mut iv) = (Zeroizing::new([0; KEY_BYTES_MOST]), [0; NONCE_LEN]);
-        let key = &mut key[..suite.aead().key_len()];
-        suite.expand(secret, b"key", key);
+        suite.expand(secret, b"key", &mut key[..suite.aead().key_len()]);
         suite.expand(secret, b"iv", &mut iv);
-        let key = UnboundKey::new(suite.aead(), key);
-        Self { key: LessSafeKey::new(key.expect("a key of the suite's length")), iv }
+        Self { key, iv }
     }
 
-    /// Whether key and IV that follow from a secret are these.
-    pub(super) fn follow_from(suite: Suite, secret: &[u8], key: &[u8], iv: &[u8]) -> bool {
-        let (mut own_key, mut own_iv) = (Zeroizing::new([0; KEY_BYTES_MOST]), [0; NONCE_LEN]);
-        let own_key = &mut own_key[..suite.aead().key_len()];
-        suite.expand(secret, b"key", own_key);
-        suite.expand(secret, b"iv", &mut own_iv);
-        own_key == key && own_iv == iv
+    /// Whether key and IV are these.
+    pub(super) fn are(&self, suite: Suite, key: &[u8], iv: &[u8]) -> bool {
+        &self.key[..suite.aead().key_len()] == key && self.iv == iv
+    }
+
+    /// The cipher with this key.
+    pub(super) fn cipher(&self, suite: Suite) -> LessSafeKey {
+        let key = UnboundKey::new(suite.aead(), &self.key[..suite.aead().key_len()]);
+        LessSafeKey::new(key.expect("a key of the suite's length"))
     }
 
     /// The nonce of a record (RFC 8446 section 5.3).
@@ -135,8 +136,9 @@ mod tests {
             ),
         ] {
             let [secret, key, iv] = [secret, key, iv].map(bytes);
-            assert!(Keys::follow_from(Suite::Aes128GcmSha256, &secret, &key, &iv));
-            assert!(!Keys::follow_from(Suite::Aes128GcmSha256, &secret, &key, &[0; 12]));
+            let keys = Keys::new(Suite::Aes128GcmSha256, &secret);
+            assert!(keys.are(Suite::Aes128GcmSha256, &key, &iv));
+            assert!(!keys.are(Suite::Aes128GcmSha256, &key, &[0; 12]));
         }
     }
 

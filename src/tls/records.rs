@@ -2,10 +2,12 @@
 //!
 //! What a connection must keep are two secrets and two numbers. Keys follow from the secrets (RFC
 //! 8446 section 7.3); they are made when they are needed and forgotten when the connection rests.
+//! Who rests and is sent something now and then keeps the key for that, but not the tables that a
+//! cipher makes of it.
 
 use std::ops::Range;
 
-use aws_lc_rs::aead::{Aad, MAX_TAG_LEN};
+use aws_lc_rs::aead::{Aad, LessSafeKey, MAX_TAG_LEN};
 use zeroize::Zeroizing;
 
 use super::Failure;
@@ -16,6 +18,13 @@ struct Direction {
     secret: Zeroizing<[u8; SECRET_BYTES_MOST]>,
     /// The number of the next record under this secret.
     sequence: u64,
+}
+
+/// What follows from the secret of a direction.
+struct Derived {
+    keys: Keys,
+    /// Made of the key when it is needed.
+    cipher: Option<LessSafeKey>,
 }
 
 /// What has arrived of something that is not whole.
@@ -30,7 +39,7 @@ struct Partial {
 pub(super) struct Records {
     receive: Direction,
     send: Direction,
-    keys: Option<Box<[Option<Keys>; 2]>>,
+    derived: Option<Box<[Option<Derived>; 2]>>,
     partial: Option<Box<Partial>>,
     /// Records under one key after which another is taken.
     records_most: u64,
@@ -95,7 +104,7 @@ impl Records {
         Self {
             receive: direction(receive, received),
             send: direction(send, sent),
-            keys: None,
+            derived: None,
             partial: None,
             records_most,
             suite,
@@ -217,8 +226,8 @@ impl Records {
         let (head, body) = record.split_at_mut(HEAD_BYTES);
         let sequence = self.receive.sequence;
         let wrong = Wrong { failure: Failure::Decryption, alert: Some(BAD_RECORD_MAC) };
-        let keys = self.keys(RECEIVE);
-        let opened = keys.key.open_in_place(keys.nonce(sequence), Aad::from(&*head), body);
+        let (keys, cipher) = self.keys(RECEIVE);
+        let opened = cipher.open_in_place(keys.nonce(sequence), Aad::from(&*head), body);
         let inner = opened.map_err(|_| wrong)?;
         if inner.len() > DATA_BYTES_MOST + 1 {
             return Err(Wrong::protocol(RECORD_OVERFLOW));
@@ -316,8 +325,8 @@ impl Records {
         sealed.resize(start + body_bytes, 0);
         let (body, rest) = sealed[start..].split_at_mut(content.len());
         let sequence = self.send.sequence;
-        let keys = self.keys(SEND);
-        let is_sealed = keys.key.seal_out_of_place_scatter(
+        let (keys, cipher) = self.keys(SEND);
+        let is_sealed = cipher.seal_out_of_place_scatter(
             keys.nonce(sequence),
             Aad::from(head),
             content,
@@ -342,8 +351,8 @@ impl Records {
         let mut next = Zeroizing::new([0; SECRET_BYTES_MOST]);
         suite.expand(&direction.secret[..bytes], b"traffic upd", &mut next[..bytes]);
         (direction.secret, direction.sequence) = (next, 0);
-        if let Some(keys) = &mut self.keys {
-            keys[way] = None;
+        if let Some(derived) = &mut self.derived {
+            derived[way] = None;
         }
     }
 
@@ -360,14 +369,28 @@ impl Records {
 
     /// Forgets what can be made again.
     pub(super) fn rest(&mut self) {
-        self.keys = None;
+        self.derived = None;
     }
 
-    fn keys(&mut self, way: usize) -> &Keys {
+    /// The same, but for the key under which more is sent, as that is likely.
+    pub(super) fn rest_after_send(&mut self) {
+        if let Some([receive, send]) = self.derived.as_deref_mut() {
+            *receive = None;
+            if let Some(send) = send {
+                send.cipher = None;
+            }
+        }
+    }
+
+    fn keys(&mut self, way: usize) -> (&Keys, &LessSafeKey) {
         let (suite, bytes) = (self.suite, self.suite.secret_bytes());
         let direction = if way == SEND { &self.send } else { &self.receive };
-        let keys = self.keys.get_or_insert_default();
-        keys[way].get_or_insert_with(|| Keys::new(suite, &direction.secret[..bytes]))
+        let derived = self.derived.get_or_insert_default();
+        let Derived { keys, cipher } = derived[way].get_or_insert_with(|| Derived {
+            keys: Keys::new(suite, &direction.secret[..bytes]),
+            cipher: None,
+        });
+        (keys, cipher.get_or_insert_with(|| keys.cipher(suite)))
     }
 }
 

@@ -248,6 +248,13 @@ impl Session {
             records.rest();
         }
     }
+
+    /// The same of one that has just been sent something, and may be sent more.
+    pub fn rest_after_send(&mut self) {
+        if let Protocol::Records(records) = &mut self.protocol {
+            records.rest_after_send();
+        }
+    }
 }
 
 impl Handshaking {
@@ -332,7 +339,7 @@ fn fits(suite: Suite, secret: &[u8], keys: &ConnectionTrafficSecrets) -> bool {
         | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
         | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
             secret.len() == suite.secret_bytes()
-                && Keys::follow_from(suite, secret, key.as_ref(), iv.as_ref())
+                && Keys::new(suite, secret).are(suite, key.as_ref(), iv.as_ref())
         }
         _ => false,
     }

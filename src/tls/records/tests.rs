@@ -211,6 +211,9 @@ fn keys_change_both_ways_and_in_pieces() {
             if round % 7 == 0 {
                 client.rest();
                 server.rest();
+            } else if round % 3 == 0 {
+                client.rest_after_send();
+                server.rest_after_send();
             }
         }
     }
