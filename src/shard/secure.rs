@@ -291,7 +291,10 @@ impl<I: Io> Shard<I> {
         }
         secure.failure = secure.failure.or(failure);
         let stats = self.shared.stats.shard(self.number);
-        handshake.into_iter().for_each(|handshake| count(stats, handshake));
+        if let Some(handshake) = handshake {
+            count(stats, handshake);
+            self.trim.note_freed(SESSION_BYTES, self.now);
+        }
         failure.into_iter().for_each(|failure| count_failure(stats, failure));
         if has_answer {
             connection.mark(Marks::SEALED);

@@ -253,7 +253,7 @@ fn no_secret_is_printed_and_a_connection_at_rest_is_small() {
     client.seal(b"x", &mut Vec::new());
     assert_eq!(format!("{client:?}"), "Records Aes256GcmSha384 (0, 1)");
     client.rest();
-    assert!(client.keys.is_none() && client.partial.is_none());
+    assert!(client.derived.is_none() && client.partial.is_none());
     assert!(size_of::<Records>() <= 144, "{}", size_of::<Records>());
 }
 
