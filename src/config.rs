@@ -18,6 +18,7 @@ mod admin;
 mod authority;
 mod backend;
 mod broadcast;
+mod channels;
 mod compression;
 mod engine;
 pub mod entry;
@@ -27,6 +28,7 @@ mod form;
 mod host;
 mod http_url;
 mod identity;
+mod json_pointer;
 mod key_file;
 mod label;
 mod limits;
@@ -34,10 +36,12 @@ mod listen;
 mod logs;
 mod metrics;
 mod mount;
+mod namespace;
 mod network;
 mod origin;
 mod peer_address;
 mod peers;
+mod realtime;
 mod setting;
 mod similar;
 mod subprotocol;
@@ -52,6 +56,7 @@ pub use admin::Admin;
 pub use authority::Authority;
 pub use backend::Backend;
 pub use broadcast::BroadcastAccess;
+pub use channels::{ChannelOptions, DataFormat, DeltaType, RecoveryMode};
 pub use compression::{Compression, CompressionMode};
 pub use engine::Engine;
 pub use field_name::{FieldName, FieldNameError};
@@ -59,6 +64,7 @@ pub use file_path::{FilePath, FilePathError};
 pub use host::{HostPattern, HostPatternError};
 pub use http_url::{HttpUrl, HttpUrlError};
 pub use identity::{CertificateUser, Identity, UserLimit};
+pub use json_pointer::{JsonPointer, JsonPointerError};
 pub use key_file::{
     CookieName, CookieNameError, KeyFile, KeyFileError, TokenAlgorithm, TokenName, TokenNameError,
 };
@@ -68,10 +74,12 @@ pub use listen::{ListenAddress, ListenAddressError, ListenerConfig, SocketMode, 
 pub use logs::{LogFormat, LogLevel, Logs};
 pub use metrics::Metrics;
 pub use mount::{BUILT_IN_PATHS, Mount, MountPath, MountPathError, Service};
+pub use namespace::{NAMESPACE_END, Namespace, NamespaceName, NamespaceNameError};
 pub use network::{Network, NetworkError, TrustedProxy};
 pub use origin::{Origin, OriginPattern, OriginPatternError};
 pub use peer_address::{Credentials, PeerAddress};
 pub use peers::{ForwardedHeader, Peers, RefuseWith};
+pub use realtime::Realtime;
 pub use setting::{Heading, Refusal, Setting, Shape, Value};
 pub use similar::closest;
 pub use subprotocol::{Subprotocol, SubprotocolError};
@@ -242,6 +250,8 @@ settings! {
         pub identity: Identity,
         /// Who is asked for that.
         pub backend: Backend,
+        /// Channels and their clients.
+        pub realtime: Realtime,
         /// The event loops.
         pub engine: Engine,
         /// The log.

@@ -232,8 +232,7 @@
 //! receiver takes so many letters a tick. A request takes the place of its answer before it is
 //! sent, in the inbox of its sender, so that no answer is ever refused and no two full inboxes wait
 //! for each other. What waits for an answer has a deadline and a key that makes a late one harmless
-//! ([`shard::pending`]). The inbox of a shard takes 4 KiB, and its letters hold 256 KiB at the
-//! most.
+//! ([`shard::pending`]). The inbox of a shard takes 4 KiB, and its letters hold 256 KiB at most.
 //!
 //! Letters go from shard to shard, and between the control thread and each: all that they say is
 //! `Letter` in `shard/mail.rs`. The control thread reads letters alone, no broadcast ring, and is
@@ -445,13 +444,13 @@
 //! * [`websocket`]: the state machine of one WebSocket, without socket and clock.
 //! * [`connection`]: what one connection speaks: header of a proxy, requests, WebSocket or stream.
 //! * [`hub`]: topics of a shard, rings and mail between shards.
+//! * [`realtime`]: channels for client libraries: messages of their protocol, filters by tag.
 //! * [`shard`]: the event loop: connections, outboxes, timers, backpressure, moves, drain.
 //! * [`stats`]: counters of single shards, for all to read. [`memory`]: how short memory is.
 //! * [`serve`], [`control`]: starting and pinning shards; signals and the admin listener, on a
 //!   thread that never touches a connection of a shard.
 //! * [`service_manager`]: what systemd is told; what it hands over is taken by [`io::activation`].
-//! * [`takeover`]: the hand-over of listening sockets to a successor: its frames, and the way of
-//!   the sockets ([`io::inheritance`]).
+//! * [`takeover`]: hand-over of listening sockets to a successor, whose way is [`io::inheritance`].
 //! * [`admin_client`]: a small client of the admin listener, for [`health`], which asks a running
 //!   server how it is, and [`top`], which watches it in a terminal.
 //! * [`mod@bench`]: the load generator, in the client's role, and no part of the server.
@@ -485,6 +484,7 @@ pub mod logging;
 pub mod memory;
 pub mod output;
 pub mod proxy_protocol;
+pub mod realtime;
 pub mod serve;
 pub mod service_manager;
 pub mod settings;

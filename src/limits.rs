@@ -166,6 +166,48 @@ pub const MEMORY_BYTES: Bound<u64, Option<u64>> =
 pub const TRAFFIC_BUDGET_BYTES: Bound<u64, Option<u64>> =
     Bound { default: None, least: 1, most: 1 << 60 };
 
+/// Publications that are kept of a channel.
+pub const HISTORY_SIZE: Bound<u32> = Bound { default: 0, least: 0, most: 1_000_000 };
+
+/// For how long they are kept behind the newest of them.
+pub const HISTORY_TTL: Bound<Duration> =
+    Bound { default: Duration::ZERO, least: Duration::ZERO, most: days(365) };
+
+/// For how long it is known behind the last use of a channel how far its offsets have come.
+pub const HISTORY_META_TTL: Bound<Duration> =
+    Bound { default: days(30), least: seconds(1), most: days(2 * 365) };
+
+/// Bytes of the histories of all channels together.
+pub const HISTORY_MEMORY_BYTES: Bound<u64> =
+    Bound { default: 256 * MIB, least: MIB, most: 1024 * GIB };
+
+/// Publications of one answer, about what was missed or about the history.
+pub const ANSWERED_PUBLICATIONS: Bound<u32> = Bound { default: 300, least: 1, most: 100_000 };
+
+/// Channels that one connection may have subscribed to at the same time.
+pub const CLIENT_CHANNELS: Bound<u16> =
+    Bound { default: 128, least: 1, most: SUBSCRIPTIONS_MOST as u16 };
+
+/// Bytes of the name of a channel.
+pub const CHANNEL_BYTES: Bound<u16> =
+    Bound { default: 255, least: 1, most: TOPIC_BYTES_MOST as u16 };
+
+/// Time from one ping of the protocol of channels to the next, which clients are told in seconds.
+pub const CLIENT_PING_INTERVAL: Bound<Duration> =
+    Bound { default: seconds(25), least: seconds(1), most: hours(1) };
+
+/// Time for the answer to such a ping.
+pub const CLIENT_PONG_TIMEOUT: Bound<Duration> =
+    Bound { default: seconds(8), least: milliseconds(100), most: hours(1) };
+
+/// Time for the first command of a client of channels.
+pub const CLIENT_STALE_CLOSE_DELAY: Bound<Duration> =
+    Bound { default: seconds(10), least: milliseconds(100), most: hours(1) };
+
+/// Time for a new token when one of a client, or of its subscription, has expired.
+pub const CLIENT_EXPIRED_CLOSE_DELAY: Bound<Duration> =
+    Bound { default: seconds(25), least: Duration::ZERO, most: days(1) };
+
 /// Labels that all metrics of a server may carry.
 pub const LABELS_MOST: usize = 16;
 
@@ -236,6 +278,11 @@ assert_ordered!(
     LIMIT_IPV6_PREFIX,
     BACKLOG_BYTES,
     AUTH_CONNECTIONS,
+    HISTORY_SIZE,
+    HISTORY_MEMORY_BYTES,
+    ANSWERED_PUBLICATIONS,
+    CLIENT_CHANNELS,
+    CHANNEL_BYTES,
 );
 
 macro_rules! assert_powers_of_two {
@@ -259,5 +306,8 @@ const _: () = assert!(
 );
 // The shortest request head that opens a WebSocket has about 150 bytes and five header fields.
 const _: () = assert!(REQUEST_HEAD_BYTES.least >= 256 && REQUEST_HEADERS.least >= 5);
+// Both are counted in 16 bits for channels.
+const _: () = assert!(SUBSCRIPTIONS_MOST <= u16::MAX as usize);
+const _: () = assert!(TOPIC_BYTES_MOST <= u16::MAX as usize);
 // A message and its frame header are counted in 32 bits.
 const _: () = assert!(MESSAGE_BYTES.most <= u32::MAX - 14);

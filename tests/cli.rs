@@ -53,13 +53,20 @@ fn a_flag_wins_over_the_environment_over_the_file() {
             "jwt-cookie" => &["config", "--jwt-key", "./a", "--allow-origin", "https://a.org"],
             "revoked" | "user-grants" | "connections-per-user" => &["config", "--jwt-key", "./a"],
             key if key.starts_with("anonymous-") => &["config", "--jwt-key", "./a"],
+            "realtime" => &["config", "--client-allow-anonymous", "true"],
+            "user-personal-channel-namespace" => PERSONAL,
             "auth-ca" | "auth-forward-header" => &["config", "--auth-url", "http://a.org/"],
             key if key.starts_with("jwt-") && key != "jwt-key" => &["config", "--jwt-key", "./a"],
             _ => &["config"],
         };
         let defaults = effective(&mut ringwire(base));
+        let given: Vec<_> = declarations()
+            .into_iter()
+            .filter(|setting| base.iter().any(|it| *it == format!("--{}", setting.key)))
+            .map(|setting| setting.file_key())
+            .collect();
         let is_default = |(key, (_, layer)): (&String, &(String, String))| {
-            layer == "default" || base.iter().any(|argument| *argument == format!("--{key}"))
+            layer == "default" || given.contains(&key.as_str())
         };
         assert!(defaults.iter().all(is_default));
         let Row { key, flag, environment, file, shown: [by_flag, by_environment, by_file] } = row;
@@ -219,7 +226,7 @@ fn a_hidden_mistake_is_still_a_mistake() {
 #[test]
 fn values_that_contradict_each_other_are_refused() {
     let many = (0..17).map(|number| format!("l{number}=x")).collect::<Vec<_>>().join(",");
-    let cases: [(&[&str], &[&str]); 19] = [
+    let cases: [(&[&str], &[&str]); 24] = [
         (&["--label", "a=1,b=2,a=3"], &["label a", "--label", "twice"]),
         (&["--label", &many], &["label", "17", "16"]),
         (
@@ -267,6 +274,17 @@ fn values_that_contradict_each_other_are_refused() {
             &["--listen", "[::1]:80", "--redirect-http", "[::1]:80"],
             &["listen", "[::1]:80", "twice"],
         ),
+        (&["--namespace", "a", "--namespace", "a:"], &["namespace a", "--namespace", "twice"]),
+        (&["--namespace", "a,force_recovery"], &["namespace", "force_recovery", "history"]),
+        (
+            &["--user-personal-channel", "true", "--user-personal-channel-namespace", "a"],
+            &["user-personal-channel-namespace", "a:", "no namespace", "--namespace"],
+        ),
+        (
+            &["--client-pong-timeout", "8s", "--client-ping-interval", "8s"],
+            &["client-pong-timeout", "client-ping-interval", "8s"],
+        ),
+        (&["--realtime", "true"], &["realtime = true", "--jwt-key", "--client-insecure"]),
         (&["--allow-host", ""], &["allow-host"]),
         (&["--allow-origin", ""], &["allow-origin"]),
     ];
@@ -433,6 +451,9 @@ const fn row(
 const SECURED: &[&str] =
     &["config", "--listen", "127.0.0.1:443,tls", "--tls-cert", "a", "--tls-key", "b"];
 
+/// A server whose users have channels of their own, in namespaces that they may be in.
+const PERSONAL: &[&str] = &["config", "--user-personal-channel", "true", "--namespace", "a:,b:,c:"];
+
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     row("listen", "127.0.0.1:1,[::1]:2,tls", "unix:/run/ringwire.sock, 0.0.0.0:3",
@@ -543,6 +564,30 @@ const ROWS: &[Row] = &[
     row("auth-timeout", "1s", "500ms", r#""1m""#, [r#""1s""#, r#""500ms""#, r#""1m""#]),
     row("auth-connections", "8", "16", "64", ["8", "16", "64"]),
     row("auth-ca", "a.pem", "off", r#""b.pem""#, [r#""a.pem""#, r#""off""#, r#""b.pem""#]),
+    row("realtime", "true", "false", "true", ["true", "false", "true"]),
+    row("channels", "presence,history_size=9,history_ttl=1s", "",
+        r#"{ delta_publish = true, id_from = "/a,b" }"#,
+        [r#""history_size=9,history_ttl=1s,presence=true""#, r#""""#,
+        r#""delta_publish=true,id_from=/a,,b""#]),
+    row("namespace", "a,presence", "a:,join_leave,b:", r#"[{ name = "c", presence = true }]"#,
+        [r#"["a:,presence=true"]"#, r#"["a:,join_leave=true", "b:"]"#,
+        r#"["c:,presence=true"]"#]),
+    row("client-insecure", "true", "false", "true", ["true", "false", "true"]),
+    row("client-allow-anonymous", "true", "false", "true", ["true", "false", "true"]),
+    row("user-personal-channel", "true", "false", "true", ["true", "false", "true"]),
+    row("user-personal-channel-namespace", "a", "b:", r#""c""#, [r#""a:""#, r#""b:""#,
+        r#""c:""#]),
+    row("client-channel-limit", "1", "2", "3", ["1", "2", "3"]),
+    row("channel-max-length", "1", "2", "3", ["1", "2", "3"]),
+    row("client-ping-interval", "10s", "1m", r#""1h""#, [r#""10s""#, r#""1m""#, r#""1h""#]),
+    row("client-pong-timeout", "1s", "2s", r#""250ms""#, [r#""1s""#, r#""2s""#, r#""250ms""#]),
+    row("client-stale-close-delay", "1s", "2s", r#""3s""#, [r#""1s""#, r#""2s""#, r#""3s""#]),
+    row("client-expired-close-delay", "0s", "2s", r#""3s""#, [r#""0ms""#, r#""2s""#, r#""3s""#]),
+    row("client-expired-sub-close-delay", "0s", "2s", r#""3s""#, [r#""0ms""#, r#""2s""#,
+        r#""3s""#]),
+    row("history-memory", "1MiB", "1GiB", "4194304", [r#""1MiB""#, r#""1GiB""#, r#""4MiB""#]),
+    row("history-max-publication-limit", "1", "2", "3", ["1", "2", "3"]),
+    row("recovery-max-publication-limit", "1", "2", "3", ["1", "2", "3"]),
     row("shed", "false", "true", "false", ["false", "true", "false"]),
     row("shed-idle", "10s", "off", r#""1m""#, [r#""10s""#, r#""off""#, r#""1m""#]),
     row("slow-consumer", "latest", "drop-newest", r#""drop-oldest""#, [r#""latest""#,

@@ -66,10 +66,10 @@ pub struct Refused {
 pub enum Which {
     /// By its text.
     Text(String),
-    /// By its place among the tables of its setting, the first being 1.
+    /// By its place among the tables of its setting.
     Table {
-        /// Its number.
-        number: usize,
+        /// Its number, the first being 1; `None` where the setting is one table.
+        number: Option<usize>,
         /// The line that is wrong.
         line: usize,
     },
@@ -149,7 +149,7 @@ pub(super) trait Entry: Sized + 'static {
 /// The fields of an entry.
 pub(super) struct EntryNotation<D> {
     /// Those of the head, which must be there, with equals signs between them; the last sign
-    /// separates.
+    /// separates. Without any the entry has options alone.
     pub(super) head: Vec<Field<D>>,
     /// Those that may follow.
     pub(super) options: Vec<Field<D>>,
@@ -205,11 +205,11 @@ impl<D: Default + 'static> EntryNotation<D> {
         self.options.iter().map(in_words).collect::<Vec<_>>().join(", ")
     }
 
-    /// The entries of one value of the setting; `number` is that of a table.
+    /// The entries of one value of the setting; `number` is that of a table among several.
     pub(super) fn read<E: Entry<Draft = D>>(
         &self,
         written: &Written,
-        number: usize,
+        number: Option<usize>,
     ) -> Result<Vec<E>, Refused> {
         match written {
             Written::Text(text) => {
@@ -233,18 +233,24 @@ impl<D: Default + 'static> EntryNotation<D> {
         let mut draft = entry.to_draft();
         let head = self.head.iter().filter_map(|field| (field.write)(&mut draft));
         let head = head.collect::<Vec<_>>().join("=");
+        let head = (!self.head.is_empty()).then_some(head);
         let options = self.options.iter().filter_map(|field| {
             let value = (field.write)(&mut draft)?;
             Some(format!("{}={value}", field.name))
         });
-        let parts: Vec<String> = [head].into_iter().chain(options).collect();
+        let parts: Vec<String> = head.into_iter().chain(options).collect();
         parts.iter().map(|part| part.replace(',', ",,")).collect::<Vec<_>>().join(",")
     }
 
     fn draft_of_parts(&self, parts: &[String]) -> Result<D, Fault> {
         let mut draft = D::default();
-        let [head, options @ ..] = parts else { return Err(self.no_head()) };
-        let mut rest = head.as_str();
+        let (head, options) = match parts {
+            [empty] if self.head.is_empty() && empty.is_empty() => return Ok(draft),
+            [first, ..] if self.head.is_empty() && is_option(first) => ("", parts),
+            [head, options @ ..] if !self.head.is_empty() => (head.as_str(), options),
+            _ => return Err(self.no_head()),
+        };
+        let mut rest = head;
         for (index, field) in self.head.iter().enumerate().rev() {
             let value = match index {
                 0 => rest,

@@ -48,6 +48,8 @@ pub enum Heading {
     Peers,
     /// Who may do what.
     Identity,
+    /// Channels and their clients.
+    Channels,
     /// Who does not read.
     SlowConsumers,
     /// The end of the server.
@@ -70,6 +72,7 @@ impl Heading {
             Self::Limits => "Limits",
             Self::Peers => "Peers",
             Self::Identity => "Identity",
+            Self::Channels => "Channels",
             Self::SlowConsumers => "Slow consumers",
             Self::Stop => "Stop",
             Self::Logs => "Logs",
@@ -153,6 +156,11 @@ impl<T: 'static> Notation<T> {
     /// Tells in the help what the default is when its text would not.
     pub(super) fn default_in_words(self, words: &'static str) -> Self {
         Self { default_in_words: Some(words), ..self }
+    }
+
+    /// Tells in the help what the values are in these words.
+    pub(super) fn range_in_words(self, words: &str) -> Self {
+        Self { range: Some(words.to_owned()), ..self }
     }
 
     /// Calls the key in the file otherwise than the flag.
@@ -251,11 +259,38 @@ pub(super) fn entries<T: Entry>() -> Notation<Vec<T>> {
         parse: Box::new(move |items| {
             let mut entries = Vec::new();
             for (number, item) in (1..).zip(items) {
-                entries.extend(reading.read(item, number).map_err(Refusal::Entry)?);
+                entries.extend(reading.read(item, Some(number)).map_err(Refusal::Entry)?);
             }
             Ok(entries)
         }),
         print: Box::new(move |entries| entries.iter().map(|e| printing.print(e)).collect()),
+    }
+}
+
+/// One entry, which the file may write as the table of that name.
+pub(super) fn one_entry<T: Entry>() -> Notation<T> {
+    let (reading, printing) = (T::notation(), T::notation());
+    Notation {
+        allowed: reading.allowed.to_owned(),
+        range: Some(format!("options: {}", reading.options_in_words())),
+        choices: Vec::new(),
+        shape: Shape::One,
+        file_key: None,
+        default_in_words: None,
+        parse: Box::new(move |items| {
+            let mut entries = match items {
+                [item] => reading.read(item, None).map_err(Refusal::Entry)?,
+                _ => Vec::new(),
+            };
+            match (entries.pop(), entries.is_empty()) {
+                (Some(entry), true) => Ok(entry),
+                _ => {
+                    let spellings: Vec<_> = items.iter().map(Written::spelling).collect();
+                    Err(Refusal::Value(spellings.join(",")))
+                }
+            }
+        }),
+        print: Box::new(move |entry| vec![printing.print(entry)]),
     }
 }
 

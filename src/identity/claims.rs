@@ -78,9 +78,11 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> 
         .ok_or_else(|| D::Error::custom("no time since 1970"))
 }
 
-pub(super) fn some_seconds<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<u64>, D::Error> {
+/// The same where it may be absent, and means something where it is there.
+///
+/// # Errors
+/// It is there and is no time since 1970.
+pub fn some_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     seconds(deserializer).map(Some)
 }
 

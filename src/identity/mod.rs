@@ -16,6 +16,7 @@ mod token;
 mod trust;
 mod user_grants;
 
+pub use claims::some_seconds;
 pub use grants::{Grants, Right};
 pub use judgement::{
     AnswerFields, CHALLENGE_BYTES_MOST, Denial, Inquiry, JUDGEMENT_BYTES, Judgement,
@@ -24,6 +25,8 @@ pub use keys::{KeyFault, Keys};
 pub use login::Login;
 pub use passwords::{PasswordFault, PasswordVerdict, Passwords};
 pub use revocations::{RevocationFault, Revocations, Revoked};
-pub use token::{Credentials, Identity, NAME_BYTES_MOST, NEVER_S, TokenFault, Verdict};
+pub use token::{
+    Credentials, Identity, NAME_BYTES_MOST, NEVER_S, TokenFault, Verdict, lasts_until,
+};
 pub use trust::Trust;
 pub use user_grants::{UserGrantFault, UserGrants};

@@ -10,6 +10,7 @@ use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, Validation, decode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::claims::Claims;
 use super::grants::Grants;
@@ -89,11 +90,11 @@ impl TokenFault {
     }
 }
 
-/// What has become of a token.
+/// What has become of a token, which says `C` or is not valid for `F`.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub struct Verdict<C = Credentials, F = TokenFault> {
     /// What it says, if it is valid.
-    pub result: Result<Credentials, TokenFault>,
+    pub result: Result<C, F>,
     /// What it has cost to find that out, in units of a quarter of a nanosecond.
     pub cost: usize,
 }
@@ -126,20 +127,27 @@ impl PartialEq for Key {
 impl Keys {
     /// Verifies a token at a time, which is told in seconds since 1970.
     pub fn verify(&self, token: &str, now_s: u64) -> Verdict {
+        let Verdict { result, cost } = self.claims::<Claims>(token);
+        Verdict { result: result.and_then(|claims| credentials(claims, now_s)), cost }
+    }
+
+    /// What a token claims that a key has signed, for the right issuer and audience where those are
+    /// demanded. Whoever asks looks at its times.
+    pub(super) fn claims<C: DeserializeOwned>(&self, token: &str) -> Verdict<C> {
         let mut cost = READING_COST;
-        let result = self.read(token, now_s, &mut cost);
+        let result = self.read(token, &mut cost);
         Verdict { result, cost }
     }
 
-    fn read(&self, token: &str, now_s: u64, cost: &mut usize) -> Result<Credentials, TokenFault> {
+    fn read<C: DeserializeOwned>(&self, token: &str, cost: &mut usize) -> Result<C, TokenFault> {
         let header = TokenHeader::read(token).ok_or(TokenFault::Malformed)?;
         if !is_known_type(header.typ.as_deref()) {
             return Err(TokenFault::Malformed);
         }
         for key in self.candidates(&header)? {
             *cost += verification_cost(key.algorithm);
-            match decode::<Claims>(token, &key.key, &key.validation) {
-                Ok(data) => return credentials(data.claims, now_s),
+            match decode::<C>(token, &key.key, &key.validation) {
+                Ok(data) => return Ok(data.claims),
                 Err(error) if *error.kind() == ErrorKind::InvalidSignature => {}
                 Err(error) => return Err(fault(&error)),
             }
@@ -186,20 +194,34 @@ pub(super) fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MOST).contains(&name.len())
 }
 
-fn credentials(claims: Claims, now_s: u64) -> Result<Credentials, TokenFault> {
+pub(super) fn credentials(claims: Claims, now_s: u64) -> Result<Credentials, TokenFault> {
     let grants = claims.grants().ok_or(TokenFault::Claims)?;
-    let expires_s = claims.exp + LEEWAY_S;
-    if now_s >= expires_s {
-        return Err(TokenFault::Expired);
-    }
-    if claims.nbf.is_some_and(|not_before_s| not_before_s > now_s + LEEWAY_S) {
-        return Err(TokenFault::NotYetValid);
-    }
+    let expires_s = lasts_until(Some(claims.exp), claims.nbf, now_s)?;
     let Claims { sub: user, jti: token_id, .. } = claims;
     if ![&user, &token_id].into_iter().flatten().all(|name| is_name(name)) {
         return Err(TokenFault::Claims);
     }
     Ok(Credentials { identity: Identity { user, token_id, expires_s }, grants })
+}
+
+/// Until when a token holds with these times, both in seconds since 1970; [`NEVER_S`] where it does
+/// not say. Clocks may differ by 5 s.
+///
+/// # Errors
+/// It held before, or will hold later.
+pub fn lasts_until(
+    expires_s: Option<u64>,
+    not_before_s: Option<u64>,
+    now_s: u64,
+) -> Result<u64, TokenFault> {
+    let expires_s = expires_s.map_or(NEVER_S, |expires_s| expires_s.saturating_add(LEEWAY_S));
+    if now_s >= expires_s {
+        return Err(TokenFault::Expired);
+    }
+    match not_before_s.is_some_and(|not_before_s| not_before_s > now_s.saturating_add(LEEWAY_S)) {
+        true => Err(TokenFault::NotYetValid),
+        false => Ok(expires_s),
+    }
 }
 
 /// Tokens of other types, such as those that log somebody out, must not pass for one that says who
@@ -330,11 +352,12 @@ impl Key {
     }
 
     /// The same key, whose tokens have to name this issuer and one of these audiences. Times are
-    /// compared elsewhere, with the clock of whoever asks.
+    /// compared elsewhere, with the clock of whoever asks, and what has to have one says so itself,
+    /// as [`Claims`] do.
     pub(super) fn demanding(self, issuer: Option<&TokenName>, audiences: &[TokenName]) -> Self {
         let mut validation = self.validation;
         (validation.validate_exp, validation.validate_nbf) = (false, false);
-        let mut required = vec!["exp"];
+        let mut required = Vec::new();
         if let Some(issuer) = issuer {
             validation.set_issuer(&[issuer.text()]);
             required.push("iss");

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
 use super::Grants;
+use super::claims::Claims;
 use super::keys::Keys;
 use super::passwords::Passwords;
 use super::revocations::Revocations;
-use super::token::{Credentials, Identity, TokenFault, Verdict};
+use super::token::{Credentials, Identity, TokenFault, Verdict, credentials};
 use super::user_grants::UserGrants;
 
 /// The keys that are trusted, and what they have signed and does not hold any more.
@@ -27,18 +30,26 @@ pub struct Trust {
 impl Trust {
     /// Verifies a token at a time, which is told in seconds since 1970.
     pub fn verify(&self, token: &str, now_s: u64) -> Verdict {
-        let mut verdict = self.keys.verify(token, now_s);
+        let Verdict { result, cost } = self.claims::<Claims>(token);
+        let credentials = result.and_then(|claims| credentials(claims, now_s));
+        Verdict { result: credentials.and_then(|it| self.granting(it)), cost }
+    }
+
+    /// What a token claims that a key has signed, for the right issuer and audience where those are
+    /// demanded. Whoever asks looks at its times ([`lasts_until`](super::lasts_until)), and whether
+    /// it is revoked.
+    pub fn claims<C: DeserializeOwned>(&self, token: &str) -> Verdict<C> {
+        let mut verdict = self.keys.claims(token);
         let is_of_none =
             matches!(verdict.result, Err(TokenFault::UnknownKey | TokenFault::Signature));
         if is_of_none && !self.fetched_keys.is_empty() {
-            let Verdict { result, cost } = self.fetched_keys.verify(token, now_s);
+            let Verdict { result, cost } = self.fetched_keys.claims(token);
             verdict.cost += cost;
-            if result != Err(TokenFault::UnknownKey) {
+            if !matches!(result, Err(TokenFault::UnknownKey)) {
                 verdict.result = result;
             }
         }
-        let result = verdict.result.and_then(|credentials| self.granting(credentials));
-        Verdict { result, ..verdict }
+        verdict
     }
 
     /// Whom a certificate names, that was verified when the client connected, and what that one may

@@ -99,7 +99,8 @@ pub enum SettingError {
 fn entry(key: &str, refused: &Refused) -> String {
     match &refused.entry {
         Which::Text(text) => format!("{key} = {text:?}"),
-        Which::Table { number, .. } => format!("[[{key}]] entry {number}"),
+        Which::Table { number: Some(number), .. } => format!("[[{key}]] entry {number}"),
+        Which::Table { number: None, .. } => format!("[{key}]"),
     }
 }
 

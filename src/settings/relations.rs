@@ -7,6 +7,8 @@ use crate::config::{
 };
 use crate::limits;
 
+mod channels;
+
 /// Checks every relation between settings.
 ///
 /// # Errors
@@ -31,7 +33,8 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Result<(), SettingE
         .or_else(|| users_without_certificates(settings, config))
         .or_else(|| backend_without_url(settings, config))
         .or_else(|| keys_of_everybody(settings, config))
-        .or_else(|| labels_of_metrics(settings, config));
+        .or_else(|| labels_of_metrics(settings, config))
+        .or_else(|| channels::check(settings, config));
     match broken {
         Some(text) => Err(SettingError::Contradiction(text)),
         None => Ok(()),

@@ -64,6 +64,29 @@ fn mount() -> BoxedStrategy<Pairs> {
     prop_oneof![echo, fixed, rooms].boxed()
 }
 
+/// Options of channels that go together.
+fn channel_options() -> BoxedStrategy<Pairs> {
+    let history = prop::option::of(1_u32..1_000_000).prop_map(|size| {
+        let with_ttl = |size: u32| {
+            vec![("history_size", size.to_string()), ("history_ttl", format!("{size}s"))]
+        };
+        size.map(with_ttl).unwrap_or_default()
+    });
+    let presence = option("presence", any::<bool>().prop_map(|value| value.to_string()));
+    let id_from = option("id_from", "(/([^\\p{Cc}/~]|~[01]){0,5}){1,3}|off|/[,= a]{1,9}");
+    let format = option(
+        "publication_data_format",
+        prop::sample::select(vec!["", "any", "json"]).prop_map(str::to_owned),
+    );
+    (history, presence, id_from, format).prop_map(|(a, b, c, d)| [a, b, c, d].concat()).boxed()
+}
+
+fn namespace() -> BoxedStrategy<Pairs> {
+    let name = "[-a-zA-Z0-9_.]{1,9}:?";
+    let with = |(name, options)| [vec![("name", name)], options].concat();
+    (name, channel_options()).prop_map(with).boxed()
+}
+
 fn tables(key: &str, tables: &[Pairs]) -> String {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let line = |(name, value): &(&str, String)| format!("{name} = {}\n", quoted(value));
@@ -113,6 +136,8 @@ proptest! {
     fn what_is_printed_says_the_same(
         listeners in prop::collection::vec(listener(), 1..4),
         mounts in prop::collection::vec(mount(), 0..4),
+        namespaces in prop::collection::vec(namespace(), 0..4),
+        channels in channel_options(),
         choices in prop::collection::vec(prop::option::of(any::<Index>()), declarations().len()),
     ) {
         let mut source = String::new();
@@ -126,9 +151,12 @@ proptest! {
         }
         source.push_str(&tables("listen", &listeners));
         source.push_str(&tables("mounts", &mounts));
+        source.push_str(&tables("namespaces", &namespaces));
+        source.push_str(&tables("channels", &[channels]));
         let settings = from_file(&source).unwrap();
         prop_assert_eq!(settings.config.listen.len(), listeners.len());
         prop_assert_eq!(settings.config.mounts.len(), mounts.len());
+        prop_assert_eq!(settings.config.realtime.namespaces.len(), namespaces.len());
 
         let printed = settings.to_toml();
         let again = from_file(&printed).unwrap();
@@ -136,7 +164,7 @@ proptest! {
         prop_assert_eq!(again.to_toml(), printed.replace("# default", "# file"));
 
         // One grammar: the texts say the same as flags, each by itself, and as variables, together.
-        for key in ["listen", "mount"] {
+        for key in ["listen", "mount", "namespace"] {
             let setting = declarations().into_iter().find(|setting| setting.key == key).unwrap();
             let texts = setting.value.read(&mut settings.config.clone());
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -153,8 +181,8 @@ proptest! {
     }
 
     #[test]
-    fn no_text_of_an_entry_panics(text in "(unix:|/a=echo|/a=broadcast|)[,=a-z0-9/{} ]{0,20}") {
-        for key in ["listen", "mount"] {
+    fn no_text_of_an_entry_panics(text in "(unix:|/a=echo|presence|)[,=a-z0-9/{}: ]{0,20}") {
+        for key in ["listen", "mount", "channels", "namespace"] {
             let _ = from_flag(key, &[&text]);
         }
     }
@@ -246,10 +274,49 @@ fn faults_of_entries_name_place_field_and_remedy() {
             from_file("[shards]\ncount = 1\n"),
             "shards = \"[shards]\" (a.toml, line 1): allowed is a number, 1 to 1024",
         ),
+        (
+            from_file("shards = 1\n[channels]\npresence = true\njoinleave = true\n"),
+            "[channels] (a.toml, line 4): unknown option joinleave: did you mean join_leave? The \
+             options are history_size, history_ttl, history_meta_ttl, force_recovery, \
+             force_recovery_mode, allow_recovery, force_positioning, allow_positioning, presence, \
+             join_leave, force_push_join_leave, delta_publish, allowed_delta_types, \
+             allow_subscribe_for_client, allow_subscribe_for_anonymous, allow_publish_for_client, \
+             allow_publish_for_subscriber, allow_publish_for_anonymous, \
+             allow_presence_for_client, allow_presence_for_subscriber, \
+             allow_presence_for_anonymous, allow_history_for_client, \
+             allow_history_for_subscriber, allow_history_for_anonymous, \
+             allow_user_limited_channels, allow_tags_filter, id_from, publication_data_format",
+        ),
+        (
+            from_flag("channels", &["history_size=1"]),
+            "channels = \"history_size=1\" (flag --channels): history_size = 1 without \
+             history_ttl: allowed is both or neither, such as history_size = 100 with \
+             history_ttl = \"5m\"",
+        ),
+        (
+            from_file("[[namespaces]]\nname = \"a\"\n[[namespaces]]\nname = \"b#\"\n"),
+            "[[namespaces]] entry 2 (a.toml, line 4): name = \"b#\": allowed is a name of 1 to 64 \
+             letters, digits and -_. with or without the colon behind it, such as chat:",
+        ),
+        (
+            from_file("[[channels]]\npresence = true\n[[channels]]\npresence = true\n"),
+            "channels = \"[[channels]],[[channels]]\" (a.toml, line 1): allowed is \
+             OPTION[=VALUE][,OPTION...] such as history_size=100,history_ttl=5m,presence",
+        ),
         (from_file("mount = []\n"), "unknown key mount (a.toml, line 1): did you mean mounts?"),
     ] {
         assert_eq!(result.err().expect(expected).to_string(), expected);
     }
+}
+
+#[test]
+fn the_settings_for_suites_of_clients_are_accepted() {
+    let settings = from_file(include_str!("../../tests/config/centrifuge-python.toml"));
+    let config = settings.expect("settings").resolve().expect("they agree");
+    let small = config.realtime.namespace("smallhistory").expect("a namespace");
+    assert_eq!(small.options.history_size, 2);
+    assert!(config.realtime.channels.delta_publish && config.realtime.has_personal_channels);
+    assert_eq!(read_trust(&config).expect("keys").keys.len(), 1);
 }
 
 #[test]

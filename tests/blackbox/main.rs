@@ -13,6 +13,7 @@ mod broadcast;
 mod client;
 mod closing;
 mod compression;
+mod deltas;
 mod drain;
 mod echo;
 mod foreign_clients;

@@ -5,9 +5,11 @@ pub mod client_reader;
 pub mod close_payload;
 pub mod config_file;
 pub mod deflate;
+pub mod delta;
 pub mod frame_decoder;
 pub mod message_assembler;
 pub mod proxy_protocol;
+pub mod realtime_commands;
 pub mod records;
 pub mod request_head;
 pub mod websocket;
@@ -35,14 +37,16 @@ mod strict;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets; the names are those of the modules, of the programs and of the corpora.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     ("client_reader", client_reader::check),
     ("close_payload", close_payload::check),
     ("config_file", config_file::check),
     ("deflate", deflate::check),
+    ("delta", delta::check),
     ("frame_decoder", frame_decoder::check),
     ("message_assembler", message_assembler::check),
     ("proxy_protocol", proxy_protocol::check),
+    ("realtime_commands", realtime_commands::check),
     ("records", records::check),
     ("request_head", request_head::check),
     ("websocket", websocket::check),

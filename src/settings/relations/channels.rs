@@ -1,0 +1,70 @@
+//! Settings of channels that are each allowed but not together.
+
+use super::Settings;
+use crate::config::Config;
+
+/// The first relation that does not hold.
+pub(super) fn check(settings: &Settings, config: &Config) -> Option<String> {
+    duplicate_namespace(settings, config)
+        .or_else(|| personal_namespace(settings, config))
+        .or_else(|| pings_without_end(settings, config))
+        .or_else(|| nobody_may_connect(settings, config))
+}
+
+/// Nobody could tell which of them holds.
+fn duplicate_namespace(settings: &Settings, config: &Config) -> Option<String> {
+    let mut rest = config.realtime.namespaces.as_slice();
+    while let Some((namespace, others)) = rest.split_first() {
+        let name = namespace.name.text();
+        if others.iter().any(|other| other.name.text() == name) {
+            let place = settings.origin("namespace").place("namespace");
+            return Some(format!(
+                "namespace {name} is there twice ({place}): allowed is each name once"
+            ));
+        }
+        rest = others;
+    }
+    None
+}
+
+/// Personal channels have the options of a namespace that there is.
+fn personal_namespace(settings: &Settings, config: &Config) -> Option<String> {
+    let realtime = &config.realtime;
+    let name = realtime.personal_namespace.as_ref()?.text();
+    let described = settings.describe("user-personal-channel-namespace");
+    if !realtime.has_personal_channels {
+        return Some(format!(
+            "{described} and users have no channels of their own: allowed is \
+             --user-personal-channel true with it"
+        ));
+    }
+    realtime.namespace(name).is_none().then(|| {
+        format!("{described} is no namespace: allowed is one that --namespace names, or off")
+    })
+}
+
+/// An answer would be late when the next ping is due already.
+fn pings_without_end(settings: &Settings, config: &Config) -> Option<String> {
+    let realtime = &config.realtime;
+    (realtime.pong_timeout >= realtime.ping_interval).then(|| {
+        format!(
+            "{} with {}: allowed is less than the time between pings",
+            settings.describe("client-pong-timeout"),
+            settings.describe("client-ping-interval"),
+        )
+    })
+}
+
+/// Everybody would be refused.
+fn nobody_may_connect(settings: &Settings, config: &Config) -> Option<String> {
+    let realtime = &config.realtime;
+    let may_some = realtime.is_insecure || realtime.may_be_anonymous;
+    (realtime.is_on && !may_some && !config.asks_who_somebody_is()).then(|| {
+        format!(
+            "{} and nobody can show who they are: allowed is realtime with a key for tokens \
+             (--jwt-key), with --client-allow-anonymous true, or for development with \
+             --client-insecure true",
+            settings.describe("realtime"),
+        )
+    })
+}
