@@ -1,6 +1,7 @@
 //! Starts the shards, each on its own pinned thread, and waits until they have drained.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::RawFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -169,8 +170,9 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let (slots, interest) = (descriptors.slots(), InterestTable::new(shards));
     let admission = Admission::new(slots as usize * shards);
     let in_force = InForce::new(config, trust, certificates.map(Arc::new));
-    let shared =
-        Arc::new(Shared { admission, stats, memory, interest, slots, in_force, secure_port });
+    let seed = RandomState::new().hash_one(slots);
+    let shared = Shared { admission, stats, memory, seed, interest, slots, in_force, secure_port };
+    let shared = Arc::new(shared);
     let effective = shared.in_force.current();
     let config = &effective.config;
     let (ready, is_ready) = channel();

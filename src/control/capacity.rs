@@ -189,6 +189,7 @@ mod tests {
             in_force: InForce::new(config, Trust::default(), None),
             stats: Stats::new(2),
             memory: Memory::default(),
+            seed: 0,
             interest: InterestTable::new(2),
             slots: 1000,
             secure_port: 443,

@@ -80,7 +80,8 @@ fn decide_once(
     {
         return Ok(Decision::Serve(response));
     }
-    let Resolved { target, query, authority } = route::resolve(head.target, &policy.mounts)?;
+    let Resolved { target, query, authority } =
+        route::resolve(head.target, &policy.mounts, policy.has_channels)?;
     let host = authority.or(head.host);
     // Who asks for health, such as Kubernetes, may know an address alone.
     if target != Target::Health {
@@ -152,14 +153,18 @@ fn decide_once(
                 false => Decision::Stream(stream),
             });
         }
-        Target::WebSocket(Endpoint::Echo) => {
+        Target::WebSocket(Endpoint::Echo | Endpoint::Session) => {
             let detail = "This is a WebSocket route; connect with ws:// over HTTP/1.1.";
             return Err(Refused::new(Refusal::UpgradeRequired, detail));
         }
     };
-    let routed = granted().and_then(|granted| {
-        endpoint.route(query, policy.root, &policy.permissions, granted.as_ref())
-    });
+    let routed = match endpoint {
+        // Its first command says who asks.
+        Endpoint::Session => route::session(query, handshake::session_subprotocol(head)),
+        endpoint => granted().and_then(|granted| {
+            endpoint.route(query, policy.root, &policy.permissions, granted.as_ref())
+        }),
+    };
     let closes = |refused: &Refused| {
         refused.refusal.close_code().filter(|_| policy.refuse_with == RefuseWith::Close)
     };
@@ -172,7 +177,7 @@ fn decide_once(
     let (mut response, compression) = handshake::accept(head, host, policy, &route)?;
     let topic = match &route {
         Route::Broadcast { topic, .. } => Some(&**topic),
-        Route::Echo => None,
+        Route::Echo | Route::Session { .. } => None,
     };
     let Some(refused) = refused.or_else(|| not_admitted(topic)) else {
         return Ok(Decision::Upgrade { route, response, compression });

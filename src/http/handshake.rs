@@ -11,9 +11,10 @@ use super::origin;
 use super::policy::Policy;
 use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head, elements};
-use super::route::Route;
+use super::route::{Route, SESSION_BINARY, SESSION_TEXT};
 use crate::config::{Authority, Subprotocol};
 use crate::wire::deflate::negotiation::{self, Agreement, Terms};
+use crate::wire::message::MessageKind;
 
 /// Checks everything that RFC 6455 section 4.2.1 asks of the client and returns the 101 response,
 /// and what was agreed on compression.
@@ -44,14 +45,21 @@ pub(super) fn accept(
     }
     let key = key(&head.key)?;
     origin::check(&head.origin, host, policy)?;
-    let subprotocol = subprotocol(head, policy);
-    if subprotocol.is_none() && policy.permissions.depend_on_identity() && bearer::is_offered(head)
+    let is_session = matches!(route, Route::Session { .. });
+    let subprotocol = match is_session {
+        true => session_subprotocol(head),
+        false => subprotocol(head, policy),
+    };
+    if !is_session
+        && subprotocol.is_none()
+        && policy.permissions.depend_on_identity()
+        && bearer::is_offered(head)
     {
         let detail = "A browser gives up unless one subprotocol is chosen: offer one that is \
                       spoken here beside the token.";
         return Err(Refused::new(Refusal::NoSubprotocol, detail));
     }
-    if subprotocol.is_none() && policy.subprotocol_required {
+    if !is_session && subprotocol.is_none() && policy.subprotocol_required {
         let detail = "Sec-WebSocket-Protocol must offer a subprotocol that is spoken here.";
         return Err(Refused::new(Refusal::NoSubprotocol, detail));
     }
@@ -63,7 +71,8 @@ pub(super) fn accept(
     if let Some(subprotocol) = subprotocol {
         response.extend(["Sec-WebSocket-Protocol: ", subprotocol, "\r\n"]);
     }
-    let agreed = policy.compression.and_then(|terms| {
+    let is_binary_session = *route == Route::Session { kind: MessageKind::Binary };
+    let agreed = policy.compression.filter(|_| !is_binary_session).and_then(|terms| {
         let server_takeover = terms.server_takeover && *route == Route::Echo;
         let terms = Terms { server_takeover, ..terms };
         negotiation::accept(head.extensions.iter().copied(), &terms)
@@ -93,6 +102,14 @@ fn key<'a>(field: &Field<'a>) -> Result<&'a [u8], Refused> {
 fn subprotocol<'p>(head: &Head<'_>, policy: &'p Policy) -> Option<&'p str> {
     head.protocols.iter().flat_map(|list| elements(list)).find_map(|wanted| {
         let mut names = policy.subprotocols.iter().map(Subprotocol::name);
+        names.find(|ours| ours.as_bytes() == wanted)
+    })
+}
+
+/// The first of the client's list that client sessions speak.
+pub(super) fn session_subprotocol(head: &Head<'_>) -> Option<&'static str> {
+    head.protocols.iter().flat_map(|list| elements(list)).find_map(|wanted| {
+        let mut names = [SESSION_BINARY, SESSION_TEXT].into_iter();
         names.find(|ours| ours.as_bytes() == wanted)
     })
 }

@@ -34,6 +34,8 @@ pub struct Policy {
     /// Origins that may upgrade; empty allows all, but where passwords are taken. Pages of the
     /// server itself and requests without `Origin` are always allowed.
     pub allow_origin: Vec<OriginPattern>,
+    /// Whether client sessions may begin.
+    pub has_channels: bool,
     /// Subprotocols spoken (RFC 6455 section 1.9).
     pub subprotocols: Vec<Subprotocol>,
     /// Whether an upgrade must offer one of them.
@@ -70,6 +72,7 @@ impl Policy {
             mounts: config.mounts.clone(),
             allow_host: config.allow_host.clone(),
             allow_origin: config.allow_origin.clone(),
+            has_channels: config.realtime.is_on,
             subprotocols: config.subprotocols.clone(),
             subprotocol_required: config.subprotocol_required,
             compression: terms(config),

@@ -5,6 +5,7 @@ use super::refusal::{Refusal, Refused};
 use crate::authorization::{Action, Decision, Namespace, Permissions};
 use crate::config::{Authority, Mount, Root, Service};
 use crate::identity::Grants;
+use crate::wire::message::MessageKind;
 
 /// What an upgraded connection is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,11 @@ pub enum Route {
         may_publish: bool,
         /// Whether the sender does not get its own messages.
         exclude_self: bool,
+    },
+    /// Every message holds commands of a client session.
+    Session {
+        /// What the messages of the server are: text for JSON, binary for Protobuf.
+        kind: MessageKind,
     },
 }
 
@@ -39,6 +45,8 @@ pub(super) enum Endpoint {
         /// Whether senders do not get their own messages when the query does not say.
         exclude_self: bool,
     },
+    /// Where client sessions begin.
+    Session,
 }
 
 impl Endpoint {
@@ -54,6 +62,7 @@ impl Endpoint {
             (Self::Echo, _) | (Self::Root, Root::Echo) => {
                 return judge(permissions.authorize_echo(granted)).map(|()| Route::Echo);
             }
+            (Self::Session, _) => return session(query, None),
             (Self::Root, Root::Broadcast) => (DEFAULT_TOPIC.into(), false),
             (Self::Broadcast { topic, exclude_self }, _) => (topic, exclude_self),
         };
@@ -123,9 +132,21 @@ pub(super) struct Resolved<'a> {
 /// The path that tells of health.
 pub(super) const HEALTH: &str = "/healthz";
 
+/// The path of client sessions, where the libraries look for it.
+pub(super) const SESSION: &str = "/connection/websocket";
+/// The subprotocols of client sessions, by what their messages are: JSON is meant without any.
+pub(super) const SESSION_BINARY: &str = "centrifuge-protobuf";
+pub(super) const SESSION_TEXT: &str = "centrifuge-json";
+/// The same in a query.
+const BINARY_FORMAT: &str = "protobuf";
+
 /// Finds what a request target names, built in or mounted: a path or, as proxies send it, an
 /// absolute URL (RFC 9112 section 3.2).
-pub(super) fn resolve<'t>(target: &'t str, mounts: &[Mount]) -> Result<Resolved<'t>, Refused> {
+pub(super) fn resolve<'t>(
+    target: &'t str,
+    mounts: &[Mount],
+    has_channels: bool,
+) -> Result<Resolved<'t>, Refused> {
     let (authority, path_and_query) = split(target)?;
     let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
     let target = match path {
@@ -133,6 +154,7 @@ pub(super) fn resolve<'t>(target: &'t str, mounts: &[Mount]) -> Result<Resolved<
         "/echo" => Target::WebSocket(Endpoint::Echo),
         "/broadcast" => Target::WebSocket(Endpoint::broadcast(DEFAULT_TOPIC)?),
         HEALTH => Target::Health,
+        SESSION if has_channels => Target::WebSocket(Endpoint::Session),
         // What lies deeper is no topic, and may be mounted.
         _ => match path.strip_prefix("/broadcast/").filter(|rest| !rest.contains('/')) {
             Some(segment) => Target::WebSocket(Endpoint::broadcast(segment)?),
@@ -184,6 +206,18 @@ fn topic(segment: &str) -> Result<Box<str>, Refused> {
     Ok(topic.into_boxed_str())
 }
 
+/// A client session, whose encoding the `subprotocol` says, or the query.
+pub(super) fn session(query: &str, subprotocol: Option<&str>) -> Result<Route, Refused> {
+    let query = Query::parse(query)?;
+    let is_asked_for = |name: &&str| query.get(name).is_some_and(|format| format == BINARY_FORMAT);
+    let is_binary = match subprotocol {
+        Some(chosen) => chosen == SESSION_BINARY,
+        None => ["format", "cf_protocol"].iter().any(is_asked_for),
+    };
+    let kind = if is_binary { MessageKind::Binary } else { MessageKind::Text };
+    Ok(Route::Session { kind })
+}
+
 /// What the query says of the sender's own messages.
 pub(super) fn exclude_self(query: Query<'_>) -> Result<Option<bool>, Refused> {
     let value = query.get("exclude_self").map(|value| value.parse());
@@ -208,7 +242,7 @@ mod tests {
     }
 
     fn resolve(target: &str) -> Result<Resolved<'_>, Refused> {
-        super::resolve(target, &[])
+        super::resolve(target, &[], false)
     }
 
     fn mounts(texts: &[&str]) -> Vec<Mount> {
@@ -236,7 +270,7 @@ mod tests {
             "/ws/=echo",
             "/broadcast/deeper/{topic}=broadcast",
         ]);
-        let route = |target: &str| match super::resolve(target, &mounts) {
+        let route = |target: &str| match super::resolve(target, &mounts, false) {
             Ok(Resolved { target: Target::WebSocket(endpoint), query, .. }) => endpoint
                 .route(query, Root::Echo, &FULL, None)
                 .map_err(|refused| refused.refusal.status()),

@@ -3,6 +3,7 @@
 //! An encoding is made once for all subscribers that want it, when the first of them is met.
 
 mod lines;
+mod pushes;
 
 use std::rc::Rc;
 
@@ -24,6 +25,8 @@ pub enum Encoding {
     Compressed(usize),
     /// As lines of a streamed response; messages that are no line are left out.
     Lines(LineFraming),
+    /// As binary frames of client sessions.
+    BinaryPushes,
 }
 
 /// Messages for all members of a topic, but for those who asked not to get their own.
@@ -39,6 +42,7 @@ pub struct Run {
     compressed: Vec<Compressed>,
     compressing: Vec<Compressing>,
     lines: Vec<Lines>,
+    binary_pushes: Option<Rc<Frames>>,
 }
 
 /// A message that its publisher does not get.
@@ -121,6 +125,7 @@ impl Run {
             compressed: Vec::new(),
             compressing: Vec::new(),
             lines: Vec::new(),
+            binary_pushes: None,
         };
         run.skip(skip);
         run
@@ -134,6 +139,7 @@ impl Run {
             && self.compressed.is_empty()
             && self.compressing.is_empty()
             && self.lines.is_empty()
+            && self.binary_pushes.is_none()
     }
 
     /// Appends a message, which `skip` does not get.
@@ -202,6 +208,12 @@ impl Run {
                 self.compress_large(class, codec, &mut budget.compressed_bytes)
             }
             Encoding::Lines(framing) => self.make_lines(framing, &mut budget.joined_bytes),
+            Encoding::BinaryPushes if budget.joined_bytes == 0 => false,
+            Encoding::BinaryPushes => {
+                budget.joined_bytes = budget.joined_bytes.saturating_sub(self.bytes);
+                self.binary_pushes = Some(pushes::binary(self.messages()));
+                true
+            }
             Encoding::Compressed(class) => {
                 budget.compressed_bytes = budget.compressed_bytes.saturating_sub(self.bytes);
                 self.compress(class, codec);
@@ -305,6 +317,7 @@ impl Run {
             Encoding::Lines(framing) => {
                 self.lines.iter().find(|lines| lines.framing == framing).and_then(Lines::frames)
             }
+            Encoding::BinaryPushes => self.binary_pushes.as_ref(),
         }
     }
 

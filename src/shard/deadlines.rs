@@ -29,6 +29,8 @@ enum Deadline {
     Lifetime,
     /// The token of its peer has expired.
     Token,
+    /// Something is due in its session.
+    Session,
     /// A data message has to have gone one way or the other.
     AnyMessage,
     /// The message that has begun has to be whole.
@@ -42,9 +44,10 @@ enum Deadline {
 }
 
 /// Those of an open WebSocket or stream. What ends it comes first when several have passed.
-const OF_OPEN: [Deadline; 7] = [
+const OF_OPEN: [Deadline; 8] = [
     Deadline::Lifetime,
     Deadline::Token,
+    Deadline::Session,
     Deadline::AnyMessage,
     Deadline::WholeMessage,
     Deadline::Idle,
@@ -81,7 +84,7 @@ impl<I: Io> Shard<I> {
             false => {
                 let moves = self.moves.next_tick(self.now);
                 let deadlines = [self.wheel.next_tick(), self.rates.next_tick()];
-                let answers = [moves, self.inquiries.next_tick()];
+                let answers = [moves, self.inquiries.next_tick(), self.sessions.next_tick()];
                 let others = [self.trim.due(), self.orders.next_tick()];
                 deadlines.into_iter().chain(answers).chain(others).flatten().min()
             }
@@ -126,7 +129,10 @@ impl<I: Io> Shard<I> {
             Deadline::Lifetime => {
                 self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(now))
             }
+            // Its tokens can be exchanged, and its pings are those of its protocol.
+            Deadline::Token | Deadline::Silence if self.sessions.contains(key.index) => None,
             Deadline::Token => self.token_left(key),
+            Deadline::Session => self.session_left(key),
             // It is not listened to: from when it goes on its silence counts anew.
             Deadline::AnyMessage | Deadline::Idle if is_over_rate => None,
             Deadline::AnyMessage if message_age.is_some() => None,
@@ -211,6 +217,7 @@ impl<I: Io> Shard<I> {
                 self.close(key, CloseCode::GOING_AWAY, "maximum lifetime reached");
             }
             Some(Deadline::Token) => self.close_expired(key),
+            Some(Deadline::Session) => self.session_due(key),
             Some(Deadline::AnyMessage) => {
                 self.close(key, CloseCode::GOING_AWAY, "no message for too long");
             }

@@ -1,5 +1,7 @@
 //! Fan-out: what was published goes to every subscriber's outbox, within its bounds.
 
+use std::sync::Arc;
+
 use super::Shard;
 use super::connections::{Connection, Marks};
 use super::orders::top::{Direction, Traffic};
@@ -12,10 +14,11 @@ use crate::hub::Message;
 use crate::hub::run::{Encoding, EncodingBudget, Run, Share, latest};
 use crate::hub::topics::{Publication, TopicId};
 use crate::io::{Io, Key, SEND_BYTES_MAX, Segment};
+use crate::realtime::topic;
 use crate::stats::ShardStats;
 use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::{Codec, window_class};
-use crate::wire::message::DataMessage;
+use crate::wire::message::{DataMessage, MessageKind};
 
 /// Counts time in stretches for telling slow subscribers from bursts.
 ///
@@ -52,6 +55,20 @@ impl<I: Io> Shard<I> {
     /// The topic of a connection of `/broadcast`, which has joined no other.
     pub(super) fn broadcast_topic(&self, key: Key) -> Option<TopicId> {
         self.topics.of(key.index).next()
+    }
+
+    /// The name of a topic, or of the channel that it belongs to, as people know it.
+    pub(super) fn topic_named(&self, topic: TopicId) -> Option<Arc<str>> {
+        let name = self.topics.name(topic)?;
+        Some(match topic::shown(&name) {
+            shown if shown.len() == name.len() => name,
+            shown => shown.into(),
+        })
+    }
+
+    /// The same of the latest that a connection has joined.
+    pub(super) fn topic_shown(&self, key: Key) -> Option<Arc<str>> {
+        self.topics.of(key.index).next().and_then(|topic| self.topic_named(topic))
     }
 
     /// Publishes a message of a connection to its topic: to this shard at the end of the tick, to
@@ -216,6 +233,9 @@ impl<I: Io> Shard<I> {
     }
 
     fn disconnect_slow_consumer(&mut self, key: Key) {
+        if self.sessions.contains(key.index) {
+            return self.hold_back_slow_session(key);
+        }
         let Some(connection) = self.connections.get_mut(key) else { return };
         let backlog_bytes = connection.outbox.bytes();
         let dropped = connection.outbox.drop_all();
@@ -245,6 +265,9 @@ fn awaits_its_turn(connection: &Connection) -> bool {
 fn encoding_for(connection: &Connection) -> Encoding {
     let window_bits = match &connection.stage {
         Stage::Stream(stream) => return Encoding::Lines(stream.framing()),
+        Stage::WebSocket(websocket) if websocket.session_kind() == Some(MessageKind::Binary) => {
+            return Encoding::BinaryPushes;
+        }
         Stage::WebSocket(websocket) => websocket.server_window_bits(),
         Stage::Preamble(_) | Stage::Http(_) => None,
     };
@@ -280,17 +303,20 @@ impl Bounds {
             _ => lag_bytes > self.backlog_bytes,
         };
         let mut dropped = 0;
-        match self.policy {
+        let is_session = connection.stage.websocket().is_some_and(|it| it.session_kind().is_some());
+        // What a session must not lose it is not to lose without a word.
+        let policy = if is_session { SlowConsumer::Disconnect } else { self.policy };
+        match policy {
             // Whoever is about to leave is not sent anything for a moment, which is not its fault.
             _ if !is_slow || connection.ending.is_over() => {}
             SlowConsumer::DropOldest => dropped = outbox.drop_oldest(self.backlog_bytes),
             SlowConsumer::Disconnect | SlowConsumer::DropNewest => {
                 dropped = share.messages();
-                if dropped > 0 && self.policy == SlowConsumer::DropNewest {
+                if dropped > 0 && policy == SlowConsumer::DropNewest {
                     dropped += outbox.drop_newest(self.backlog_bytes);
                 }
-                stats.drop_messages(self.policy, dropped);
-                let is_too_slow = self.policy == SlowConsumer::Disconnect && dropped > 0;
+                stats.drop_messages(policy, dropped);
+                let is_too_slow = policy == SlowConsumer::Disconnect && dropped > 0;
                 return Admitted { dropped, is_too_slow };
             }
             SlowConsumer::Latest => {
@@ -321,9 +347,13 @@ pub(super) fn queue_alone(
     generation: u32,
 ) -> u64 {
     let mut budget = EncodingBudget { compressed_bytes: 0, joined_bytes: usize::MAX };
-    let is_encoded = run.encode(Encoding::Plain, codec, &mut budget);
+    let encoding = match encoding_for(connection) {
+        Encoding::Compressed(_) => Encoding::Plain,
+        encoding => encoding,
+    };
+    let is_encoded = run.encode(encoding, codec, &mut budget);
     debug_assert!(is_encoded, "nothing bounds what is joined");
-    let Some(frames) = run.encoded(Encoding::Plain) else { return 0 };
+    let Some(frames) = run.encoded(encoding) else { return 0 };
     let share = run.share_of(member, frames);
     let messages = share.messages();
     queue_share(connection, share, generation);

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::http::Policy;
 use crate::identity::Trust;
 use crate::io::Io;
+use crate::realtime::channels::Channels;
 use crate::tls::Certificates;
 
 /// One whole set of settings; what hangs together changes together.
@@ -25,6 +26,8 @@ pub struct Effective {
     pub policy: Policy,
     /// Those that decide who may connect.
     pub admission: admission::Rules,
+    /// Those of channels, by their names.
+    pub channels: Channels,
     /// What decides about tokens, as the files had it that the settings name.
     pub trust: Trust,
     /// What TLS listeners need, where there are some.
@@ -40,7 +43,8 @@ impl Effective {
     ) -> Self {
         let policy = Policy::new(&config);
         let admission = admission::Rules::new(&config);
-        Self { number, config, policy, admission, trust, certificates }
+        let channels = Channels::new(&config.realtime);
+        Self { number, config, policy, admission, channels, trust, certificates }
     }
 }
 

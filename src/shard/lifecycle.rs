@@ -9,7 +9,8 @@ use super::shed::held_bytes;
 use super::timers::Tick;
 use super::{RunState, Shard, ticks_in};
 use crate::config::PeerAddress;
-use crate::connection::Stream;
+use crate::connection::{Stream, Upgraded};
+use crate::http::Route;
 use crate::io::{Errno, Io, Key, Slot};
 use crate::websocket::{Initiator, WebSocket};
 use crate::wire::close::CloseCode;
@@ -139,6 +140,45 @@ impl<I: Io> Shard<I> {
             connection.requests.begin(Requests::RECEIVE);
             self.io.receive(key, slot);
         }
+    }
+
+    /// A request was answered with an upgrade: the connection is a WebSocket now.
+    pub(super) fn upgraded(&mut self, key: Key, Upgraded { route, was_kept_alive }: Upgraded) {
+        self.admit(key, was_kept_alive);
+        self.stats().upgrade(&route);
+        if let Route::Broadcast { topic, exclude_self, .. } = route {
+            self.join(key, &topic, exclude_self);
+        } else if let Route::Session { kind } = route {
+            self.begin_session(key, kind);
+        }
+        self.stats().websockets_open.add(1);
+        self.schedule_open(key);
+    }
+
+    /// Takes note that a connection stays from now on: it is a WebSocket or a stream.
+    pub(super) fn admit(&mut self, key: Key, was_kept_alive: bool) {
+        if was_kept_alive {
+            self.stats().plain_kept_alive.subtract(1);
+        }
+        self.measures.opened(key.index, self.now);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.last_active = self.served;
+        let is_stream = connection.stage.stream().is_some();
+        if let Some(check) = self.times.silence_check(is_stream) {
+            connection.note_look(check, self.now, key.index);
+        }
+        let lifetime = self.effective.config.limits.lifetime;
+        self.lifetimes.set(key.index, lifetime.map(|lifetime| self.now + ticks_in(lifetime)));
+        self.wanted.note(key.index, self.served);
+        self.send_to_successor(key);
+    }
+
+    /// Makes a connection a member of the topic `name`.
+    pub(super) fn join(&mut self, key: Key, name: &str, exclude_self: bool) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.mark(Marks::SUBSCRIBED);
+        let joined = self.topics.join(key.index, name, exclude_self);
+        debug_assert!(joined.is_ok(), "a connection of /broadcast joins one topic");
     }
 
     /// Ends the sending side once what is queued has left.
@@ -289,6 +329,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn unsubscribe(&mut self, key: Key) {
+        self.end_session(key);
         if let Some(connection) = self.connections.get_mut(key)
             && connection.has(Marks::SUBSCRIBED)
         {
@@ -299,6 +340,7 @@ impl<I: Io> Shard<I> {
 
     /// Begins the end of a WebSocket or of a stream.
     pub(super) fn close(&mut self, key: Key, code: CloseCode, reason: &str) {
+        let code = self.code_for_session(key, code);
         self.command(key, |connection, output| connection.stage.close(code, reason, output));
         self.schedule_close(key);
         self.resume_what_is_closing(key);

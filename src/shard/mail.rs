@@ -5,6 +5,7 @@ use super::inquiries::Consultation;
 use super::moves::{Question, Traveller};
 use super::orders::{Order, Outcome};
 use super::pending::PendingKey;
+use super::sessions::{Answered, Ask};
 use crate::identity::Judgement;
 use crate::io::{Io, Key, Ticket};
 
@@ -30,6 +31,10 @@ pub enum Letter {
     Consultation(Box<Consultation>),
     /// What that one has said.
     Judgement(PendingKey, Box<Judgement>),
+    /// Something for the home of a channel.
+    Ask(Box<Ask>),
+    /// What that has answered.
+    Answered(PendingKey, Box<Answered>),
 }
 
 impl<I: Io> Shard<I> {
@@ -45,6 +50,8 @@ impl<I: Io> Shard<I> {
                 Some(Letter::Unseated(keys)) => self.peers.unseated.note(keys),
                 Some(Letter::Order(order)) => self.take_order(*order),
                 Some(Letter::Judgement(key, judgement)) => self.take_judgement(key, *judgement),
+                Some(Letter::Ask(ask)) => self.take_ask(*ask),
+                Some(Letter::Answered(asked, answered)) => self.take_answer(asked, *answered),
                 Some(Letter::Outcome(..) | Letter::Consultation(_)) => {
                     debug_assert!(false, "a shard orders nothing, and knows nobody to ask");
                 }

@@ -195,7 +195,7 @@ impl<I: Io> Shard<I> {
         stats.websocket_duration.observe(age.as_micros() as u64);
         let waiting_bytes = self.connections.get(key).map_or(0, |it| it.outbox.bytes());
         let backlog_bytes = waiting_bytes + self.measures.dropped_bytes;
-        let topic = self.broadcast_topic(key).and_then(|topic| self.topics.name(topic));
+        let topic = self.topic_shown(key);
         if let Some(visit) = self.peers.visit_mut(key.index) {
             visit.end(initiator, code, reason);
         }

@@ -36,6 +36,7 @@ mod release;
 pub mod requests;
 mod secure;
 mod send;
+mod sessions;
 mod shed;
 mod streams;
 pub mod timers;
@@ -66,6 +67,7 @@ use pending_input::PendingInput;
 use rates::Rates;
 use requests::Requests;
 use secure::Secured;
+use sessions::Sessions;
 use timers::{TICK_MS, Tick, Wheel};
 use times::{Lifetimes, Times, Wanted};
 use trim::Trim;
@@ -94,6 +96,8 @@ pub struct Shared {
     pub stats: Stats,
     /// How short memory is.
     pub memory: Memory,
+    /// What is drawn by chance follows from this, such as where the homes of channels are.
+    pub seed: u64,
     /// Which topics have members on which shards.
     pub interest: Arc<InterestTable>,
     /// Slots of each shard's table of registered files.
@@ -168,6 +172,7 @@ pub struct Shard<I: Io> {
     rates: Rates,
     peers: Peers,
     secured: Secured,
+    sessions: Sessions,
     topics: Topics,
     generation: Generation,
     /// Compresses and inflates for all connections that keep nothing between messages.
@@ -252,6 +257,7 @@ impl<I: Io> Shard<I> {
             rates: Rates::new(&config.limits),
             peers: Peers::new(number),
             secured: Secured::default(),
+            sessions: Sessions::new(number, &shared, config),
             topics: Topics::new(Interest::new(shared.interest.clone())),
             generation: Generation::default(),
             codec: RefCell::new(codec(config)),
@@ -348,6 +354,7 @@ impl<I: Io> Shard<I> {
         self.handle_messages();
         self.handle_mail();
         self.go_on_with_inquiries();
+        self.go_on_with_sessions();
         self.continue_arriving();
         self.continue_leaving();
         self.follow_orders();

@@ -259,6 +259,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn may_move(&self, key: Key, connection: &Connection) -> bool {
         connection.may_move()
             && !self.is_shaking_hands(key)
+            && !self.sessions.contains(key.index)
             && self.letter_bytes(key, connection) <= LETTER_BYTES_MAX as usize
     }
 

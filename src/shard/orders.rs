@@ -383,7 +383,7 @@ impl<I: Io> Shard<I> {
             user: self.peers.user(key.index).map(Box::from),
             state: connection.state(),
             service: connection.stage.websocket().map(|websocket| websocket.service()),
-            topics: topics.filter_map(|topic| self.topics.name(topic)).collect(),
+            topics: topics.filter_map(|topic| self.topic_named(topic)).collect(),
             waits_for: connection.hold_up(),
             backlog_bytes: connection.outbox.held_bytes(),
             silent: Duration::from_millis(u64::from(silence) * TICK_MS),
@@ -445,6 +445,7 @@ impl Connection {
             Some(WaitsFor::Request) => Some("turn to be let in"),
             Some(WaitsFor::Handshake) => Some("turn to shake hands"),
             Some(WaitsFor::Judgement) => Some("whether its request is granted"),
+            Some(WaitsFor::Home) => Some("the home of a channel"),
             None => self.has(Marks::STARVED).then_some("receive buffer"),
         }
     }

@@ -10,6 +10,7 @@
 //! | [`WaitsFor::Request`] | the next tick, in the order in which requests came |
 //! | [`WaitsFor::Handshake`] | the same, for handshakes of TLS |
 //! | [`WaitsFor::Judgement`] | the answer of whoever is asked, or the lack of it |
+//! | [`WaitsFor::Home`] | the answer of the home of a channel, or the lack of it |
 //!
 //! Whoever goes on and finds that it has to wait again waits at the end of its list, perhaps for
 //! something else than before.
@@ -40,6 +41,8 @@ pub enum WaitsFor {
     Handshake,
     /// Somebody to say whether its request is granted.
     Judgement,
+    /// The answer to a command of its session.
+    Home,
 }
 
 impl<I: Io> Shard<I> {
@@ -50,6 +53,9 @@ impl<I: Io> Shard<I> {
             return Some(WaitsFor::Memory);
         }
         if !connection.has(Marks::SUBSCRIBED) {
+            if let Some(obstacle) = self.obstacle_of_session(key) {
+                return Some(obstacle);
+            }
             let is_behind = connection.outbox.held_bytes() > self.backlog_bytes();
             return is_behind.then_some(WaitsFor::Peer);
         }
@@ -108,6 +114,7 @@ impl<I: Io> Shard<I> {
             WaitsFor::Request => self.await_request_turn(key),
             WaitsFor::Handshake => self.await_handshake_turn(key),
             WaitsFor::Judgement => self.await_judgement(key),
+            WaitsFor::Home => {}
             WaitsFor::Peer => {
                 debug_assert!(connection.has_output(), "a send will end the wait");
                 stats.receives_paused.add(1);
@@ -207,7 +214,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// The lists of those who wait, each with what its members wait for.
-    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 7] {
+    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 8] {
         [
             (WaitsFor::Ring, self.waiting_for_ring.keys()),
             (WaitsFor::Memory, self.waiting_for_memory.clone()),
@@ -216,6 +223,7 @@ impl<I: Io> Shard<I> {
             (WaitsFor::Request, self.overload.waiting()),
             (WaitsFor::Handshake, self.secured.waiting()),
             (WaitsFor::Judgement, self.waiting_for_judgement()),
+            (WaitsFor::Home, self.waiting_for_home()),
         ]
     }
 

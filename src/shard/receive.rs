@@ -9,10 +9,10 @@ use super::peers::Tokens;
 use super::pending_input::Input;
 use super::requests::Requests;
 use super::topic_rate::TopicShare;
-use super::{Shard, seconds, secure, ticks_in};
+use super::{Shard, seconds, secure};
 use crate::config::PeerAddress;
-use crate::connection::{Output, Rules, Upgraded};
-use crate::http::{Conditions, Posted, Route, Serving};
+use crate::connection::{Output, Rules};
+use crate::http::{Conditions, Posted, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
 use crate::websocket::{self, Budget, Closed, Heard, Initiator, Piece};
 use crate::wire::close::CloseCode;
@@ -81,6 +81,13 @@ impl<I: Io> Shard<I> {
         if connection.ending.is_over() {
             return self.settle(key);
         }
+        if self.sessions.contains(key.index) {
+            self.go_on_with_session(key);
+            if self.connections.get(key).is_none_or(|it| it.waits_for.is_some()) {
+                return;
+            }
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let can_go_on = connection.stage.can_go_on();
         let (pending, start) = self.pending_input.take(key.index);
         let has_input = start < pending.len();
@@ -241,7 +248,10 @@ impl<I: Io> Shard<I> {
         }
         if let Some(reason) = reason {
             self.keep_input(key, input, consumed);
-            self.pause(key, reason);
+            // A session may wait already for what its last command needs.
+            if self.connections.get(key).is_some_and(|it| it.waits_for.is_none()) {
+                self.pause(key, reason);
+            }
         }
     }
 
@@ -321,8 +331,12 @@ impl<I: Io> Shard<I> {
         if published > 0 {
             self.stats().broadcast_messages_in.add(published.into());
         }
+        let is_session = self.sessions.contains(key.index);
         for message in websocket.published.drain(..) {
-            self.publish(key, message);
+            match is_session {
+                true => self.converse(key, &message),
+                false => self.publish(key, message),
+            }
         }
         for Posted { topic, message } in output.posted.drain(..) {
             self.publish_by_name(&topic, message);
@@ -378,42 +392,6 @@ impl<I: Io> Shard<I> {
             }
         }
         self.mark_dirty(key);
-    }
-
-    fn upgraded(&mut self, key: Key, Upgraded { route, was_kept_alive }: Upgraded) {
-        self.admit(key, was_kept_alive);
-        self.stats().upgrade(&route);
-        if let Route::Broadcast { topic, exclude_self, .. } = route {
-            self.join(key, &topic, exclude_self);
-        }
-        self.stats().websockets_open.add(1);
-        self.schedule_open(key);
-    }
-
-    /// Takes note that a connection stays from now on: it is a WebSocket or a stream.
-    pub(super) fn admit(&mut self, key: Key, was_kept_alive: bool) {
-        if was_kept_alive {
-            self.stats().plain_kept_alive.subtract(1);
-        }
-        self.measures.opened(key.index, self.now);
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.last_active = self.served;
-        let is_stream = connection.stage.stream().is_some();
-        if let Some(check) = self.times.silence_check(is_stream) {
-            connection.note_look(check, self.now, key.index);
-        }
-        let lifetime = self.effective.config.limits.lifetime;
-        self.lifetimes.set(key.index, lifetime.map(|lifetime| self.now + ticks_in(lifetime)));
-        self.wanted.note(key.index, self.served);
-        self.send_to_successor(key);
-    }
-
-    /// Makes a connection a member of the topic `name`.
-    pub(super) fn join(&mut self, key: Key, name: &str, exclude_self: bool) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.mark(Marks::SUBSCRIBED);
-        let joined = self.topics.join(key.index, name, exclude_self);
-        debug_assert!(joined.is_ok(), "a connection of /broadcast joins one topic");
     }
 
     /// The peer will send no more.

@@ -10,6 +10,7 @@ pub mod family;
 pub mod heavy_hitters;
 pub mod histogram;
 pub mod peak;
+mod refused;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,6 +26,7 @@ pub use counter::Counter;
 use family::{Counted, Kind};
 pub use histogram::Histogram;
 use peak::Peak;
+use refused::Refused;
 
 /// A time in seconds with three digits behind the point, as JSON tells it.
 pub fn in_seconds(time: Duration) -> f64 {
@@ -153,6 +155,8 @@ shard_stats! {
     echo_upgrades: Counter "upgrades" {"service" = "echo"},
     /// The same of topics.
     broadcast_upgrades: Counter "upgrades" {"service" = "broadcast"},
+    /// The same of client sessions.
+    session_upgrades: Counter "upgrades" {"service" = "channels"},
     /// Accepts that wait for connections.
     accepts_waiting: Gauge "accepts_waiting" by shard,
     /// Accepts that failed because the table of registered files was full or memory short.
@@ -270,7 +274,7 @@ impl ShardStats {
 
     /// Handshakes completed, of all services.
     pub fn upgrades(&self) -> u64 {
-        self.echo_upgrades.value() + self.broadcast_upgrades.value()
+        self.echo_upgrades.value() + self.broadcast_upgrades.value() + self.session_upgrades.value()
     }
 
     /// Takes back what the gauges of connections say: nothing is open or accepted any more.
@@ -286,6 +290,7 @@ impl ShardStats {
         match route {
             Route::Echo => self.echo_upgrades.add(1),
             Route::Broadcast { .. } => self.broadcast_upgrades.add(1),
+            Route::Session { .. } => self.session_upgrades.add(1),
         }
     }
 
@@ -316,16 +321,6 @@ impl ShardStats {
         if let Some(initiator) = initiator {
             self.closes[initiator][place.unwrap_or(CLOSE_CODES.len())].add(1);
         }
-    }
-}
-
-/// Requests refused, by reason. There is no default of an array with so many.
-#[derive(Debug)]
-struct Refused([Counter; Refusal::ALL.len()]);
-
-impl Default for Refused {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Counter::default()))
     }
 }
 

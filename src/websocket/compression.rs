@@ -26,7 +26,10 @@ impl Upgrade {
             Mode::Echo => 0,
             Mode::Broadcast { may_publish: true } => Self::BROADCAST,
             Mode::Broadcast { may_publish: false } => Self::BROADCAST | Self::READ_ONLY,
+            Mode::Session { kind: MessageKind::Text } => Self::READ_ONLY,
+            Mode::Session { kind: MessageKind::Binary } => Self::READ_ONLY | Self::BINARY,
         };
+        debug_assert!(compression.is_none() || bits & Self::BINARY == 0, "one bit for both");
         if let Some(agreement) = compression {
             bits |= Self::COMPRESSED;
             bits |= if agreement.server_takeover { Self::SERVER_TAKEOVER } else { 0 };
@@ -38,12 +41,19 @@ impl Upgrade {
 
     /// Whether messages return to their sender.
     pub(super) fn is_echo(self) -> bool {
-        self.0 & Self::BROADCAST == 0
+        self.0 & Self::SERVICE == 0
     }
 
     /// Whether the peer may not send messages.
     pub(super) fn is_read_only(self) -> bool {
-        self.0 & Self::READ_ONLY != 0
+        self.0 & Self::SERVICE == Self::BROADCAST | Self::READ_ONLY
+    }
+
+    /// What messages the server sends to a client session, if this is one.
+    pub(super) fn session_kind(self) -> Option<MessageKind> {
+        let is_binary = self.0 & (Self::COMPRESSED | Self::BINARY) == Self::BINARY;
+        let kind = if is_binary { MessageKind::Binary } else { MessageKind::Text };
+        (self.0 & Self::SERVICE == Self::READ_ONLY).then_some(kind)
     }
 
     /// The RSV bits that a data message may begin with.
@@ -69,7 +79,11 @@ impl Upgrade {
     const COMPRESSED: u8 = 1 << 1;
     const SERVER_TAKEOVER: u8 = 1 << 2;
     const CLIENT_TAKEOVER: u8 = 1 << 3;
+    /// Of a broadcast; alone it marks a client session.
     const READ_ONLY: u8 = 1 << 4;
+    const SERVICE: u8 = Self::BROADCAST | Self::READ_ONLY;
+    /// Of a session without compression, which needs no bits for a window.
+    const BINARY: u8 = 1 << 5;
     /// Three bits hold 8 to 15.
     const WINDOW_SHIFT: u32 = 5;
 }

@@ -28,7 +28,7 @@ use crate::wire::deflate::negotiation::Agreement;
 use crate::wire::deflate::{Deflater, Inflater};
 use crate::wire::header::{OpCode, close_frame, control_frame};
 use crate::wire::mask::MaskKey;
-use crate::wire::message::DataMessage;
+use crate::wire::message::{DataMessage, MessageKind};
 pub use budget::{Budget, MESSAGE_BYTES_LEAST, PUBLISHED_COST};
 use compression::Upgrade;
 use message::Assembly;
@@ -181,6 +181,11 @@ pub enum Mode {
         /// Without this a message is a violation, and the peer only gets those of others.
         may_publish: bool,
     },
+    /// Every message holds commands of a client session.
+    Session {
+        /// What the messages of the server are.
+        kind: MessageKind,
+    },
 }
 
 /// What happens to the payload of the frame in progress.
@@ -305,7 +310,16 @@ impl WebSocket {
 
     /// What its messages are for, as mounts name it.
     pub fn service(&self) -> &'static str {
-        if self.upgrade.is_echo() { "echo" } else { "broadcast" }
+        match self.session_kind() {
+            Some(_) => "channels",
+            None if self.upgrade.is_echo() => "echo",
+            None => "broadcast",
+        }
+    }
+
+    /// What messages the server sends to a client session, if this is one.
+    pub fn session_kind(&self) -> Option<MessageKind> {
+        self.upgrade.session_kind()
     }
 
     /// Whether messages flow, and no close has been asked for.

@@ -77,6 +77,7 @@ impl Story {
             in_force,
             stats,
             memory,
+            seed: 0,
             interest,
             slots,
             secure_port: 443,

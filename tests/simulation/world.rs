@@ -130,6 +130,7 @@ impl World {
             admission: Admission::new(capacity),
             stats: Stats::new(shards),
             memory: Memory::default(),
+            seed: 0,
             interest: InterestTable::new(shards),
             slots: settings.chaos.slots,
             in_force: InForce::new(

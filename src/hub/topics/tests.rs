@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 
+use super::fullness::{PENDING_BYTES_MAX, VERY_FULL_SHARES};
 use super::*;
 use crate::hub::interest::InterestTable;
 use crate::hub::run::{Encoding, EncodingBudget, JOINED_BYTES_MAX, Share};

@@ -81,7 +81,7 @@ impl Moves {
 impl<I: Io> Shard<I> {
     /// How many messages of each participant this shard has taken in, by number; of its own those
     /// that the others were to get.
-    pub(super) fn positions(&self) -> Box<[u64]> {
+    pub(in crate::shard) fn positions(&self) -> Box<[u64]> {
         let mut positions = self.endpoint.positions();
         positions[self.number] = self.topics.published();
         positions

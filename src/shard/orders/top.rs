@@ -283,7 +283,7 @@ impl<I: Io> Shard<I> {
         if self.measures.charges.is_none() {
             return;
         }
-        let topic = self.broadcast_topic(key).and_then(|topic| self.topics.name(topic));
+        let topic = self.topic_shown(key);
         let now = self.clock();
         if let Some(charges) = &mut self.measures.charges {
             charges.charge(now, key, topic, traffic);
@@ -340,7 +340,7 @@ impl<I: Io> Shard<I> {
         match search.subject {
             Subject::Connections if amount > 0 => search.consider(key, amount),
             Subject::Topics => {
-                let topic = self.broadcast_topic(key).and_then(|topic| self.topics.name(topic));
+                let topic = self.topic_shown(key);
                 topic.into_iter().for_each(|topic| search.topics.add(topic, amount));
             }
             Subject::Connections | Subject::Shards => {}
@@ -377,7 +377,7 @@ impl<I: Io> Shard<I> {
         let charged = self.measures.charges.as_ref();
         Some(Ranked {
             key: Some(key),
-            topic: self.broadcast_topic(key).and_then(|topic| self.topics.name(topic)),
+            topic: self.topic_shown(key),
             address: self.peers.address(key.index),
             traffic: charged.map(|charges| charges.of(&key)),
             backlog_bytes: connection.outbox.held_bytes() as u64,

@@ -141,7 +141,7 @@ impl<I: Io> Shard<I> {
             connection: key.name(self.number),
             began: self.clock(),
             asked,
-            topic: self.broadcast_topic(key).and_then(|topic| self.topics.name(topic)),
+            topic: self.topic_shown(key),
             received: Traffic::default(),
             sent: Traffic::default(),
             end: None,

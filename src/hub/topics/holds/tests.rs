@@ -333,7 +333,7 @@ proptest! {
 /// What is held bounds publishers as what waits for a delivery does.
 #[test]
 fn a_topic_is_full_of_what_is_held() {
-    use super::super::PENDING_BYTES_MAX;
+    use super::super::fullness::PENDING_BYTES_MAX;
     use crate::hub::interest::Fullness;
     let mut topics = Topics::new(Interest::new(InterestTable::new(2)));
     let subscription = Subscription { topic: "a".into(), exclude_self: false };

@@ -1,0 +1,22 @@
+//! The topics of the hub that a channel is delivered by. No topic of `/broadcast` has such a name,
+//! as theirs have no control characters.
+
+/// By which subscribers get what is published to a channel.
+pub fn publications(channel: &str) -> String {
+    format!("\u{1}{channel}")
+}
+
+/// By which those hear who comes and goes who have asked for it.
+pub fn joins(channel: &str) -> String {
+    format!("\u{2}{channel}")
+}
+
+/// By which those get differences who have asked for it.
+pub fn deltas(channel: &str) -> String {
+    format!("\u{3}{channel}")
+}
+
+/// The name of a topic as people read it: that of its channel, if it is one of those.
+pub fn shown(name: &str) -> &str {
+    name.trim_start_matches(['\u{1}', '\u{2}', '\u{3}'])
+}

@@ -1,0 +1,461 @@
+//! What each command of a session does.
+
+use std::sync::Arc;
+
+use super::super::Shard;
+use super::home::Purpose;
+use super::subscribing::Subscribing;
+use crate::config::{ChannelOptions, DeltaType};
+use crate::io::{Io, Key};
+use crate::realtime::channels::{
+    Asker, Data, Denied, Wishes, features, may_publish, may_read_history, may_see_presence,
+    may_subscribe,
+};
+use crate::realtime::home::Question;
+use crate::realtime::protocol::codes::{Disconnect, ErrorCode};
+use crate::realtime::protocol::{
+    self, Command, Encoding, Frame, HistoryRequest, Publication, PublishRequest, Push,
+    RefreshRequest, RefreshResult, ReplyBody, Request, StreamPosition, SubRefreshRequest,
+    SubRefreshResult, SubscribeRequest, UnsubscribeRequest,
+};
+use crate::realtime::session::{Phase, Session, Subscription, Traits};
+use crate::realtime::tokens::{
+    SubscriptionToken, SubscriptionTokenError, TokenError, remaining_s, verify_connection,
+    verify_subscription,
+};
+use crate::realtime::{publication, topic};
+use crate::wire::message::{DataMessage, MessageKind};
+
+/// How a command ends.
+pub(super) enum Outcome {
+    /// With this reply, now.
+    Reply(Box<ReplyBody>),
+    /// With none.
+    Nothing,
+    /// Its reply comes later, and the commands behind it wait for that.
+    Waits,
+    /// It cannot be done now, for want of a place, and is done again when there may be one.
+    Again(Box<Command>),
+    /// The same, while the topic that it is for has too much to deliver.
+    Later(Box<Command>),
+    /// The session ends.
+    Disconnect(Disconnect),
+}
+
+impl Outcome {
+    fn reply(body: ReplyBody) -> Self {
+        Self::Reply(Box::new(body))
+    }
+
+    pub(super) fn error(code: impl Into<ErrorCode>) -> Self {
+        Self::reply(ReplyBody::Error(code.into().into()))
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// Does one command; whether the next can follow at once.
+    pub(super) fn do_command(&mut self, key: Key, command: Command, replies: &mut Frame) -> bool {
+        let Some(session) = self.sessions.get(key.index) else { return false };
+        let (id, encoding, phase) = (command.id, session.encoding, session.phase);
+        let outcome = match (phase, command.request()) {
+            (Phase::Fresh, Some(Request::Connect(request))) if id > 0 => {
+                self.connect(key, id, *request)
+            }
+            (Phase::Connected, Some(request)) => self.do_request(key, id, request),
+            (Phase::Connected, None) if id == 0 && self.has_answered_ping(key) => Outcome::Nothing,
+            _ => Outcome::Disconnect(Disconnect::BAD_REQUEST),
+        };
+        match outcome {
+            Outcome::Reply(body) => {
+                replies.reply(id, &body);
+                return true;
+            }
+            Outcome::Nothing => return true,
+            Outcome::Waits => {}
+            Outcome::Again(command) => {
+                self.put_back_command(key, *command);
+                self.try_again(key);
+            }
+            Outcome::Later(command) => self.put_back_command(key, *command),
+            Outcome::Disconnect(disconnect) => {
+                self.send_frame(key, std::mem::replace(replies, Frame::new(encoding)));
+                self.disconnect(key, disconnect);
+            }
+        }
+        false
+    }
+
+    fn put_back_command(&mut self, key: Key, command: Command) {
+        if let Some(session) = self.sessions.get_mut(key.index) {
+            session.commands.push_front(command);
+        }
+    }
+
+    fn has_answered_ping(&mut self, key: Key) -> bool {
+        self.sessions.get_mut(key.index).is_some_and(|session| session.has_answered())
+    }
+
+    fn do_request(&mut self, key: Key, id: u32, request: Request) -> Outcome {
+        if id == 0 && !matches!(request, Request::Send(_)) {
+            return Outcome::Disconnect(Disconnect::BAD_REQUEST);
+        }
+        match request {
+            Request::Connect(_) => Outcome::Disconnect(Disconnect::BAD_REQUEST),
+            Request::Subscribe(request) => self.subscribe_by_command(key, id, request),
+            Request::Unsubscribe(request) => self.unsubscribe_by_command(key, &request),
+            Request::Publish(request) => self.publish_by_command(key, id, request),
+            Request::Presence(request) => {
+                let again = |channel| Command {
+                    id,
+                    presence: Some(protocol::PresenceRequest { channel }),
+                    ..Command::default()
+                };
+                self.ask_by_command(
+                    key,
+                    id,
+                    request.channel,
+                    may_see_presence,
+                    Question::Presence,
+                    again,
+                )
+            }
+            Request::PresenceStats(request) => {
+                let again = |channel| Command {
+                    id,
+                    presence_stats: Some(protocol::PresenceStatsRequest { channel }),
+                    ..Command::default()
+                };
+                self.ask_by_command(
+                    key,
+                    id,
+                    request.channel,
+                    may_see_presence,
+                    Question::PresenceStats,
+                    again,
+                )
+            }
+            Request::History(request) => self.history_by_command(key, id, request),
+            Request::Refresh(request) => self.refresh(key, &request),
+            Request::SubRefresh(request) => self.refresh_subscription(key, &request),
+            // Whatever an application would do with these, there is none here.
+            Request::Ping(_) | Request::Rpc(_) => Outcome::error(ErrorCode::NotAvailable),
+            Request::Send(_) => Outcome::Disconnect(Disconnect::NOT_AVAILABLE),
+        }
+    }
+
+    /// Who a session is to those who decide what it may do with a channel.
+    fn asker<'s>(&self, session: &'s Session, channel: &str) -> Asker<'s> {
+        Asker {
+            user: &session.user,
+            is_insecure: self.effective.config.realtime.is_insecure,
+            is_subscribed: session.subscription(channel).is_some(),
+        }
+    }
+
+    fn subscribe_by_command(
+        &mut self,
+        key: Key,
+        id: u32,
+        request: Box<SubscribeRequest>,
+    ) -> Outcome {
+        let effective = self.effective.clone();
+        let settings = &effective.config.realtime;
+        let Some(session) = self.sessions.get(key.index) else { return Outcome::Nothing };
+        if request.channel.is_empty() {
+            return Outcome::Disconnect(Disconnect::BAD_REQUEST);
+        }
+        if session.subscription(&request.channel).is_some() {
+            return Outcome::error(ErrorCode::AlreadySubscribed);
+        }
+        if session.subscriptions.len() >= usize::from(settings.client_channels_most) {
+            return Outcome::error(ErrorCode::LimitExceeded);
+        }
+        let options = match effective.channels.options(&request.channel) {
+            Ok(options) => options,
+            Err(denied) => return Outcome::error(denied),
+        };
+        if request.r#type != 0 {
+            return Outcome::error(ErrorCode::PermissionDenied);
+        }
+        if request.tf.is_some() {
+            return Outcome::error(ErrorCode::BadRequest);
+        }
+        let token = match self.subscription_token(session, &request.channel, &request.token) {
+            Ok(token) => token,
+            Err(outcome) => return outcome,
+        };
+        let asker = self.asker(session, &request.channel);
+        if let Err(denied) = may_subscribe(options, &request.channel, &asker, token.is_some()) {
+            return Outcome::error(denied);
+        }
+        let token = token.unwrap_or_default();
+        let wishes = Wishes {
+            positioned: request.positioned,
+            recoverable: request.recoverable,
+            join_leave: request.join_leave,
+        };
+        let mut traits = Traits::of(&features(options, token.grant.overrides, &asker, wishes));
+        let may_be_delta = options.allowed_delta_types == Some(DeltaType::Fossil)
+            && traits.contains(Traits::POSITIONED)
+            // Their differences would be those of bytes, not of texts.
+            && session.encoding == Encoding::Json;
+        traits.set(Traits::DELTA, may_be_delta && request.delta == DELTA_FOSSIL);
+        traits.set(
+            Traits::KNOWN_AT_HOME,
+            traits.contains(Traits::KNOWN_AT_HOME) || options.has_history(),
+        );
+        let client = session.client.clone();
+        let Some(reserved) = self.reserve(&request.channel, QUESTION_BYTES) else {
+            let again = Command { id, subscribe: Some(request), ..Command::default() };
+            return Outcome::Again(Box::new(again));
+        };
+        let since = request.recover && traits.contains(Traits::RECOVERABLE);
+        let SubscribeRequest { channel, offset, epoch, flag, .. } = *request;
+        let subscribing = Subscribing {
+            client,
+            id: Some(id),
+            subscription: Subscription {
+                channel: channel.into(),
+                traits,
+                info: told(token.grant.info),
+                expires_s: token.expires_s,
+            },
+            data: told(token.grant.data).to_vec(),
+            since: since.then_some(StreamPosition { offset, epoch }),
+            rejects_unrecovered: flag & SubscribeRequest::FLAG_REJECT_UNRECOVERED != 0,
+        };
+        self.subscribe(key, Box::new(subscribing), reserved);
+        Outcome::Waits
+    }
+
+    /// What the token of a channel says, if there is one.
+    fn subscription_token(
+        &self,
+        session: &Session,
+        channel: &str,
+        token: &str,
+    ) -> Result<Option<SubscriptionToken>, Outcome> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let (trust, now_s) = (&self.effective.trust, self.seconds_of_day());
+        let (user, client) = (&session.user, &session.client);
+        let verdict = verify_subscription(trust, token, now_s, channel, user, client);
+        self.turn.spend(verdict.cost);
+        verdict.result.map(Some).map_err(|error| match error {
+            SubscriptionTokenError::Expired => Outcome::error(ErrorCode::TokenExpired),
+            SubscriptionTokenError::Invalid(_) => Outcome::error(ErrorCode::PermissionDenied),
+            SubscriptionTokenError::Mismatch => Outcome::Disconnect(Disconnect::INVALID_TOKEN),
+        })
+    }
+
+    fn unsubscribe_by_command(&mut self, key: Key, request: &UnsubscribeRequest) -> Outcome {
+        if request.channel.is_empty() {
+            return Outcome::Disconnect(Disconnect::BAD_REQUEST);
+        }
+        let session = self.sessions.get(key.index);
+        let subscription = session.and_then(|it| it.subscription(&request.channel));
+        if subscription.is_some_and(|it| it.traits.contains(Traits::SERVER_SIDE)) {
+            return Outcome::error(ErrorCode::PermissionDenied);
+        }
+        self.unsubscribe_session(key, &request.channel);
+        Outcome::reply(ReplyBody::Unsubscribe)
+    }
+
+    fn publish_by_command(&mut self, key: Key, id: u32, request: PublishRequest) -> Outcome {
+        let effective = self.effective.clone();
+        if request.channel.is_empty() || request.data.is_empty() {
+            return Outcome::Disconnect(Disconnect::BAD_REQUEST);
+        }
+        if request.r#type != 0 {
+            return Outcome::error(ErrorCode::NotAvailable);
+        }
+        let options = match effective.channels.options(&request.channel) {
+            Ok(options) => options,
+            Err(denied) => return Outcome::error(denied),
+        };
+        let Some(session) = self.sessions.get(key.index) else { return Outcome::Nothing };
+        let asker = self.asker(session, &request.channel);
+        let is_json = protocol::is_json(&request.data);
+        let data = if is_json { Data::Json } else { Data::Other };
+        if let Err(denied) = may_publish(options, &asker, data) {
+            return Outcome::error(denied);
+        }
+        if !is_json {
+            // Those could not be told who speak JSON.
+            return Outcome::error(ErrorCode::BadRequest);
+        }
+        if !self.has_room_for(key, &topic::publications(&request.channel)) {
+            let later = Command { id, publish: Some(request), ..Command::default() };
+            return Outcome::Later(Box::new(later));
+        }
+        let Some(session) = self.sessions.get(key.index) else { return Outcome::Nothing };
+        let info = session.publisher_in(&request.channel);
+        if !options.has_history() {
+            let publication = Publication {
+                data: request.data,
+                info: Some(protocol::ClientInfo::from(&info)),
+                ..Publication::default()
+            };
+            self.publish_to_channel(&request.channel, publication);
+            return Outcome::reply(ReplyBody::Publish);
+        }
+        let bytes = QUESTION_BYTES + request.data.len();
+        let Some(reserved) = self.reserve(&request.channel, bytes) else {
+            let again = Command { id, publish: Some(request), ..Command::default() };
+            return Outcome::Again(Box::new(again));
+        };
+        let publication = publication::Publication {
+            data: request.data.into(),
+            is_json: true,
+            info: Some(Arc::new(info)),
+            ..publication::Publication::default()
+        };
+        let question = Question::Publish { publication, idempotency_key: Box::default() };
+        self.wait_for_reply(key, id, request.channel.into(), question, reserved);
+        Outcome::Waits
+    }
+
+    /// Whether what is to be published to a topic need not wait for its members.
+    fn has_room_for(&self, key: Key, topic: &str) -> bool {
+        let too_full = self.connections.get(key).map(|it| it.too_full());
+        self.overflow.is_empty()
+            && too_full.is_some_and(|it| self.topics.fullness_by_name(topic) < it)
+    }
+
+    /// Publishes to a channel of which nothing is kept.
+    pub(super) fn publish_to_channel(&mut self, channel: &str, publication: Publication) {
+        let mut push = Vec::new();
+        let publication = Push::Publication(publication);
+        protocol::encode_push(protocol::Encoding::Json, channel, &publication, &mut push);
+        let message = DataMessage::new(MessageKind::Text, &push);
+        self.publish_by_name(&topic::publications(channel), message);
+    }
+
+    /// Asks the home of a channel something that a session may know.
+    fn ask_by_command(
+        &mut self,
+        key: Key,
+        id: u32,
+        channel: String,
+        may: impl Fn(&ChannelOptions, &Asker<'_>) -> Result<(), Denied>,
+        question: Question,
+        again: impl FnOnce(String) -> Command,
+    ) -> Outcome {
+        if channel.is_empty() {
+            return Outcome::Disconnect(Disconnect::BAD_REQUEST);
+        }
+        let effective = self.effective.clone();
+        let options = match effective.channels.options(&channel) {
+            Ok(options) => options,
+            Err(denied) => return Outcome::error(denied),
+        };
+        let Some(session) = self.sessions.get(key.index) else { return Outcome::Nothing };
+        if let Err(denied) = may(options, &self.asker(session, &channel)) {
+            return Outcome::error(denied);
+        }
+        let Some(reserved) = self.reserve(&channel, QUESTION_BYTES) else {
+            return Outcome::Again(Box::new(again(channel)));
+        };
+        self.wait_for_reply(key, id, channel.into(), question, reserved);
+        Outcome::Waits
+    }
+
+    fn history_by_command(&mut self, key: Key, id: u32, request: HistoryRequest) -> Outcome {
+        let question = Question::History {
+            since: request.since.clone(),
+            limit: request.limit,
+            is_reverse: request.reverse,
+        };
+        let channel = request.channel.clone();
+        let again = |_| Command { id, history: Some(request), ..Command::default() };
+        self.ask_by_command(key, id, channel, may_read_history, question, again)
+    }
+
+    fn wait_for_reply(
+        &mut self,
+        key: Key,
+        id: u32,
+        channel: Arc<str>,
+        question: Question,
+        reserved: super::home::Reserved,
+    ) {
+        if let Some(session) = self.sessions.get_mut(key.index) {
+            session.is_waiting = true;
+        }
+        self.ask(key, &channel, question, Purpose::Reply { id }, reserved);
+    }
+
+    fn refresh(&mut self, key: Key, request: &RefreshRequest) -> Outcome {
+        if request.token.is_empty() {
+            return Outcome::Disconnect(Disconnect::BAD_REQUEST);
+        }
+        let now_s = self.seconds_of_day();
+        let verdict = verify_connection(&self.effective.trust, &request.token, now_s);
+        self.turn.spend(verdict.cost);
+        let Some(session) = self.sessions.get_mut(key.index) else { return Outcome::Nothing };
+        let token = match verdict.result {
+            Ok(token) => token,
+            Err(TokenError::Expired) => {
+                return Outcome::Disconnect(Disconnect::CONNECTION_EXPIRED);
+            }
+            Err(TokenError::Invalid(_)) => return Outcome::Disconnect(Disconnect::INVALID_TOKEN),
+        };
+        if *token.user != *session.user {
+            return Outcome::Disconnect(Disconnect::INVALID_TOKEN);
+        }
+        session.expires_s = token.expires_s;
+        let ttl = remaining_s(token.expires_s, now_s);
+        let result = RefreshResult {
+            client: session.client.to_string(),
+            version: crate::VERSION.to_owned(),
+            expires: ttl.is_some(),
+            ttl: ttl.unwrap_or(0),
+        };
+        self.schedule_open(key);
+        Outcome::reply(ReplyBody::Refresh(result))
+    }
+
+    fn refresh_subscription(&mut self, key: Key, request: &SubRefreshRequest) -> Outcome {
+        if request.channel.is_empty() {
+            return Outcome::Disconnect(Disconnect::BAD_REQUEST);
+        }
+        let now_s = self.seconds_of_day();
+        let Some(session) = self.sessions.get(key.index) else { return Outcome::Nothing };
+        if session.subscription(&request.channel).is_none() {
+            return Outcome::error(ErrorCode::PermissionDenied);
+        }
+        let token = match self.subscription_token(session, &request.channel, &request.token) {
+            Ok(Some(token)) => token,
+            Ok(None) => return Outcome::error(ErrorCode::BadRequest),
+            // With one that has expired the subscription must not last for ever.
+            Err(Outcome::Reply(body)) if *body == denied() => {
+                return Outcome::Disconnect(Disconnect::INVALID_TOKEN);
+            }
+            Err(outcome) => return outcome,
+        };
+        if let Some(session) = self.sessions.get_mut(key.index)
+            && let Some(subscription) = session.subscription_mut(&request.channel)
+        {
+            subscription.expires_s = token.expires_s;
+        }
+        let ttl = remaining_s(token.expires_s, now_s);
+        let result = SubRefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0) };
+        self.schedule_open(key);
+        Outcome::reply(ReplyBody::SubRefresh(result))
+    }
+}
+
+fn denied() -> ReplyBody {
+    ReplyBody::Error(ErrorCode::PermissionDenied.into())
+}
+
+/// What a token has to say to clients, as far as all of them can be told.
+pub(super) fn told(content: Option<Box<[u8]>>) -> Arc<[u8]> {
+    content.filter(|it| protocol::is_json(it)).map_or_else(Arc::default, Arc::from)
+}
+
+/// What a question holds beside what is published with it, at the most.
+const QUESTION_BYTES: usize = 4 << 10;
+/// The one kind of differences that there is.
+const DELTA_FOSSIL: &str = "fossil";
