@@ -26,10 +26,6 @@
 //! `use` (`MAY_USE` in `tests/tidy.rs`, where a new module needs a line). How to add an option, a
 //! counter or a route, step by step, is in `CONTRIBUTING.md`.
 //!
-//! The bytes of a connection come in by `Shard::take_in` (`shard/receive.rs`) and all leave by
-//! `Connection::send` (`shard/send.rs`), its own and those that it shares with others. Which
-//! listener it came by is known in `Shard::accepted` (`shard/lifecycle.rs`) and then forgotten.
-//!
 //! # The loop
 //!
 //! > A tick takes all completions, acts on every one and on the deadlines that have passed,
@@ -67,16 +63,14 @@
 //!
 //! # So much in a second
 //!
-//! Rates of a connection cost nothing on the path of a message: what it has left of a second is one
-//! more bound of the budget that it gets anyway, in which each message costs more than the six
-//! bytes of the shortest frame, and what it has used is charged behind (`shard/rates.rs`). Whoever
-//! has nothing left waits in a wheel of its own until it has. What is begun is finished, and owed.
+//! What a connection has left of a second is one more bound of the budget that it gets anyway, and
+//! what it has used is charged behind (`shard/rates.rs`). Whoever has nothing left waits in a wheel
+//! of its own until it has. What is begun is finished, and owed.
 //!
 //! The rate of a topic holds for all shards, so it is kept where all can see it
 //! (`admission/publications.rs`). A member takes a few messages of what there is, is bounded by
 //! that in the same way, and gives back what it has not begun (`shard/topic_rate.rs`). Where
-//! nothing is left it gets a place in a line, as a moment to ask again, before which whoever comes
-//! later gets nothing. Without the option a message pays for the look at a setting.
+//! nothing is left it gets a place in a line, as a moment to ask again.
 //!
 //! # Too much to do
 //!
@@ -117,7 +111,8 @@
 //! of frames is unmasked, given new headers and compacted in one forward pass within the receive
 //! buffer, and leaves with one send. A binary frame that spans buffers is passed on part by part
 //! (cut-through), and its payload costs no memory; a text message is held until all of it is known
-//! to be UTF-8, because nothing may follow half a frame but its other half.
+//! to be UTF-8, because nothing may follow half a frame but its other half
+//! (`websocket/reflection.rs`).
 //!
 //! # Requests
 //!
@@ -142,7 +137,7 @@
 //!
 //! A multishot accept does not tell who has connected. Where that makes a difference (a limit by
 //! address, a network that may or may not connect, a proxy that is trusted) each accept is for one
-//! connection and tells its address, and several wait (`io/accept.rs`); elsewhere nothing changes.
+//! connection and tells its address, and several wait (`io/accept.rs`).
 //! The peer is judged in `Shard::arrived` (`shard/peers.rs`), before anything is received. By
 //! listeners that expect PROXY headers ([`proxy_protocol`]) the connection begins in a stage of its
 //! own, which `Shard::take_preamble` ends before `take_in` goes on with what follows. For whom a
@@ -167,11 +162,10 @@
 //! sealed for each member out of the frames that all share. While a connection is parked it keeps
 //! two secrets and two numbers, from which its keys follow.
 //!
-//! Its state lies beside the table of connections, is made with the first byte that arrives, and
-//! moves with the connection. Handshakes wait for each other in a line of their own, a few in each
-//! tick. Certificates and keys are part of what is in force (`shard/in_force.rs`): a new connection
-//! begins with the newest, and the control thread looks whether files have changed
-//! (`control/certificates.rs`).
+//! Its state lies beside the table of connections and moves with the connection. Handshakes wait
+//! for each other in a line of their own, a few in each tick. Certificates and keys are part of
+//! what is in force (`shard/in_force.rs`): a new connection begins with the newest, and the control
+//! thread looks whether files have changed (`control/certificates.rs`).
 //!
 //! # Who may do what
 //!
@@ -193,15 +187,10 @@
 //! (`shard/inquiries.rs`); that asks (`control/consultations.rs`, or `logins.rs` and its threads).
 //!
 //! Keys of a URL are fetched by a task of the control thread (`control/key_set.rs`). Those of files
-//! and the list of what is revoked are read with the settings ([`settings::read_trust`]), at
-//! the start and when those are reloaded, and are in force together with them. To revoke is to put
-//! another list in force: so it holds for those who come, for those who are there, whom each shard
-//! looks at one after the other (`shard/in_force.rs`), and for those who are on their way between
-//! two shards, who are looked at when they arrive.
-//!
-//! The load generator has the session in the other role ([`tls::client`], `bench/secure.rs`). A
-//! listener of `--redirect-http` has a place behind those that serve; its connections bear a mark,
-//! and their requests are answered before any route is looked for (`http/redirect.rs`).
+//! and the list of what is revoked are read with the settings ([`settings::read_trust`]), and are
+//! in force together with them. To revoke is to put another list in force: each shard looks at
+//! those who are there, one after the other (`shard/in_force.rs`), and at those who move to it when
+//! they arrive.
 //!
 //! # Broadcast
 //!
@@ -236,8 +225,8 @@
 //!
 //! Letters go from shard to shard, and between the control thread and each: all that they say is
 //! `Letter` in `shard/mail.rs`. The control thread reads letters alone, no broadcast ring, and is
-//! woken for nothing else. Its place among the rings, the last, is a ring that carries nothing but
-//! wake-ups, both ways, and waits for none: a shard that hangs must not hold it up ([`io::waker`]).
+//! woken for nothing else, by a ring of its own that waits for none: a shard that hangs must not
+//! hold it up ([`io::waker`]).
 //!
 //! What it wants of a shard is an order, of which each has one at a time (`control/mail.rs`), and
 //! which ends with one answer. An order that concerns many connections is a walk over the places of
@@ -264,8 +253,27 @@
 //! there on it gets where it goes on, when that shard has read as far (`shard/moves/members.rs`).
 //! The topic counts in [`hub::interest`] there before it counts no more here.
 //!
-//! Which connections may is `Connection::may_move`, what goes along is `Traveller`, both in
-//! `shard/moves.rs`; how they go on is in `shard/moves/arrival.rs`.
+//! # Channels
+//!
+//! A WebSocket of `/connection/websocket` is a *session*, whose messages are commands of a protocol
+//! ([`realtime::protocol`]), done one after the other (`shard/sessions/commands.rs`); while one
+//! waits for an answer, no more is received. A channel is up to three topics of the hub
+//! ([`realtime::topic`]): what is published, the same as deltas, and who comes and goes. Messages
+//! are pushes in JSON; in Protobuf they are made once for all who want it (`hub/run/pushes.rs`).
+//!
+//! What is kept of a channel lies on one shard, its *home*, which a hash of its name says
+//! ([`realtime::home`]). Others ask it by mail (`shard/sessions/home.rs`). It gives publications
+//! their offsets and sends them to its own ring, so that everybody gets them in that order. Of a
+//! channel without a history each shard publishes by itself.
+//!
+//! Between what comes from the history and what comes from the ring nothing may be lost or doubled.
+//! So a shard holds the topics, as for a connection that moves, before it asks; the answer says how
+//! many messages the home had sent to its ring by then; and when the shard has read as many, the
+//! session joins, and gets what was held from there on (`shard/sessions/subscribing.rs`).
+//!
+//! A session takes 136 bytes beside the table of connections, a subscription 48, and their names;
+//! it stays on its shard. If it reads too slowly it loses its subscriptions with positions, and
+//! comes back for the rest from the history (`shard/sessions/ending.rs`).
 //!
 //! # Compression
 //!
@@ -279,9 +287,8 @@
 //!
 //! A shard whose ring fails loses its connections: it counts them as closed, leaves the mesh, and
 //! tells the main thread, which logs it and has the control thread drain all others ([`serve`]).
-//! The process ends with status 1. Going on without the shard would refuse its share of clients,
-//! and a ring set up anew would meet the same lack of memory. A control thread that fails drains
-//! the server as well, because nobody could stop it any more.
+//! The process ends with status 1. A control thread that fails drains the server as well, because
+//! nobody could stop it any more.
 //!
 //! # Administration
 //!
@@ -293,25 +300,18 @@
 //! the watchdog of the service manager is not fed.
 //!
 //! Metrics are what the shards count ([`stats::family`]) and what the control thread knows besides
-//! (`control/metrics`), put into words by a library when they are asked for. A shard measures with
-//! the two times that a tick has anyway, its begin and its end (`shard/measure.rs`): nothing reads
-//! a clock for a message, and a ping carries its time with it. How each WebSocket ended is kept by
-//! its shard ([`stats::close_records`]), which waits for nobody who reads that.
-//!
-//! Who takes the most is charged to a sketch of bounded size, once for each receive, send and
-//! delivery, and only with `--top` (`shard/orders/top.rs`). The address of a peer, and what the
-//! access log is to say of a connection, lie beside the table, cost nothing where nobody asks, and
-//! move with the connection (`shard/peers.rs`).
+//! (`control/metrics`). A shard measures with the two times that a tick has anyway, its begin and
+//! its end (`shard/measure.rs`): nothing reads a clock for a message. The address of a peer, and
+//! what the access log is to say of it, lie beside the table and move along (`shard/peers.rs`).
 //!
 //! # A successor
 //!
 //! A server with `--takeover` may be succeeded by another process ([`takeover`]). That gets the
 //! listening sockets themselves ([`io::inheritance`]), since to close one of `SO_REUSEPORT` resets
-//! who waits in its queue; a shard takes several where there are more than shards. Nothing happens
-//! to the old server until the new one says that its shards accept; then each of its shards cancels
-//! its accepts, and closes its copies when the last has ended (`shard/drain.rs`): whom it has
-//! accepted by then it serves, and sends to the successor with 1012. All of it is one task of the
-//! control thread (`control/takeover.rs`).
+//! who waits in its queue. Nothing happens to the old server until the new one says that its shards
+//! accept; then each of its shards cancels its accepts, and closes its copies when the last has
+//! ended (`shard/drain.rs`): whom it has accepted by then it serves, and sends to the successor
+//! with 1012. All of it is one task of the control thread (`control/takeover.rs`).
 //!
 //! While both live, what is published goes both ways ([`hub::relay`]): a shard hands a copy of what
 //! it publishes to a channel that is bounded in bytes and never makes it wait; the control thread
@@ -346,10 +346,7 @@
 //!    (`shard/send.rs`); `Io::submit` gives all of them to the kernel with the wait for the next
 //!    completion (`io/enter.rs`).
 //! 7. The other shards wake up, find the message in the ring (`Shard::handle_messages`), and do
-//!    steps 5 and 6 for their own members.
-//!
-//! An echo skips 4 and 5: the WebSocket turns the frame into the server's where it lies
-//! (`websocket/reflection.rs`), and that part of the receive buffer is what is sent.
+//!    steps 5 and 6 for their own members. An echo skips steps 4 and 5.
 //!
 //! # Where do I change ...?
 //!
@@ -360,8 +357,7 @@
 //! | a limit of the whole server | `Shared` and `Shard::serving` in `shard/mod.rs` |
 //! | a counter, a metric | [`stats`]; of the process or the server: `control/metrics` |
 //! | what a shard measures | `shard/measure.rs` |
-//! | who takes the most | `shard/orders/top.rs`, [`stats::heavy_hitters`] |
-//! | how soon something is used up | `control/capacity.rs` |
+//! | who takes the most, what is used up soon | `shard/orders/top.rs`, `control/capacity.rs` |
 //! | what the access log says | `shard/peers/visit.rs`, `http/asked.rs`; its way: [`output`] |
 //! | what the page shows | `control/admin/page`; the terminal: `top/screen.rs`, `top/panel.rs` |
 //! | what is told of an end | [`stats::close_records`], `control/admin/closed.rs` |
@@ -392,8 +388,11 @@
 //! | how a topic becomes a response | `http/stream.rs`, `connection/stream.rs`, `wire/line.rs` |
 //! | how a subscriber gets a message | `hub/run.rs`; who gets it so: `shard/deliver.rs` |
 //! | what is known of a message on its way | `Publication` in `hub/topics.rs` |
+//! | a command of the protocol of channels | `shard/sessions/commands.rs`, `realtime/protocol` |
+//! | what the home of a channel keeps | `realtime/home.rs`, [`realtime::log`] |
+//! | an option of channels | `config/channels.rs`; who may do what: `realtime/channels.rs` |
 //! | a letter | `Letter` and `handle_mail` in `shard/mail.rs` |
-//! | which connections move, and what goes along | `may_move`, `Traveller` in `shard/moves.rs` |
+//! | which connections move, how they go on | `shard/moves.rs`, `shard/moves/arrival.rs` |
 //! | what the control thread waits for | `Control::run` in `control/mod.rs` |
 //! | what happens to slow readers | `Bounds::admit` in `shard/deliver.rs` |
 //! | a deadline | `Deadline` in `shard/deadlines.rs`; the times behind it: `shard/times.rs` |
@@ -419,6 +418,8 @@
 //! | finishing | nothing more will be sent after what is queued (`shard/ending.rs`) |
 //! | heavy, light | whoever sends much, or little: they stand in lines of their own |
 //! | topic, member | where messages go, and a connection that gets them |
+//! | session | a WebSocket whose messages are commands, for channels |
+//! | channel, home | topics of which something is kept, and the shard that keeps it |
 //! | run, round | messages of a topic that are delivered together; one pass over its members |
 //! | class | members whose compression windows are alike |
 //! | committed | given to the kernel in part: never dropped, never overtaken |
@@ -427,32 +428,27 @@
 //! # Modules, in the order of the data
 //!
 //! * [`cli`], [`settings`], [`bounded_file`], [`config`], [`limits`], [`logging`]: from flags,
-//!   environment and files to one effective configuration. A setting is declared in one place, as a
-//!   typed field of [`config`] with its default, names, notation and help; listeners and mounts
-//!   have options in one grammar ([`config::entry`]).
+//!   environment and files to one effective configuration. A setting is declared in one place, a
+//!   field of [`config`]; listeners, mounts and channels share one grammar ([`config::entry`]).
 //! * [`output`]: the log lines and counters on their way out, on threads of their own with bounded
 //!   queues: an output that nobody reads, or that is broken, loses them and stops nothing.
 //! * [`io`]: the only place that names io_uring. Trait [`io::Io`] is the seam: production plugs in
 //!   the ring, tests plug in a simulated kernel.
 //! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
 //!   frames, compression; and messages as lines.
-//! * [`proxy_protocol`]: the header by which a proxy tells who has connected to it.
-//! * [`admission`]: who may connect, join and publish, how many and how fast, for all shards.
+//! * [`proxy_protocol`]: who has connected to a proxy. [`admission`]: how many may, and how fast.
 //! * [`identity`]: tokens, the keys that verify them, what they grant, and what backends say.
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
 //! * [`http`]: requests and their bodies to decisions: routes, refusals, upgrades, posted messages.
 //! * [`websocket`]: the state machine of one WebSocket, without socket and clock.
 //! * [`connection`]: what one connection speaks: header of a proxy, requests, WebSocket or stream.
 //! * [`hub`]: topics of a shard, rings and mail between shards.
-//! * [`realtime`]: channels for client libraries: messages of their protocol, filters by tag.
+//! * [`realtime`]: channels for client libraries: their protocol, tokens, histories, who is there.
 //! * [`shard`]: the event loop: connections, outboxes, timers, backpressure, moves, drain.
 //! * [`stats`]: counters of single shards, for all to read. [`memory`]: how short memory is.
-//! * [`serve`], [`control`]: starting and pinning shards; signals and the admin listener, on a
-//!   thread that never touches a connection of a shard.
-//! * [`service_manager`]: what systemd is told; what it hands over is taken by [`io::activation`].
-//! * [`takeover`]: hand-over of listening sockets to a successor, whose way is [`io::inheritance`].
-//! * [`admin_client`]: a small client of the admin listener, for [`health`], which asks a running
-//!   server how it is, and [`top`], which watches it in a terminal.
+//! * [`serve`] starts shards. [`control`]: signals, the admin listener, on a thread of its own.
+//! * [`service_manager`]: what systemd is told. [`takeover`]: listening sockets to a successor.
+//! * [`admin_client`]: a client of the admin listener, for [`health`] and [`top`].
 //! * [`mod@bench`]: the load generator, in the client's role, and no part of the server.
 //!
 //! # Deliberately absent
