@@ -15,6 +15,7 @@ mod json;
 mod message;
 mod push;
 mod reply;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ pub use reply::{
     ConnectResult, Empty, HistoryResult, PresenceResult, PresenceStatsResult, RefreshResult, Reply,
     ReplyBody, ReplyError, RpcResult, SubRefreshResult, SubscribeResult,
 };
+pub use subscriptions::Subscriptions;
 
 use json::Object;
 use message::{Content, part_bytes, write_length, write_part};

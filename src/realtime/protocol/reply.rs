@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::message::{Content, messages};
 use super::push::{ClientInfo, Publication, PushMessage};
+use super::subscriptions::Subscriptions;
 
 messages! {
     /// What a server sends, as it is read. With no field at all it is a ping.
@@ -84,8 +85,8 @@ messages! {
         #[prost(bytes = "vec", tag = "5")]
         pub data: Vec<u8>,
         /// Subscriptions that the server has made, by channel.
-        #[prost(btree_map = "string, message", tag = "6")]
-        pub subs: BTreeMap<String, SubscribeResult>,
+        #[prost(oneof = "Subscriptions", tags = "6")]
+        pub subs: Option<Subscriptions>,
         /// Seconds between pings.
         #[prost(uint32, tag = "7")]
         pub ping: u32,

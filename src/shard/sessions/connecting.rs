@@ -184,7 +184,8 @@ impl<I: Io> Shard<I> {
             return self.give_up_joining(joining);
         };
         let channel = joining.subscribing.subscription.channel.to_string();
-        connecting.result.subs.insert(channel, joining.result.clone());
+        let subs = &mut connecting.result.subs.get_or_insert_default().0;
+        subs.insert(channel, joining.result.clone());
         connecting.ready.push(joining);
         self.go_on_connecting(key);
     }

@@ -55,7 +55,9 @@ fn replies_in_json() {
         expires: true,
         ttl: 60,
         data: b"[]".to_vec(),
-        subs: ["d", "c"].map(|name| (name.to_owned(), SubscribeResult::default())).into(),
+        subs: Some(Subscriptions(
+            ["d", "c"].map(|name| (name.to_owned(), SubscribeResult::default())).into(),
+        )),
         ping: 25,
         pong: true,
         ..ConnectResult::default()
@@ -225,4 +227,14 @@ fn an_offset_may_be_beyond_what_a_double_can_tell_apart() {
     let json = push("c", &Push::Publication(publication));
     assert_eq!(json, r#"{"push":{"channel":"c","pub":{"offset":18446744073709551615}}}"#);
     assert!(transcode_push(json.as_bytes()).is_some());
+}
+
+/// The JavaScript library fails at an entry of a map without a value.
+#[test]
+fn subscriptions_that_say_nothing_are_there_in_protobuf() {
+    let subs = Subscriptions([("c".to_owned(), SubscribeResult::default())].into());
+    let connected = ConnectResult { subs: Some(subs), ..ConnectResult::default() };
+    let mut out = Vec::new();
+    encode_reply(Encoding::Protobuf, 1, &ReplyBody::Connect(connected), &mut out);
+    assert_eq!(out, b"\x0b\x08\x01\x2a\x07\x32\x05\x0a\x01c\x12\x00");
 }
