@@ -4,7 +4,6 @@
 //! all others ask it. An answer names what is to be announced to subscribers with it, in the order
 //! in which that has to be published.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::log::{
@@ -110,19 +109,12 @@ pub struct Announcement {
 pub struct Home {
     log: Log,
     presence: Presence,
-    /// Channels of which the next publication is told in full also to those who get differences:
-    /// some of them have none before it.
-    full_next: HashSet<Arc<str>>,
 }
 
 impl Home {
     /// Nothing is kept yet, and no more than so many bytes of history will be.
     pub fn new(history_bytes: usize, seed: u64) -> Self {
-        Self {
-            log: Log::new(history_bytes, seed),
-            presence: Presence::new(history_bytes, 0),
-            full_next: HashSet::new(),
-        }
+        Self { log: Log::new(history_bytes, seed), presence: Presence::new(history_bytes, 0) }
     }
 
     /// Forgets what has had its time, some of it in each call.
@@ -151,7 +143,7 @@ impl Home {
             Question::Subscribe { info, since, is_present, is_announced, wants_deltas } => {
                 let answer = self.subscribe(channel, options, limits, since, now_ms);
                 if wants_deltas {
-                    self.full_next.insert(channel.clone());
+                    self.log.tell_next_in_full(channel);
                 }
                 if is_present {
                     let Ok(joined) = self.presence.join(channel, Arc::new(info.clone())) else {
@@ -180,9 +172,7 @@ impl Home {
                     Ok(Appended { offset, epoch, publication, previous }) => {
                         if let Some(publication) = publication {
                             if options.allowed_delta_types.is_some() {
-                                let is_full = self.full_next.remove(channel);
-                                let previous =
-                                    previous.filter(|_| !is_full && options.delta_publish);
+                                let previous = previous.filter(|_| options.delta_publish);
                                 let publication = delta_of(&publication, previous.as_deref());
                                 let push = Push::Publication(publication);
                                 announce(Announcement::new(topic::deltas(channel), channel, &push));

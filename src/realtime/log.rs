@@ -321,6 +321,14 @@ impl Log {
         self.streams[place as usize].recover(since, publications_max, mode)
     }
 
+    /// Somebody is about to get what comes next who has not got the end of the stream: it cannot be
+    /// told as a difference.
+    pub fn tell_next_in_full(&mut self, channel: &str) {
+        if let Some(place) = self.places.get(channel) {
+            self.streams[*place as usize].pass();
+        }
+    }
+
     /// Where the stream of a channel ends; one that is not there begins.
     pub fn position(&mut self, channel: &Arc<str>, rules: &HistoryRules, now_ms: u64) -> Head {
         let place = self.used(channel, rules, now_ms);

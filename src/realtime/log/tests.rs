@@ -13,6 +13,7 @@ enum Step {
     Read { channel: usize, since: Option<(u64, u8)>, limit: i64, is_reverse: bool },
     Recover { channel: usize, since: (u64, u8), publications_max: usize, mode: RecoveryMode },
     Remove { channel: usize },
+    TellInFull { channel: usize },
     Wait { time_ms: u64 },
     Advance { budget: usize },
     HandOver,
@@ -100,6 +101,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             }
         ),
         1 => channel().prop_map(|channel| Step::Remove { channel }),
+        1 => channel().prop_map(|channel| Step::TellInFull { channel }),
         3 => prop_oneof![
             0..40u64,
             0..900u64,
@@ -154,6 +156,10 @@ impl Bench {
             }
             Step::Recover { channel, since, publications_max, mode } => {
                 self.recover(channel, since, publications_max, mode);
+            }
+            Step::TellInFull { channel } => {
+                self.log.tell_next_in_full(&self.names[channel].clone());
+                self.naive[channel].last_seen = None;
             }
             Step::Remove { channel } => {
                 let naive = &mut self.naive[channel];
