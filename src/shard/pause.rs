@@ -166,11 +166,14 @@ impl<I: Io> Shard<I> {
         self.waiting_for_ring = line;
     }
 
-    /// A close frame has been queued: the peer's answer is let in however short memory is, and
-    /// however much has been sent.
+    /// A close frame has been queued: the peer's answer is let in however short memory is, however
+    /// much has been sent, and whatever its session was to be answered.
     pub(super) fn resume_what_is_closing(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let may_end = matches!(connection.waits_for, Some(WaitsFor::Memory | WaitsFor::Rate));
+        let may_end = matches!(
+            connection.waits_for,
+            Some(WaitsFor::Memory | WaitsFor::Rate | WaitsFor::Home)
+        );
         if may_end && !connection.stage.is_open() {
             connection.waits_for = None;
             self.pause(key, WaitsFor::Turn);

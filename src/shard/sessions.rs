@@ -21,6 +21,7 @@ mod commands;
 mod connecting;
 mod ending;
 mod home;
+mod replies;
 mod subscribing;
 mod timing;
 
@@ -34,16 +35,17 @@ use super::pending::Pending;
 use super::timers::Tick;
 use super::{Shard, Shared};
 use crate::config::Config;
-use crate::io::{Io, Key, Segment};
+use crate::io::{Io, Key};
 use crate::realtime::home::Home;
 use crate::realtime::protocol::codes::Disconnect;
-use crate::realtime::protocol::{self, Encoding, Frame, Push, ReplyBody};
+use crate::realtime::protocol::{self, Encoding};
 use crate::realtime::session::{Phase, Session};
 use crate::wire::close::CloseCode;
 use crate::wire::message::{DataMessage, MessageKind};
 use connecting::Connecting;
 pub use home::{Answered, Ask};
 use home::{Asked, Unsent};
+use replies::AtWork;
 use subscribing::Joining;
 
 /// The sessions of a shard, by the index of their connections, and the home of its channels.
@@ -55,6 +57,8 @@ pub(super) struct Sessions {
     joining: Vec<Joining>,
     /// Those who are about to be connected.
     connecting: HashMap<u32, Connecting>,
+    /// Those whose commands are being done, one within the other.
+    at_work: Vec<AtWork>,
     /// Sessions whose questions found no place.
     line: VecDeque<Key>,
     /// What homes are to be told, for which there was no place.
@@ -78,6 +82,7 @@ impl Sessions {
             asked: Pending::new(ASKED_MOST),
             joining: Vec::new(),
             connecting: HashMap::new(),
+            at_work: Vec::new(),
             line: VecDeque::new(),
             unsent: VecDeque::new(),
             look_again_at: None,
@@ -125,9 +130,16 @@ impl<I: Io> Shard<I> {
         let session = self.sessions.get(key.index)?;
         match (session.is_waiting, session.commands.is_empty()) {
             (true, _) => Some(WaitsFor::Home),
+            (false, false) if self.has_replies_unread(key) => Some(WaitsFor::Peer),
             (false, false) => Some(WaitsFor::Turn),
             (false, true) => None,
         }
+    }
+
+    /// Whether a session does not read what it is answered.
+    fn has_replies_unread(&self, key: Key) -> bool {
+        let connection = self.connections.get(key);
+        connection.is_some_and(|it| it.outbox.held_bytes() > self.backlog_bytes())
     }
 
     /// A message of a session has come.
@@ -143,19 +155,23 @@ impl<I: Io> Shard<I> {
         self.go_on_with_session(key);
     }
 
-    /// Does the commands of a session as far as that is possible now.
+    /// Does the commands of a session as far as that is possible now. What is answered at once, here,
+    /// is followed by the next; nothing calls itself for that.
     pub(super) fn go_on_with_session(&mut self, key: Key) {
-        let Some(encoding) = self.sessions.get(key.index).map(|it| it.encoding) else { return };
-        let mut replies = Frame::new(encoding);
-        while let Some(session) = self.sessions.get_mut(key.index)
-            && !session.is_waiting
+        if self.connections.get(key).is_none() || !self.begin_work(key) {
+            return;
+        }
+        // One of them is done whatever the others have cost.
+        let mut is_first = true;
+        while self.may_do_next(key, std::mem::take(&mut is_first))
+            && let Some(session) = self.sessions.get_mut(key.index)
             && let Some(command) = session.commands.pop_front()
         {
-            if !self.do_command(key, command, &mut replies) {
+            if !self.do_command(key, command) {
                 break;
             }
         }
-        self.send_frame(key, replies);
+        self.end_work(key);
         let is_open = self
             .connections
             .get(key)
@@ -166,8 +182,22 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The answer that a session has waited for has come, and its reply is queued.
+    fn may_do_next(&mut self, key: Key, is_first: bool) -> bool {
+        let is_waiting = self.sessions.get(key.index).is_none_or(|it| it.is_waiting);
+        self.send_many_replies(key);
+        !is_waiting && (is_first || !self.turn.is_spent()) && !self.has_replies_unread(key)
+    }
+
+    /// The answer that a session has waited for has come, and its reply is queued; or there may be
+    /// a place for what it wants to ask.
     fn resume_session(&mut self, key: Key) {
+        // Another may have come in the place of one that has gone.
+        if self.connections.get(key).is_none() {
+            return;
+        }
+        if self.is_connecting(key) {
+            return self.go_on_connecting(key);
+        }
         if let Some(session) = self.sessions.get_mut(key.index) {
             session.is_waiting = false;
         }
@@ -182,39 +212,21 @@ impl<I: Io> Shard<I> {
         self.connections.iter().filter(waits).map(|(key, _)| key).collect()
     }
 
-    /// Queues the messages of a frame for a session.
-    fn send_frame(&mut self, key: Key, frame: Frame) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(kind) = connection.stage.websocket().and_then(|it| it.session_kind()) else {
-            return;
-        };
-        if frame.is_empty() || !connection.stage.is_open() {
-            return;
+    /// Nothing matters any more that a session sends.
+    fn refuse(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get_mut(key.index) {
+            session.commands.clear();
+            session.phase = Phase::Refused;
         }
-        let bytes = DataMessage::new(kind, &frame.into_bytes()).into_frame();
-        connection.outbox.push(Segment::owned(bytes, true));
-        self.mark_dirty(key);
-    }
-
-    fn reply(&mut self, key: Key, id: u32, body: &ReplyBody) {
-        let Some(session) = self.sessions.get(key.index) else { return };
-        let mut frame = Frame::new(session.encoding);
-        frame.reply(id, body);
-        self.send_frame(key, frame);
-    }
-
-    fn push(&mut self, key: Key, channel: &str, push: &Push) {
-        let Some(session) = self.sessions.get(key.index) else { return };
-        let mut frame = Frame::new(session.encoding);
-        frame.push(channel, push);
-        self.send_frame(key, frame);
     }
 
     /// Ends a session for a reason of its protocol.
     pub(super) fn disconnect(&mut self, key: Key, disconnect: Disconnect) {
-        let Some(session) = self.sessions.get_mut(key.index) else { return };
-        session.commands.clear();
-        session.phase = Phase::Refused;
+        if !self.sessions.contains(key.index) {
+            return;
+        }
+        self.send_replies(key);
+        self.refuse(key);
         self.close(key, CloseCode(disconnect.code), &disconnect.reason);
     }
 }

@@ -46,6 +46,11 @@ impl Frame {
         self.next().extend_from_slice(message);
     }
 
+    /// Takes the messages out.
+    pub fn take(&mut self) -> Self {
+        Self { encoding: self.encoding, bytes: std::mem::take(&mut self.bytes) }
+    }
+
     /// Whether it has no messages.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()

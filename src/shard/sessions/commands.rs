@@ -14,9 +14,9 @@ use crate::realtime::channels::{
 use crate::realtime::home::Question;
 use crate::realtime::protocol::codes::{Disconnect, ErrorCode};
 use crate::realtime::protocol::{
-    self, Command, Encoding, Frame, HistoryRequest, Publication, PublishRequest, Push,
-    RefreshRequest, RefreshResult, ReplyBody, Request, StreamPosition, SubRefreshRequest,
-    SubRefreshResult, SubscribeRequest, UnsubscribeRequest,
+    self, Command, Encoding, HistoryRequest, Publication, PublishRequest, Push, RefreshRequest,
+    RefreshResult, ReplyBody, Request, StreamPosition, SubRefreshRequest, SubRefreshResult,
+    SubscribeRequest, UnsubscribeRequest,
 };
 use crate::realtime::session::{Phase, Session, Subscription, Traits};
 use crate::realtime::tokens::{
@@ -53,10 +53,10 @@ impl Outcome {
 }
 
 impl<I: Io> Shard<I> {
-    /// Does one command; whether the next can follow at once.
-    pub(super) fn do_command(&mut self, key: Key, command: Command, replies: &mut Frame) -> bool {
+    /// Does one command; false if it cannot be done now.
+    pub(super) fn do_command(&mut self, key: Key, command: Command) -> bool {
         let Some(session) = self.sessions.get(key.index) else { return false };
-        let (id, encoding, phase) = (command.id, session.encoding, session.phase);
+        let (id, phase) = (command.id, session.phase);
         let outcome = match (phase, command.request()) {
             (Phase::Fresh, Some(Request::Connect(request))) if id > 0 => {
                 self.connect(key, id, *request)
@@ -67,22 +67,24 @@ impl<I: Io> Shard<I> {
         };
         match outcome {
             Outcome::Reply(body) => {
-                replies.reply(id, &body);
-                return true;
+                self.reply(key, id, &body);
+                if phase == Phase::Fresh {
+                    // It was not connected.
+                    self.refuse(key);
+                }
             }
-            Outcome::Nothing => return true,
-            Outcome::Waits => {}
+            Outcome::Nothing | Outcome::Waits => {}
             Outcome::Again(command) => {
                 self.put_back_command(key, *command);
                 self.try_again(key);
             }
-            Outcome::Later(command) => self.put_back_command(key, *command),
-            Outcome::Disconnect(disconnect) => {
-                self.send_frame(key, std::mem::replace(replies, Frame::new(encoding)));
-                self.disconnect(key, disconnect);
+            Outcome::Later(command) => {
+                self.put_back_command(key, *command);
+                return false;
             }
+            Outcome::Disconnect(disconnect) => self.disconnect(key, disconnect),
         }
-        false
+        true
     }
 
     fn put_back_command(&mut self, key: Key, command: Command) {
@@ -285,7 +287,10 @@ impl<I: Io> Shard<I> {
             // Those could not be told who speak JSON.
             return Outcome::error(ErrorCode::BadRequest);
         }
-        if !self.has_room_for(key, &topic::publications(&request.channel)) {
+        let has_deltas = options.allowed_delta_types.is_some();
+        if !self.has_room_for(key, &topic::publications(&request.channel))
+            || (has_deltas && !self.has_room_for(key, &topic::deltas(&request.channel)))
+        {
             let later = Command { id, publish: Some(request), ..Command::default() };
             return Outcome::Later(Box::new(later));
         }

@@ -24,6 +24,10 @@ pub(super) struct Connecting {
     wanted: VecDeque<Box<Subscribing>>,
     /// The subscriptions that can begin with the reply.
     ready: Vec<Joining>,
+    /// Whether the last of those that were begun can neither begin nor be given up yet.
+    is_asking: bool,
+    /// Whether the next will be begun without anything more.
+    goes_on: bool,
 }
 
 impl Sessions {
@@ -108,7 +112,8 @@ impl<I: Io> Shard<I> {
             let identity = Identity { user, token_id: token.token_id.clone(), expires_s: NEVER_S };
             self.peers.set_identity(key.index, Some(Box::new(identity)));
         }
-        let connecting = Connecting { id, result, wanted, ready: Vec::new() };
+        let connecting =
+            Connecting { id, result, wanted, ready: Vec::new(), is_asking: false, goes_on: false };
         self.sessions.connecting.insert(key.index, connecting);
         self.go_on_connecting(key);
         Outcome::Waits
@@ -135,21 +140,28 @@ impl<I: Io> Shard<I> {
         })
     }
 
-    /// Makes the next subscription of a session that connects, or answers it after the last.
+    /// Makes the next subscriptions of a session that connects, one after the other, and answers it
+    /// after the last.
     pub(super) fn go_on_connecting(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key.index) else { return };
         session.is_waiting = true;
-        let Some(connecting) = self.sessions.connecting.get_mut(&key.index) else { return };
-        if let Some(subscribing) = connecting.wanted.pop_front() {
-            match self.reserve(&subscribing.subscription.channel, CONNECTING_BYTES) {
-                Some(reserved) => return self.subscribe(key, subscribing, reserved),
-                None => {
-                    if let Some(connecting) = self.sessions.connecting.get_mut(&key.index) {
-                        connecting.wanted.push_front(subscribing);
-                    }
-                    return self.try_again(key);
-                }
+        loop {
+            let Some(connecting) = self.sessions.connecting.get_mut(&key.index) else { return };
+            connecting.goes_on = !connecting.is_asking;
+            if connecting.is_asking {
+                return;
             }
+            let Some(next) = connecting.wanted.front() else { break };
+            let channel = next.subscription.channel.clone();
+            let reserved = self.reserve(&channel, CONNECTING_BYTES);
+            let Some(connecting) = self.sessions.connecting.get_mut(&key.index) else { return };
+            let Some(reserved) = reserved else {
+                connecting.goes_on = false;
+                return self.try_again(key);
+            };
+            let Some(subscribing) = connecting.wanted.pop_front() else { break };
+            connecting.is_asking = true;
+            self.subscribe(key, subscribing, reserved);
         }
         let Some(connecting) = self.sessions.connecting.remove(&key.index) else { return };
         let ping_interval = self.effective.config.realtime.ping_interval;
@@ -187,7 +199,10 @@ impl<I: Io> Shard<I> {
         let subs = &mut connecting.result.subs.get_or_insert_default().0;
         subs.insert(channel, joining.result.clone());
         connecting.ready.push(joining);
-        self.go_on_connecting(key);
+        connecting.is_asking = false;
+        if !connecting.goes_on {
+            self.go_on_connecting(key);
+        }
     }
 
     /// A session cannot be connected.
@@ -196,9 +211,7 @@ impl<I: Io> Shard<I> {
             return self.disconnect(key, Disconnect::INTERNAL_SERVER_ERROR);
         };
         self.reply(key, connecting.id, &ReplyBody::Error(code.into()));
-        if let Some(session) = self.sessions.get_mut(key.index) {
-            session.phase = Phase::Refused;
-        }
+        self.refuse(key);
         self.resume_session(key);
     }
 

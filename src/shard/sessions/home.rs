@@ -88,7 +88,8 @@ impl<I: Io> Shard<I> {
         if home == self.number {
             return Some(Reserved::Here);
         }
-        if self.sessions.asked.len() >= ASKED_MOST {
+        // What a home is told of those who have left must not be overtaken.
+        if self.sessions.asked.len() >= ASKED_MOST || !self.sessions.unsent.is_empty() {
             return None;
         }
         let places = self.endpoint.take_place(self.number, ANSWER_BYTES).and_then(|answer| {
@@ -227,13 +228,16 @@ impl<I: Io> Shard<I> {
         for asked in self.sessions.asked.expire(self.now) {
             self.answered(asked, Answered::unknown());
         }
+        let free = ASKED_MOST.saturating_sub(self.sessions.asked.len());
+        let mut next = free.min(self.sessions.line.len());
         if self.sessions.look_again_at.is_some_and(|tick| tick <= self.now) {
             self.sessions.look_again_at = None;
-            self.send_unsent();
-            for _ in 0..self.sessions.line.len() {
-                let Some(key) = self.sessions.line.pop_front() else { break };
-                self.resume_session(key);
-            }
+            next = self.sessions.line.len();
+        }
+        self.send_unsent();
+        for _ in 0..next {
+            let Some(key) = self.sessions.line.pop_front() else { break };
+            self.resume_session(key);
         }
         self.join_those_who_may();
         self.sessions.home.advance(self.clock().as_millis() as u64);

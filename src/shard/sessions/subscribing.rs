@@ -194,10 +194,13 @@ impl<I: Io> Shard<I> {
     }
 
     pub(super) fn queue_held(&mut self, key: Key, held: Vec<SharedMessage>) {
+        let has_held = !held.is_empty();
+        if has_held {
+            self.send_replies(key);
+        }
         let Self { connections, generation, codec, shared, number, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         let stats = shared.stats.shard(*number);
-        let has_held = !held.is_empty();
         for message in held {
             let mut run = Run::new(message, None);
             let codec = codec.get_mut();

@@ -7,7 +7,6 @@ use super::super::{Shard, ticks_in};
 use crate::config::Realtime;
 use crate::identity::NEVER_S;
 use crate::io::{Io, Key};
-use crate::realtime::protocol::Frame;
 use crate::realtime::protocol::codes::{Disconnect, Unsubscribe};
 use crate::realtime::session::Traits;
 
@@ -58,9 +57,7 @@ impl<I: Io> Shard<I> {
         if session.is_ping_due(now) {
             let next = now + ticks_in(settings.ping_interval);
             session.pinged(next, now + ticks_in(settings.pong_timeout));
-            let mut frame = Frame::new(session.encoding);
-            frame.ping();
-            self.send_frame(key, frame);
+            self.ping(key);
             self.stats().pings_out.add(1);
         }
         for (channel, traits) in expired {
