@@ -13,6 +13,7 @@ use super::super::{Shard, ticks_in};
 use super::subscribing::Subscribing;
 use super::{ASKED_MOST, drawn};
 use crate::hub::inbox::{NoPlace, Place};
+use crate::hub::mesh::LETTER_BYTES_MAX;
 use crate::hub::topics::HoldId;
 use crate::io::{Io, Key};
 use crate::realtime::home::{Announcement, Answer, Limits, Question};
@@ -93,7 +94,7 @@ impl<I: Io> Shard<I> {
             return None;
         }
         let places = self.endpoint.take_place(self.number, ANSWER_BYTES).and_then(|answer| {
-            let question = self.endpoint.take_place(home, bytes as u32)?;
+            let question = self.endpoint.take_place(home, bytes.min(QUESTION_BYTES_MOST) as u32)?;
             Ok(Reserved::There { question, answer })
         });
         match places {
@@ -280,6 +281,9 @@ fn reply_of(answer: Answer) -> ReplyBody {
     }
 }
 
+/// What a question counts at the most, so that there is a place for the largest too; its session
+/// has it in memory anyway.
+const QUESTION_BYTES_MOST: usize = LETTER_BYTES_MAX as usize / 4;
 /// What an answer may hold: publications are shared, and count where they are kept.
 const ANSWER_BYTES: u32 = 4 << 10;
 /// How long a home may take.
