@@ -152,7 +152,7 @@ pub const MESSAGE_TIMEOUT: Bound<Duration, Option<Duration>> =
     Bound { default: Some(seconds(300)), least: seconds(1), most: hours(12) };
 
 /// Topics that one connection may have joined at the same time.
-pub const SUBSCRIPTIONS_MOST: usize = 128;
+pub const SUBSCRIPTIONS_MOST: usize = 256;
 
 /// Bytes queued for one connection.
 pub const BACKLOG_BYTES: Bound<usize> =
@@ -186,7 +186,11 @@ pub const ANSWERED_PUBLICATIONS: Bound<u32> = Bound { default: 300, least: 1, mo
 
 /// Channels that one connection may have subscribed to at the same time.
 pub const CLIENT_CHANNELS: Bound<u16> =
-    Bound { default: 128, least: 1, most: SUBSCRIPTIONS_MOST as u16 };
+    Bound { default: 128, least: 1, most: (SUBSCRIPTIONS_MOST / TOPICS_OF_CHANNEL) as u16 };
+
+/// Topics by which a subscriber gets what there is in a channel: publications, and who comes and
+/// goes.
+pub const TOPICS_OF_CHANNEL: usize = 2;
 
 /// Bytes of the name of a channel.
 pub const CHANNEL_BYTES: Bound<u16> =

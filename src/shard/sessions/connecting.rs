@@ -106,6 +106,9 @@ impl<I: Io> Shard<I> {
                 rejects_unrecovered: false,
             }));
         }
+        if wanted.len() > usize::from(settings.client_channels_most) {
+            return Outcome::Disconnect(Disconnect::CHANNEL_LIMIT);
+        }
         if !token.user.is_empty() {
             // It may be exchanged for another before it expires.
             let user = Some((*token.user).into());
