@@ -264,7 +264,8 @@ fn expect_success_over_tls(mut command: Command) {
 }
 
 /// Runs a client against `server`, which stops behind it; `situation` is what a failure says.
-pub fn expect_success_with(mut command: Command, server: Server, situation: &str) {
+/// Returns what the client has said.
+pub fn expect_success_with(mut command: Command, server: Server, situation: &str) -> String {
     let log = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("client-{}.log", server.address().port()));
     let output = fs::File::create(&log).expect("the directory for test files");
@@ -284,10 +285,11 @@ pub fn expect_success_with(mut command: Command, server: Server, situation: &str
     assert!(status.is_some_and(|status| status.success()), "{command:?}, {situation}:\n{said}");
     fs::remove_file(&log).expect("its output");
     server.stop();
+    said
 }
 
 /// A client that hangs must not outlive its test.
-struct Client(Child);
+pub struct Client(pub Child);
 
 impl Drop for Client {
     fn drop(&mut self) {

@@ -10,6 +10,8 @@ mod admin_page;
 #[path = "../authority/mod.rs"]
 mod authority;
 mod broadcast;
+mod channel_libraries;
+mod channels;
 mod client;
 mod closing;
 mod compression;
