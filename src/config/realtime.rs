@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::channels::ChannelOptions;
+use super::file_path::FilePath;
 use super::form::{boolean, count, duration, parsed, size};
 use super::namespace::{Namespace, NamespaceName};
 use super::setting::{entries, one, one_entry, settings};
@@ -120,6 +121,14 @@ settings! {
                 named "client-expired-sub-close-delay" "TIME",
                 help "How long a subscriber has for a new token of the channel when the old one \
                       has expired, before the subscription ends with 2501",
+                live;
+
+            /// The keys of applications that may call the API.
+            pub api_key: Option<FilePath> = None,
+                as one(parsed(FilePath::GRAMMAR).or_off()),
+                named "api-key" "FILE",
+                help "Let applications publish to channels and ask about them by POST to /api/..., \
+                      with one of the keys in this file, a line each; needs --realtime",
                 live;
 
             /// Bytes of the histories of all channels together.

@@ -14,7 +14,7 @@
 mod requests;
 mod stream;
 
-use crate::http::{Asked, Conditions, Exchange, Posted, Refusal, Route};
+use crate::http::{Asked, Called, Conditions, Exchange, Posted, Refusal, Route};
 use crate::identity::Inquiry;
 use crate::proxy_protocol::Preamble;
 use crate::websocket::{self, Initiator, Pause, Piece, WebSocket};
@@ -46,6 +46,8 @@ pub struct Output {
     pub asked: Option<Box<Asked>>,
     /// What is to be asked about a request, which waits for the answer.
     pub inquiry: Option<Box<Inquiry>>,
+    /// What a request calls, which waits for what comes of it.
+    pub called: Option<Box<Called>>,
     /// A request was refused.
     pub refused: Option<Refusal>,
     /// Messages that requests have brought.
@@ -222,6 +224,14 @@ impl Stage {
         match self {
             Self::Stream(stream) => Some(stream),
             Self::Preamble(_) | Self::Http(_) | Self::WebSocket(_) => None,
+        }
+    }
+
+    /// A call has been done: sends the response.
+    pub fn finish_call(&mut self, status: u16, body: String, output: &mut Output) {
+        let Self::Http(exchange) = self else { return };
+        if let Some((response, keep_alive)) = exchange.finish_call(status, body) {
+            requests::respond(exchange, response, keep_alive, output);
         }
     }
 

@@ -55,6 +55,11 @@ pub(super) fn receive(
                 output.posted.push(posted);
                 respond(exchange, response, keep_alive, output);
             }
+            Answer::Call { consumed, called } => {
+                output.called = Some(called);
+                output.websocket.paused = Some(Pause::Call);
+                return (at + consumed, None);
+            }
             Answer::Upgrade { consumed, route, response, compression } => {
                 let mode = match route {
                     Route::Echo => Mode::Echo,
@@ -84,7 +89,12 @@ pub(super) fn receive(
     (input.len(), None)
 }
 
-fn respond(exchange: &mut Exchange, response: Vec<u8>, keep_alive: bool, output: &mut Output) {
+pub(super) fn respond(
+    exchange: &mut Exchange,
+    response: Vec<u8>,
+    keep_alive: bool,
+    output: &mut Output,
+) {
     output.websocket.pieces.push(Piece::Response(response));
     if keep_alive {
         output.answered = true;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::asking::Asking;
+use super::call;
 use super::exchange::Conditions;
 use super::forwarded;
 use super::handshake;
@@ -81,7 +82,7 @@ fn decide_once(
         return Ok(Decision::Serve(response));
     }
     let Resolved { target, query, authority } =
-        route::resolve(head.target, &policy.mounts, policy.has_channels)?;
+        route::resolve(head.target, &policy.mounts, policy.has_channels, policy.has_api)?;
     let host = authority.or(head.host);
     // Who asks for health, such as Kubernetes, may know an address alone.
     if target != Target::Health {
@@ -101,6 +102,10 @@ fn decide_once(
         _ => refused,
     };
     match (&target, head.method) {
+        (Target::Api(method), Method::Post) => {
+            return call::accept(head, method.clone(), query, conditions).map(Decision::Receive);
+        }
+        (Target::Api(_), _) => return Err(Refused::method("Only POST is allowed here.", "POST")),
         (_, Method::Get | Method::Head) => {}
         (Target::WebSocket(Endpoint::Broadcast { topic, .. }), Method::Post) => {
             let upload = granted().and_then(|granted| {
@@ -137,6 +142,10 @@ fn decide_once(
     };
     let endpoint = match target {
         Target::Health => return Ok(Decision::Serve(health(serving, retry_after_s))),
+        Target::Api(_) => {
+            debug_assert!(false, "a call is received, and nothing else");
+            return Err(Refused::method("Only POST is allowed here.", "POST"));
+        }
         Target::WebSocket(endpoint) if upgrades => endpoint,
         Target::WebSocket(Endpoint::Root) => return Ok(Decision::Serve(page::response())),
         Target::WebSocket(Endpoint::Broadcast { topic, .. }) => {

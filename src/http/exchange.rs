@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use super::asked::Asked;
 use super::asking::{Asking, UNJUDGED, inquiry};
 use super::body::Framing;
+use super::call;
 use super::decision::{self, Decision};
 use super::origin::AllowedOrigin;
-use super::publish::Upload;
+use super::publish::{Finished, Upload};
 use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
 use super::stream::Stream;
@@ -43,6 +44,9 @@ pub struct Conditions<'a> {
     pub verify: &'a dyn Fn(Option<&str>) -> Option<Grants>,
     /// Takes what was said about the request that waits for that, if it has been.
     pub judge: &'a dyn Fn() -> Option<Judgement>,
+    /// Whether one of these is a key of the API: what the fields `X-API-Key` and `Authorization`
+    /// have, and the query.
+    pub may_call: MayCall<'a>,
     /// The port to which everybody is sent, for the same by https; `None` where requests are
     /// answered.
     pub redirects_to: Option<u16>,
@@ -67,12 +71,16 @@ impl<'a> Conditions<'a> {
             reserve: &|| Ok(()),
             verify: &|_| None,
             judge: &|| None,
+            may_call: &|_, _, _| false,
             redirects_to: None,
             retry_after_s: 5,
             note: None,
         }
     }
 }
+
+/// Whether a call has a key: see [`Conditions::may_call`].
+pub type MayCall<'a> = &'a dyn Fn(Option<&[u8]>, Option<&[u8]>, Option<&str>) -> bool;
 
 /// Where a connection is among its requests; owns nothing between two of them.
 #[derive(Debug, Default)]
@@ -91,6 +99,10 @@ enum Partial {
     /// A whole head, about which somebody is asked.
     Asked(Vec<u8>),
     Body(Upload),
+    /// A call that is being done, and whether another request may follow.
+    Called {
+        keep_alive: bool,
+    },
 }
 
 impl Exchange {
@@ -108,6 +120,10 @@ impl Exchange {
                 self.heed(heading, head, carried, input, conditions)
             }
             Some(Partial::Body(upload)) => self.receive_body(upload, input, 0, conditions),
+            Some(called @ Partial::Called { .. }) => {
+                debug_assert!(false, "nothing is received while a call is done");
+                self.keep(called, Answer::Incomplete)
+            }
         }
     }
 
@@ -125,6 +141,18 @@ impl Exchange {
         let refused = refused.readable_by(&origin);
         self.end();
         (refused.refusal, refused.response(retry_after_s).encode(false, false))
+    }
+
+    /// A call has been done: its response, and whether another request may follow; nothing where
+    /// none is being done any more.
+    pub fn finish_call(&mut self, status: u16, body: String) -> Option<(Vec<u8>, bool)> {
+        match self.partial.as_deref() {
+            Some(&Partial::Called { keep_alive }) => {
+                self.partial = None;
+                Some((call::response(status, body, keep_alive), keep_alive))
+            }
+            _ => None,
+        }
     }
 
     /// Ends it: whatever the peer sends from now on is of no interest.
@@ -165,7 +193,7 @@ impl Exchange {
 
     /// The topic of a message of which all is here, and which waits to be published.
     pub fn blocked_topic(&self) -> Option<&str> {
-        self.upload().filter(|upload| upload.is_complete()).map(Upload::topic)
+        self.upload().filter(|upload| upload.is_complete()).and_then(Upload::topic)
     }
 
     /// Whether somebody is asked whether the request is granted.
@@ -186,7 +214,7 @@ impl Exchange {
     /// Bytes of memory that an incomplete request takes.
     pub fn held_bytes(&self) -> usize {
         match self.partial.as_deref() {
-            None => 0,
+            None | Some(Partial::Called { .. }) => 0,
             Some(Partial::Head(head) | Partial::Asked(head)) => head.capacity(),
             Some(Partial::Body(upload)) => upload.held_bytes(),
         }
@@ -290,18 +318,27 @@ impl Exchange {
         if !upload.is_complete() {
             return self.keep(Partial::Body(upload), Answer::Incomplete);
         }
-        if !(conditions.may_publish)(upload.topic()) {
+        let topic = upload.topic();
+        if topic.is_some_and(|topic| !(conditions.may_publish)(topic)) {
             return self.keep(Partial::Body(upload), Answer::Blocked { consumed });
         }
         let keep_alive = upload.keep_alive && conditions.serving == Serving::Open;
-        if let Err(TooMany) = (conditions.take)(upload.topic()) {
+        if let Some(Err(TooMany)) = topic.map(|topic| (conditions.take)(topic)) {
             let refused = upload.too_many();
             let response = refused.response(conditions.retry_after_s).encode(keep_alive, false);
             let refusal = Some(refused.refusal);
             return Answer::Respond { consumed, response, keep_alive, refusal };
         }
-        let response = upload.accepted().encode(keep_alive, false);
-        Answer::Publish { consumed, posted: upload.finish(), response, keep_alive }
+        let response = upload.accepted();
+        match upload.finish() {
+            Finished::Message(posted) => {
+                let response = response.encode(keep_alive, false);
+                Answer::Publish { consumed, posted, response, keep_alive }
+            }
+            Finished::Call(called) => {
+                self.keep(Partial::Called { keep_alive }, Answer::Call { consumed, called })
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod asking;
 mod basic;
 mod bearer;
 mod body;
+pub mod call;
 mod decision;
 mod exchange;
 mod forwarded;
@@ -25,6 +26,7 @@ mod route;
 mod stream;
 
 pub use asked::Asked;
+pub use call::Called;
 pub use exchange::{Conditions, Exchange};
 pub use policy::{Policy, Serving};
 pub use publish::Posted;
@@ -70,6 +72,13 @@ pub enum Answer {
         response: Vec<u8>,
         /// Whether another request may follow; otherwise close after the response.
         keep_alive: bool,
+    },
+    /// Do what is called, and then send the response that [`Exchange::finish_call`] makes.
+    Call {
+        /// Bytes of the request.
+        consumed: usize,
+        /// What is called.
+        called: Box<Called>,
     },
     /// Send the response and speak WebSocket from then on.
     Upgrade {
@@ -378,6 +387,7 @@ mod tests {
                 | Answer::Ask { consumed, .. }
                 | Answer::Continue { consumed, .. }
                 | Answer::Publish { consumed, .. }
+                | Answer::Call { consumed, .. }
                 | Answer::Upgrade { consumed, .. }
                 | Answer::Stream { consumed, .. }
                 | Answer::Respond { consumed, .. } => prop_assert!(consumed <= input.len()),

@@ -36,6 +36,8 @@ pub struct Policy {
     pub allow_origin: Vec<OriginPattern>,
     /// Whether client sessions may begin.
     pub has_channels: bool,
+    /// Whether applications may call the API.
+    pub has_api: bool,
     /// Subprotocols spoken (RFC 6455 section 1.9).
     pub subprotocols: Vec<Subprotocol>,
     /// Whether an upgrade must offer one of them.
@@ -73,6 +75,7 @@ impl Policy {
             allow_host: config.allow_host.clone(),
             allow_origin: config.allow_origin.clone(),
             has_channels: config.realtime.is_on,
+            has_api: config.realtime.is_on && config.realtime.api_key.is_some(),
             subprotocols: config.subprotocols.clone(),
             subprotocol_required: config.subprotocol_required,
             compression: terms(config),

@@ -1,6 +1,7 @@
 //! A message that is published by POST: what its head must say, and what its body becomes.
 
 use super::body::{Body, Framing};
+use super::call::{CallHead, Called};
 use super::origin::{self, AllowedOrigin};
 use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head};
@@ -25,10 +26,16 @@ pub struct Posted {
     pub message: DataMessage,
 }
 
-/// A message to be published whose body is still to come.
+/// What a body has become.
+pub(super) enum Finished {
+    Message(Posted),
+    Call(Box<Called>),
+}
+
+/// A message to be published, or a call, whose body is still to come.
 #[derive(Debug)]
 pub(super) struct Upload {
-    topic: Box<str>,
+    purpose: Purpose,
     kind: MessageKind,
     body: Body,
     /// The text so far.
@@ -41,7 +48,34 @@ pub(super) struct Upload {
     pub(super) origin: AllowedOrigin,
 }
 
+/// What a body is for.
+#[derive(Debug)]
+enum Purpose {
+    /// It is a message for this topic.
+    Topic(Box<str>),
+    /// It says what is called.
+    Call(CallHead),
+}
+
 impl Upload {
+    /// The body of a call, about whose head was decided.
+    pub(super) fn of_call(
+        head: CallHead,
+        body: Body,
+        expects_continue: bool,
+        keep_alive: bool,
+    ) -> Self {
+        Self {
+            purpose: Purpose::Call(head),
+            kind: MessageKind::Binary,
+            body,
+            utf8: Utf8Stream::default(),
+            expects_continue,
+            keep_alive,
+            origin: AllowedOrigin::NONE,
+        }
+    }
+
     /// Decides about the head of a request to publish to `topic`, in the order in which a person
     /// looks for a mistake: topic, type, size, origin, and whether the server takes anything.
     pub(super) fn accept(
@@ -76,12 +110,16 @@ impl Upload {
         }
         let keep_alive = head.keep_alive && serving == Serving::Open;
         let utf8 = Utf8Stream::default();
-        Ok(Self { topic, kind, body, utf8, expects_continue, keep_alive, origin })
+        let purpose = Purpose::Topic(topic);
+        Ok(Self { purpose, kind, body, utf8, expects_continue, keep_alive, origin })
     }
 
-    /// The topic that the message is for.
-    pub(super) fn topic(&self) -> &str {
-        &self.topic
+    /// The topic that the message is for, if it is one.
+    pub(super) fn topic(&self) -> Option<&str> {
+        match &self.purpose {
+            Purpose::Topic(topic) => Some(topic),
+            Purpose::Call(_) => None,
+        }
     }
 
     /// Takes what belongs to the body from the start of `input`, and returns how much that was.
@@ -130,10 +168,18 @@ impl Upload {
         Refused::new(Refusal::TopicRate, detail).readable_by(&self.origin)
     }
 
-    /// The message, once all of its body is here.
-    pub(super) fn finish(self) -> Posted {
+    /// What it is, once all of its body is here.
+    pub(super) fn finish(self) -> Finished {
         let (bytes, room) = self.body.into_bytes();
-        Posted { topic: self.topic, message: DataMessage::in_place(self.kind, bytes, room) }
+        match self.purpose {
+            Purpose::Topic(topic) => {
+                let message = DataMessage::in_place(self.kind, bytes, room);
+                Finished::Message(Posted { topic, message })
+            }
+            Purpose::Call(CallHead { method, is_transport_mode }) => {
+                Finished::Call(Box::new(Called { method, body: bytes, is_transport_mode }))
+            }
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Refusal {
     NoSubprotocol,
     /// There is no token, and it takes one: 401 with `WWW-Authenticate` (RFC 6750 section 3).
     Unidentified,
+    /// A call of the API without one of its keys: 401.
+    NoApiKey,
     /// The token is not valid: the same with `invalid_token` (RFC 6750 section 3.1).
     InvalidToken,
     /// The token does not grant what was asked for: 403 with `insufficient_scope`.
@@ -94,13 +96,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their discriminants: `Refusal::ALL[r as usize] == r`.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::BadRequest,
         Self::ProxyHeader,
         Self::MissingHost,
         Self::BadKey,
         Self::NoSubprotocol,
         Self::Unidentified,
+        Self::NoApiKey,
         Self::InvalidToken,
         Self::NotGranted,
         Self::Denied,
@@ -143,6 +146,7 @@ impl Refusal {
             Self::BadKey => "bad_key",
             Self::NoSubprotocol => "no_subprotocol",
             Self::Unidentified => "unidentified",
+            Self::NoApiKey => "no_api_key",
             Self::InvalidToken => "invalid_token",
             Self::NotGranted => "not_granted",
             Self::Denied => "denied",
@@ -185,7 +189,7 @@ impl Refusal {
             | Self::MissingHost
             | Self::BadKey
             | Self::NoSubprotocol => 400,
-            Self::Unidentified | Self::InvalidToken => 401,
+            Self::Unidentified | Self::NoApiKey | Self::InvalidToken => 401,
             Self::NotGranted
             | Self::Denied
             | Self::Forbidden

@@ -27,6 +27,9 @@ pub(super) struct Head<'a> {
     pub(super) key: Field<'a>,
     pub(super) origin: Field<'a>,
     pub(super) authorization: Field<'a>,
+    /// The key of a call of the API, and how errors of that are told.
+    pub(super) api_key: Field<'a>,
+    pub(super) error_mode: Field<'a>,
     /// Values of `Cookie`, each a list.
     pub(super) cookies: Vec<&'a [u8]>,
     pub(super) content_type: Field<'a>,
@@ -89,6 +92,8 @@ impl<'a> Head<'a> {
             key: Field::Absent,
             origin: Field::Absent,
             authorization: Field::Absent,
+            api_key: Field::Absent,
+            error_mode: Field::Absent,
             cookies: Vec::new(),
             content_type: Field::Absent,
             has_content_encoding: false,
@@ -125,6 +130,10 @@ impl<'a> Head<'a> {
                 head.origin.add(value);
             } else if is("Authorization") {
                 head.authorization.add(value);
+            } else if is("X-API-Key") {
+                head.api_key.add(value);
+            } else if is("X-Centrifugo-Error-Mode") {
+                head.error_mode.add(value);
             } else if is("Cookie") {
                 head.cookies.push(value);
             } else if is("Content-Length") {

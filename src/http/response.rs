@@ -49,6 +49,11 @@ impl Response {
         Self::new(status, "text/plain; charset=utf-8", body)
     }
 
+    /// A response with a body of JSON.
+    pub(super) fn json(status: u16, body: String) -> Self {
+        Self::new(status, "application/json", body)
+    }
+
     /// Adds a header field. What comes from a peer must be visible ASCII: the end of a line would
     /// begin another field.
     pub(super) fn header(

@@ -33,6 +33,8 @@ pub enum Route {
 pub(super) enum Target {
     WebSocket(Endpoint),
     Health,
+    /// The API, and the method that the path names.
+    Api(Option<Box<str>>),
 }
 
 /// A path that a client may upgrade.
@@ -132,6 +134,13 @@ pub(super) struct Resolved<'a> {
 /// The path that tells of health.
 pub(super) const HEALTH: &str = "/healthz";
 
+fn is_method(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// The API, where its body names a method, and below which paths do.
+const API: &str = "/api";
+const API_METHODS: &str = "/api/";
 /// The path of client sessions, where the libraries look for it.
 pub(super) const SESSION: &str = "/connection/websocket";
 /// The subprotocols of client sessions, by what their messages are: JSON is meant without any.
@@ -146,6 +155,7 @@ pub(super) fn resolve<'t>(
     target: &'t str,
     mounts: &[Mount],
     has_channels: bool,
+    has_api: bool,
 ) -> Result<Resolved<'t>, Refused> {
     let (authority, path_and_query) = split(target)?;
     let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
@@ -155,6 +165,10 @@ pub(super) fn resolve<'t>(
         "/broadcast" => Target::WebSocket(Endpoint::broadcast(DEFAULT_TOPIC)?),
         HEALTH => Target::Health,
         SESSION if has_channels => Target::WebSocket(Endpoint::Session),
+        API if has_api => Target::Api(None),
+        _ if has_api && path.strip_prefix(API_METHODS).is_some_and(is_method) => {
+            Target::Api(path.strip_prefix(API_METHODS).map(Into::into))
+        }
         // What lies deeper is no topic, and may be mounted.
         _ => match path.strip_prefix("/broadcast/").filter(|rest| !rest.contains('/')) {
             Some(segment) => Target::WebSocket(Endpoint::broadcast(segment)?),
@@ -242,7 +256,7 @@ mod tests {
     }
 
     fn resolve(target: &str) -> Result<Resolved<'_>, Refused> {
-        super::resolve(target, &[], false)
+        super::resolve(target, &[], false, false)
     }
 
     fn mounts(texts: &[&str]) -> Vec<Mount> {
@@ -270,7 +284,7 @@ mod tests {
             "/ws/=echo",
             "/broadcast/deeper/{topic}=broadcast",
         ]);
-        let route = |target: &str| match super::resolve(target, &mounts, false) {
+        let route = |target: &str| match super::resolve(target, &mounts, false, false) {
             Ok(Resolved { target: Target::WebSocket(endpoint), query, .. }) => endpoint
                 .route(query, Root::Echo, &FULL, None)
                 .map_err(|refused| refused.refusal.status()),

@@ -137,6 +137,11 @@ impl Topics {
         self.topics.get(topic as usize).map(|topic| topic.name.clone())
     }
 
+    /// The names of all topics with members here, and how many these are.
+    pub fn names_and_members(&self) -> impl Iterator<Item = (Arc<str>, usize)> {
+        self.topics.iter().map(|(_, topic)| (topic.name.clone(), topic.members.len()))
+    }
+
     /// Whether `member` has joined the topic `name`.
     pub fn is_member(&self, member: u32, name: &str) -> bool {
         let topic = self.by_name.get(name);

@@ -5,6 +5,7 @@
 //! Nothing here reads a file, a socket or a clock: the text of key files, the token and the time
 //! come from whoever asks.
 
+mod api_keys;
 mod claims;
 mod grants;
 mod judgement;
@@ -16,6 +17,7 @@ mod token;
 mod trust;
 mod user_grants;
 
+pub use api_keys::{ApiKeyFault, ApiKeys};
 pub use claims::some_seconds;
 pub use grants::{Grants, Right};
 pub use judgement::{

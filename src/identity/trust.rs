@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::Grants;
+use super::api_keys::ApiKeys;
 use super::claims::Claims;
 use super::keys::Keys;
 use super::passwords::Passwords;
@@ -25,6 +26,8 @@ pub struct Trust {
     pub passwords: Arc<Passwords>,
     /// What users may do beside what their tokens grant.
     pub user_grants: Arc<UserGrants>,
+    /// The keys of applications.
+    pub api_keys: Arc<ApiKeys>,
 }
 
 impl Trust {

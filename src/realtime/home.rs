@@ -4,8 +4,10 @@
 //! all others ask it. An answer names what is to be announced to subscribers with it, in the order
 //! in which that has to be published.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::api::Glob;
 use super::log::{
     AppendOptions, Appended, Head, HistoryRules, Log, Position, ReadError, ReadRequest, Recovered,
     RecoveryMode,
@@ -46,6 +48,14 @@ pub enum Question {
         publication: Publication,
         /// By what a repetition is known; empty where it is not.
         idempotency_key: Box<str>,
+        /// Nothing is published unless it is above that of the one before; 0 for none.
+        version: u64,
+        /// Versions of others cannot be compared.
+        version_epoch: Box<str>,
+        /// Whether it is not to be kept.
+        skips_history: bool,
+        /// Whether it may be told by what it changes, as all may where the options say so.
+        wants_delta: bool,
     },
     /// Who is there.
     Presence,
@@ -62,6 +72,11 @@ pub enum Question {
     },
     /// What was published is to be forgotten.
     RemoveHistory,
+    /// What is there on a shard; no question about one channel.
+    Census {
+        /// Channels of these names.
+        channels: Option<Glob>,
+    },
 }
 
 /// What it answers.
@@ -89,10 +104,42 @@ pub enum Answer {
         /// Where the stream stands.
         position: Head,
     },
+    /// What is there.
+    Census(Box<Census>),
     /// It is done.
     Done,
     /// It cannot be done.
     Refused(ErrorCode),
+}
+
+/// What is there on some shards.
+#[derive(Clone, Debug, Default)]
+pub struct Census {
+    /// Names the process.
+    pub process: String,
+    /// Sessions.
+    pub clients: u64,
+    /// Their users, by hash.
+    pub users: HashSet<u64>,
+    /// What they have subscribed to.
+    pub subscriptions: u64,
+    /// How many have subscribed to each channel.
+    pub channels: BTreeMap<String, u64>,
+    /// Seconds since the process began.
+    pub uptime_s: u64,
+}
+
+impl Census {
+    /// Adds what is there on another shard of the process.
+    pub fn add(&mut self, other: Self) {
+        (self.process, self.uptime_s) = (other.process, other.uptime_s);
+        self.clients += other.clients;
+        self.users.extend(other.users);
+        self.subscriptions += other.subscriptions;
+        for (channel, members) in other.channels {
+            *self.channels.entry(channel).or_default() += members;
+        }
+    }
 }
 
 /// Something that members of a topic are to get.
@@ -165,14 +212,24 @@ impl Home {
                 }
                 Answer::Done
             }
-            Question::Publish { publication, idempotency_key } => {
+            Question::Publish {
+                publication,
+                idempotency_key,
+                version,
+                version_epoch,
+                skips_history,
+                wants_delta,
+            } => {
                 let key = (!idempotency_key.is_empty()).then_some(&*idempotency_key);
-                let append = AppendOptions { idempotency_key: key, ..AppendOptions::default() };
+                let version_epoch = &*version_epoch;
+                let append = AppendOptions { idempotency_key: key, version, version_epoch };
+                let rules = if skips_history { HistoryRules { size: 0, ..rules } } else { rules };
                 match self.log.append(channel, publication, &rules, now_ms, append) {
                     Ok(Appended { offset, epoch, publication, previous }) => {
                         if let Some(publication) = publication {
                             if options.allowed_delta_types.is_some() {
-                                let previous = previous.filter(|_| options.delta_publish);
+                                let may_be_delta = options.delta_publish || wants_delta;
+                                let previous = previous.filter(|_| may_be_delta);
                                 let publication = delta_of(&publication, previous.as_deref());
                                 let push = Push::Publication(publication);
                                 announce(Announcement::new(topic::deltas(channel), channel, &push));
@@ -218,6 +275,10 @@ impl Home {
                     Err(ReadError::BadRequest) => Answer::Refused(ErrorCode::BadRequest),
                 }
             }
+            Question::Census { .. } => {
+                debug_assert!(false, "a shard answers that");
+                Answer::Refused(ErrorCode::Internal)
+            }
             Question::RemoveHistory => {
                 self.log.remove_history(channel);
                 Answer::Done
@@ -259,11 +320,15 @@ impl Question {
             Self::Subscribe { info, since, .. } => {
                 info.held_bytes() + since.as_ref().map_or(0, |it| it.epoch.len())
             }
-            Self::Publish { publication, idempotency_key } => {
-                publication.held_bytes() + idempotency_key.len()
+            Self::Publish { publication, idempotency_key, version_epoch, .. } => {
+                publication.held_bytes() + idempotency_key.len() + version_epoch.len()
             }
             Self::History { since, .. } => since.as_ref().map_or(0, |it| it.epoch.len()),
-            Self::Leave { .. } | Self::Presence | Self::PresenceStats | Self::RemoveHistory => 0,
+            Self::Leave { .. }
+            | Self::Presence
+            | Self::PresenceStats
+            | Self::RemoveHistory
+            | Self::Census { .. } => 0,
         }
     }
 }

@@ -16,6 +16,16 @@ pub fn deltas(channel: &str) -> String {
     format!("\u{3}{channel}")
 }
 
+/// Whether a topic belongs to a channel.
+pub fn is_of_channel(name: &str) -> bool {
+    name.starts_with(['\u{1}', '\u{2}', '\u{3}'])
+}
+
+/// The channel whose publications a topic delivers, if it is one of those.
+pub fn channel_of(name: &str) -> Option<&str> {
+    name.strip_prefix(['\u{1}', '\u{3}'])
+}
+
 /// The name of a topic as people read it: that of its channel, if it is one of those.
 pub fn shown(name: &str) -> &str {
     name.trim_start_matches(['\u{1}', '\u{2}', '\u{3}'])

@@ -9,8 +9,8 @@ use thiserror::Error;
 use crate::bounded_file::{self, Unread};
 use crate::config::{Config, FilePath};
 use crate::identity::{
-    KeyFault, Keys, PasswordFault, Passwords, RevocationFault, Revocations, Trust, UserGrantFault,
-    UserGrants,
+    ApiKeyFault, ApiKeys, KeyFault, Keys, PasswordFault, Passwords, RevocationFault, Revocations,
+    Trust, UserGrantFault, UserGrants,
 };
 
 /// Why it is not known what to trust.
@@ -36,6 +36,8 @@ enum Reason {
     UserGrant(#[from] UserGrantFault),
     #[error(transparent)]
     Password(#[from] PasswordFault),
+    #[error(transparent)]
+    ApiKey(#[from] ApiKeyFault),
 }
 
 /// Reads what is trusted: from all files, or nothing.
@@ -53,7 +55,9 @@ pub fn read_trust(config: &Config) -> Result<Trust, TrustFileError> {
     let revocations = read_list("--revoked", &settings.revoked, Revocations::parse)?;
     let user_grants = read_list("--user-grants", &settings.user_grants, UserGrants::parse)?;
     let passwords = read_list("--basic-users", &settings.basic_users, Passwords::parse)?;
+    let api_keys = read_list("--api-key", &config.realtime.api_key, ApiKeys::parse)?;
     Ok(Trust {
+        api_keys: Arc::new(api_keys),
         keys: Arc::new(keys),
         revocations: Arc::new(revocations),
         user_grants: Arc::new(user_grants),

@@ -247,6 +247,7 @@ impl<I: Io> Shard<I> {
         self.unread.remove(&key.index);
         self.secured.take(key.index);
         self.inquiries.judgement_of(key);
+        self.forget_call(key);
         self.forget_peer(key.index);
         self.leave_topic_line(key.index);
         self.stats().connections_open.subtract(1);

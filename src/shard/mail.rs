@@ -1,11 +1,13 @@
 //! Letters to a shard, and from it to the control thread: what they say, and who acts on each.
 
+use std::sync::Arc;
+
 use super::Shard;
 use super::inquiries::Consultation;
 use super::moves::{Question, Traveller};
 use super::orders::{Order, Outcome};
 use super::pending::PendingKey;
-use super::sessions::{Answered, Ask};
+use super::sessions::{Answered, Ask, Rule};
 use crate::identity::Judgement;
 use crate::io::{Io, Key, Ticket};
 
@@ -35,6 +37,8 @@ pub enum Letter {
     Ask(Box<Ask>),
     /// What that has answered.
     Answered(PendingKey, Box<Answered>),
+    /// What an application wants done with sessions.
+    Rule(Arc<Rule>),
 }
 
 impl<I: Io> Shard<I> {
@@ -52,6 +56,7 @@ impl<I: Io> Shard<I> {
                 Some(Letter::Judgement(key, judgement)) => self.take_judgement(key, *judgement),
                 Some(Letter::Ask(ask)) => self.take_ask(*ask),
                 Some(Letter::Answered(asked, answered)) => self.take_answer(asked, *answered),
+                Some(Letter::Rule(rule)) => self.follow_rule(&rule),
                 Some(Letter::Outcome(..) | Letter::Consultation(_)) => {
                     debug_assert!(false, "a shard orders nothing, and knows nobody to ask");
                 }

@@ -86,6 +86,7 @@ impl<I: Io> Shard<I> {
             (Pause::Room, None) if connection.has_output() => WaitsFor::Peer,
             (Pause::Room | Pause::Turn, _) => WaitsFor::Turn,
             (Pause::Judgement, _) => WaitsFor::Judgement,
+            (Pause::Call, _) => WaitsFor::Home,
         }
     }
 
@@ -114,7 +115,7 @@ impl<I: Io> Shard<I> {
             WaitsFor::Request => self.await_request_turn(key),
             WaitsFor::Handshake => self.await_handshake_turn(key),
             WaitsFor::Judgement => self.await_judgement(key),
-            WaitsFor::Home => {}
+            WaitsFor::Home => self.begin_call(key),
             WaitsFor::Peer => {
                 debug_assert!(connection.has_output(), "a send will end the wait");
                 stats.receives_paused.add(1);
@@ -204,6 +205,7 @@ impl<I: Io> Shard<I> {
             || self.overload.has_waiting()
             || self.secured.has_waiting()
             || self.inquiries.has_work()
+            || self.sessions.has_work()
             || !self.dirty.is_empty()
             || !self.expired.is_empty()
             || self.orders.has_work(self.now)

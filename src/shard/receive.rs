@@ -14,6 +14,7 @@ use crate::config::PeerAddress;
 use crate::connection::{Output, Rules};
 use crate::http::{Conditions, Posted, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
+use crate::realtime::api::{is_key, presented_key};
 use crate::websocket::{self, Budget, Closed, Heard, Initiator, Piece};
 use crate::wire::close::CloseCode;
 
@@ -211,6 +212,10 @@ impl<I: Io> Shard<I> {
                     tokens.borrow_mut().verify(token, certified, trust, now_s, costs)
                 },
                 judge: &|| Some(tokens.borrow_mut().heed(judgement.take()?, trust, shard_stats)),
+                may_call: &|field, authorization, query| {
+                    let presented = presented_key(field, authorization, query);
+                    presented.is_some_and(|key| is_key(key, trust.api_keys.keys()))
+                },
                 redirects_to,
                 retry_after_s,
                 note: if is_logged { Some(&note) } else { None },
@@ -218,7 +223,7 @@ impl<I: Io> Shard<I> {
             goes_on_after_upgrade: admission_rules.topic_rate().is_none(),
         };
         let mut output = std::mem::take(&mut self.output);
-        output.inquiry = None;
+        (output.inquiry, output.called) = (None, None);
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
         self.turn.spend(before - budget.left());
         if was_request {

@@ -17,11 +17,13 @@
 //! its ring by then; and when this shard has read so far, the session becomes a member, and gets of
 //! what was held all that came later (`sessions/subscribing.rs`).
 
+mod calls;
 mod commands;
 mod connecting;
 mod ending;
 mod home;
 mod replies;
+mod rules;
 mod subscribing;
 mod timing;
 
@@ -42,10 +44,12 @@ use crate::realtime::protocol::{self, Encoding};
 use crate::realtime::session::{Phase, Session};
 use crate::wire::close::CloseCode;
 use crate::wire::message::{DataMessage, MessageKind};
+use calls::Calls;
 use connecting::Connecting;
 pub use home::{Answered, Ask};
 use home::{Asked, Unsent};
 use replies::AtWork;
+pub use rules::Rule;
 use subscribing::Joining;
 
 /// The sessions of a shard, by the index of their connections, and the home of its channels.
@@ -66,6 +70,8 @@ pub(super) struct Sessions {
     /// When those go on.
     look_again_at: Option<Tick>,
     home: Home,
+    /// What applications call.
+    calls: Calls,
     /// What the names of sessions are drawn from, and how many have been.
     seed: u64,
     named: u64,
@@ -87,6 +93,7 @@ impl Sessions {
             unsent: VecDeque::new(),
             look_again_at: None,
             home: Home::new(history_bytes as usize, drawn(seed, EPOCHS)),
+            calls: Calls::default(),
             seed,
             named: 0,
         }
@@ -104,6 +111,11 @@ impl Sessions {
     /// When there is something to do next, whatever happens.
     pub(super) fn next_tick(&self) -> Option<Tick> {
         self.asked.next_tick().into_iter().chain(self.look_again_at).min()
+    }
+
+    /// Whether there is something to go on with at once.
+    pub(super) fn has_work(&self) -> bool {
+        !self.calls.ready.is_empty() && self.look_again_at.is_none()
     }
 
     /// Whether the connection at `index` is one.

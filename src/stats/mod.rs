@@ -157,6 +157,8 @@ shard_stats! {
     broadcast_upgrades: Counter "upgrades" {"service" = "broadcast"},
     /// The same of client sessions.
     session_upgrades: Counter "upgrades" {"service" = "channels"},
+    /// Calls of the API.
+    api_calls: Counter "api_calls",
     /// Accepts that wait for connections.
     accepts_waiting: Gauge "accepts_waiting" by shard,
     /// Accepts that failed because the table of registered files was full or memory short.

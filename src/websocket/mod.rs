@@ -60,6 +60,8 @@ pub enum Pause {
     Turn,
     /// Somebody is asked whether a request is granted.
     Judgement,
+    /// What a request calls is being done.
+    Call,
 }
 
 /// Who ended a connection.

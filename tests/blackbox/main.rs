@@ -7,6 +7,7 @@ mod abilities;
 mod access_log;
 mod admin;
 mod admin_page;
+mod api;
 #[path = "../authority/mod.rs"]
 mod authority;
 mod broadcast;

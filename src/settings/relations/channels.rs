@@ -9,6 +9,7 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Option<String> {
         .or_else(|| personal_namespace(settings, config))
         .or_else(|| pings_without_end(settings, config))
         .or_else(|| nobody_may_connect(settings, config))
+        .or_else(|| nothing_to_call(settings, config))
 }
 
 /// Nobody could tell which of them holds.
@@ -52,6 +53,15 @@ fn pings_without_end(settings: &Settings, config: &Config) -> Option<String> {
             settings.describe("client-pong-timeout"),
             settings.describe("client-ping-interval"),
         )
+    })
+}
+
+/// Keys without anything that they are for.
+fn nothing_to_call(settings: &Settings, config: &Config) -> Option<String> {
+    let realtime = &config.realtime;
+    (realtime.api_key.is_some() && !realtime.is_on).then(|| {
+        let described = settings.describe("api-key");
+        format!("{described} and there are no channels: allowed is --realtime true with it")
     })
 }
 

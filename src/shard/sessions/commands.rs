@@ -316,13 +316,20 @@ impl<I: Io> Shard<I> {
             info: Some(Arc::new(info)),
             ..publication::Publication::default()
         };
-        let question = Question::Publish { publication, idempotency_key: Box::default() };
+        let question = Question::Publish {
+            publication,
+            idempotency_key: Box::default(),
+            version: 0,
+            version_epoch: Box::default(),
+            skips_history: false,
+            wants_delta: false,
+        };
         self.wait_for_reply(key, id, request.channel.into(), question, reserved);
         Outcome::Waits
     }
 
     /// Whether what is to be published to a topic need not wait for its members.
-    fn has_room_for(&self, key: Key, topic: &str) -> bool {
+    pub(super) fn has_room_for(&self, key: Key, topic: &str) -> bool {
         let too_full = self.connections.get(key).map(|it| it.too_full());
         self.overflow.is_empty()
             && too_full.is_some_and(|it| self.topics.fullness_by_name(topic) < it)

@@ -109,9 +109,9 @@ impl<I: Io> Shard<I> {
         if wanted.len() > usize::from(settings.client_channels_most) {
             return Outcome::Disconnect(Disconnect::CHANNEL_LIMIT);
         }
-        if !token.user.is_empty() {
+        if !token.user.is_empty() || token.token_id.is_some() {
             // It may be exchanged for another before it expires.
-            let user = Some((*token.user).into());
+            let user = (!token.user.is_empty()).then(|| (*token.user).into());
             let identity = Identity { user, token_id: token.token_id.clone(), expires_s: NEVER_S };
             self.peers.set_identity(key.index, Some(Box::new(identity)));
         }

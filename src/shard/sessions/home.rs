@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::super::mail::Letter;
 use super::super::pending::PendingKey;
 use super::super::{Shard, ticks_in};
+use super::rules::Rule;
 use super::subscribing::Subscribing;
 use super::{ASKED_MOST, drawn};
 use crate::hub::inbox::{NoPlace, Place};
@@ -53,15 +54,22 @@ pub(super) struct Asked {
 pub(super) enum Purpose {
     /// It is the reply to a command.
     Reply { id: u32 },
+    /// It is for a call.
+    Call,
     /// It begins a subscription.
     Subscribe { subscribing: Box<Subscribing>, hold: HoldId },
 }
 
 /// Something that a home has to be told, for which there was no place.
 pub(super) struct Unsent {
-    home: usize,
-    channel: Arc<str>,
-    question: Question,
+    to: usize,
+    letter: Unanswered,
+}
+
+/// What nobody waits for an answer to.
+enum Unanswered {
+    Ask(Arc<str>, Question),
+    Rule(Arc<Rule>),
 }
 
 /// Where a question can go.
@@ -85,7 +93,11 @@ impl<I: Io> Shard<I> {
     /// Takes the places for a question of so many bytes about a channel, and for its answer; none
     /// where there are none now.
     pub(super) fn reserve(&self, channel: &str, bytes: usize) -> Option<Reserved> {
-        let home = self.home_of(channel);
+        self.reserve_at(self.home_of(channel), bytes)
+    }
+
+    /// The same for a question to a shard.
+    pub(super) fn reserve_at(&self, home: usize, bytes: usize) -> Option<Reserved> {
         if home == self.number {
             return Some(Reserved::Here);
         }
@@ -143,23 +155,49 @@ impl<I: Io> Shard<I> {
         if home == self.number {
             self.answer_here(channel, question);
         } else {
-            let unsent = Unsent { home, channel: channel.clone(), question };
-            self.sessions.unsent.push_back(unsent);
+            let letter = Unanswered::Ask(channel.clone(), question);
+            self.sessions.unsent.push_back(Unsent { to: home, letter });
             self.send_unsent();
         }
     }
 
+    /// Tells all shards a rule, this one at once.
+    pub(super) fn tell_all(&mut self, rule: &Arc<Rule>) {
+        for to in (0..self.shared.stats.shards()).filter(|to| *to != self.number) {
+            let letter = Unanswered::Rule(rule.clone());
+            self.sessions.unsent.push_back(Unsent { to, letter });
+        }
+        self.send_unsent();
+        self.follow_rule(rule);
+    }
+
+    /// Has this shard follow a rule in a later tick.
+    pub(super) fn follow_later(&mut self, rule: Arc<Rule>) {
+        let (to, letter) = (self.number, Unanswered::Rule(rule));
+        self.sessions.unsent.push_back(Unsent { to, letter });
+        self.sessions.look_again_at.get_or_insert(self.now + 1);
+    }
+
     fn send_unsent(&mut self) {
-        while let Some(Unsent { home, channel, question }) = self.sessions.unsent.pop_front() {
-            match self.endpoint.take_place(home, question.held_bytes() as u32) {
+        while let Some(Unsent { to, letter }) = self.sessions.unsent.pop_front() {
+            let bytes = match &letter {
+                Unanswered::Ask(_, question) => question.held_bytes(),
+                Unanswered::Rule(_) => 0,
+            };
+            match self.endpoint.take_place(to, bytes as u32) {
                 Ok(place) => {
-                    let ask = Ask { channel, question, answer: None };
-                    self.endpoint.post(place, Letter::Ask(Box::new(ask)));
+                    let letter = match letter {
+                        Unanswered::Ask(channel, question) => {
+                            Letter::Ask(Box::new(Ask { channel, question, answer: None }))
+                        }
+                        Unanswered::Rule(rule) => Letter::Rule(rule),
+                    };
+                    self.endpoint.post(place, letter);
                 }
                 Err(NoPlace::Closed) => {}
                 Err(NoPlace::Full) => {
                     // Nobody tells when there is one.
-                    self.sessions.unsent.push_front(Unsent { home, channel, question });
+                    self.sessions.unsent.push_front(Unsent { to, letter });
                     self.sessions.look_again_at = Some(self.now + 1);
                     return;
                 }
@@ -195,6 +233,10 @@ impl<I: Io> Shard<I> {
         let mut announced = Vec::new();
         // What is published with the answer comes behind the position that it tells.
         let position = self.topics.published();
+        if let Question::Census { channels } = &question {
+            let answer = Answer::Census(Box::new(self.census(channels.as_ref())));
+            return Answered { answer, position: 0 };
+        }
         let answer = match effective.channels.options(channel) {
             Ok(options) => {
                 let announce = &mut |it| announced.push(it);
@@ -217,6 +259,7 @@ impl<I: Io> Shard<I> {
                 self.reply(key, id, &body);
                 self.resume_session(key);
             }
+            Purpose::Call => self.call_answered(key, answered.answer),
             Purpose::Subscribe { subscribing, hold } => {
                 self.subscription_answered(key, subscribing, hold, answered);
             }
@@ -241,6 +284,7 @@ impl<I: Io> Shard<I> {
             self.resume_session(key);
         }
         self.join_those_who_may();
+        self.go_on_with_calls();
         self.sessions.home.advance(self.clock().as_millis() as u64);
     }
 
@@ -274,7 +318,7 @@ fn reply_of(answer: Answer) -> ReplyBody {
             offset: position.offset,
         }),
         Answer::Refused(code) => ReplyBody::Error(code.into()),
-        Answer::Done | Answer::Subscribed { .. } => {
+        Answer::Done | Answer::Subscribed { .. } | Answer::Census(_) => {
             debug_assert!(false, "no command waits for this");
             ReplyBody::Error(ErrorCode::Internal.into())
         }
