@@ -167,8 +167,8 @@ impl<I: Io> Shard<I> {
         self.go_on_with_session(key);
     }
 
-    /// Does the commands of a session as far as that is possible now. What is answered at once, here,
-    /// is followed by the next; nothing calls itself for that.
+    /// Does the commands of a session as far as that is possible now. What is answered at once is
+    /// followed by the next; nothing calls itself for that.
     pub(super) fn go_on_with_session(&mut self, key: Key) {
         if self.connections.get(key).is_none() || !self.begin_work(key) {
             return;

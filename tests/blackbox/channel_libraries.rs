@@ -1,7 +1,7 @@
 //! Channels by client libraries that nobody here wrote.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 
 use crate::channels::{CONFIGURATION, serve, server_command};
 use crate::foreign_clients::{Client, expect_success_with, program, tools};
@@ -25,8 +25,11 @@ fn the_javascript_library_has_all_it_can_do() {
 fn the_javascript_library_comes_back_to_a_server_that_was_started_again() {
     let Some(tools) = tools() else { return };
     for encoding in ["json", "protobuf"] {
-        let mut server = serve(2, &[]);
-        let address = server.address().to_string();
+        // Not of those ports that the kernel gives to clients: one that tries to connect while
+        // nobody listens might get this one, and meet itself.
+        let address = format!("127.0.77.1:{}", 20_000 + process::id() % 10_000);
+        let flags = ["--config", CONFIGURATION];
+        let mut server = Server::start_as(server_command(), &[&address], 2, &flags);
         let mut command = Command::new("node");
         command.env("NODE_PATH", tools.join("node/node_modules"));
         command.arg(program("centrifuge_channels.js"));
@@ -37,7 +40,6 @@ fn the_javascript_library_comes_back_to_a_server_that_was_started_again() {
         assert_eq!(lines.next().expect("a line").expect("text"), "subscribed");
         server.signal("TERM");
         assert!(server.wait().success());
-        let flags = ["--config", CONFIGURATION];
         let server = Server::start_as(server_command(), &[&address], 2, &flags);
         let mut status = None;
         wait_until("the client ends", || {
