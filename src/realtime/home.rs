@@ -174,6 +174,11 @@ impl Home {
         self.log.next_deadline_ms()
     }
 
+    /// Subscriptions whose clients are known to be there, of all channels.
+    pub fn clients_present(&self) -> usize {
+        self.presence.len()
+    }
+
     /// Answers a question about a channel with these options, where clients may have so many
     /// publications at once. What is to be announced is shown to `announce`, in order.
     pub fn answer(

@@ -187,6 +187,16 @@ impl Presence {
         channel.into_iter().flat_map(|it| it.clients.values().map(|client| &client.info))
     }
 
+    /// Clients of all channels.
+    pub fn len(&self) -> usize {
+        self.channels.values().map(|it| it.clients.len()).sum()
+    }
+
+    /// Whether nobody is anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
     /// Memory that all takes, estimated, as if nothing was shared.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes

@@ -125,6 +125,19 @@ impl Sessions {
 }
 
 impl<I: Io> Shard<I> {
+    /// What is under way for sessions and comes to an end whatever they do: questions, holds, and
+    /// what waits for a place.
+    pub fn sessions_under_way(&self) -> usize {
+        let Sessions { asked, joining, connecting, line, unsent, .. } = &self.sessions;
+        let asking = asked.len() + joining.len() + connecting.len();
+        asking + line.len() + unsent.len() + self.topics.holds()
+    }
+
+    /// Subscriptions whose clients are known to be there, of the channels whose home this is.
+    pub fn clients_present(&self) -> usize {
+        self.sessions.home.clients_present()
+    }
+
     /// A connection has become a session.
     pub(super) fn begin_session(&mut self, key: Key, kind: MessageKind) {
         let encoding = match kind {

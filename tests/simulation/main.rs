@@ -1,8 +1,9 @@
 //! The unchanged event loop on a simulated kernel, with clients of every kind, from a seed.
 //!
-//! `cargo test --test simulation` runs two thousand seeds; `RINGWIRE_SEED=N` replays one with a
-//! trace, `RINGWIRE_SEEDS=FIRST..END` chooses others. `scripts/simulate` goes on until it is told
-//! to stop.
+//! `cargo test --test simulation` runs two thousand seeds, and some in worlds of client sessions;
+//! `RINGWIRE_SEED=N` replays one with a trace (with `every_seed_of_sessions` or `every_seed_holds`
+//! as a filter), `RINGWIRE_SEEDS=FIRST..END` chooses others. `scripts/simulate` goes on until it is
+//! told to stop.
 
 mod buffers;
 mod client;
@@ -19,6 +20,7 @@ mod kernel;
 mod memory;
 mod moves;
 mod network;
+mod node;
 mod orders;
 mod overload;
 mod peer_stories;
@@ -31,6 +33,7 @@ mod regressions;
 mod reload;
 mod secure;
 mod secure_stories;
+mod sessions;
 mod settings;
 mod story;
 mod streams;
@@ -42,20 +45,31 @@ mod world;
 
 use std::env;
 use std::ops::Range;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use sessions::SessionWorld;
 use world::World;
 
 #[test]
 fn every_seed_holds_the_invariants() {
+    hold(seeds(SEEDS), |seed| World::new(seed).run());
+}
+
+#[test]
+fn every_seed_of_sessions_holds_them() {
+    hold(seeds(SESSION_SEEDS), |seed| SessionWorld::new(seed).run());
+}
+
+/// Runs the worlds of all seeds, or of the one that is to be replayed.
+fn hold(seeds: Range<u64>, run: impl Fn(u64) + Sync) {
     if let Ok(seed) = env::var("RINGWIRE_SEED") {
         trace::enable(true);
-        return World::new(seed.parse().expect("RINGWIRE_SEED is a number")).run();
+        return run(seed.parse().expect("RINGWIRE_SEED is a number"));
     }
-    let failures = failures(seeds());
+    let failures = failures(seeds, run);
     for (seed, cause) in failures.iter().take(FAILURES_SHOWN) {
         eprintln!(
             "seed {seed} fails: {}",
@@ -66,7 +80,7 @@ fn every_seed_holds_the_invariants() {
 }
 
 /// Runs all seeds, on all cores, and returns those that fail with the causes.
-fn failures(seeds: Range<u64>) -> Vec<(u64, String)> {
+fn failures(seeds: Range<u64>, run: impl Fn(u64) + Sync) -> Vec<(u64, String)> {
     let next = AtomicU64::new(seeds.start);
     let failures = Mutex::new(Vec::new());
     let workers = thread::available_parallelism().map_or(1, usize::from);
@@ -79,7 +93,7 @@ fn failures(seeds: Range<u64>) -> Vec<(u64, String)> {
                     if seed >= seeds.end {
                         return;
                     }
-                    if let Err(cause) = panic::catch_unwind(|| World::new(seed).run()) {
+                    if let Err(cause) = panic::catch_unwind(AssertUnwindSafe(|| run(seed))) {
                         let cause = cause.downcast_ref::<String>().cloned().unwrap_or_else(|| {
                             (*cause.downcast_ref::<&str>().unwrap_or(&"")).to_owned()
                         });
@@ -95,8 +109,8 @@ fn failures(seeds: Range<u64>) -> Vec<(u64, String)> {
     failures
 }
 
-fn seeds() -> Range<u64> {
-    let Ok(range) = env::var("RINGWIRE_SEEDS") else { return 0..SEEDS };
+fn seeds(ordinary: u64) -> Range<u64> {
+    let Ok(range) = env::var("RINGWIRE_SEEDS") else { return 0..ordinary };
     let (first, end) = range.split_once("..").expect("RINGWIRE_SEEDS is FIRST..END");
     let number = |text: &str| text.parse().expect("RINGWIRE_SEEDS is FIRST..END");
     number(first)..number(end)
@@ -104,6 +118,7 @@ fn seeds() -> Range<u64> {
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 2000;
+const SESSION_SEEDS: u64 = 200;
 /// Failures that are worth a line each.
 const FAILURES_SHOWN: usize = 10;
 /// Characters of a cause that are worth showing.

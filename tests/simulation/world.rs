@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fastrand::Rng;
 use ringwire::admission::Admission;
@@ -24,6 +23,7 @@ use crate::inquiries;
 use crate::invariants;
 use crate::kernel::Kernel;
 use crate::network::Network;
+use crate::node::{Node, Step};
 use crate::peers::{self, Origin};
 use crate::plan::{Plan, Reading, Service};
 use crate::rates;
@@ -62,20 +62,6 @@ pub struct World {
     skips: u32,
     /// Connections that all kernels accepted.
     accepted: u64,
-}
-
-/// One shard and when it goes on.
-struct Node {
-    shard: Option<Shard<Kernel>>,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Has queued requests.
-    Awake,
-    /// Waits for an event, or until then.
-    Asleep(Option<u64>),
 }
 
 impl World {
@@ -145,8 +131,7 @@ impl World {
         let control = Control::new(endpoints.pop().expect("one more than shards"), shards);
         let nodes = endpoints.into_iter().enumerate().map(|(number, endpoint)| {
             let kernel = Kernel::new(number, network.clone(), settings.chaos.clone(), rng.fork());
-            let shard = Shard::new(kernel, number, [0].into(), endpoint, shared.clone());
-            Node { shard: Some(shard), state: State::Awake }
+            Node::new(Shard::new(kernel, number, [0].into(), endpoint, shared.clone()))
         });
         let nodes = nodes.collect();
         let bytes_max = settings.config.limits.message_bytes as usize - PREFIX_BYTES_MAX;
@@ -322,37 +307,21 @@ impl World {
 
     /// Whether the shard or its kernel did something or could.
     fn step_node(&mut self, number: usize, surely: bool) -> bool {
-        let now = Duration::from_millis(self.context.now_ms);
         let node = &mut self.nodes[number];
-        let Some(shard) = &mut node.shard else { return false };
-        if node.state == State::Awake {
-            shard.submit(now).expect("the simulated kernel never refuses");
-            let wait = shard.io().wait();
-            node.state = State::Asleep(wait.map(|wait| (now + wait).as_millis() as u64));
-            return true;
-        }
-        // It may find out something that only another shard's kernel has to tell.
-        let was_idle = shard.io().is_idle();
-        shard.io().progress();
-        let State::Asleep(until) = node.state else { return true };
-        let is_due = until.is_some_and(|until| until <= self.context.now_ms);
-        if !is_due && !shard.io().has_event() {
-            // Whoever looks again at once waits for what other shards do.
-            let is_looking = until.is_some_and(|until| until <= self.context.now_ms + LOOK_MS);
-            return is_looking || !was_idle || !shard.io().is_idle();
-        }
-        if surely || self.rng.bool() {
-            trace!("{now:?}: shard {number} wakes");
-            let goes_on = shard.turn(now);
-            node.state = State::Awake;
-            let asks = self.clients.iter().any(|client| client.plan.requests > 0);
-            invariants::check(shard, &self.settings.config, asks);
-            peers::check_limits(&self.clients, &self.network.borrow(), &self.context);
-            topics::check_limits(&self.clients, &self.network.borrow(), &self.context);
-            users::check_limits(&self.context);
-            match goes_on {
-                true => self.move_one(number),
-                false => self.stop(number),
+        match node.step(self.context.now_ms, surely, &mut self.rng) {
+            Step::Idle => return false,
+            Step::Active => {}
+            Step::Turned { goes_on } => {
+                let asks = self.clients.iter().any(|client| client.plan.requests > 0);
+                let shard = node.shard.as_mut().expect("it has turned");
+                invariants::check(shard, &self.settings.config, asks);
+                peers::check_limits(&self.clients, &self.network.borrow(), &self.context);
+                topics::check_limits(&self.clients, &self.network.borrow(), &self.context);
+                users::check_limits(&self.context);
+                match goes_on {
+                    true => self.move_one(number),
+                    false => self.stop(number),
+                }
             }
         }
         true
@@ -484,11 +453,9 @@ impl World {
 
     /// Lets the time pass until a shard has something to do; false when none ever will.
     fn skip_to_deadline(&mut self) -> bool {
-        let deadlines = self.nodes.iter().filter_map(|node| match node.state {
-            State::Asleep(until) if node.shard.is_some() => until,
-            _ => None,
-        });
-        let Some(next) = deadlines.min() else { return false };
+        let Some(next) = self.nodes.iter().filter_map(Node::sleeps_until).min() else {
+            return false;
+        };
         self.advance(next.saturating_sub(self.context.now_ms));
         true
     }
@@ -657,8 +624,6 @@ fn topic(plan: &Plan) -> Option<u8> {
 
 /// What the content of a publication takes besides its filler.
 const PREFIX_BYTES_MAX: usize = 16;
-/// How long a shard sleeps that nobody wakes when it can go on.
-const LOOK_MS: u64 = 1;
 /// After this many rounds memory and settings stay as they are; only at rest does time pass in leaps.
 const CHANGING_ROUNDS: u32 = 1000;
 /// What the process may use; what it uses is drawn.

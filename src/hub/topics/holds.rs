@@ -101,6 +101,11 @@ impl Topics {
         id
     }
 
+    /// How many have begun and not ended.
+    pub fn holds(&self) -> usize {
+        self.holds.len()
+    }
+
     pub(super) fn hold_message(&mut self, index: u32, message: &SharedMessage, origin: Origin) {
         let topic = &mut self.topics[index as usize];
         for hold in &topic.holds {
