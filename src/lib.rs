@@ -274,6 +274,8 @@
 //! A session takes 136 bytes beside the table of connections, a subscription 48, and their names;
 //! it stays on its shard. If it reads too slowly it loses its subscriptions with positions, and
 //! comes back for the rest from the history (`shard/sessions/ending.rs`).
+//! What applications call is done by steps, each of which may be a question to a home
+//! (`shard/sessions/calls.rs`).
 //!
 //! # Compression
 //!
@@ -390,6 +392,7 @@
 //! | what is known of a message on its way | `Publication` in `hub/topics.rs` |
 //! | a command of the protocol of channels | `shard/sessions/commands.rs`, `realtime/protocol` |
 //! | what the home of a channel keeps | `realtime/home.rs`, [`realtime::log`] |
+//! | what applications call | [`realtime::api`], `http/call.rs`, `shard/sessions/calls.rs` |
 //! | an option of channels | `config/channels.rs`; who may do what: `realtime/channels.rs` |
 //! | a letter | `Letter` and `handle_mail` in `shard/mail.rs` |
 //! | which connections move, how they go on | `shard/moves.rs`, `shard/moves/arrival.rs` |

@@ -271,7 +271,7 @@ impl Home {
                 let request = ReadRequest { since, limit: limit.into(), is_reverse };
                 match self.log.read(channel, request, limits.history, &rules, now_ms) {
                     Ok(read) => Answer::History {
-                        publications: read.publications,
+                        publications: within_bounds(read.publications, limits.bytes),
                         position: Head { offset: read.offset, epoch: read.epoch },
                     },
                     Err(ReadError::Unrecoverable) => {
@@ -314,6 +314,11 @@ impl Home {
         let since = position(&since);
         let recovered = self.log.recover(channel, since, limits.recovery, mode, &rules, now_ms);
         let Recovered { is_recovered, publications, offset, epoch } = recovered;
+        if bytes(&publications) > limits.bytes {
+            // It would be more than waits for anybody else; the history has it, page by page.
+            let position = self.log.position(channel, &rules, now_ms);
+            return Answer::Subscribed { position, is_recovered: false, publications: Vec::new() };
+        }
         Answer::Subscribed { position: Head { offset, epoch }, is_recovered, publications }
     }
 }
@@ -346,13 +351,15 @@ impl Announcement {
     }
 }
 
-/// How many publications clients may have at once.
+/// How much clients may have at once: so many publications.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Of the history.
     pub history: usize,
     /// When they come back.
     pub recovery: usize,
+    /// Bytes of all of them: an answer is no larger than a message may be.
+    pub bytes: usize,
 }
 
 /// A publication for those who get differences: what has changed since the one before, where that
@@ -385,5 +392,39 @@ fn position(known: &StreamPosition) -> Position<'_> {
     Position { offset: known.offset, epoch: &known.epoch }
 }
 
+fn bytes(publications: &[Arc<Publication>]) -> usize {
+    publications.iter().map(|it| it.data.len()).sum()
+}
+
+/// As many of these as an answer may have, and one at least: whoever asks goes on behind the last.
+fn within_bounds(
+    mut publications: Vec<Arc<Publication>>,
+    bytes_most: usize,
+) -> Vec<Arc<Publication>> {
+    let mut bytes = 0;
+    let fits = |it: &&Arc<Publication>| {
+        bytes += it.data.len();
+        bytes <= bytes_most
+    };
+    let fitting = publications.iter().take_while(fits).count();
+    publications.truncate(fitting.max(1));
+    publications
+}
+
 /// Streams that are looked at in one call.
 const FORGOTTEN_AT_ONCE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_so_many_bytes_or_one_publication() {
+        let of = |bytes: usize| {
+            Arc::new(Publication { data: vec![b' '; bytes].into(), ..Publication::default() })
+        };
+        assert_eq!(within_bounds(vec![of(33), of(33), of(33), of(33)], 100).len(), 3);
+        assert_eq!(within_bounds(vec![of(200), of(1)], 100).len(), 1);
+        assert!(within_bounds(Vec::new(), 100).is_empty());
+    }
+}

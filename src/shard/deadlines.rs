@@ -129,8 +129,13 @@ impl<I: Io> Shard<I> {
             Deadline::Lifetime => {
                 self.lifetimes.end_of(key.index).map(|end| end.saturating_sub(now))
             }
-            // Its tokens can be exchanged, and its pings are those of its protocol.
-            Deadline::Token | Deadline::Silence if self.sessions.contains(key.index) => None,
+            // Its tokens can be exchanged, and its pings are those of its protocol, whose answers
+            // show that it is there.
+            Deadline::Token | Deadline::Idle | Deadline::Silence
+                if self.sessions.contains(key.index) =>
+            {
+                None
+            }
             Deadline::Token => self.token_left(key),
             Deadline::Session => self.session_left(key),
             // It is not listened to: from when it goes on its silence counts anew.

@@ -10,7 +10,7 @@ use super::pending_input::Input;
 use super::requests::Requests;
 use super::topic_rate::TopicShare;
 use super::{Shard, seconds, secure};
-use crate::config::PeerAddress;
+use crate::config::{MessageTypes, PeerAddress};
 use crate::connection::{Output, Rules};
 use crate::http::{Conditions, Posted, Serving};
 use crate::io::{BufferSlice, Errno, Io, Key, Segment};
@@ -175,7 +175,11 @@ impl<I: Io> Shard<I> {
         let rules = Rules {
             websocket: websocket::Rules {
                 limits: &self.effective.config.limits,
-                message_types: self.effective.config.message_types,
+                message_types: match self.sessions.contains(key.index) {
+                    // Its encoding says what its messages are.
+                    true => MessageTypes::Any,
+                    false => self.effective.config.message_types,
+                },
                 now_s: seconds(self.now),
                 codec: &self.codec,
                 may_begin: obstacle.is_none(),

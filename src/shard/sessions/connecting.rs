@@ -78,6 +78,8 @@ impl<I: Io> Shard<I> {
         let asker =
             Asker { user: &token.user, is_insecure: settings.is_insecure, is_subscribed: true };
         let personal = effective.channels.personal_channel(&token.user);
+        // A token may name it as well, and then says more of it.
+        let personal = personal.filter(|name| !token.channels.contains_key(name.as_str()));
         let personal = personal.map(|name| (name.into_boxed_str(), Grant::default()));
         for (channel, grant) in token.channels.into_iter().chain(personal) {
             let Ok(options) = effective.channels.options(&channel) else {

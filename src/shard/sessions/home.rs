@@ -228,6 +228,7 @@ impl<I: Io> Shard<I> {
         let limits = Limits {
             history: settings.history_publications_most as usize,
             recovery: settings.recovery_publications_most as usize,
+            bytes: effective.config.limits.message_bytes as usize,
         };
         let now_ms = self.clock().as_millis() as u64;
         let mut announced = Vec::new();

@@ -65,6 +65,7 @@ fn answers<'i>(pieces: impl Iterator<Item = &'i [u8]>, conditions: &Conditions<'
             match &mut answer {
                 Answer::Incomplete => break,
                 Answer::Blocked { .. } | Answer::Ask { .. } => panic!("everything is allowed"),
+                Answer::Call { .. } => panic!("there is no API"),
                 Answer::Continue { consumed, .. } => {
                     at += *consumed;
                     continue;
@@ -118,6 +119,7 @@ fn judge(input: &[u8], policy: &Policy, serving: Serving, answer: &Answer) {
             assert!(input.len() < policy.request_head_bytes || input.contains(&b'\n'));
         }
         Answer::Blocked { .. } | Answer::Ask { .. } => panic!("everything is allowed"),
+        Answer::Call { .. } => panic!("there is no API"),
         Answer::Publish { consumed, posted, response, .. } => {
             assert!(*consumed <= input.len() && posted.message.payload().len() <= MESSAGE_BYTES);
             assert!(response.starts_with(b"HTTP/1.1 202 "));
