@@ -358,7 +358,7 @@ pub struct Limits {
     pub history: usize,
     /// When they come back.
     pub recovery: usize,
-    /// Bytes of all of them: an answer is no larger than a message may be.
+    /// Bytes of all of them.
     pub bytes: usize,
 }
 

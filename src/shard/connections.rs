@@ -132,7 +132,7 @@ impl Connection {
         self.ending == Ending::Open
             && !self.stage.is_ended()
             && self.stage.stream().is_none()
-            && self.waits_for != Some(WaitsFor::Judgement)
+            && !matches!(self.waits_for, Some(WaitsFor::Judgement | WaitsFor::Home))
     }
 
     /// Whether messages of its peer may be on their way to other shards.
@@ -147,8 +147,8 @@ impl Connection {
 
     /// Whether a request has arrived that waits for those before it, or for what others say of it.
     pub fn is_put_off(&self) -> bool {
-        use WaitsFor::{Handshake, Judgement, Request};
-        matches!(self.waits_for, Some(Request | Handshake | Judgement))
+        use WaitsFor::{Handshake, Home, Judgement, Request};
+        matches!(self.waits_for, Some(Request | Handshake | Judgement | Home))
     }
 
     /// Whether something is queued for the peer, or being sent.

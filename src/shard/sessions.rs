@@ -29,6 +29,7 @@ mod timing;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use super::by_index;
 use super::connections::Connection;
@@ -67,6 +68,8 @@ pub(super) struct Sessions {
     line: VecDeque<Key>,
     /// What homes are to be told, for which there was no place.
     unsent: VecDeque<Unsent>,
+    /// What single sessions are to follow when they wait for nothing, in order.
+    later: VecDeque<(Key, Arc<Rule>)>,
     /// When those go on.
     look_again_at: Option<Tick>,
     home: Home,
@@ -91,6 +94,7 @@ impl Sessions {
             at_work: Vec::new(),
             line: VecDeque::new(),
             unsent: VecDeque::new(),
+            later: VecDeque::new(),
             look_again_at: None,
             home: Home::new(history_bytes as usize, drawn(seed, EPOCHS)),
             calls: Calls::default(),

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::super::Shard;
+use super::super::pause::WaitsFor;
+use super::super::receive::SHARE_MOST;
 use super::home::Purpose;
 use super::rules::{Act, Rule};
 use crate::http::Called;
@@ -52,6 +54,8 @@ enum Kind {
 enum Step {
     Call(Call),
     Fault(Fault),
+    /// A part of a broadcast.
+    Publish(String, Arc<Content>),
     /// A shard is asked what is there, of channels whose names match.
     Ask(usize, Option<Glob>),
 }
@@ -113,6 +117,8 @@ impl<I: Io> Shard<I> {
                 (level, Some(fault.status(is_transport_mode)))
             }
         };
+        // From here on it is not the client that takes its time.
+        self.expect_end_of_upload(key);
         self.stats().api_calls.add(1);
         let calling = Calling { key, is_transport_mode, status, levels: vec![level] };
         self.sessions.calls.by_index.insert(key.index, calling);
@@ -146,8 +152,14 @@ impl<I: Io> Shard<I> {
     }
 
     fn go_on_with_call(&mut self, key: Key) {
-        let Some(mut calling) = self.sessions.calls.by_index.remove(&key.index) else { return };
-        if calling.key != key || self.connections.get(key).is_none() {
+        let calls = &mut self.sessions.calls.by_index;
+        if calls.get(&key.index).is_none_or(|it| it.key != key) {
+            return;
+        }
+        let Some(mut calling) = calls.remove(&key.index) else { return };
+        if self.connections.get(key).is_none_or(|it| it.ending.has_begun()) {
+            // It was given up, or has been answered that it takes too long.
+            self.resume_if(key, WaitsFor::Home, SHARE_MOST);
             return;
         }
         for _ in 0..STEPS_PER_TICK {
@@ -166,7 +178,11 @@ impl<I: Io> Shard<I> {
             self.sessions.calls.by_index.insert(key.index, calling);
             let progress = self.do_step(key, step);
             if matches!(progress, Progress::Waits) {
-                return;
+                // It has been answered at once if it can go on already.
+                if self.sessions.calls.ready.back() != Some(&key) {
+                    return;
+                }
+                self.sessions.calls.ready.pop_back();
             }
             let Some(again) = self.sessions.calls.by_index.remove(&key.index) else { return };
             calling = again;
@@ -176,30 +192,43 @@ impl<I: Io> Shard<I> {
                 Progress::Within(within) => calling.levels.push(within),
                 Progress::Again(step) => {
                     level.todo.push_front(step);
+                    // Nobody tells when there is a place.
+                    self.sessions.look_again_at.get_or_insert(self.now + 1);
                     break;
                 }
                 Progress::Waits => {}
             }
         }
-        // It goes on in the next tick: others have their turn, and there may be a place.
+        // It goes on in the next tick: others have their turn.
         self.sessions.calls.by_index.insert(key.index, calling);
         self.sessions.calls.ready.push_back(key);
-        self.sessions.look_again_at.get_or_insert(self.now + 1);
     }
 
     fn do_step(&mut self, key: Key, step: Step) -> Progress {
+        let is_rule = matches!(
+            step,
+            Step::Call(
+                Call::Subscribe(_) | Call::Unsubscribe(_) | Call::Disconnect(_) | Call::Refresh(_)
+            )
+        );
+        if is_rule && !self.sessions.unsent.is_empty() {
+            // Other shards have not been told of those before.
+            return Progress::Again(step);
+        }
         let call = match step {
             Step::Call(call) => call,
+            Step::Publish(channel, content) => {
+                return self.publish_by_call(key, Publish { channel, content: (*content).clone() });
+            }
             Step::Fault(fault) => return Progress::Done(fault.into()),
             Step::Ask(shard, glob) => return self.ask_shard(key, shard, glob),
         };
         match call {
             Call::Publish(publish) => self.publish_by_call(key, publish),
             Call::Broadcast(broadcast) => {
-                let content = broadcast.content;
-                let publish = |channel| Publish { channel, content: content.clone() };
-                let steps = broadcast.channels.into_iter().map(publish);
-                let steps = steps.map(|publish| Step::Call(Call::Publish(publish)));
+                let content = Arc::new(broadcast.content);
+                let steps = broadcast.channels.into_iter();
+                let steps = steps.map(|channel| Step::Publish(channel, content.clone()));
                 Progress::Within(Level::new(Kind::Broadcast, steps))
             }
             Call::Batch { calls, .. } => Progress::Within(Level::of_calls(Kind::Batch, calls)),
@@ -290,7 +319,9 @@ impl<I: Io> Shard<I> {
             // Those could not be told who speak JSON.
             return Progress::Done(ErrorCode::BadRequest.into());
         }
-        if !self.has_room_for(key, &topic::publications(&publish.channel)) {
+        let deltas = options.allowed_delta_types.map(|_| topic::deltas(&publish.channel));
+        let topics = [Some(topic::publications(&publish.channel)), deltas];
+        if !topics.iter().flatten().all(|topic| self.has_room_for(key, topic)) {
             return Progress::Again(Step::Call(Call::Publish(publish)));
         }
         let is_kept = options.has_history() && !publish.content.skip_history;
@@ -344,7 +375,7 @@ impl<I: Io> Shard<I> {
         // All of it was made here of texts.
         let body = String::from_utf8(body).unwrap_or_default();
         self.command(key, |connection, output| connection.stage.finish_call(status, body, output));
-        self.resume_if(key, super::super::pause::WaitsFor::Home, super::super::receive::SHARE_MOST);
+        self.resume_if(key, WaitsFor::Home, SHARE_MOST);
         self.settle(key);
     }
 }
@@ -352,6 +383,7 @@ impl<I: Io> Shard<I> {
 fn method_of(step: &Step) -> &'static str {
     match step {
         Step::Call(call) => call.method(),
+        Step::Publish(..) => PUBLISH,
         Step::Fault(_) | Step::Ask(..) => "",
     }
 }
@@ -428,6 +460,7 @@ impl<I: Io> Shard<I> {
     }
 }
 
+const PUBLISH: &str = "publish";
 const BATCH: &str = "batch";
 const BROADCAST: &str = "broadcast";
 const CHANNELS: &str = "channels";

@@ -171,11 +171,15 @@ impl<I: Io> Shard<I> {
         self.follow_rule(rule);
     }
 
-    /// Has this shard follow a rule in a later tick.
-    pub(super) fn follow_later(&mut self, rule: Arc<Rule>) {
-        let (to, letter) = (self.number, Unanswered::Rule(rule));
-        self.sessions.unsent.push_back(Unsent { to, letter });
+    /// Has a session follow a rule in a later tick.
+    pub(super) fn follow_later(&mut self, key: Key, rule: Arc<Rule>) {
+        self.sessions.later.push_back((key, rule));
         self.sessions.look_again_at.get_or_insert(self.now + 1);
+    }
+
+    /// Whether a session has something to follow later, behind which everything else has to wait.
+    pub(super) fn follows_later(&self, key: Key) -> bool {
+        self.sessions.later.iter().any(|(later, _)| *later == key)
     }
 
     fn send_unsent(&mut self) {
@@ -228,7 +232,7 @@ impl<I: Io> Shard<I> {
         let limits = Limits {
             history: settings.history_publications_most as usize,
             recovery: settings.recovery_publications_most as usize,
-            bytes: effective.config.limits.message_bytes as usize,
+            bytes: (effective.config.limits.message_bytes as usize).max(ANSWER_BYTES_LEAST),
         };
         let now_ms = self.clock().as_millis() as u64;
         let mut announced = Vec::new();
@@ -277,6 +281,9 @@ impl<I: Io> Shard<I> {
         let mut next = free.min(self.sessions.line.len());
         if self.sessions.look_again_at.is_some_and(|tick| tick <= self.now) {
             self.sessions.look_again_at = None;
+            for (key, rule) in std::mem::take(&mut self.sessions.later) {
+                self.follow_rule_alone(key, &rule);
+            }
             next = self.sessions.line.len();
         }
         self.send_unsent();
@@ -331,5 +338,7 @@ fn reply_of(answer: Answer) -> ReplyBody {
 const QUESTION_BYTES_MOST: usize = LETTER_BYTES_MAX as usize / 4;
 /// What an answer may hold: publications are shared, and count where they are kept.
 const ANSWER_BYTES: u32 = 4 << 10;
+/// Bytes of publications that an answer may have however small messages have to be.
+const ANSWER_BYTES_LEAST: usize = 1 << 20;
 /// How long a home may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -41,7 +41,9 @@ impl Rule {
             Act::Subscribe(_) | Act::Unsubscribe { .. } | Act::Refresh(_) => &[],
         };
         // Sessions that have a WebSocket have no other name.
-        let is_meant = session.phase == Phase::Connected
+        let may_be_connecting = matches!(self.act, Act::Disconnect(_));
+        let is_meant = (session.phase == Phase::Connected
+            || may_be_connecting && session.phase == Phase::Connecting)
             && (user.is_empty() || **user == *session.user)
             && (client.is_empty() || **client == *session.client)
             && named.is_empty();
@@ -59,36 +61,47 @@ impl<I: Io> Shard<I> {
             .filter(|key| self.sessions.get(key.index).is_some_and(|it| rule.means(it)))
             .collect();
         for key in keys {
-            match &rule.act {
-                Act::Subscribe(call) => self.subscribe_by_rule(key, call),
-                Act::Unsubscribe { channel } => {
-                    self.end_subscription(key, channel, Unsubscribe::SERVER);
-                }
-                Act::Disconnect(call) => self.disconnect(key, call.disconnect.clone()),
-                Act::Refresh(call) => self.refresh_by_rule(key, call),
-            }
-            self.settle(key);
+            self.follow_rule_alone(key, rule);
         }
     }
 
-    fn subscribe_by_rule(&mut self, key: Key, call: &SubscribeCall) {
+    /// Does what a rule says with one session. Subscriptions have an order: what concerns them
+    /// waits for what the session waits for.
+    pub(super) fn follow_rule_alone(&mut self, key: Key, rule: &Arc<Rule>) {
+        if self.connections.get(key).is_none() {
+            return;
+        }
+        let Some(session) = self.sessions.get(key.index) else { return };
+        let waits = session.is_waiting || self.follows_later(key);
+        match &rule.act {
+            Act::Subscribe(_) | Act::Unsubscribe { .. } if waits => {
+                return self.follow_later(key, rule.clone());
+            }
+            Act::Subscribe(call) => self.subscribe_by_rule(key, call, rule),
+            Act::Unsubscribe { channel } => {
+                self.end_subscription(key, channel, Unsubscribe::SERVER);
+            }
+            Act::Disconnect(call) => self.disconnect(key, call.disconnect.clone()),
+            Act::Refresh(call) => self.refresh_by_rule(key, call),
+        }
+        self.settle(key);
+    }
+
+    fn subscribe_by_rule(&mut self, key: Key, call: &SubscribeCall, rule: &Arc<Rule>) {
         let effective = self.effective.clone();
         let Ok(options) = effective.channels.options(&call.channel) else { return };
         let Some(session) = self.sessions.get(key.index) else { return };
         if session.subscription(&call.channel).is_some() {
             return;
         }
+        let most = usize::from(effective.config.realtime.client_channels_most);
+        if session.subscriptions.len() >= most {
+            return self.disconnect(key, Disconnect::CHANNEL_LIMIT);
+        }
         let subscribing = subscribing(session, call, options);
         match self.reserve(&call.channel, QUESTION_BYTES) {
             Some(reserved) => self.subscribe(key, Box::new(subscribing), reserved),
-            None => {
-                // For this one alone, as soon as there may be a place.
-                let client = subscribing.client.to_string();
-                let connections =
-                    Connections { user: String::new(), client, session: String::new() };
-                let act = Act::Subscribe(Box::new(call.clone()));
-                self.follow_later(Arc::new(Rule { connections, act }));
-            }
+            None => self.follow_later(key, rule.clone()),
         }
     }
 
