@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::exchange::Conditions;
-use super::policy::{Policy, Serving};
+use super::policy::Policy;
 use super::query::Query;
 use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head, elements};
@@ -33,8 +33,7 @@ pub(super) fn grants(
     let Some(token) = token else { return Ok(None) };
     // What is refused whoever asks is not worth the time that it takes to verify a token. A full
     // server still publishes.
-    let refused = conditions.serving.refused().filter(|_| conditions.serving != Serving::Full);
-    if let Some(refused) = refused {
+    if let Some(refused) = conditions.serving.refused_body() {
         return Err(refused);
     }
     match (conditions.verify)(Some(&token)) {

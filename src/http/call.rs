@@ -2,7 +2,7 @@
 //! what comes of it is said later, by whoever does it.
 
 use super::body::{Body, Framing};
-use super::publish::Upload;
+use super::publish::{Upload, expects_continue};
 use super::query::Query;
 use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head};
@@ -36,25 +36,12 @@ pub(super) fn accept(
     conditions: &Conditions<'_>,
 ) -> Result<Upload, Refused> {
     let query = Query::parse(query)?.get("api_key");
-    let once = |field: &Field<'_>| match field {
-        Field::Once(value) => Some(value.to_vec()),
-        Field::Absent | Field::Repeated => None,
-    };
     let (field, authorization) = (once(&head.api_key), once(&head.authorization));
-    if !(conditions.may_call)(field.as_deref(), authorization.as_deref(), query.as_deref()) {
+    if !(conditions.may_call)(field, authorization, query.as_deref()) {
         return Err(Refused::new(Refusal::NoApiKey, "This takes a key of the API."));
     }
-    let expects_continue = match head.expect {
-        Field::Absent => false,
-        Field::Once(expected) if expected.eq_ignore_ascii_case(b"100-continue") => true,
-        Field::Once(_) | Field::Repeated => {
-            let detail = "Only 100-continue may be expected.";
-            return Err(Refused::new(Refusal::ExpectationFailed, detail));
-        }
-    };
-    if let Some(refused) =
-        conditions.serving.refused().filter(|_| conditions.serving != Serving::Full)
-    {
+    let expects_continue = expects_continue(head)?;
+    if let Some(refused) = conditions.serving.refused_body() {
         return Err(refused);
     }
     if head.body == Framing::Absent && method.is_none() {
@@ -64,6 +51,13 @@ pub(super) fn accept(
     let is_transport_mode = matches!(head.error_mode, Field::Once(mode) if mode == b"transport");
     let keep_alive = head.keep_alive && conditions.serving == Serving::Open;
     Ok(Upload::of_call(CallHead { method, is_transport_mode }, body, expects_continue, keep_alive))
+}
+
+fn once<'a>(field: &Field<'a>) -> Option<&'a [u8]> {
+    match field {
+        Field::Once(value) => Some(value),
+        Field::Absent | Field::Repeated => None,
+    }
 }
 
 /// The response to a call, with what came of it.

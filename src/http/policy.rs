@@ -130,4 +130,10 @@ impl Serving {
             Self::Draining => Some(Refused::new(Refusal::Draining, "The server is stopping.")),
         }
     }
+
+    /// The same to whoever sends a body: a full server has no room for another WebSocket, which
+    /// that does not become.
+    pub(super) fn refused_body(self) -> Option<Refused> {
+        self.refused().filter(|_| self != Self::Full)
+    }
 }

@@ -88,14 +88,7 @@ impl Upload {
     ) -> Result<Self, Refused> {
         authorize(&policy.permissions, &topic, Action::Post, granted)?;
         let kind = kind(head, policy)?;
-        let expects_continue = match head.expect {
-            Field::Absent => false,
-            Field::Once(expected) if expected.eq_ignore_ascii_case(b"100-continue") => true,
-            Field::Once(_) | Field::Repeated => {
-                let detail = "Only 100-continue may be expected.";
-                return Err(Refused::new(Refusal::ExpectationFailed, detail));
-            }
-        };
+        let expects_continue = expects_continue(head)?;
         // The header of the message's frame will lie in front of the payload.
         let room = match head.body {
             Framing::Absent => Header::encoded_bytes(0, false),
@@ -104,8 +97,7 @@ impl Upload {
         };
         let body = Body::new(head.body, room, policy.message_bytes)?;
         let origin = origin::check(&head.origin, host, policy)?;
-        // A full server has no room for another WebSocket, which this does not become.
-        if let Some(refused) = serving.refused().filter(|_| serving != Serving::Full) {
+        if let Some(refused) = serving.refused_body() {
             return Err(refused.readable_by(&origin));
         }
         let keep_alive = head.keep_alive && serving == Serving::Open;
@@ -179,6 +171,18 @@ impl Upload {
             Purpose::Call(CallHead { method, is_transport_mode }) => {
                 Finished::Call(Box::new(Called { method, body: bytes, is_transport_mode }))
             }
+        }
+    }
+}
+
+/// Whether a client waits for a word before it sends the body (RFC 9110 section 10.1.1).
+pub(super) fn expects_continue(head: &Head<'_>) -> Result<bool, Refused> {
+    match head.expect {
+        Field::Absent => Ok(false),
+        Field::Once(expected) if expected.eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        Field::Once(_) | Field::Repeated => {
+            let detail = "Only 100-continue may be expected.";
+            Err(Refused::new(Refusal::ExpectationFailed, detail))
         }
     }
 }

@@ -19,8 +19,8 @@ use super::protocol::ReplyError;
 use super::protocol::codes::ErrorCode;
 
 pub use call::{
-    Broadcast, Call, Connections, Content, Data, DisconnectCall, HistoryCall, Overrides, Publish,
-    RefreshCall, SubscribeCall, UnsubscribeCall,
+    Broadcast, Call, Connections, Content, Data, DisconnectCall, HistoryCall, Publish, RefreshCall,
+    SubscribeCall, UnsubscribeCall,
 };
 pub use glob::Glob;
 pub use key::{is_key, presented_key};

@@ -169,11 +169,6 @@ impl Home {
         self.log.advance(now_ms, FORGOTTEN_AT_ONCE);
     }
 
-    /// When there is something to forget.
-    pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.log.next_deadline_ms()
-    }
-
     /// Subscriptions whose clients are known to be there, of all channels.
     pub fn clients_present(&self) -> usize {
         self.presence.len()
@@ -244,12 +239,7 @@ impl Home {
                                 // Those who have subscribed before there was anything learn it.
                                 epoch.as_str().clone_into(&mut publication.epoch);
                             }
-                            let push = Push::Publication(publication);
-                            announce(Announcement::new(
-                                topic::publications(channel),
-                                channel,
-                                &push,
-                            ));
+                            announce(Announcement::publication(channel, publication));
                         }
                         Answer::Published(Head { offset, epoch })
                     }
@@ -344,6 +334,11 @@ impl Question {
 }
 
 impl Announcement {
+    /// Something that was published to a channel.
+    pub fn publication(channel: &str, publication: protocol::Publication) -> Self {
+        Self::new(topic::publications(channel), channel, &Push::Publication(publication))
+    }
+
     fn new(topic: String, channel: &str, push: &Push) -> Self {
         let mut bytes = Vec::new();
         encode_push(Encoding::Json, channel, push, &mut bytes);

@@ -48,15 +48,16 @@ bitflags! {
 }
 
 impl Traits {
-    /// What follows from what was granted.
-    pub fn of(features: &Features) -> Self {
+    /// What follows from what was granted in a channel that has a history, or has none.
+    pub fn of(features: &Features, has_history: bool) -> Self {
         let mut traits = Self::empty();
         traits.set(Self::POSITIONED, features.is_positioned);
         traits.set(Self::RECOVERABLE, features.is_recoverable);
         traits.set(Self::JOIN_LEAVE, features.hears_of_others);
         traits.set(Self::PRESENT, features.has_presence);
         traits.set(Self::ANNOUNCED, features.is_announced);
-        traits.set(Self::KNOWN_AT_HOME, features.has_presence || features.is_announced);
+        let is_known = features.has_presence || features.is_announced || has_history;
+        traits.set(Self::KNOWN_AT_HOME, is_known);
         traits
     }
 }
@@ -188,10 +189,5 @@ impl Session {
     fn info_with(&self, chan_info: Arc<[u8]>) -> ClientInfo {
         let (user, client) = (self.user.clone(), self.client.clone());
         ClientInfo { user, client, conn_info: self.info.clone(), chan_info }
-    }
-
-    /// Whether commands wait.
-    pub fn has_commands(&self) -> bool {
-        self.is_waiting || !self.commands.is_empty()
     }
 }

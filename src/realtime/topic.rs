@@ -18,7 +18,7 @@ pub fn deltas(channel: &str) -> String {
 
 /// Whether a topic belongs to a channel.
 pub fn is_of_channel(name: &str) -> bool {
-    name.starts_with(['\u{1}', '\u{2}', '\u{3}'])
+    name.starts_with(PREFIXES)
 }
 
 /// The channel whose publications a topic delivers, if it is one of those.
@@ -28,5 +28,8 @@ pub fn channel_of(name: &str) -> Option<&str> {
 
 /// The name of a topic as people read it: that of its channel, if it is one of those.
 pub fn shown(name: &str) -> &str {
-    name.trim_start_matches(['\u{1}', '\u{2}', '\u{3}'])
+    name.trim_start_matches(PREFIXES)
 }
+
+/// What the names of such topics begin with.
+const PREFIXES: [char; 3] = ['\u{1}', '\u{2}', '\u{3}'];

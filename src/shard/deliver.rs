@@ -233,16 +233,22 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// Drops all that waits for a peer that is too slow and may be dropped.
+    pub(super) fn drop_backlog(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let backlog_bytes = connection.outbox.bytes();
+        let dropped = connection.outbox.drop_all();
+        // As long as it is closed for that, it is known how much it was.
+        self.measures.dropped_bytes = backlog_bytes - connection.outbox.bytes();
+        self.ledger.dropped(key, dropped);
+        self.stats().drop_messages(SlowConsumer::Disconnect, dropped);
+    }
+
     fn disconnect_slow_consumer(&mut self, key: Key) {
         if self.sessions.contains(key.index) {
             return self.hold_back_slow_session(key);
         }
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let backlog_bytes = connection.outbox.bytes();
-        let dropped = connection.outbox.drop_all();
-        self.measures.dropped_bytes = backlog_bytes - connection.outbox.bytes();
-        self.ledger.dropped(key, dropped);
-        self.stats().drop_messages(SlowConsumer::Disconnect, dropped);
+        self.drop_backlog(key);
         self.command(key, |connection, output| {
             let reason = "slow consumer: backlog limit reached";
             connection.stage.close(CloseCode::TRY_AGAIN_LATER, reason, output);

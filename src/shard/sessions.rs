@@ -132,9 +132,9 @@ impl<I: Io> Shard<I> {
     /// What is under way for sessions and comes to an end whatever they do: questions, holds, and
     /// what waits for a place.
     pub fn sessions_under_way(&self) -> usize {
-        let Sessions { asked, joining, connecting, line, unsent, .. } = &self.sessions;
+        let Sessions { asked, joining, connecting, line, unsent, later, .. } = &self.sessions;
         let asking = asked.len() + joining.len() + connecting.len();
-        asking + line.len() + unsent.len() + self.topics.holds()
+        asking + line.len() + unsent.len() + later.len() + self.topics.holds()
     }
 
     /// Subscriptions whose clients are known to be there, of the channels whose home this is.

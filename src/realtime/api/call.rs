@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Fault, Glob};
 use crate::realtime::protocol::StreamPosition;
 use crate::realtime::protocol::codes::Disconnect;
+use crate::realtime::tokens::Overrides;
 
 /// A call. Names of channels are not checked but for being there where there is only one.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,21 +127,6 @@ pub struct SubscribeCall {
     pub expire_at_seconds: i64,
     /// In what the subscription differs from what is configured for the channel.
     pub overrides: Overrides,
-}
-
-/// Options of a channel; nothing where it is as configured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Overrides {
-    /// Whether the subscriber is seen by those who ask who is there.
-    pub presence: Option<bool>,
-    /// Whether others are told that the subscriber joins and leaves.
-    pub join_leave: Option<bool>,
-    /// Whether the subscriber is told of others without asking for it.
-    pub force_push_join_leave: Option<bool>,
-    /// Whether the subscription has a position without asking for it.
-    pub force_positioning: Option<bool>,
-    /// Whether the subscription can be recovered without asking for it.
-    pub force_recovery: Option<bool>,
 }
 
 /// See [`Call::Unsubscribe`].

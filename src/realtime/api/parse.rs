@@ -11,9 +11,10 @@ use super::call::{
 use super::fields::{Fields, Names};
 use super::{
     Broadcast, COMMANDS_MAX, Call, Connections, Content, DisconnectCall, Fault, Glob, HistoryCall,
-    Overrides, Publish, RefreshCall, SubscribeCall, UnsubscribeCall,
+    Publish, RefreshCall, SubscribeCall, UnsubscribeCall,
 };
 use crate::realtime::protocol::codes::Disconnect;
+use crate::realtime::tokens::Overrides;
 
 impl Call {
     /// Reads the call of a method from its parameters, a JSON object.

@@ -170,10 +170,18 @@ impl<I: Io> Shard<I> {
         if self.effective.config.identity.jwt_keep_open {
             return None;
         }
-        let now_s = self.shared.stats.seconds_of_day(self.clock());
-        let left_s = identity.expires_s.saturating_sub(now_s);
-        let ticks = left_s.saturating_mul(1000 / TICK_MS);
-        Some(ticks.min(u64::from(TICKS_MOST)) as Tick)
+        Some(self.ticks_until(identity.expires_s))
+    }
+
+    /// The time of day, in seconds since 1970.
+    pub(in crate::shard) fn seconds_of_day(&self) -> u64 {
+        self.shared.stats.seconds_of_day(self.clock())
+    }
+
+    /// Ticks until a time of day, in seconds since 1970; none when that has passed.
+    pub(in crate::shard) fn ticks_until(&self, at_s: u64) -> Tick {
+        let ticks = at_s.saturating_sub(self.seconds_of_day()).saturating_mul(1000 / TICK_MS);
+        ticks.min(u64::from(TICKS_MOST)) as Tick
     }
 
     /// Closes a connection whose token has expired.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::Shard;
 use super::super::pause::WaitsFor;
 use super::super::receive::SHARE_MOST;
-use super::home::Purpose;
+use super::home::{Purpose, QUESTION_BYTES};
 use super::rules::{Act, Rule};
 use crate::http::Called;
 use crate::io::{Io, Key};
@@ -319,9 +319,7 @@ impl<I: Io> Shard<I> {
             // Those could not be told who speak JSON.
             return Progress::Done(ErrorCode::BadRequest.into());
         }
-        let deltas = options.allowed_delta_types.map(|_| topic::deltas(&publish.channel));
-        let topics = [Some(topic::publications(&publish.channel)), deltas];
-        if !topics.iter().flatten().all(|topic| self.has_room_for(key, topic)) {
+        if !self.has_room_in(key, &publish.channel, options) {
             return Progress::Again(Step::Call(Call::Publish(publish)));
         }
         let is_kept = options.has_history() && !publish.content.skip_history;
@@ -465,7 +463,5 @@ const BATCH: &str = "batch";
 const BROADCAST: &str = "broadcast";
 const CHANNELS: &str = "channels";
 const INFO: &str = "info";
-/// What a question holds beside what is published with it, at the most.
-const QUESTION_BYTES: usize = 4 << 10;
 /// Steps of one call that are done in a tick.
 const STEPS_PER_TICK: usize = if cfg!(debug_assertions) { 2 } else { 64 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::Shard;
-use super::home::Purpose;
+use super::home::{Purpose, QUESTION_BYTES, Reserved};
 use super::subscribing::Subscribing;
 use crate::config::{ChannelOptions, DeltaType};
 use crate::io::{Io, Key};
@@ -11,10 +11,10 @@ use crate::realtime::channels::{
     Asker, Data, Denied, Wishes, features, may_publish, may_read_history, may_see_presence,
     may_subscribe,
 };
-use crate::realtime::home::Question;
+use crate::realtime::home::{Announcement, Question};
 use crate::realtime::protocol::codes::{Disconnect, ErrorCode};
 use crate::realtime::protocol::{
-    self, Command, Encoding, HistoryRequest, Publication, PublishRequest, Push, RefreshRequest,
+    self, Command, Encoding, HistoryRequest, Publication, PublishRequest, RefreshRequest,
     RefreshResult, ReplyBody, Request, StreamPosition, SubRefreshRequest, SubRefreshResult,
     SubscribeRequest, UnsubscribeRequest,
 };
@@ -24,7 +24,6 @@ use crate::realtime::tokens::{
     verify_subscription,
 };
 use crate::realtime::{publication, topic};
-use crate::wire::message::{DataMessage, MessageKind};
 
 /// How a command ends.
 pub(super) enum Outcome {
@@ -196,16 +195,13 @@ impl<I: Io> Shard<I> {
             recoverable: request.recoverable,
             join_leave: request.join_leave,
         };
-        let mut traits = Traits::of(&features(options, token.grant.overrides, &asker, wishes));
+        let features = features(options, token.grant.overrides, &asker, wishes);
+        let mut traits = Traits::of(&features, options.has_history());
         let may_be_delta = options.allowed_delta_types == Some(DeltaType::Fossil)
             && traits.contains(Traits::POSITIONED)
             // Their differences would be those of bytes, not of texts.
             && session.encoding == Encoding::Json;
         traits.set(Traits::DELTA, may_be_delta && request.delta == DELTA_FOSSIL);
-        traits.set(
-            Traits::KNOWN_AT_HOME,
-            traits.contains(Traits::KNOWN_AT_HOME) || options.has_history(),
-        );
         let client = session.client.clone();
         let Some(reserved) = self.reserve(&request.channel, QUESTION_BYTES) else {
             let again = Command { id, subscribe: Some(request), ..Command::default() };
@@ -287,10 +283,7 @@ impl<I: Io> Shard<I> {
             // Those could not be told who speak JSON.
             return Outcome::error(ErrorCode::BadRequest);
         }
-        let has_deltas = options.allowed_delta_types.is_some();
-        if !self.has_room_for(key, &topic::publications(&request.channel))
-            || (has_deltas && !self.has_room_for(key, &topic::deltas(&request.channel)))
-        {
+        if !self.has_room_in(key, &request.channel, options) {
             let later = Command { id, publish: Some(request), ..Command::default() };
             return Outcome::Later(Box::new(later));
         }
@@ -328,20 +321,18 @@ impl<I: Io> Shard<I> {
         Outcome::Waits
     }
 
-    /// Whether what is to be published to a topic need not wait for its members.
-    pub(super) fn has_room_for(&self, key: Key, topic: &str) -> bool {
-        let too_full = self.connections.get(key).map(|it| it.too_full());
+    /// Whether what is to be published to a channel need not wait for its subscribers.
+    pub(super) fn has_room_in(&self, key: Key, channel: &str, options: &ChannelOptions) -> bool {
+        let Some(connection) = self.connections.get(key) else { return false };
+        let has_room = |topic: &str| self.topics.fullness_by_name(topic) < connection.too_full();
         self.overflow.is_empty()
-            && too_full.is_some_and(|it| self.topics.fullness_by_name(topic) < it)
+            && has_room(&topic::publications(channel))
+            && (options.allowed_delta_types.is_none() || has_room(&topic::deltas(channel)))
     }
 
     /// Publishes to a channel of which nothing is kept.
     pub(super) fn publish_to_channel(&mut self, channel: &str, publication: Publication) {
-        let mut push = Vec::new();
-        let publication = Push::Publication(publication);
-        protocol::encode_push(protocol::Encoding::Json, channel, &publication, &mut push);
-        let message = DataMessage::new(MessageKind::Text, &push);
-        self.publish_by_name(&topic::publications(channel), message);
+        self.announce(Announcement::publication(channel, publication));
     }
 
     /// Asks the home of a channel something that a session may know.
@@ -390,7 +381,7 @@ impl<I: Io> Shard<I> {
         id: u32,
         channel: Arc<str>,
         question: Question,
-        reserved: super::home::Reserved,
+        reserved: Reserved,
     ) {
         if let Some(session) = self.sessions.get_mut(key.index) {
             session.is_waiting = true;
@@ -467,7 +458,5 @@ pub(super) fn told(content: Option<Box<[u8]>>) -> Arc<[u8]> {
     content.filter(|it| protocol::is_json(it)).map_or_else(Arc::default, Arc::from)
 }
 
-/// What a question holds beside what is published with it, at the most.
-const QUESTION_BYTES: usize = 4 << 10;
 /// The one kind of differences that there is.
 const DELTA_FOSSIL: &str = "fossil";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::{Shard, ticks_in};
 use super::commands::{Outcome, told};
+use super::home::QUESTION_BYTES;
 use super::subscribing::{Joining, Subscribing};
 use super::{Sessions, drawn};
 use crate::identity::{Identity, NEVER_S};
@@ -86,10 +87,7 @@ impl<I: Io> Shard<I> {
                 return Outcome::error(ErrorCode::UnknownChannel);
             };
             let features = features(options, grant.overrides, &asker, Wishes::default());
-            let mut traits = Traits::of(&features) | Traits::SERVER_SIDE;
-            if options.has_history() {
-                traits |= Traits::KNOWN_AT_HOME;
-            }
+            let traits = Traits::of(&features, options.has_history()) | Traits::SERVER_SIDE;
             let asked = request.subs.get(&*channel).filter(|it| it.recover);
             let since = asked
                 .filter(|_| traits.contains(Traits::RECOVERABLE))
@@ -158,7 +156,7 @@ impl<I: Io> Shard<I> {
             }
             let Some(next) = connecting.wanted.front() else { break };
             let channel = next.subscription.channel.clone();
-            let reserved = self.reserve(&channel, CONNECTING_BYTES);
+            let reserved = self.reserve(&channel, QUESTION_BYTES);
             let Some(connecting) = self.sessions.connecting.get_mut(&key.index) else { return };
             let Some(reserved) = reserved else {
                 connecting.goes_on = false;
@@ -229,6 +227,3 @@ impl<I: Io> Shard<I> {
         Some(connecting)
     }
 }
-
-/// What a question of a session that connects holds, at the most.
-const CONNECTING_BYTES: usize = 4 << 10;

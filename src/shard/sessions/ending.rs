@@ -1,7 +1,6 @@
 //! The end of a session: what it was subscribed to hears of it, and what waits for it is given up.
 
 use super::super::Shard;
-use crate::config::SlowConsumer;
 use crate::io::{Io, Key};
 use crate::realtime::protocol::codes::{Disconnect, Unsubscribe};
 use crate::realtime::session::Traits;
@@ -27,12 +26,7 @@ impl<I: Io> Shard<I> {
     /// A session does not read what is published. What must not be lost is taken from it, to be
     /// had when it comes back; if there is nothing of that kind, it ends.
     pub(in crate::shard) fn hold_back_slow_session(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let backlog_bytes = connection.outbox.bytes();
-        let dropped = connection.outbox.drop_all();
-        self.measures.dropped_bytes = backlog_bytes - connection.outbox.bytes();
-        self.ledger.dropped(key, dropped);
-        self.stats().drop_messages(SlowConsumer::Disconnect, dropped);
+        self.drop_backlog(key);
         self.measures.dropped_bytes = 0;
         let Some(session) = self.sessions.get(key.index) else { return };
         let positioned =

@@ -249,10 +249,13 @@ impl<I: Io> Shard<I> {
             }
             Err(denied) => Answer::Refused(denied.into()),
         };
-        for Announcement { topic, push } in announced {
-            self.publish_by_name(&topic, DataMessage::new(MessageKind::Text, &push));
-        }
+        announced.into_iter().for_each(|it| self.announce(it));
         Answered { answer, position }
+    }
+
+    /// Publishes something that members of a channel are to get.
+    pub(super) fn announce(&mut self, Announcement { topic, push }: Announcement) {
+        self.publish_by_name(&topic, DataMessage::new(MessageKind::Text, &push));
     }
 
     /// Acts on an answer.
@@ -274,6 +277,9 @@ impl<I: Io> Shard<I> {
     /// What there is to do in each tick: answers that have not come, places to try for again, and
     /// those who are about to become members.
     pub(in crate::shard) fn go_on_with_sessions(&mut self) {
+        if !self.effective.config.realtime.is_on {
+            return;
+        }
         for asked in self.sessions.asked.expire(self.now) {
             self.answered(asked, Answered::unknown());
         }
@@ -333,6 +339,8 @@ fn reply_of(answer: Answer) -> ReplyBody {
     }
 }
 
+/// What a question holds beside what is published with it, at the most.
+pub(super) const QUESTION_BYTES: usize = 4 << 10;
 /// What a question counts at the most, so that there is a place for the largest too; its session
 /// has it in memory anyway.
 const QUESTION_BYTES_MOST: usize = LETTER_BYTES_MAX as usize / 4;

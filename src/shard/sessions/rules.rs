@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use super::super::Shard;
 use super::commands::told;
+use super::home::QUESTION_BYTES;
 use super::subscribing::Subscribing;
 use crate::config::ChannelOptions;
 use crate::identity::NEVER_S;
 use crate::io::{Io, Key};
-use crate::realtime::api::{Connections, DisconnectCall, RefreshCall, SubscribeCall};
+use crate::realtime::api::{Connections, Data, DisconnectCall, RefreshCall, SubscribeCall};
 use crate::realtime::channels::{Asker, Wishes, features};
 use crate::realtime::protocol::codes::{Disconnect, Unsubscribe};
 use crate::realtime::protocol::{Push, RefreshPush};
 use crate::realtime::session::{Phase, Session, Subscription, Traits};
-use crate::realtime::tokens::{Overrides, remaining_s};
+use crate::realtime::tokens::remaining_s;
 
 /// What is to be done, and with whom.
 #[derive(Debug)]
@@ -114,10 +115,7 @@ impl<I: Io> Shard<I> {
         if let Some(info) = &call.info {
             session.info = told(Some(info.clone().into()));
         }
-        session.expires_s = match u64::try_from(call.expire_at_seconds) {
-            Ok(0) | Err(_) => NEVER_S,
-            Ok(seconds) => seconds,
-        };
+        session.expires_s = end_s(call.expire_at_seconds);
         let ttl = remaining_s(session.expires_s, now_s);
         let push = RefreshPush { expires: ttl.is_some(), ttl: ttl.unwrap_or(0) };
         self.push(key, "", &Push::Refresh(push));
@@ -126,23 +124,10 @@ impl<I: Io> Shard<I> {
 }
 
 fn subscribing(session: &Session, call: &SubscribeCall, options: &ChannelOptions) -> Subscribing {
-    let overrides = Overrides {
-        presence: call.overrides.presence,
-        join_leave: call.overrides.join_leave,
-        force_push_join_leave: call.overrides.force_push_join_leave,
-        force_recovery: call.overrides.force_recovery,
-        force_positioning: call.overrides.force_positioning,
-    };
     let asker = Asker { user: &session.user, is_insecure: false, is_subscribed: true };
-    let features = features(options, overrides, &asker, Wishes::default());
-    let mut traits = Traits::of(&features) | Traits::SERVER_SIDE;
-    traits.set(
-        Traits::KNOWN_AT_HOME,
-        traits.contains(Traits::KNOWN_AT_HOME) || options.has_history(),
-    );
-    let content = |data: &Option<crate::realtime::api::Data>| {
-        told(data.as_ref().map(|data| data.bytes.clone().into()))
-    };
+    let features = features(options, call.overrides, &asker, Wishes::default());
+    let traits = Traits::of(&features, options.has_history()) | Traits::SERVER_SIDE;
+    let content = |data: &Option<Data>| told(data.as_ref().map(|data| data.bytes.clone().into()));
     Subscribing {
         client: session.client.clone(),
         id: None,
@@ -150,10 +135,7 @@ fn subscribing(session: &Session, call: &SubscribeCall, options: &ChannelOptions
             channel: call.channel.as_str().into(),
             traits,
             info: content(&call.info),
-            expires_s: match u64::try_from(call.expire_at_seconds) {
-                Ok(0) | Err(_) => NEVER_S,
-                Ok(seconds) => seconds,
-            },
+            expires_s: end_s(call.expire_at_seconds),
         },
         data: content(&call.data).to_vec(),
         since: call.recover_since.clone().filter(|_| traits.contains(Traits::RECOVERABLE)),
@@ -161,5 +143,10 @@ fn subscribing(session: &Session, call: &SubscribeCall, options: &ChannelOptions
     }
 }
 
-/// What a question holds, at the most.
-const QUESTION_BYTES: usize = 4 << 10;
+/// When something ends that applications say, to whom 0 is never.
+fn end_s(expire_at_seconds: i64) -> u64 {
+    match u64::try_from(expire_at_seconds) {
+        Ok(0) | Err(_) => NEVER_S,
+        Ok(seconds) => seconds,
+    }
+}

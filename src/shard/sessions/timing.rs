@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::timers::{TICK_MS, Tick};
+use super::super::timers::Tick;
 use super::super::{Shard, ticks_in};
 use crate::config::Realtime;
 use crate::identity::NEVER_S;
@@ -23,16 +23,9 @@ impl<I: Io> Shard<I> {
             settings.expired_close_delay.as_secs(),
             settings.expired_sub_close_delay.as_secs(),
         );
-        let expiry = (expires_s != NEVER_S).then(|| {
-            let left_s = expires_s.saturating_sub(self.seconds_of_day());
-            left_s.saturating_mul(1000 / TICK_MS).min(u64::from(TICKS_MOST)) as Tick
-        });
+        let expiry = (expires_s != NEVER_S).then(|| self.ticks_until(expires_s));
         let own = session.next_tick().map(|at| at.saturating_sub(self.now));
         own.into_iter().chain(expiry).min()
-    }
-
-    pub(super) fn seconds_of_day(&self) -> u64 {
-        self.shared.stats.seconds_of_day(self.clock())
     }
 
     /// Something is due in a session.
@@ -69,6 +62,3 @@ impl<I: Io> Shard<I> {
         self.schedule_open(key);
     }
 }
-
-/// Three years, so that the wheel can count them; then it is looked at again.
-const TICKS_MOST: Tick = 1 << 30;
