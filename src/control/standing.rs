@@ -24,6 +24,7 @@ use crate::shard::Shared;
 use crate::shard::overload::Level;
 use crate::tls::Certificates;
 use trust::Learned;
+pub(super) use trust::RevokeError;
 
 /// The state of the server as the control thread sees it.
 pub(super) struct Standing {

@@ -39,6 +39,19 @@ pub enum RevocationFault {
     Full,
 }
 
+impl Revoked {
+    /// The line of a list that says so; `None` where no line can, as the name has spaces at an end
+    /// or a line break.
+    pub fn line(&self) -> Option<String> {
+        let (kind, name) = match self {
+            Self::User(name) => ("user", name),
+            Self::Token(id) => ("token", id),
+        };
+        let is_one_line = name.trim() == &**name && name.lines().count() == 1;
+        is_one_line.then(|| format!("{kind} {name}"))
+    }
+}
+
 impl Revocations {
     /// Reads a list, in which each line is `user NAME`, `token ID`, empty, or a comment behind `#`.
     ///
@@ -75,6 +88,14 @@ impl Revocations {
             Revoked::Token(id) => self.tokens.insert(id),
         };
         Ok(())
+    }
+
+    /// Whether exactly this is listed.
+    pub fn list(&self, revoked: &Revoked) -> bool {
+        match revoked {
+            Revoked::User(name) => self.users.contains(name),
+            Revoked::Token(id) => self.tokens.contains(id),
+        }
     }
 
     /// Adds those of another list; there may be as many of each.
@@ -133,6 +154,19 @@ mod tests {
         let mut both = Revocations::parse("user bob").expect("a list");
         both.extend(&revocations);
         assert_eq!(both.len(), 4);
+    }
+
+    #[test]
+    fn a_line_says_what_is_revoked_or_there_is_none() {
+        for name in ["alice", "a b", "#1", "token x", " a", "a ", "a\nuser b", "a\r", "\u{a0}a"] {
+            for revoked in [Revoked::User(name.into()), Revoked::Token(name.into())] {
+                let Some(line) = revoked.line() else { continue };
+                let list = Revocations::parse(&line).expect("a list");
+                assert!(list.list(&revoked) && list.len() == 1, "{line:?}");
+            }
+        }
+        assert_eq!(Revoked::User("a b".into()).line().as_deref(), Some("user a b"));
+        assert_eq!(Revoked::Token("a\nuser b".into()).line(), None);
     }
 
     #[test]

@@ -366,6 +366,7 @@ fn whoever_is_revoked_is_closed_and_stays_out() {
         let revoked = (3000, "token revoked".to_owned());
         assert_eq!(ask_to_revoke(&server, r#"{"user":"alice"}"#), 202);
         of_alice.iter_mut().for_each(|peer| assert_eq!(peer.read_close(), revoked));
+        assert_eq!(fs::read_to_string(&list.0).expect("a list"), "user alice\n");
         fs::write(&list.0, "# lost\ntoken 2\n").expect("the file can be written");
         server.signal("HUP");
         assert_eq!(of_bob.read_close(), revoked);
@@ -388,6 +389,38 @@ fn whoever_is_revoked_is_closed_and_stays_out() {
     }
     let server = Server::start(1, &[]);
     assert_eq!(ask_to_revoke(&server, r#"{"user":"alice"}"#), 409);
+    server.stop();
+}
+
+/// What requests revoke is in the list, so that the next process knows it.
+#[test]
+fn what_is_revoked_by_request_outlives_the_process() {
+    let list = KeyFile::new("revoked-for-good", "/dev/null");
+    fs::write(&list.0, "# no end of the line\ntoken 1").expect("the file can be written");
+    let flags = ["--jwt-key", PUBLIC_KEY, "--revoked", list.path()];
+    let token = |user: &str| {
+        let mut claims = claims(&["a"], &["a"]);
+        claims["sub"] = json!(user);
+        bearer(&sign(&claims))
+    };
+    let server = Server::start(1, &flags);
+    let two = [r#"{"user":"alice"}"#, r#"{"token":"1"}"#, r#"{"user":"alice"}"#];
+    assert!(two.iter().all(|body| ask_to_revoke(&server, body) == 202));
+    let written = fs::read_to_string(&list.0).expect("a list");
+    assert_eq!(written, "# no end of the line\ntoken 1\nuser alice\n");
+    // What no line can say is revoked, and so is what finds a list that cannot be added to.
+    assert_eq!(ask_to_revoke(&server, r#"{"user":"a\nb"}"#), 500);
+    fs::write(&list.0, "nonsense\n").expect("the file can be written");
+    assert_eq!(ask_to_revoke(&server, r#"{"user":"bob"}"#), 500);
+    assert_eq!(status(&server, "/broadcast/a", &token("bob")), 401);
+    assert_eq!(fs::read_to_string(&list.0).expect("a list"), "nonsense\n");
+    server.stop();
+
+    fs::write(&list.0, written).expect("the file can be written");
+    let server = Server::start(1, &flags);
+    for (user, expected) in [("alice", 401), ("bob", 101)] {
+        assert_eq!(status(&server, "/broadcast/a", &token(user)), expected, "{user}");
+    }
     server.stop();
 }
 

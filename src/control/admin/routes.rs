@@ -22,7 +22,7 @@ use super::report::{Pace, Report};
 use super::top;
 use crate::config::LogLevel;
 use crate::control::metrics::{Format, Metrics};
-use crate::control::standing::Standing;
+use crate::control::standing::{RevokeError, Standing};
 use crate::identity::{RevocationFault, Revoked};
 use crate::logging;
 use crate::settings::ReloadError;
@@ -177,15 +177,22 @@ async fn revoke(State(desk): State<Arc<Desk>>, request: Request) -> Result<Respo
         _ => return Err(Refused::bad("Allowed is either a user or a token, by its `jti`.")),
     };
     if !desk.standing.asks_who_somebody_is() {
-        let error = "Nobody is asked who they are: start the server with --jwt-key FILE.";
+        let error = "Nobody is asked who they are: start the server with --jwt-key, --jwt-jwks, \
+                     --basic-users, --tls-client-user or --auth-url.";
         return Err(Refused::new(StatusCode::CONFLICT, error));
     }
     tracing::info!(?revoked, "revoked by request");
     match desk.standing.revoke(revoked) {
         Ok(()) => Ok(plain(StatusCode::ACCEPTED, "revoked")),
-        Err(fault @ RevocationFault::Name) => Err(Refused::bad(format!("The request {fault}."))),
-        Err(fault) => {
+        Err(RevokeError::Fault(fault @ RevocationFault::Name)) => {
+            Err(Refused::bad(format!("The request {fault}.")))
+        }
+        Err(RevokeError::Fault(fault)) => {
             Err(Refused::new(StatusCode::INSUFFICIENT_STORAGE, format!("The list {fault}.")))
+        }
+        Err(error @ RevokeError::Unwritten { .. }) => {
+            let error = format!("Revoked until the process ends, not for good: {error}.");
+            Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error))
         }
     }
 }

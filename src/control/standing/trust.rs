@@ -1,10 +1,16 @@
 //! What is trusted beside what the settings and their files say: what requests have revoked, and
 //! keys that were fetched.
 
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use thiserror::Error;
+
 use super::Standing;
+use crate::bounded_file;
 use crate::config::{Config, HttpUrl};
 use crate::identity::{KeyFault, Keys, RevocationFault, Revocations, Revoked, Trust};
 use crate::settings::{ReloadError, read_trust};
@@ -19,6 +25,17 @@ pub(super) struct Learned {
     key_set: Mutex<Option<(HttpUrl, Vec<u8>)>>,
     fetched: AtomicU64,
     not_fetched: AtomicU64,
+}
+
+/// Why something is not revoked, or not for good.
+#[derive(Debug, Error)]
+pub(in crate::control) enum RevokeError {
+    /// It cannot be, and nothing has changed.
+    #[error(transparent)]
+    Fault(#[from] RevocationFault),
+    /// It is until the process ends, as the list cannot be written.
+    #[error("{}: {error}", file.display())]
+    Unwritten { file: PathBuf, error: io::Error },
 }
 
 impl Standing {
@@ -44,17 +61,23 @@ impl Standing {
         Ok(trust)
     }
 
-    /// Revokes a token, or all of a user, until the process ends: no such token is believed from
-    /// now on, and connections that had one are closed, wherever they are.
+    /// Revokes a token, or all of a user: no such token is believed from now on, and connections
+    /// that had one are closed, wherever they are. A line of `--revoked FILE` says so to whoever
+    /// serves after this process.
     ///
     /// # Errors
-    /// A name that no token can have, or no room for more.
-    pub(in crate::control) fn revoke(&self, what: Revoked) -> Result<(), RevocationFault> {
-        self.revoked().add(what)?;
+    /// A name that no token can have, or no room for more. If the file cannot be written, it is
+    /// revoked until the process ends.
+    pub(in crate::control) fn revoke(&self, what: Revoked) -> Result<(), RevokeError> {
+        self.revoked().add(what.clone())?;
         let current = self.shared.in_force.current();
         let revocations = Arc::new(self.revoked_beside(&current.trust.revocations));
         self.put_trust_in_force(Trust { revocations, ..current.trust.clone() });
-        Ok(())
+        match &current.config.identity.revoked {
+            Some(file) => write_down(&what, file.path())
+                .map_err(|error| RevokeError::Unwritten { file: file.path().into(), error }),
+            None => Ok(()),
+        }
     }
 
     /// Whether it makes a difference who somebody is.
@@ -140,4 +163,21 @@ impl Standing {
         // No panic leaves it half changed.
         self.learned.key_set.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Adds to a list what is revoked, unless the list has it.
+fn write_down(revoked: &Revoked, list: &Path) -> io::Result<()> {
+    let unfit = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    let line = revoked.line().ok_or_else(|| unfit("no line can have this name".into()))?;
+    let bytes = bounded_file::read(list).map_err(|error| unfit(format!("it {error}")))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| unfit("it is no UTF-8".into()))?;
+    let mut listed = Revocations::parse(text).map_err(|fault| unfit(format!("it {fault}")))?;
+    if listed.list(revoked) {
+        return Ok(());
+    }
+    listed.add(revoked.clone()).map_err(|fault| unfit(format!("it {fault}")))?;
+    let is_begun = !text.is_empty() && !text.ends_with('\n');
+    let mut file = OpenOptions::new().append(true).open(list)?;
+    file.write_all(format!("{}{line}\n", if is_begun { "\n" } else { "" }).as_bytes())?;
+    file.sync_data()
 }
