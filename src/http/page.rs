@@ -17,8 +17,8 @@ pub(super) fn response() -> Response {
 const PAGE: &str = include_str!("page.html");
 /// What the browser must find between the tags (CSP level 3, section 2.3.1); a test says when they
 /// are stale.
-const SCRIPT_HASH: &str = "sha256-cQu77oV4FfRAmji1MK4hABYV0McUJ8v86Hfsw4AMggA=";
-const STYLE_HASH: &str = "sha256-gDzGoYT5Eyi1ZdEF+nmm1FBN02yMnsTgHMKNPm7EDlc=";
+const SCRIPT_HASH: &str = "sha256-eyDtZ5FOrrxzdrYas8Ky/O5Gt8ztGd+HJhuCr0TSbcQ=";
+const STYLE_HASH: &str = "sha256-dDK+vRLczTBKRQu2bbogJmR1g0PHTrmpr8gePvcJrHk=";
 
 #[cfg(test)]
 mod tests {
@@ -65,6 +65,7 @@ mod tests {
             "route",
             "topic",
             "exclude",
+            "token",
             "connect",
             "disconnect",
             "message",

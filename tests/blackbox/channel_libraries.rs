@@ -51,6 +51,18 @@ fn the_javascript_library_comes_back_to_a_server_that_was_started_again() {
     }
 }
 
+#[test]
+fn the_page_resumes_a_channel() {
+    let Some(tools) = tools() else { return };
+    let kept = "history_size=10,history_ttl=10m,force_recovery";
+    let flags = ["--realtime", "true", "--client-insecure", "true", "--channels", kept];
+    let server = Server::start_as(server_command(), &["127.0.0.1:0"], 2, &flags);
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", tools.join("node/node_modules"));
+    command.arg(program("chromium_channels.js")).arg(server.url(""));
+    expect_success_with(command, server, "channels on the page");
+}
+
 /// The tests that PyPI's centrifuge-python brings along, as they are.
 #[test]
 fn the_tests_of_the_python_library_pass() {
