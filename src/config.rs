@@ -70,7 +70,9 @@ pub use key_file::{
 };
 pub use label::{Label, LabelError};
 pub use limits::{Limits, OnRate};
-pub use listen::{ListenAddress, ListenAddressError, ListenerConfig, SocketMode, SocketModeError};
+pub use listen::{
+    ListenAddress, ListenAddressError, ListenerConfig, ListenerRole, SocketMode, SocketModeError,
+};
 pub use logs::{LogFormat, LogLevel, Logs};
 pub use metrics::Metrics;
 pub use mount::{BUILT_IN_PATHS, Mount, MountPath, MountPathError, Service};
@@ -140,6 +142,13 @@ settings! {
                 named "redirect-http" "ADDRESS[,OPTION...]",
                 help "Answer requests without TLS here with 308 to the same at https, by the port \
                       of the first listener with the option tls; may be repeated";
+
+            /// Listeners of the API, which is at no other then.
+            pub api: Vec<ListenerConfig> = Vec::new(),
+                as entries::<ListenerConfig>().default_in_words("none"),
+                named "api" "ADDRESS[,OPTION...]",
+                help "Take calls of the API here, and at no other listener; needs --api-key; may \
+                      be repeated";
 
             /// Where the process tells of itself and is told to stop.
             pub admin: Admin = Admin::default(),
@@ -263,9 +272,14 @@ settings! {
 
 impl Config {
     /// All listeners but that for administration, in the order of their places: those that serve,
-    /// then those that send elsewhere.
+    /// then those that send elsewhere, then those of the API.
     pub fn listeners(&self) -> impl Iterator<Item = &ListenerConfig> {
-        self.listen.iter().chain(&self.redirect_http)
+        self.listen.iter().chain(&self.redirect_http).chain(&self.api)
+    }
+
+    /// Those by which something is served, in the same order.
+    pub fn serving_listeners(&self) -> impl Iterator<Item = &ListenerConfig> {
+        self.listen.iter().chain(&self.api)
     }
 
     /// Whether it makes a difference who somebody is.
@@ -277,11 +291,14 @@ impl Config {
             || self.backend.url.is_some()
     }
 
-    /// The listener in a place, which there is, and whether it sends elsewhere.
-    pub fn listener(&self, place: usize) -> (&ListenerConfig, bool) {
-        match place.checked_sub(self.listen.len()) {
-            None => (&self.listen[place], false),
-            Some(place) => (&self.redirect_http[place], true),
+    /// The listener in a place, which there is, and what it is for.
+    pub fn listener(&self, place: usize) -> (&ListenerConfig, ListenerRole) {
+        let Some(place) = place.checked_sub(self.listen.len()) else {
+            return (&self.listen[place], ListenerRole::Service);
+        };
+        match place.checked_sub(self.redirect_http.len()) {
+            None => (&self.redirect_http[place], ListenerRole::Redirect),
+            Some(place) => (&self.api[place], ListenerRole::Api),
         }
     }
 }

@@ -16,7 +16,7 @@ use supervision::Ended;
 pub use supervision::Part;
 
 use crate::admission::Admission;
-use crate::config::{Admin, Config, ListenAddress, ListenerConfig, SocketPath};
+use crate::config::{Admin, Config, ListenAddress, ListenerRole, SocketPath};
 use crate::control::{AdminSocket, Control, Door, End, Takeover};
 use crate::http::HTTPS_PORT;
 use crate::hub::Message;
@@ -131,7 +131,7 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     if let Some(file) = &config.backend.authorities {
         client::for_requests(Some(file.path()))?;
     }
-    if certificates.is_some() && !config.listen.iter().any(|listener| listener.tls) {
+    if certificates.is_some() && !config.serving_listeners().any(|listener| listener.tls) {
         tracing::warn!("no listener has the option tls, so nobody is shown the certificate");
     }
     if config.identity.basic_users.is_some() {
@@ -405,10 +405,13 @@ fn announce(
     let mut lines = String::new();
     let effective = shared.in_force.current();
     for (place, listener) in listeners.iter().enumerate() {
-        let (verb, scheme) = match effective.config.listener(place) {
-            (_, true) => ("redirecting", "http"),
-            (ListenerConfig { tls: true, .. }, false) => ("listening", "wss"),
-            (ListenerConfig { tls: false, .. }, false) => ("listening", "ws"),
+        let (config, role) = effective.config.listener(place);
+        let (verb, scheme) = match (role, config.tls) {
+            (ListenerRole::Redirect, _) => ("redirecting", "http"),
+            (ListenerRole::Api, false) => ("api", "http"),
+            (ListenerRole::Api, true) => ("api", "https"),
+            (ListenerRole::Service, true) => ("listening", "wss"),
+            (ListenerRole::Service, false) => ("listening", "ws"),
         };
         lines.push_str(&format!("{verb} on {}\n", url(scheme, &listener.address)));
     }

@@ -44,6 +44,7 @@ fn a_flag_wins_over_the_environment_over_the_file() {
             "subprotocol-required" => &["config", "--subprotocol", "a"][..],
             "listen" => &["config", "--tls-cert", "a", "--tls-key", "b"],
             "redirect-http" => SECURED,
+            "api" => CALLED,
             // One without the other is refused.
             "tls-cert" | "tls-key" => continue,
             "tls-crl" | "tls-client-user" => &["config", "--tls-client-ca", "a"],
@@ -227,7 +228,7 @@ fn a_hidden_mistake_is_still_a_mistake() {
 #[test]
 fn values_that_contradict_each_other_are_refused() {
     let many = (0..17).map(|number| format!("l{number}=x")).collect::<Vec<_>>().join(",");
-    let cases: [(&[&str], &[&str]); 24] = [
+    let cases: [(&[&str], &[&str]); 26] = [
         (&["--label", "a=1,b=2,a=3"], &["label a", "--label", "twice"]),
         (&["--label", &many], &["label", "17", "16"]),
         (
@@ -274,6 +275,20 @@ fn values_that_contradict_each_other_are_refused() {
         (
             &["--listen", "[::1]:80", "--redirect-http", "[::1]:80"],
             &["listen", "[::1]:80", "twice"],
+        ),
+        (&["--api", "0.0.0.0:82"], &["api 0.0.0.0:82", "key", "--api-key"]),
+        (
+            &[
+                "--api",
+                "0.0.0.0:82,proxy",
+                "--api-key",
+                "./a",
+                "--realtime",
+                "true",
+                "--client-insecure",
+                "true",
+            ],
+            &["api 0.0.0.0:82 with proxy", "listen alone"],
         ),
         (&["--namespace", "a", "--namespace", "a:"], &["namespace a", "--namespace", "twice"]),
         (&["--namespace", "a,force_recovery"], &["namespace", "force_recovery", "history"]),
@@ -452,6 +467,10 @@ const fn row(
 const SECURED: &[&str] =
     &["config", "--listen", "127.0.0.1:443,tls", "--tls-cert", "a", "--tls-key", "b"];
 
+/// A server whose API may be called.
+const CALLED: &[&str] =
+    &["config", "--realtime", "true", "--client-allow-anonymous", "true", "--api-key", "./a"];
+
 /// A server whose users have channels of their own, in namespaces that they may be in.
 const PERSONAL: &[&str] = &["config", "--user-personal-channel", "true", "--namespace", "a:,b:,c:"];
 
@@ -464,6 +483,10 @@ const ROWS: &[Row] = &[
     row("redirect-http", "127.0.0.1:81,[::1]:82", "unix:/run/plain.sock",
         r#"[{ address = "127.0.0.1:84", backlog = 5 }]"#,
         [r#"["127.0.0.1:81", "[::1]:82"]"#, r#"["unix:/run/plain.sock"]"#,
+        r#"["127.0.0.1:84,backlog=5"]"#]),
+    row("api", "127.0.0.1:81,[::1]:82", "unix:/run/api.sock",
+        r#"[{ address = "127.0.0.1:84", backlog = 5 }]"#,
+        [r#"["127.0.0.1:81", "[::1]:82"]"#, r#"["unix:/run/api.sock"]"#,
         r#"["127.0.0.1:84,backlog=5"]"#]),
     row("admin", "127.0.0.1:9", "unix:/run/admin.sock", r#""off""#, [r#""127.0.0.1:9""#,
         r#""unix:/run/admin.sock""#, r#""off""#]),

@@ -26,6 +26,17 @@ pub struct ListenerConfig {
     pub tls: bool,
 }
 
+/// What those get who come by a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerRole {
+    /// All that is served.
+    Service,
+    /// The word that it is at https.
+    Redirect,
+    /// The API of applications.
+    Api,
+}
+
 impl From<ListenAddress> for ListenerConfig {
     /// A listener without options.
     fn from(address: ListenAddress) -> Self {

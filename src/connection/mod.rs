@@ -94,6 +94,11 @@ impl Default for Stage {
 }
 
 impl Stage {
+    /// Requests of a connection that may call the API, and nothing else.
+    pub fn for_calls() -> Self {
+        Self::Http(Exchange::for_calls())
+    }
+
     /// Takes bytes from the peer and returns how many of them were used: all, unless the output
     /// says that the connection pauses.
     pub fn receive(&mut self, input: &mut [u8], rules: &Rules<'_>, output: &mut Output) -> usize {

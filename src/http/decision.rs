@@ -44,14 +44,16 @@ pub(super) enum Decision {
     },
 }
 
-/// Decides about a request of which so much is known.
+/// Decides about a request of which so much is known, of a connection that perhaps may call the
+/// API, and nothing else.
 pub(super) fn decide(
     head: &Head<'_>,
     conditions: &Conditions<'_>,
     asking: &Asking,
+    is_for_calls: bool,
 ) -> Result<Decision, Refused> {
     let policy = conditions.policy;
-    let decision = decide_once(head, conditions, asking);
+    let decision = decide_once(head, conditions, asking, is_for_calls);
     match decision.map_err(|refused| refused.challenged_by(policy))? {
         decision @ Decision::Close { .. } => Ok(decision),
         _ if asking.must_ask() => Ok(Decision::Ask(client(head, conditions))),
@@ -74,6 +76,7 @@ fn decide_once(
     head: &Head<'_>,
     conditions: &Conditions<'_>,
     asking: &Asking,
+    is_for_calls: bool,
 ) -> Result<Decision, Refused> {
     let Conditions { policy, serving, is_trusted_proxy, retry_after_s, .. } = *conditions;
     if let Some(port) = conditions.redirects_to
@@ -81,8 +84,13 @@ fn decide_once(
     {
         return Ok(Decision::Serve(response));
     }
+    let has_api = is_for_calls || policy.has_api;
     let Resolved { target, query, authority } =
-        route::resolve(head.target, &policy.mounts, policy.has_channels, policy.has_api)?;
+        route::resolve(head.target, &policy.mounts, policy.has_channels, has_api)?;
+    if is_for_calls && !matches!(target, Target::Api(_) | Target::Health) {
+        let detail = "Not found. Here are POST /api, POST /api/{method} and /healthz alone.";
+        return Err(Refused::new(Refusal::NotFound, detail));
+    }
     let host = authority.or(head.host);
     // Who asks for health, such as Kubernetes, may know an address alone.
     if target != Target::Health {

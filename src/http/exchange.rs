@@ -90,6 +90,8 @@ pub struct Exchange {
     is_ended: bool,
     /// Whether the connection is kept for another request, after one that was answered.
     is_kept_alive: bool,
+    /// Whether its requests may be calls of the API, and nothing else.
+    is_for_calls: bool,
 }
 
 /// What there is of an incomplete request; boxed, because an idle connection has none.
@@ -106,6 +108,11 @@ enum Partial {
 }
 
 impl Exchange {
+    /// Requests that may be calls of the API, and nothing else.
+    pub fn for_calls() -> Self {
+        Self { is_for_calls: true, ..Self::default() }
+    }
+
     /// Takes bytes from the start of `input`: all of them when the answer is
     /// [`Answer::Incomplete`], else those that it says. Every input gets an answer, and how the
     /// bytes were split on their way does not change it.
@@ -115,7 +122,8 @@ impl Exchange {
             None => self.receive_head(Vec::new(), input, conditions),
             Some(Partial::Head(head)) => self.receive_head(head, input, conditions),
             Some(Partial::Asked(head)) => {
-                let heading = Heading::decide(&head, conditions, (conditions.judge)());
+                let said = (conditions.judge)();
+                let heading = Heading::decide(&head, conditions, said, self.is_for_calls);
                 let carried = head.len();
                 self.heed(heading, head, carried, input, conditions)
             }
@@ -247,7 +255,7 @@ impl Exchange {
         }
         // What comes in one piece is looked at where it lies.
         let whole = if carried == 0 { input } else { &head };
-        let heading = Heading::decide(whole, conditions, None);
+        let heading = Heading::decide(whole, conditions, None, self.is_for_calls);
         self.heed(heading, head, carried, input, conditions)
     }
 
@@ -354,7 +362,12 @@ enum Heading {
 
 impl Heading {
     /// Decides about the request at the start of `input`, about which perhaps something was said.
-    fn decide(input: &[u8], conditions: &Conditions<'_>, said: Option<Judgement>) -> Self {
+    fn decide(
+        input: &[u8],
+        conditions: &Conditions<'_>,
+        said: Option<Judgement>,
+        is_for_calls: bool,
+    ) -> Self {
         let Conditions { policy, serving, .. } = *conditions;
         let parsed = Head::parse(input, policy.request_head_bytes, policy.request_headers);
         let (head, consumed) = match parsed {
@@ -366,7 +379,7 @@ impl Heading {
             note(Asked::of(&head));
         }
         let asking = Asking::with(said);
-        let (response, refusal) = match decision::decide(&head, conditions, &asking) {
+        let (response, refusal) = match decision::decide(&head, conditions, &asking, is_for_calls) {
             Ok(Decision::Upgrade { route, response, compression }) => {
                 let answer = Answer::Upgrade { consumed, route, response, compression };
                 return Self::Answered(answer);

@@ -36,7 +36,7 @@ pub struct Policy {
     pub allow_origin: Vec<OriginPattern>,
     /// Whether client sessions may begin.
     pub has_channels: bool,
-    /// Whether applications may call the API.
+    /// Whether applications may call the API by listeners that are not for it alone.
     pub has_api: bool,
     /// Subprotocols spoken (RFC 6455 section 1.9).
     pub subprotocols: Vec<Subprotocol>,
@@ -75,7 +75,9 @@ impl Policy {
             allow_host: config.allow_host.clone(),
             allow_origin: config.allow_origin.clone(),
             has_channels: config.realtime.is_on,
-            has_api: config.realtime.is_on && config.realtime.api_key.is_some(),
+            has_api: config.realtime.is_on
+                && config.realtime.api_key.is_some()
+                && config.api.is_empty(),
             subprotocols: config.subprotocols.clone(),
             subprotocol_required: config.subprotocol_required,
             compression: terms(config),

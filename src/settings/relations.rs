@@ -82,7 +82,7 @@ fn tls_without_certificate(settings: &Settings, config: &Config) -> Option<Strin
             settings.describe("tls-key"),
         ));
     }
-    let secured = config.listen.iter().find(|listener| listener.tls);
+    let secured = config.serving_listeners().find(|listener| listener.tls);
     let lacking = secured.filter(|_| certificates == 0)?;
     Some(format!(
         "listen {} has the option tls and there is no certificate: name one with --tls-cert and \

@@ -24,7 +24,7 @@ use super::pending_input::Input;
 use super::receive::SHARE_MOST;
 use super::requests::Requests;
 use super::send::{detached, release_outgoing};
-use crate::config::Tls;
+use crate::config::{ListenerRole, Tls};
 use crate::connection::Stage;
 use crate::http::Refusal;
 use crate::io::{BufferSlice, Io, Key, Outgoing, Segment};
@@ -148,13 +148,16 @@ impl Secure {
 }
 
 impl<I: Io> Shard<I> {
-    /// Takes note that a connection is to speak TLS, or to be sent where that is spoken, if its
-    /// listener says so.
+    /// Takes note that a connection is to speak TLS, or to be sent where that is spoken, or may
+    /// call the API alone, if its listener says so.
     pub(super) fn note_listener(&mut self, key: Key, listener: u32) {
-        let (config, redirects) = self.effective.config.listener(self.place_of(listener));
+        let (config, role) = self.effective.config.listener(self.place_of(listener));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.set_mark(Marks::SECURED, config.tls);
-            connection.set_mark(Marks::REDIRECTED, redirects);
+            connection.set_mark(Marks::REDIRECTED, role == ListenerRole::Redirect);
+            if role == ListenerRole::Api {
+                connection.stage = Stage::for_calls();
+            }
         }
     }
 

@@ -12,6 +12,10 @@ use crate::server::Server;
 
 /// A server with the API, whose key is [`KEY`], and anonymous clients.
 fn server(shards: usize) -> Server {
+    server_with(shards, &[])
+}
+
+fn server_with(shards: usize, further: &[&str]) -> Server {
     let keys = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("api-keys-{:?}.txt", thread::current().id()));
     fs::write(&keys, format!("# for tests\n{KEY}\n")).expect("the directory for test files");
@@ -30,7 +34,7 @@ fn server(shards: usize) -> Server {
         "--namespace",
         kept,
     ];
-    Server::start(shards, &flags)
+    Server::start(shards, &[&flags[..], further].concat())
 }
 
 #[test]
@@ -67,6 +71,51 @@ fn calls_follow_each_other_on_one_connection() {
             let expected = format!(r#"{{"result":{{"offset":{number},"epoch":""#);
             assert!(body.starts_with(&expected), "{number}: {body}");
         }
+        server.stop();
+    }
+}
+
+/// What applications call is where nobody else comes, and the other way round.
+#[test]
+fn the_api_may_have_listeners_of_its_own() {
+    for shards in SHARD_COUNTS {
+        let server = server_with(shards, &["--api", "127.0.0.1:0"]);
+        let body = r#"{"channel":"kept:a","data":1}"#;
+        let head = format!("Host: a\r\nX-API-Key: {KEY}\r\nContent-Length: {}", body.len());
+        let mut application = Peer::connect(server.api());
+        for (first_line, expected) in [
+            ("POST /api/publish", 200),
+            ("POST /api/publish?a=b", 200),
+            ("GET /api/publish", 405),
+            ("GET /healthz", 200),
+            ("GET /", 404),
+            ("POST /broadcast/a", 404),
+            ("GET /broadcast/a?mode=stream", 404),
+            ("POST /nowhere", 404),
+        ] {
+            application.send(format!("{first_line} HTTP/1.1\r\n{head}\r\n\r\n{body}").as_bytes());
+            let response = application.read_response();
+            assert_eq!(response.status, expected, "{first_line}");
+            // Bodies that nobody wants end the connection.
+            if response.status != 200 || first_line.starts_with("GET") {
+                application = Peer::connect(server.api());
+            }
+        }
+        for path in ["/", "/echo", "/broadcast/a", "/connection/websocket"] {
+            let mut client = Peer::connect(server.api());
+            client.send(
+                format!(
+                    "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
+                     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                )
+                .as_bytes(),
+            );
+            assert_eq!(client.read_response().status, 404, "{path}");
+        }
+        let mut client = Peer::connect(server.address());
+        client.send(format!("POST /api/publish HTTP/1.1\r\n{head}\r\n\r\n{body}").as_bytes());
+        assert_eq!(client.read_response().status, 404, "the API is elsewhere");
         server.stop();
     }
 }

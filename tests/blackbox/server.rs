@@ -107,6 +107,11 @@ impl Server {
         announced(&self.output(), &["redirecting on http://"])[0]
     }
 
+    /// The address of the listener of the API.
+    pub fn api(&self) -> SocketAddr {
+        announced(&self.output(), &["api on http://"])[0]
+    }
+
     /// The address of the admin listener.
     pub fn admin(&self) -> SocketAddr {
         self.admin.expect("an admin listener was announced")

@@ -10,6 +10,8 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Option<String> {
         .or_else(|| pings_without_end(settings, config))
         .or_else(|| nobody_may_connect(settings, config))
         .or_else(|| nothing_to_call(settings, config))
+        .or_else(|| nobody_may_call(config))
+        .or_else(|| calls_behind_proxy(config))
 }
 
 /// Nobody could tell which of them holds.
@@ -63,6 +65,21 @@ fn nothing_to_call(settings: &Settings, config: &Config) -> Option<String> {
         let described = settings.describe("api-key");
         format!("{described} and there are no channels: allowed is --realtime true with it")
     })
+}
+
+/// A listener where every call would be refused.
+fn nobody_may_call(config: &Config) -> Option<String> {
+    let listener = config.api.first().filter(|_| config.realtime.api_key.is_none())?;
+    Some(format!(
+        "api {} and nobody has a key: allowed is --api with --api-key FILE",
+        listener.address
+    ))
+}
+
+/// Applications call directly.
+fn calls_behind_proxy(config: &Config) -> Option<String> {
+    let listener = config.api.iter().find(|listener| listener.proxy)?;
+    Some(format!("api {} with proxy: allowed is proxy for listen alone", listener.address))
 }
 
 /// Everybody would be refused.
