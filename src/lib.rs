@@ -260,6 +260,8 @@
 //! waits for an answer, no more is received. A channel is up to three topics of the hub
 //! ([`realtime::topic`]): what is published, the same as deltas, and who comes and goes. Messages
 //! are pushes in JSON; in Protobuf they are made once for all who want it (`hub/run/pushes.rs`).
+//! Those who choose by tags are members of *derived* topics (`hub/topics/derived.rs`), each of
+//! which gets what passes, once for all who choose alike.
 //!
 //! What is kept of a channel lies on one shard, its *home*, which a hash of its name says
 //! ([`realtime::home`]). Others ask it by mail (`shard/sessions/home.rs`). It gives publications
@@ -271,11 +273,10 @@
 //! many messages the home had sent to its ring by then; and when the shard has read as many, the
 //! session joins, and gets what was held from there on (`shard/sessions/subscribing.rs`).
 //!
-//! A session takes 136 bytes beside the table of connections, a subscription 48, and their names;
+//! A session takes 136 bytes beside the table of connections, a subscription 56, and their names;
 //! it stays on its shard. If it reads too slowly it loses its subscriptions with positions, and
-//! comes back for the rest from the history (`shard/sessions/ending.rs`).
-//! What applications call is done by steps, each of which may be a question to a home
-//! (`shard/sessions/calls.rs`).
+//! comes back for the rest from the history (`shard/sessions/ending.rs`). What applications call is
+//! done by steps, each of which may be a question to a home (`shard/sessions/calls.rs`).
 //!
 //! # Compression
 //!

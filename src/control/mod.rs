@@ -259,7 +259,7 @@ impl Control {
     fn publish(&mut self, Relayed { topic, message }: Relayed) {
         let bytes = message.frame_bytes();
         let at_us = self.shared.stats.start().elapsed().as_micros() as u32;
-        let publication = Publication { topic: topic.into(), message, at_us };
+        let publication = Publication { topic: topic.into(), message, tags: None, at_us };
         self.mail.publish(Message::Publish(publication), bytes);
     }
 

@@ -57,6 +57,15 @@ impl Fullness {
             Self::VeryFull => 1 | VERY_FULL,
         }
     }
+
+    /// What such a counter says.
+    fn of(count: u32) -> Self {
+        match count {
+            0 => Self::HasRoom,
+            1..VERY_FULL => Self::Full,
+            VERY_FULL.. => Self::VeryFull,
+        }
+    }
 }
 
 /// Where the topics of a hash are counted.
@@ -130,15 +139,17 @@ impl Interest {
         self.table.full[slot as usize].fetch_add(change, Ordering::Relaxed);
     }
 
-    /// How full the topics that are counted here are on other shards, at the most.
+    /// How full the topics that are counted here are on any shard, at the most.
+    pub fn fullness_anywhere(&self, InterestSlot(slot): InterestSlot) -> Fullness {
+        // Relaxed: see `set_fullness`.
+        Fullness::of(self.table.full[slot as usize].load(Ordering::Relaxed))
+    }
+
+    /// The same of other shards alone.
     pub fn fullness_elsewhere(&self, InterestSlot(slot): InterestSlot) -> Fullness {
         // Relaxed: see `set_fullness`.
         let all = self.table.full[slot as usize].load(Ordering::Relaxed);
-        match all.wrapping_sub(self.own_full[slot as usize]) {
-            0 => Fullness::HasRoom,
-            1..VERY_FULL => Fullness::Full,
-            VERY_FULL.. => Fullness::VeryFull,
-        }
+        Fullness::of(all.wrapping_sub(self.own_full[slot as usize]))
     }
 }
 
@@ -178,6 +189,7 @@ mod tests {
             one.set_fullness(slot, before, now);
             assert_eq!(one.fullness_elsewhere(slot), HasRoom, "it is full here");
             assert_eq!(other.fullness_elsewhere(slot), now);
+            assert_eq!((one.fullness_anywhere(slot), other.fullness_anywhere(slot)), (now, now));
         }
         one.set_fullness(slot, HasRoom, Full);
         other.set_fullness(slot, HasRoom, VeryFull);

@@ -113,7 +113,7 @@ mod tests {
 
     fn publication(bytes: usize) -> Publication {
         let message = DataMessage::new(MessageKind::Binary, &vec![0; bytes]).into_shared();
-        Publication { topic: "topic".into(), message, at_us: 0 }
+        Publication { topic: "topic".into(), message, tags: None, at_us: 0 }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! An encoding is made once for all subscribers that want it, when the first of them is met.
 
+mod derived;
 mod lines;
 mod pushes;
 
@@ -12,6 +13,8 @@ use crate::wire::deflate::codec::{Codec, compressed_frame};
 use crate::wire::frames::{Excerpt, Frames, SHARED_FRAME_BYTES, copied};
 use crate::wire::line::LineFraming;
 use crate::wire::message::SharedMessage;
+pub use derived::Derivation;
+use derived::Underived;
 use lines::Lines;
 
 /// How a kind of subscriber gets messages.
@@ -43,6 +46,12 @@ pub struct Run {
     compressing: Vec<Compressing>,
     lines: Vec<Lines>,
     binary_pushes: Option<Rc<Frames>>,
+    /// How the messages are to be derived, as long as they are not.
+    underived: Option<Box<Underived>>,
+    /// Whether there has been such a thing, after which nothing is joined.
+    is_derived: bool,
+    /// Whether nothing has come of it, and `first` is not meant.
+    is_empty: bool,
 }
 
 /// A message that its publisher does not get.
@@ -126,6 +135,9 @@ impl Run {
             compressing: Vec::new(),
             lines: Vec::new(),
             binary_pushes: None,
+            underived: None,
+            is_derived: false,
+            is_empty: false,
         };
         run.skip(skip);
         run
@@ -140,6 +152,7 @@ impl Run {
             && self.compressing.is_empty()
             && self.lines.is_empty()
             && self.binary_pushes.is_none()
+            && !self.is_derived
     }
 
     /// Appends a message, which `skip` does not get.
@@ -166,7 +179,7 @@ impl Run {
 
     /// Leaves out `member` for all messages that are here.
     pub fn skip_all(&mut self, member: u32) {
-        let places = 0..=self.more.len() as u32;
+        let places = 0..self.messages_len();
         self.skips.extend(places.map(|place| Skip { member, place }));
     }
 
@@ -177,7 +190,7 @@ impl Run {
 
     /// Messages that it has.
     pub fn messages_len(&self) -> u32 {
-        1 + self.more.len() as u32
+        u32::from(!self.is_empty) + self.more.len() as u32
     }
 
     /// Memory that its plain frames take, as far as they have been made.
@@ -200,6 +213,9 @@ impl Run {
     ) -> bool {
         if self.encoded(encoding).is_some() {
             return true;
+        }
+        if !self.derive(&mut budget.joined_bytes) {
+            return false;
         }
         match encoding {
             Encoding::Plain => self.join_frames(&mut budget.joined_bytes),
@@ -224,6 +240,10 @@ impl Run {
 
     /// One message is the frame that it lies in; several are copied, so that one send carries them.
     fn join_frames(&mut self, bytes_left: &mut usize) -> bool {
+        if self.is_empty {
+            self.plain = Some(Rc::new(Frames::joined(Vec::new(), Vec::new())));
+            return true;
+        }
         if self.more.is_empty() {
             self.plain = Some(Rc::new(Frames::one(self.first.frame().clone())));
             return true;
@@ -293,17 +313,18 @@ impl Run {
     }
 
     fn make_lines(&mut self, framing: LineFraming, bytes_left: &mut usize) -> bool {
-        let Self { first, more, lines, .. } = self;
+        let Self { first, more, lines, is_empty, .. } = self;
         let begun = lines.iter().position(|lines| lines.framing == framing);
         let place = begun.unwrap_or_else(|| {
             lines.push(Lines::new(framing));
             lines.len() - 1
         });
-        lines[place].add(std::iter::once(&*first).chain(&*more), bytes_left)
+        let first = (!*is_empty).then_some(&*first);
+        lines[place].add(first.into_iter().chain(&*more), bytes_left)
     }
 
     fn messages(&self) -> impl Iterator<Item = &SharedMessage> {
-        std::iter::once(&self.first).chain(&self.more)
+        (!self.is_empty).then_some(&self.first).into_iter().chain(&self.more)
     }
 
     /// An encoding that has been made.

@@ -6,6 +6,7 @@
 //! [`Round`]; what is published meanwhile waits for the next. Joining and leaving take the same
 //! time however many members a topic has: members lie in a dense list and know their place in it.
 
+mod derived;
 mod fullness;
 mod holds;
 mod publication;
@@ -20,7 +21,9 @@ use thiserror::Error;
 use super::interest::{Fullness, Interest, InterestSlot};
 use super::run::Run;
 use crate::limits::SUBSCRIPTIONS_MOST;
+use crate::realtime::filter::Tags;
 use crate::wire::message::{DataMessage, SharedMessage};
+use derived::{Derivation, Derived};
 use holds::Hold;
 pub use holds::{HoldId, Subscription};
 use publication::Origin;
@@ -55,8 +58,10 @@ struct Topic {
     /// Those for whom messages are kept that are on their way to join, and bytes of these messages.
     holds: Vec<HoldId>,
     held_bytes: usize,
-    /// Where the interest of all shards in it is counted.
+    /// Where the interest of all shards in it is counted, or in what it is derived from.
     interest: InterestSlot,
+    /// How it becomes of something else, if it does.
+    derivation: Option<Box<Derivation>>,
     /// What the other shards have been told of it.
     fullness: Fullness,
 }
@@ -88,6 +93,7 @@ pub struct Topics {
     by_name: HashMap<Arc<str>, u32>,
     topics: Slab<Topic>,
     subscriptions: Subscriptions,
+    derived: Derived,
     next_serial: u64,
     /// Topics with something pending and their serial numbers, those that wait longest first.
     dirty: VecDeque<(u32, u64)>,
@@ -107,6 +113,7 @@ impl Topics {
             by_name: HashMap::new(),
             topics: Slab::new(),
             subscriptions: Subscriptions::new(),
+            derived: Derived::new(&interest),
             next_serial: 0,
             dirty: VecDeque::new(),
             pending_bytes: 0,
@@ -181,10 +188,12 @@ impl Topics {
 
     /// A topic that gets its first member.
     fn begin(&mut self, name: &str) -> u32 {
+        let (source, derivation) = Derivation::of(name).unzip();
         let name: Arc<str> = name.into();
         self.next_serial += 1;
         let topic = self.topics.insert(Topic {
-            interest: self.interest.add(&name),
+            interest: self.interest.add(source.unwrap_or(&name)),
+            derivation: derivation.map(Box::new),
             name: name.clone(),
             serial: self.next_serial,
             members: Vec::new(),
@@ -198,6 +207,9 @@ impl Topics {
             fullness: Fullness::HasRoom,
         }) as u32;
         self.by_name.insert(name, topic);
+        if let Some(source) = source {
+            self.begin_derived(source, topic);
+        }
         topic
     }
 
@@ -234,8 +246,10 @@ impl Topics {
     fn end_if_unwanted(&mut self, topic: u32) {
         let left = &self.topics[topic as usize];
         if left.members.is_empty() && left.holds.is_empty() {
-            let topic = self.topics.remove(topic as usize);
+            let number = topic;
+            let topic = self.topics.remove(number as usize);
             self.by_name.remove(&topic.name);
+            self.end_derived(&topic, number);
             self.interest.set_fullness(topic.interest, topic.fullness, Fullness::HasRoom);
             self.interest.remove(topic.interest);
             self.pending_bytes -= topic.pending_bytes;
@@ -265,10 +279,11 @@ impl Topics {
         let publication = self
             .interest
             .is_wanted_elsewhere(*interest)
-            .then(|| self.publication(name.clone(), message.clone()));
+            .then(|| self.publication(name.clone(), message.clone(), None));
         let position = publication.as_ref().map(|_| self.published);
         self.published += u64::from(publication.is_some());
-        self.append(topic, message, skip, Origin { shard: None, position }, self.clock_us);
+        let origin = Origin { shard: None, position };
+        self.append(topic, message, None, skip, origin, self.clock_us);
         publication
     }
 
@@ -279,18 +294,25 @@ impl Topics {
         }
         let is_wanted = self.interest.is_wanted_elsewhere(self.interest.slot_of(name));
         self.published += u64::from(is_wanted);
-        is_wanted.then(|| self.publication(name.into(), message.into_shared()))
+        is_wanted.then(|| self.publication(name.into(), message.into_shared(), None))
     }
 
-    fn publication(&self, topic: Arc<str>, message: SharedMessage) -> Publication {
-        Publication { topic, message, at_us: self.clock_us }
+    fn publication(
+        &self,
+        topic: Arc<str>,
+        message: SharedMessage,
+        tags: Option<Arc<Tags>>,
+    ) -> Publication {
+        Publication { topic, message, tags, at_us: self.clock_us }
     }
 
     /// Takes a publication of another `shard`, before which it has sent so many.
     pub fn receive(&mut self, publication: &Publication, shard: usize, position: u64) {
-        if let Some(&topic) = self.by_name.get(&publication.topic) {
-            let origin = Origin { shard: Some(shard), position: Some(position) };
-            self.append(topic, publication.message.clone(), None, origin, publication.at_us);
+        let origin = Origin { shard: Some(shard), position: Some(position) };
+        let Publication { topic, message, at_us, .. } = publication;
+        match self.by_name.get(topic) {
+            Some(&topic) => self.append(topic, message.clone(), None, None, origin, *at_us),
+            None => self.append_derived(publication, origin),
         }
     }
 
@@ -350,12 +372,13 @@ impl Topics {
         &mut self,
         index: u32,
         message: SharedMessage,
+        tags: Option<&Arc<Tags>>,
         skip: Option<u32>,
         origin: Origin,
         at_us: u32,
     ) {
         if !self.topics[index as usize].holds.is_empty() {
-            self.hold_message(index, &message, origin);
+            self.hold_message(index, &message, tags, origin);
         }
         let topic = &mut self.topics[index as usize];
         if topic.round.is_none() && topic.pending.is_empty() {
@@ -373,6 +396,9 @@ impl Topics {
                 }
                 topic.pending.push(Run::new(message, skip));
             }
+        }
+        if let (Some(derivation), Some(run)) = (&topic.derivation, topic.pending.last_mut()) {
+            run.derive_last(derivation, tags);
         }
         if topic.pending_bytes + topic.held_bytes >= fullness::PENDING_BYTES_LEAST {
             self.tell_fullness(index);

@@ -7,11 +7,17 @@ mod decimal;
 use std::collections::BTreeMap;
 
 use self::decimal::Decimal;
-use super::protocol::{FilterNode, Malformed};
+use super::protocol::{self, FilterNode, Malformed};
 
 /// A filter that means something.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filter(Node);
+pub struct Filter {
+    node: Node,
+    text: Box<str>,
+}
+
+/// What the application says of a publication, by names.
+pub type Tags = BTreeMap<String, String>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Node {
@@ -39,23 +45,39 @@ enum Test {
 
 impl Filter {
     /// Checks the filter of a client: each node must have what its operator needs and nothing that
-    /// this operator ignores, and there may be [`NODES_MAX`].
+    /// this operator ignores, and there may be [`NODES_MAX`] of [`TEXT_BYTES_MAX`] as JSON.
     ///
     /// # Errors
     /// [`Malformed::Filter`], which says what is wrong.
     pub fn new(node: &FilterNode) -> Result<Self, Malformed> {
         let mut left = NODES_MAX;
-        read(node, &mut left).map(Self).map_err(Malformed::Filter)
+        let text = protocol::filter_text(node);
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(Malformed::Filter("it is too long"));
+        }
+        let node = read(node, &mut left).map_err(Malformed::Filter)?;
+        Ok(Self { node, text: text.into() })
+    }
+
+    /// Reads what another one [says](Self::text); nothing of anything else.
+    pub fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().and_then(|node| Self::new(&node).ok())
+    }
+
+    /// What it says, as JSON. Filters that say the same are equal; they may be it as well that do
+    /// not.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Whether a publication with these tags is wanted.
-    pub fn matches(&self, tags: &BTreeMap<String, String>) -> bool {
-        self.0.matches(tags)
+    pub fn matches(&self, tags: &Tags) -> bool {
+        self.node.matches(tags)
     }
 }
 
 impl Node {
-    fn matches(&self, tags: &BTreeMap<String, String>) -> bool {
+    fn matches(&self, tags: &Tags) -> bool {
         match self {
             Self::Tag { key, test } => test.holds(tags.get(&**key).map(String::as_str)),
             Self::All(nodes) => nodes.iter().all(|node| node.matches(tags)),
@@ -140,8 +162,10 @@ fn read_comparison(node: &FilterNode) -> Result<Node, &'static str> {
     Ok(if is_negated { Node::Not(Box::new(comparison)) } else { comparison })
 }
 
-/// The most nodes that a filter may have: each publication pays for them, for each subscriber.
+/// The most nodes that a filter may have: each publication pays for them, for each such filter.
 pub const NODES_MAX: usize = 64;
+/// Bytes that it may take as JSON, for the same reason, and as a shard keeps them.
+pub const TEXT_BYTES_MAX: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -240,6 +264,19 @@ mod tests {
         assert!(!filter.matches(&tags(&[("a", "")])) && filter.matches(&tags(&[])));
         assert!(Filter::new(&deep(NODES_MAX)).is_err());
         assert!(Filter::new(&deep(90)).is_err());
+    }
+
+    #[test]
+    fn a_filter_is_what_it_says() {
+        let text = r#"{"op":"or","nodes":[{"key":"a\u0001","cmp":"ex"},
+            {"key":"b","cmp":"nin","vals":["\"","\u00e9"]}]}"#;
+        let filter = Filter::new(&node(text)).expect("a filter");
+        assert_eq!(Filter::read(filter.text()), Some(filter.clone()));
+        assert!(!filter.text().contains(char::is_control));
+        assert_eq!(Filter::read("{}"), None);
+        let long =
+            FilterNode { val: "x".repeat(TEXT_BYTES_MAX), ..node(r#"{"key":"a","cmp":"eq"}"#) };
+        assert!(Filter::new(&long).is_err());
     }
 
     /// Filters over two tags, and what they are to say by the letter of the protocol.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::api::Glob;
+use super::filter::Tags;
 use super::log::{
     AppendOptions, Appended, Head, HistoryRules, Log, Position, ReadError, ReadRequest, Recovered,
     RecoveryMode,
@@ -149,6 +150,8 @@ pub struct Announcement {
     pub topic: String,
     /// What they get, as a push in JSON; nothing where that cannot say it.
     pub push: Vec<u8>,
+    /// By what those choose it who do not want all, if it is a publication.
+    pub tags: Option<Tags>,
 }
 
 /// The channels whose home is one shard.
@@ -336,13 +339,15 @@ impl Question {
 impl Announcement {
     /// Something that was published to a channel.
     pub fn publication(channel: &str, publication: protocol::Publication) -> Self {
-        Self::new(topic::publications(channel), channel, &Push::Publication(publication))
+        let tags = Some(publication.tags.clone());
+        let push = Push::Publication(publication);
+        Self { tags, ..Self::new(topic::publications(channel), channel, &push) }
     }
 
     fn new(topic: String, channel: &str, push: &Push) -> Self {
         let mut bytes = Vec::new();
         encode_push(Encoding::Json, channel, push, &mut bytes);
-        Self { topic, push: bytes }
+        Self { topic, push: bytes, tags: None }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bitflags::bitflags;
 
 use super::channels::Features;
+use super::filter::Filter;
 use super::protocol::{Command, Encoding};
 use super::publication::ClientInfo;
 use crate::identity::NEVER_S;
@@ -69,6 +70,8 @@ pub struct Subscription {
     pub channel: Arc<str>,
     /// What was granted.
     pub traits: Traits,
+    /// Which publications it wants, if it does not want all.
+    pub filter: Option<Arc<Filter>>,
     /// What a token says of the subscriber there, as JSON; empty for nothing.
     pub info: Arc<[u8]>,
     /// When it ends unless it is refreshed, in seconds since 1970; [`NEVER_S`] for never.

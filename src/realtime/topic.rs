@@ -1,6 +1,8 @@
 //! The topics of the hub that a channel is delivered by. No topic of `/broadcast` has such a name,
 //! as theirs have no control characters.
 
+use super::filter::Filter;
+
 /// By which subscribers get what is published to a channel.
 pub fn publications(channel: &str) -> String {
     format!("\u{1}{channel}")
@@ -16,6 +18,21 @@ pub fn deltas(channel: &str) -> String {
     format!("\u{3}{channel}")
 }
 
+/// By which all get what is published to a channel who have derived topics of it. Nobody joins it.
+pub fn filterable(channel: &str) -> String {
+    format!("\u{4}{channel}")
+}
+
+/// By which those get what is published to a channel who want only what passes this filter.
+pub fn filtered(channel: &str, filter: &Filter) -> String {
+    format!("\u{4}{channel}{FILTER_BEGINS}{}", filter.text())
+}
+
+/// The topic that one is derived from by a filter, and what that [says](Filter::text).
+pub fn filter_of(name: &str) -> Option<(&str, &str)> {
+    name.rsplit_once(FILTER_BEGINS).filter(|(source, _)| source.starts_with(FILTER_BEGINS))
+}
+
 /// Whether a topic belongs to a channel.
 pub fn is_of_channel(name: &str) -> bool {
     name.starts_with(PREFIXES)
@@ -23,13 +40,16 @@ pub fn is_of_channel(name: &str) -> bool {
 
 /// The channel whose publications a topic delivers, if it is one of those.
 pub fn channel_of(name: &str) -> Option<&str> {
-    name.strip_prefix(['\u{1}', '\u{3}'])
+    name.starts_with(['\u{1}', '\u{3}', '\u{4}']).then(|| shown(name))
 }
 
 /// The name of a topic as people read it: that of its channel, if it is one of those.
 pub fn shown(name: &str) -> &str {
-    name.trim_start_matches(PREFIXES)
+    let name = name.trim_start_matches(PREFIXES);
+    name.split_once(FILTER_BEGINS).map_or(name, |(channel, _)| channel)
 }
 
 /// What the names of such topics begin with.
-const PREFIXES: [char; 3] = ['\u{1}', '\u{2}', '\u{3}'];
+const PREFIXES: [char; 4] = ['\u{1}', '\u{2}', '\u{3}', '\u{4}'];
+/// What stands between the name of a channel and a filter, in neither of which it can be.
+const FILTER_BEGINS: char = '\u{4}';

@@ -14,11 +14,12 @@ use crate::hub::Message;
 use crate::hub::run::{Encoding, EncodingBudget, Run, Share, latest};
 use crate::hub::topics::{Publication, TopicId};
 use crate::io::{Io, Key, SEND_BYTES_MAX, Segment};
+use crate::realtime::filter::Tags;
 use crate::realtime::topic;
 use crate::stats::ShardStats;
 use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::{Codec, window_class};
-use crate::wire::message::{DataMessage, MessageKind};
+use crate::wire::message::{DataMessage, MessageKind, SharedMessage};
 
 /// Counts time in stretches for telling slow subscribers from bursts.
 ///
@@ -88,8 +89,24 @@ impl<I: Io> Shard<I> {
         self.pass_on(publication);
     }
 
+    /// Publishes a message to what is derived from a topic, with what filters are told of it.
+    pub(super) fn publish_to_derived(
+        &mut self,
+        source: &str,
+        message: &SharedMessage,
+        tags: Option<&Arc<Tags>>,
+    ) {
+        let publication = self.topics.publish_to_derived(source, message, tags);
+        self.send_to_others(publication);
+    }
+
     /// Gives the other shards, and another process, what they need of something published.
     fn pass_on(&mut self, publication: Option<Publication>) {
+        self.send_to_others(publication);
+        self.stats().broadcasts.add(1);
+    }
+
+    fn send_to_others(&mut self, publication: Option<Publication>) {
         if let Some(publication) = publication {
             let relay = self.shared.interest.relay();
             // Each process has channels of its own: their offsets mean nothing elsewhere.
@@ -104,7 +121,6 @@ impl<I: Io> Shard<I> {
             );
             self.drain_overflow();
         }
-        self.stats().broadcasts.add(1);
     }
 
     /// Takes what other shards have published, as much of each as a tick may.
@@ -186,6 +202,9 @@ impl<I: Io> Shard<I> {
                 {
                     return place;
                 }
+                if encoded != Some(encoding) && runs.iter().all(Run::is_empty) {
+                    break;
+                }
                 encoded = Some(encoding);
                 delivered += match connection.requests.contains(Requests::SEND) {
                     true => QUEUED_COST,
@@ -199,9 +218,9 @@ impl<I: Io> Shard<I> {
                     };
                     if let Encoding::Lines(_) = encoding {
                         stats.lines_left_out.add((run.messages_len() - frames.messages()).into());
-                        if frames.messages() == 0 {
-                            continue;
-                        }
+                    }
+                    if frames.messages() == 0 {
+                        continue;
                     }
                     let admitted = bounds.admit(connection, run.share_of(member, frames), stats);
                     ledger.dropped(key, admitted.dropped);

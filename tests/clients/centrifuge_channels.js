@@ -75,6 +75,29 @@ const datas = (subscription) => subscription.got.map((it) => unpack(it.data));
 const offsets = (subscription) => subscription.got.map((it) => Number(it.offset));
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
 
+/** Publishes as an application does. */
+async function publishAs(channel, data, tags) {
+  const body = JSON.stringify({ channel, data, tags });
+  const headers = { "X-API-Key": "key-of-the-tests" };
+  const address = `${base.replace("ws", "http")}/api/publish`;
+  let response;
+  do {
+    // A machine that has much to do refuses some.
+    response = await fetch(address, { method: "POST", headers, body });
+  } while (response.status === 503);
+  assert.match(await response.text(), /^{"result":/);
+}
+
+/** Publishes numbers, and tells by tags what they are. */
+async function publishNumbers(channel, from, to) {
+  for (const number of range(from, to)) {
+    const tags = { parity: number % 2 ? "odd" : "even", number: String(number) };
+    await publishAs(channel, number, tags);
+  }
+}
+
+const odd = { key: "parity", cmp: "eq", val: "odd" };
+
 /** The code of a promise that is to be refused. */
 async function codeOf(promise) {
   const error = await promise.then(
@@ -329,6 +352,74 @@ const scenarios = {
     }
   },
 
+  async "tags choose who gets what"() {
+    const large = { key: "number", cmp: "gte", val: "8" };
+    const both = { op: "and", nodes: [odd, large] };
+    for (const channel of [channelIn("chosen"), channelIn("plain")]) {
+      const all = await subscribed(await connected(), channel);
+      const options = [odd, odd, large, both].map((tagsFilter) => ({ tagsFilter }));
+      const readers = await Promise.all(
+        options.map(async (it) => subscribed(await connected(), channel, it)),
+      );
+      await all.publish(pack(0));
+      await publishNumbers(channel, 1, 12);
+      const expected = [range(1, 6).map((it) => 2 * it - 1), range(8, 12), [9, 11]];
+      expected.unshift(expected[0]);
+      for (const [place, reader] of readers.entries()) {
+        await until(reader, expected[place].length);
+        assert.deepEqual(datas(reader), expected[place]);
+      }
+      await until(all, 13);
+      assert.deepEqual(datas(all), range(0, 12));
+      assert.deepEqual(readers[3].got[0].tags, { parity: "odd", number: "9" });
+      // Whoever chooses may choose again.
+      readers[0].unsubscribe();
+      readers[0].setTagsFilter(large);
+      readers[0].got.length = 0;
+      const event = next(readers[0], "subscribed");
+      readers[0].subscribe();
+      await event;
+      await publishNumbers(channel, 7, 8);
+      await until(readers[0], 1);
+      assert.deepEqual(datas(readers[0]), [8]);
+    }
+  },
+
+  async "whoever chooses by tags recovers what it has chosen"() {
+    const client = await connected();
+    const [channel, other] = [channelIn("chosen"), channelIn("chosen")];
+    const options = { tagsFilter: odd, recoverable: true };
+    const reader = await subscribed(client, channel, options);
+    const none = await subscribed(client, other, options);
+    let published = 0;
+    for (const count of [1, 4, 4]) {
+      const back = [reader, none].map((it) => next(it, "subscribed"));
+      client.cut();
+      await next(client, "connecting");
+      await publishNumbers(channel, published + 1, published + count);
+      published += count;
+      await publishNumbers(other, 2, 2);
+      for (const event of back) assert.equal((await event).recovered, true);
+    }
+    await publishNumbers(channel, 10, 11);
+    await until(reader, 6);
+    assert.deepEqual(datas(reader), [1, 3, 5, 7, 9, 11]);
+    assert.deepEqual(datas(none), []);
+  },
+
+  async "what is no choice is refused"() {
+    const client = await connected();
+    for (const [namespace, tagsFilter] of [
+      ["", odd],
+      ["chosen", { key: "parity" }],
+      ["chosen", { op: "or", nodes: [] }],
+    ]) {
+      const subscription = client.newSubscription(channelIn(namespace), { tagsFilter });
+      subscription.subscribe();
+      assert.equal((await next(subscription, "unsubscribed")).code, 107);
+    }
+  },
+
   async "differences keep texts whole"() {
     const [channel, publisher, reader] = [channelIn(""), await connected(), await connected()];
     const options = { delta: "fossil", positioned: true, recoverable: true };
@@ -403,7 +494,7 @@ async function main() {
   const running = all.map(([name, scenario]) =>
     scenario().then(
       () => console.log(name),
-      (error) => assert.fail(`${name}: ${error.stack}`),
+      (error) => assert.fail(`${name}: ${error.stack ?? JSON.stringify(error)}`),
     ));
   await Promise.all(running);
   for (const client of clients) client.disconnect();

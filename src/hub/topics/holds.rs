@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::subscriptions::Number;
 use super::{Origin, Topics};
 use crate::hub::run::Run;
+use crate::realtime::filter::Tags;
 use crate::wire::message::SharedMessage;
 
 /// What a member has joined.
@@ -106,8 +107,19 @@ impl Topics {
         self.holds.len()
     }
 
-    pub(super) fn hold_message(&mut self, index: u32, message: &SharedMessage, origin: Origin) {
+    pub(super) fn hold_message(
+        &mut self,
+        index: u32,
+        message: &SharedMessage,
+        tags: Option<&Arc<Tags>>,
+        origin: Origin,
+    ) {
         let topic = &mut self.topics[index as usize];
+        let derived = match &topic.derivation {
+            Some(derivation) => derivation.derive(message, tags.map(|it| &**it)),
+            None => Some(message.clone()),
+        };
+        let Some(message) = derived else { return };
         for hold in &topic.holds {
             let held = Held { topic: index, message: message.clone(), origin };
             topic.held_bytes += held.bytes();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::realtime::filter::Tags;
 use crate::wire::message::SharedMessage;
 
 /// One message on its way to the subscribers of a topic.
@@ -11,6 +12,8 @@ pub struct Publication {
     pub topic: Arc<str>,
     /// What it says.
     pub message: SharedMessage,
+    /// What is said of it to those who have filters; nothing where nothing is.
+    pub tags: Option<Arc<Tags>>,
     /// When it came, by the clock of [`Topics::set_clock`](super::Topics::set_clock).
     pub at_us: u32,
 }

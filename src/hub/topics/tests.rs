@@ -77,7 +77,8 @@ fn fullness(topics: &Topics, member: u32) -> Fullness {
 }
 
 fn publication(topic: &str, payload: &[u8]) -> Publication {
-    Publication { topic: topic.into(), message: message(payload).into_shared(), at_us: 0 }
+    let message = message(payload).into_shared();
+    Publication { topic: topic.into(), message, tags: None, at_us: 0 }
 }
 
 #[test]

@@ -195,6 +195,13 @@ pub fn transcode_push(json_push: &[u8]) -> Option<Vec<u8>> {
     Some(reply.encode_length_delimited_to_vec())
 }
 
+/// A filter as JSON, with what says nothing left out.
+pub fn filter_text(filter: &FilterNode) -> String {
+    let mut out = Vec::new();
+    Object::write(filter, &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
 fn encode(encoding: Encoding, content: &impl Content, out: &mut Vec<u8>) {
     match encoding {
         Encoding::Json => Object::write(content, out),

@@ -11,6 +11,7 @@ use crate::realtime::channels::{
     Asker, Data, Denied, Wishes, features, may_publish, may_read_history, may_see_presence,
     may_subscribe,
 };
+use crate::realtime::filter::Filter;
 use crate::realtime::home::{Announcement, Question};
 use crate::realtime::protocol::codes::{Disconnect, ErrorCode};
 use crate::realtime::protocol::{
@@ -178,9 +179,14 @@ impl<I: Io> Shard<I> {
         if request.r#type != 0 {
             return Outcome::error(ErrorCode::PermissionDenied);
         }
-        if request.tf.is_some() {
-            return Outcome::error(ErrorCode::BadRequest);
-        }
+        let filter = match request.tf.as_ref().map(Filter::new) {
+            None => None,
+            // A difference would be to something that has not passed.
+            Some(Ok(filter)) if options.allow_tags_filter && request.delta.is_empty() => {
+                Some(Arc::new(filter))
+            }
+            Some(_) => return Outcome::error(ErrorCode::BadRequest),
+        };
         let token = match self.subscription_token(session, &request.channel, &request.token) {
             Ok(token) => token,
             Err(outcome) => return outcome,
@@ -215,6 +221,7 @@ impl<I: Io> Shard<I> {
             subscription: Subscription {
                 channel: channel.into(),
                 traits,
+                filter,
                 info: told(token.grant.info),
                 expires_s: token.expires_s,
             },
@@ -325,8 +332,13 @@ impl<I: Io> Shard<I> {
     pub(super) fn has_room_in(&self, key: Key, channel: &str, options: &ChannelOptions) -> bool {
         let Some(connection) = self.connections.get(key) else { return false };
         let has_room = |topic: &str| self.topics.fullness_by_name(topic) < connection.too_full();
+        let have_derived_room = || {
+            let source = topic::filterable(channel);
+            self.topics.fullness_of_derived(&source) < connection.too_full()
+        };
         self.overflow.is_empty()
             && has_room(&topic::publications(channel))
+            && (!self.topics.has_derived() || have_derived_room())
             && (options.allowed_delta_types.is_none() || has_room(&topic::deltas(channel)))
     }
 

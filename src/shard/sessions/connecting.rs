@@ -98,6 +98,7 @@ impl<I: Io> Shard<I> {
                 subscription: Subscription {
                     channel: channel.into(),
                     traits,
+                    filter: None,
                     info: told(grant.info),
                     expires_s: NEVER_S,
                 },

@@ -20,6 +20,7 @@ use crate::io::{Io, Key};
 use crate::realtime::home::{Announcement, Answer, Limits, Question};
 use crate::realtime::protocol::codes::ErrorCode;
 use crate::realtime::protocol::{HistoryResult, PresenceResult, PresenceStatsResult, ReplyBody};
+use crate::realtime::topic;
 use crate::wire::message::{DataMessage, MessageKind};
 
 /// A question on its way to the home of a channel.
@@ -254,8 +255,17 @@ impl<I: Io> Shard<I> {
     }
 
     /// Publishes something that members of a channel are to get.
-    pub(super) fn announce(&mut self, Announcement { topic, push }: Announcement) {
-        self.publish_by_name(&topic, DataMessage::new(MessageKind::Text, &push));
+    pub(super) fn announce(&mut self, Announcement { topic, push, tags }: Announcement) {
+        let message = DataMessage::new(MessageKind::Text, &push);
+        if self.topics.has_derived()
+            && let Some(tags) = tags
+            && let Some(channel) = topic::channel_of(&topic)
+        {
+            let source = topic::filterable(channel);
+            let tags = (!tags.is_empty()).then(|| Arc::new(tags));
+            self.publish_to_derived(&source, &message.clone().into_shared(), tags.as_ref());
+        }
+        self.publish_by_name(&topic, message);
     }
 
     /// Acts on an answer.

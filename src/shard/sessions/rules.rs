@@ -134,6 +134,7 @@ fn subscribing(session: &Session, call: &SubscribeCall, options: &ChannelOptions
         subscription: Subscription {
             channel: call.channel.as_str().into(),
             traits,
+            filter: None,
             info: content(&call.info),
             expires_s: end_s(call.expire_at_seconds),
         },

@@ -249,13 +249,20 @@ fn result_of(
     publications: &[Arc<Publication>],
     now_s: u64,
 ) -> SubscribeResult {
-    let Subscription { traits, expires_s, .. } = subscribing.subscription;
+    let Subscription { traits, expires_s, ref filter, .. } = subscribing.subscription;
     let ttl = remaining_s(expires_s, now_s);
     let is_kept = traits.intersects(Traits::POSITIONED | Traits::RECOVERABLE);
-    let publications = publications.iter().map(|it| match traits.contains(Traits::DELTA) {
+    let passes = |it: &&Arc<Publication>| filter.as_ref().is_none_or(|by| by.matches(&it.tags));
+    let wanted = publications.iter().filter(passes);
+    let wanted = wanted.map(|it| match traits.contains(Traits::DELTA) {
         true => it.in_full(),
         false => it.as_ref().into(),
     });
+    let wanted: Vec<_> = wanted.collect();
+    // Clients go on from the last that they get. One that gets none need not be shown all of them
+    // again when it comes the next time.
+    let last = publications.last().filter(|_| wanted.is_empty());
+    let offset = last.map_or(at.offset, |last| last.offset);
     SubscribeResult {
         expires: ttl.is_some(),
         ttl: ttl.unwrap_or(0),
@@ -263,8 +270,8 @@ fn result_of(
         recoverable: traits.contains(Traits::RECOVERABLE),
         positioned: traits.contains(Traits::POSITIONED),
         epoch: if is_kept { at.epoch.as_str().to_owned() } else { String::new() },
-        offset: if is_kept { at.offset } else { 0 },
-        publications: publications.collect(),
+        offset: if is_kept { offset } else { 0 },
+        publications: wanted,
         recovered: is_recovered,
         was_recovering: subscribing.since.is_some(),
         delta: traits.contains(Traits::DELTA),
@@ -279,10 +286,11 @@ fn push_of(result: SubscribeResult) -> SubscribePush {
 
 /// The topics by which a subscription gets what it is to get.
 fn topics_of(subscription: &Subscription) -> Vec<topics::Subscription> {
-    let Subscription { channel, traits, .. } = subscription;
-    let mut names = vec![match traits.contains(Traits::DELTA) {
-        true => topic::deltas(channel),
-        false => topic::publications(channel),
+    let Subscription { channel, traits, filter, .. } = subscription;
+    let mut names = vec![match filter {
+        Some(filter) => topic::filtered(channel, filter),
+        None if traits.contains(Traits::DELTA) => topic::deltas(channel),
+        None => topic::publications(channel),
     }];
     if traits.contains(Traits::JOIN_LEAVE) {
         names.push(topic::joins(channel));
