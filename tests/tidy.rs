@@ -315,6 +315,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "control",
         &[
             "admission",
+            "bounded_file",
             "config",
             "limits",
             "settings",
