@@ -25,6 +25,7 @@ pub mod entry;
 mod field_name;
 mod file_path;
 mod form;
+mod hooks;
 mod host;
 mod http_url;
 mod identity;
@@ -61,6 +62,7 @@ pub use compression::{Compression, CompressionMode};
 pub use engine::Engine;
 pub use field_name::{FieldName, FieldNameError};
 pub use file_path::{FilePath, FilePathError};
+pub use hooks::Hooks;
 pub use host::{HostPattern, HostPatternError};
 pub use http_url::{HttpUrl, HttpUrlError};
 pub use identity::{CertificateUser, Identity, UserLimit};
@@ -261,6 +263,8 @@ settings! {
         pub backend: Backend,
         /// Channels and their clients.
         pub realtime: Realtime,
+        /// Who is asked about those.
+        pub hooks: Hooks,
         /// The event loops.
         pub engine: Engine,
         /// The log.

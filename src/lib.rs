@@ -273,10 +273,10 @@
 //! many messages the home had sent to its ring by then; and when the shard has read as many, the
 //! session joins, and gets what was held from there on (`shard/sessions/subscribing.rs`).
 //!
-//! A session takes 136 bytes beside the table of connections, a subscription 56, and their names;
+//! A session takes 144 bytes beside the table of connections, a subscription 56, and their names;
 //! it stays on its shard. If it reads too slowly it loses its subscriptions with positions, and
-//! comes back for the rest from the history (`shard/sessions/ending.rs`). What applications call is
-//! done by steps, each of which may be a question to a home (`shard/sessions/calls.rs`).
+//! comes back for the rest from the history (`shard/sessions/ending.rs`). Calls of applications are
+//! done by steps (`shard/sessions/calls.rs`), and what a backend decides twice (`.../hooks.rs`).
 //!
 //! # Compression
 //!

@@ -127,6 +127,13 @@ pub const AUTH_TIMEOUT: Bound<Duration> =
 /// Connections to whoever is asked that.
 pub const AUTH_CONNECTIONS: Bound<usize> = Bound { default: 32, least: 1, most: 1024 };
 
+/// From a question about a client of channels to the answer.
+pub const HOOK_TIMEOUT: Bound<Duration> =
+    Bound { default: seconds(1), least: milliseconds(10), most: seconds(60) };
+
+/// Connections to whoever is asked that.
+pub const HOOK_CONNECTIONS: Bound<usize> = Bound { default: 64, least: 1, most: 1024 };
+
 /// Time without a byte from the peer.
 pub const IDLE_TIMEOUT: Bound<Duration, Option<Duration>> =
     Bound { default: Some(seconds(120)), least: milliseconds(100), most: days(7) };
@@ -282,6 +289,7 @@ assert_ordered!(
     LIMIT_IPV6_PREFIX,
     BACKLOG_BYTES,
     AUTH_CONNECTIONS,
+    HOOK_CONNECTIONS,
     HISTORY_SIZE,
     HISTORY_MEMORY_BYTES,
     ANSWERED_PUBLICATIONS,

@@ -56,8 +56,12 @@ fn a_flag_wins_over_the_environment_over_the_file() {
             key if key.starts_with("anonymous-") => &["config", "--jwt-key", "./a"],
             "realtime" => &["config", "--client-allow-anonymous", "true"],
             "user-personal-channel-namespace" => PERSONAL,
+            "hook-forward-header" | "hook-emulated-header" | "hook-include-meta" => HOOK,
             "api-key" => &["config", "--realtime", "true", "--client-allow-anonymous", "true"],
             "auth-ca" | "auth-forward-header" => &["config", "--auth-url", "http://a.org/"],
+            key if key.starts_with("hook-") && key.ends_with("-url") => {
+                &["config", "--realtime", "true", "--client-allow-anonymous", "true"]
+            }
             key if key.starts_with("jwt-") && key != "jwt-key" => &["config", "--jwt-key", "./a"],
             _ => &["config"],
         };
@@ -474,6 +478,10 @@ const CALLED: &[&str] =
 /// A server whose users have channels of their own, in namespaces that they may be in.
 const PERSONAL: &[&str] = &["config", "--user-personal-channel", "true", "--namespace", "a:,b:,c:"];
 
+/// A server that asks a backend about clients of channels.
+const HOOK: &[&str] =
+    &["config", "--realtime", "true", "--hook-connect-url", "http://a.org/connect"];
+
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     row("listen", "127.0.0.1:1,[::1]:2,tls", "unix:/run/ringwire.sock, 0.0.0.0:3",
@@ -609,6 +617,25 @@ const ROWS: &[Row] = &[
     row("client-expired-close-delay", "0s", "2s", r#""3s""#, [r#""0ms""#, r#""2s""#, r#""3s""#]),
     row("client-expired-sub-close-delay", "0s", "2s", r#""3s""#, [r#""0ms""#, r#""2s""#,
         r#""3s""#]),
+    row("hook-connect-url", "http://a.org/k", "off", r#""https://[::1]:81/""#,
+        [r#""http://a.org/k""#, r#""off""#, r#""https://[::1]:81/""#]),
+    row("hook-refresh-url", "http://a.org/k", "off", r#""https://[::1]:81/""#,
+        [r#""http://a.org/k""#, r#""off""#, r#""https://[::1]:81/""#]),
+    row("hook-subscribe-url", "http://a.org/k", "off", r#""https://[::1]:81/""#,
+        [r#""http://a.org/k""#, r#""off""#, r#""https://[::1]:81/""#]),
+    row("hook-publish-url", "http://a.org/k", "off", r#""https://[::1]:81/""#,
+        [r#""http://a.org/k""#, r#""off""#, r#""https://[::1]:81/""#]),
+    row("hook-sub-refresh-url", "http://a.org/k", "off", r#""https://[::1]:81/""#,
+        [r#""http://a.org/k""#, r#""off""#, r#""https://[::1]:81/""#]),
+    row("hook-rpc-url", "http://a.org/k", "off", r#""https://[::1]:81/""#,
+        [r#""http://a.org/k""#, r#""off""#, r#""https://[::1]:81/""#]),
+    row("hook-timeout", "2s", "500ms", r#""1m""#, [r#""2s""#, r#""500ms""#, r#""1m""#]),
+    row("hook-connections", "8", "16", "32", ["8", "16", "32"]),
+    row("hook-forward-header", "x-a,X-B", "c", r#"["d"]"#, [r#"["x-a", "x-b"]"#, r#"["c"]"#,
+        r#"["d"]"#]),
+    row("hook-emulated-header", "x-a,X-B", "c", r#"["d"]"#, [r#"["x-a", "x-b"]"#, r#"["c"]"#,
+        r#"["d"]"#]),
+    row("hook-include-meta", "true", "false", "true", ["true", "false", "true"]),
     row("api-key", "/a", "off", r#""./b""#, [r#""/a""#, r#""off""#, r#""./b""#]),
     row("history-memory", "1MiB", "1GiB", "4194304", [r#""1MiB""#, r#""1GiB""#, r#""4MiB""#]),
     row("history-max-publication-limit", "1", "2", "3", ["1", "2", "3"]),

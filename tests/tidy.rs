@@ -322,6 +322,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "logging",
             "memory",
             "output",
+            "realtime",
             "stats",
             "tls",
             "wire",

@@ -50,9 +50,9 @@ settings! {
             pub authorities: Option<FilePath> = None,
                 as one(parsed(FilePath::GRAMMAR).or_off()),
                 named "auth-ca" "FILE",
-                help "Believe servers of --auth-url and --jwt-jwks by https that one of these \
-                      authorities has issued a certificate to, in PEM; otherwise those whom the \
-                      system trusts",
+                help "Believe servers of --auth-url, --jwt-jwks and hooks by https that one of \
+                      these authorities has issued a certificate to, in PEM; otherwise those \
+                      whom the system trusts",
                 live;
         }
     }

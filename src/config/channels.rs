@@ -164,6 +164,15 @@ channel_options! {
     /// Whether the users whom the name of a channel lists behind `#` may subscribe to it.
     allow_user_limited_channels: bool = false, as boolean();
 
+    /// Whether a backend is asked who may subscribe, of those who have no token of the channel.
+    subscribe_proxy_enabled: bool = false, as boolean();
+
+    /// Whether a backend is asked who may publish, and what is published instead.
+    publish_proxy_enabled: bool = false, as boolean();
+
+    /// Whether a backend is asked if subscriptions go on whose time is over.
+    sub_refresh_proxy_enabled: bool = false, as boolean();
+
     /// Whether subscribers may choose among publications by tags.
     allow_tags_filter: bool = false, as boolean();
 

@@ -17,10 +17,11 @@ impl Label {
          themselves, and a value of 1 to 128 characters, none of them a comma or of control";
 
     /// Names that metrics have themselves, here or by their formats.
-    pub const TAKEN: [&'static str; 13] = [
+    pub const TAKEN: [&'static str; 14] = [
         "ailment",
         "certificate",
         "code",
+        "hook",
         "initiator",
         "kind",
         "le",

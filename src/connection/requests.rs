@@ -64,7 +64,7 @@ pub(super) fn receive(
                 let mode = match route {
                     Route::Echo => Mode::Echo,
                     Route::Broadcast { may_publish, .. } => Mode::Broadcast { may_publish },
-                    Route::Session { kind } => Mode::Session { kind },
+                    Route::Session { kind, .. } => Mode::Session { kind },
                 };
                 let was_kept_alive = exchange.keep_no_longer();
                 output.upgraded = Some(Upgraded { route, was_kept_alive });

@@ -3,26 +3,24 @@
 //! So many are under way at a time, by connections that are kept for the next; others wait for
 //! those before them, for no longer than the answer itself may take.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
-use hyper::client::conn::http1::SendRequest;
+use axum::body::{Body, Bytes};
 use hyper::header::{
     CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ToStrError, USER_AGENT,
     WWW_AUTHENTICATE,
 };
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use thiserror::Error;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::spawn_local;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::connector::{ConnectError, Connector};
+use super::requester::{RequestError, Requester, Terms, do_in_turn};
 use super::standing::Standing;
-use crate::config::{Backend, HttpUrl};
+use crate::config::HttpUrl;
 use crate::hub::inbox::Place;
 use crate::identity::{AnswerFields, CHALLENGE_BYTES_MOST, Denial, Inquiry, Judgement};
 use crate::shard::in_force::Effective;
@@ -79,11 +77,7 @@ impl Ends {
 /// Whoever asks the backend.
 pub(super) struct Consultant {
     standing: Arc<Standing>,
-    connector: Connector,
-    /// Connections that wait for a request, and the number of the settings they were made by.
-    idle: RefCell<(u32, Vec<SendRequest<Body>>)>,
-    under_way: Cell<usize>,
-    has_ended: Notify,
+    requester: Requester,
     /// When the log was last told of a failure.
     logged: Cell<Option<Instant>>,
 }
@@ -92,15 +86,9 @@ pub(super) struct Consultant {
 #[derive(Debug, Error)]
 enum ConsultError {
     #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error("no answer: {0}")]
-    Http(#[from] hyper::Error),
-    #[error("the request cannot be passed on: {0}")]
-    Request(#[from] hyper::http::Error),
+    Request(#[from] RequestError),
     #[error("the answer has status {0}")]
     Status(StatusCode),
-    #[error("the answer breaks off, or has more than {BODY_BYTES_MOST} bytes")]
-    Body,
     #[error("the answer has a field that is no text: {0}")]
     Field(#[from] ToStrError),
     #[error("the answer allows what was asked for and says of whom in a way that is not known")]
@@ -109,40 +97,27 @@ enum ConsultError {
 
 impl Consultant {
     pub(super) fn new(standing: Arc<Standing>) -> Rc<Self> {
-        Rc::new(Self {
-            connector: Connector::new(standing.clone()),
-            standing,
-            idle: RefCell::default(),
-            under_way: Cell::new(0),
-            has_ended: Notify::new(),
-            logged: Cell::new(None),
-        })
+        let requester = Requester::new(standing.clone());
+        Rc::new(Self { standing, requester, logged: Cell::new(None) })
     }
 
     /// Asks for as long as the server runs.
     pub(super) async fn run(
         self: Rc<Self>,
-        mut asked: mpsc::Receiver<Asked>,
+        asked: mpsc::Receiver<Asked>,
         judged: mpsc::Sender<Judged>,
     ) {
-        loop {
-            let most = self.settings().config.backend.connections;
-            if self.under_way.get() >= most {
-                self.has_ended.notified().await;
-                continue;
-            }
-            let Some(Asked { consultation, since }) = asked.recv().await else { return };
-            self.under_way.set(self.under_way.get() + 1);
+        let most = || self.settings().config.backend.connections;
+        do_in_turn(asked, most, |Asked { consultation, since }| {
             let (own, judged) = (self.clone(), judged.clone());
-            spawn_local(async move {
+            async move {
                 let Consultation { key, inquiry, answer: place } = consultation;
                 let judgement = own.consult(&inquiry, since).await;
-                own.under_way.set(own.under_way.get() - 1);
-                own.has_ended.notify_one();
                 // Where nobody takes it, because the control thread ends, it is dropped.
                 let _ = judged.send(Judged { place, key, judgement }).await;
-            });
-        }
+            }
+        })
+        .await;
     }
 
     fn settings(&self) -> Arc<Effective> {
@@ -180,50 +155,16 @@ impl Consultant {
         inquiry: &Inquiry,
         settings: &Effective,
     ) -> Result<Judgement, ConsultError> {
-        while let Some(mut sender) = self.take_idle(settings.number) {
-            // The backend may have closed it, which shows only now; a GET may be repeated (RFC 9110
-            // section 9.2.2).
-            if sender.ready().await.is_err() {
-                continue;
-            }
-            let Ok(response) = sender.send_request(request(url, inquiry)?).await else { break };
-            return self.judgement(response, sender, settings).await;
-        }
-        let mut sender = self.connector.connect(url).await?;
-        let response = sender.send_request(request(url, inquiry)?).await?;
-        self.judgement(response, sender, settings).await
-    }
-
-    async fn judgement(
-        &self,
-        response: Response<hyper::body::Incoming>,
-        sender: SendRequest<Body>,
-        settings: &Effective,
-    ) -> Result<Judgement, ConsultError> {
-        let (head, body) = response.into_parts();
-        let body = to_bytes(Body::new(body), BODY_BYTES_MOST).await;
-        let body = body.map_err(|_| ConsultError::Body)?;
-        self.keep_idle(sender, settings.number, &settings.config.backend);
+        let terms = Terms {
+            number: settings.number,
+            kept_most: settings.config.backend.connections,
+            may_repeat: true,
+            body_bytes_most: BODY_BYTES_MOST,
+        };
+        let (head, body) = self.requester.send(url, || request(url, inquiry), terms).await?;
         let stats = &self.standing.shared.stats;
         let now_s = stats.seconds_of_day(stats.start().elapsed());
         read(head.status, &head.headers, &body, now_s)
-    }
-
-    fn take_idle(&self, number: u32) -> Option<SendRequest<Body>> {
-        let (of, idle) = &mut *self.idle.borrow_mut();
-        if *of != number {
-            // Another server may be meant now, or another authority believed.
-            (*of, *idle) = (number, Vec::new());
-        }
-        idle.retain(|sender| !sender.is_closed());
-        idle.pop()
-    }
-
-    fn keep_idle(&self, sender: SendRequest<Body>, number: u32, backend: &Backend) {
-        let (of, idle) = &mut *self.idle.borrow_mut();
-        if *of == number && idle.len() < backend.connections {
-            idle.push(sender);
-        }
     }
 
     /// Tells the log of a failure now and then: all requests fail together.

@@ -19,10 +19,13 @@ use tokio::task::yield_now;
 use tokio::time::{self, sleep};
 
 use super::consultations::{Asked, Judged};
+use super::hooks::{HookAnswered, HookAsked};
 use crate::hub::inbox::NoPlace;
 use crate::hub::mesh::Endpoint;
 use crate::hub::{Departure, Message};
 use crate::io::waker::{Bell, Waker};
+use crate::realtime::hooks::Answer as HookAnswer;
+use crate::shard::HOOKS_MOST;
 use crate::shard::inquiries::INQUIRIES_MOST;
 use crate::shard::mail::Letter;
 use crate::shard::orders::{Errand, OUTCOME_BYTES, Order, Outcome};
@@ -45,6 +48,12 @@ pub(super) struct Mail {
     logins: mpsc::Sender<Asked>,
     /// What comes of them.
     judged: mpsc::Receiver<Judged>,
+    /// Where hooks of sessions go.
+    hooks: mpsc::Sender<HookAsked>,
+    /// What is answered to them.
+    answered: mpsc::Receiver<HookAnswered>,
+    /// The same by shards, until there is a place for it: no more than shards have asked.
+    untold: Vec<Vec<(PendingKey, HookAnswer)>>,
     /// The order that each shard has not answered, be anybody waiting for that or not.
     orders: Vec<Option<PendingKey>>,
     start: Instant,
@@ -60,6 +69,10 @@ pub(super) struct Consultations {
     /// Those that show a password.
     pub(super) logins: mpsc::Receiver<Asked>,
     pub(super) judged: mpsc::Sender<Judged>,
+    /// Hooks of sessions.
+    pub(super) hooks: mpsc::Receiver<HookAsked>,
+    /// Where their answers go.
+    pub(super) answered: mpsc::Sender<HookAnswered>,
 }
 
 /// What a shard will have to say.
@@ -109,6 +122,9 @@ impl Mail {
         let (asked, to_ask) = mpsc::channel(inquiries);
         let (logins, to_check) = mpsc::channel(inquiries);
         let (has_judged, judged) = mpsc::channel(inquiries);
+        let hooks = shards * HOOKS_MOST;
+        let (has_hooks, hooks_to_ask) = mpsc::channel(hooks);
+        let (has_answered, answered) = mpsc::channel(hooks);
         let mail = Self {
             endpoint,
             waker,
@@ -119,10 +135,19 @@ impl Mail {
             asked,
             logins,
             judged,
+            hooks: has_hooks,
+            answered,
+            untold: (0..shards).map(|_| Vec::new()).collect(),
             orders: vec![None; shards],
             start: Instant::now(),
         };
-        let consultations = Consultations { asked: to_ask, logins: to_check, judged: has_judged };
+        let consultations = Consultations {
+            asked: to_ask,
+            logins: to_check,
+            judged: has_judged,
+            hooks: hooks_to_ask,
+            answered: has_answered,
+        };
         (mail, Dispatch(asking), consultations)
     }
 
@@ -201,6 +226,10 @@ impl Mail {
                 self.tell(judged);
                 Ok(())
             }
+            Some(answered) = self.answered.recv() => {
+                self.note_answer(answered);
+                Ok(())
+            }
             () = sleep(pause.unwrap_or_default()), if pause.is_some() => Ok(()),
         }
     }
@@ -222,12 +251,22 @@ impl Mail {
                     let to = if shows_password { &self.logins } else { &self.asked };
                     let _ = to.try_send(asked);
                 }
+                Letter::HookCall(call) => {
+                    // There is room for all that shards may have asked. What they have given up may
+                    // be under way still, and then nobody waits for this either for long.
+                    let since = time::Instant::now();
+                    let _ = self.hooks.try_send(HookAsked { call: *call, since });
+                }
                 _ => debug_assert!(false, "nothing else is sent to the control thread"),
             }
         }
         while let Ok(judged) = self.judged.try_recv() {
             self.tell(judged);
         }
+        while let Ok(answered) = self.answered.try_recv() {
+            self.note_answer(answered);
+        }
+        self.tell_answers();
         for Waiting { answer, withdrawn } in self.pending.expire(self.now()) {
             // Relaxed: nothing is published along with it.
             withdrawn.store(true, Ordering::Relaxed);
@@ -255,6 +294,27 @@ impl Mail {
     fn tell(&mut self, judged: Judged) {
         let Judged { place, key, judgement } = judged;
         self.endpoint.post(place, Letter::Judgement(key, Box::new(judgement)));
+    }
+
+    fn note_answer(&mut self, HookAnswered { shard, key, answer }: HookAnswered) {
+        self.untold[shard].push((key, answer));
+    }
+
+    /// Tells each shard what was answered to its hooks, if it has a place for that.
+    fn tell_answers(&mut self) {
+        for shard in 0..self.untold.len() {
+            if self.untold[shard].is_empty() {
+                continue;
+            }
+            match self.endpoint.take_place(shard, HOOK_ANSWERS_BYTES) {
+                Ok(place) => {
+                    let answers = std::mem::take(&mut self.untold[shard]);
+                    self.endpoint.post(place, Letter::HookAnswers(answers));
+                }
+                Err(NoPlace::Full) => {}
+                Err(NoPlace::Closed) => self.untold[shard].clear(),
+            }
+        }
     }
 
     fn take_question(&mut self, question: Question) {
@@ -305,7 +365,9 @@ impl Mail {
     fn pause(&mut self) -> Option<Duration> {
         // Nobody tells that all have read what was published, which is freed then.
         let holds_messages = self.endpoint.reclaim() > 0;
-        let must_retry = self.waker.owes() || !self.unsent.is_empty() || holds_messages;
+        let has_untold = self.untold.iter().any(|answers| !answers.is_empty());
+        let must_retry =
+            self.waker.owes() || !self.unsent.is_empty() || holds_messages || has_untold;
         let retry = must_retry.then_some(RETRY_PAUSE);
         let deadline = self.pending.next_tick().map(|tick| {
             let until = Duration::from_millis((u64::from(tick) + 1) * TICK_MS);
@@ -344,6 +406,9 @@ impl Answer {
 const QUESTIONS_MOST: usize = 1024;
 /// Those that were asked and not yet taken.
 const QUESTIONS_WAITING: usize = 16;
+/// What the answers to hooks count in a letter, whatever they hold: that is bounded by how many a
+/// shard waits for.
+const HOOK_ANSWERS_BYTES: u32 = 16 << 10;
 /// How long an answer is waited for, and the same in ticks.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TICKS: Tick = (ANSWER_TIMEOUT.as_millis() as u64 / TICK_MS) as Tick;

@@ -8,10 +8,12 @@ mod certificates;
 mod connector;
 mod consultations;
 mod health;
+mod hooks;
 mod key_set;
 mod logins;
 mod mail;
 mod metrics;
+mod requester;
 mod signals;
 mod standing;
 mod takeover;
@@ -36,6 +38,7 @@ use capacity::SAMPLE_PERIOD;
 use certificates::{RENEWAL_PERIOD, Renewals};
 use consultations::Consultant;
 use health::LOOK_PERIOD;
+use hooks::HookAsker;
 use logins::Logins;
 use mail::{Consultations, Dispatch, Mail};
 use signals::{HANG_UP, StopSignals, no_more_signals};
@@ -171,10 +174,12 @@ impl Control {
             }
             let (mut renewal, mut renewals) = (every(RENEWAL_PERIOD), Renewals::default());
             spawn_local(key_set::keep(self.standing.clone()));
-            if let Some(Consultations { asked, logins, judged }) = self.consultations.take() {
+            if let Some(consultations) = self.consultations.take() {
+                let Consultations { asked, logins, judged, hooks, answered } = consultations;
                 let checks = Logins::new(self.standing.clone(), judged.clone());
                 spawn_local(checks.map_err(io::Error::other)?.run(logins));
                 spawn_local(Consultant::new(self.standing.clone()).run(asked, judged));
+                spawn_local(HookAsker::new(self.standing.clone()).run(hooks, answered));
             }
             let standing = self.standing.clone();
             let shared = self.shared.clone();

@@ -12,6 +12,7 @@ use super::capacity::Capacity;
 use super::certificates;
 use super::consultations::Ends;
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
+use super::hooks::HookEnds;
 use super::logins::LoginEnds;
 use crate::config::AccessLog;
 use crate::identity::Trust;
@@ -36,6 +37,8 @@ pub(super) struct Standing {
     learned: Learned,
     /// How requests have fared about which somebody was asked.
     pub(super) consulted: Ends,
+    /// How hooks have.
+    pub(super) hooks: HookEnds,
     /// How passwords have fared.
     pub(super) logins: LoginEnds,
     drain: Notify,
@@ -53,7 +56,8 @@ impl Standing {
         let known = Mutex::new(Known { health, is_draining: false });
         let (drain, settings) = (Notify::new(), Notify::new());
         let (capacity, learned) = (Mutex::default(), Learned::default());
-        let (consulted, logins) = (Ends::default(), LoginEnds::default());
+        let (consulted, hooks) = (Ends::default(), HookEnds::default());
+        let logins = LoginEnds::default();
         Self {
             manager,
             shared,
@@ -62,6 +66,7 @@ impl Standing {
             capacity,
             learned,
             consulted,
+            hooks,
             logins,
             drain,
             settings,

@@ -13,7 +13,7 @@ use super::policy::Policy;
 use super::refusal::{Refusal, Refused};
 use super::request::Head;
 use crate::config::Authority;
-use crate::identity::{Grants, Inquiry, Judgement, Login};
+use crate::identity::{Grants, HeadFields, Inquiry, Judgement, Login};
 
 /// What is known of whoever has sent a request.
 #[derive(Default)]
@@ -87,16 +87,10 @@ pub(super) fn inquiry(
     policy: &Policy,
 ) -> Inquiry {
     let mut headers = vec![httparse::EMPTY_HEADER; policy.request_headers];
-    let mut request = httparse::Request::new(&mut headers);
-    let is_whole = request.parse(head).is_ok_and(|status| status.is_complete());
-    debug_assert!(is_whole, "it was read before");
+    let request = parsed(head, &mut headers);
     let named = policy.asks_with.as_deref().unwrap_or_default();
     let is_told =
         |name: &str| ALWAYS_TOLD.contains(&name) || named.iter().any(|field| field.text() == name);
-    let fields = request.headers.iter().filter_map(|header| {
-        let name = header.name.to_ascii_lowercase();
-        is_told(&name).then(|| (name.into(), header.value.trim_ascii().into()))
-    });
     Inquiry {
         method: request.method.unwrap_or_default().into(),
         target: without_authority(request.path.unwrap_or_default()).into(),
@@ -106,9 +100,40 @@ pub(super) fn inquiry(
         }),
         client,
         is_secure: false,
-        fields: fields.collect(),
+        fields: fields(&request, is_told),
         login: None,
     }
+}
+
+/// Fields of a well-formed request for a client session that backends are told.
+pub(super) fn session_fields(head: &[u8], policy: &Policy) -> HeadFields {
+    if policy.session_fields.is_empty() {
+        return HeadFields::default();
+    }
+    let mut headers = vec![httparse::EMPTY_HEADER; policy.request_headers];
+    let is_told = |name: &str| policy.session_fields.iter().any(|field| field.text() == name);
+    fields(&parsed(head, &mut headers), is_told).into()
+}
+
+fn parsed<'h, 'b>(
+    head: &'b [u8],
+    headers: &'h mut [httparse::Header<'b>],
+) -> httparse::Request<'h, 'b> {
+    let mut request = httparse::Request::new(headers);
+    let is_whole = request.parse(head).is_ok_and(|status| status.is_complete());
+    debug_assert!(is_whole, "it was read before");
+    request
+}
+
+fn fields(
+    request: &httparse::Request<'_, '_>,
+    is_told: impl Fn(&str) -> bool,
+) -> Vec<(Box<str>, Box<[u8]>)> {
+    let fields = request.headers.iter().filter_map(|header| {
+        let name = header.name.to_ascii_lowercase();
+        is_told(&name).then(|| (name.into(), header.value.trim_ascii().into()))
+    });
+    fields.collect()
 }
 
 /// The path and the query of a target, which may be a whole URI (RFC 9112 section 3.2.2).

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::asked::Asked;
-use super::asking::{Asking, UNJUDGED, inquiry};
+use super::asking::{Asking, UNJUDGED, inquiry, session_fields};
 use super::body::Framing;
 use super::call;
 use super::decision::{self, Decision};
@@ -12,7 +12,7 @@ use super::publish::{Finished, Upload};
 use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
 use super::stream::Stream;
-use super::{Answer, Policy, Serving};
+use super::{Answer, Policy, Route, Serving};
 use crate::admission::{Denial, JoinDenial, TooMany};
 use crate::identity::{Grants, Inquiry, Judgement};
 
@@ -380,7 +380,10 @@ impl Heading {
         }
         let asking = Asking::with(said);
         let (response, refusal) = match decision::decide(&head, conditions, &asking, is_for_calls) {
-            Ok(Decision::Upgrade { route, response, compression }) => {
+            Ok(Decision::Upgrade { mut route, response, compression }) => {
+                if let Route::Session { fields, .. } = &mut route {
+                    *fields = session_fields(&input[..consumed], policy);
+                }
                 let answer = Answer::Upgrade { consumed, route, response, compression };
                 return Self::Answered(answer);
             }

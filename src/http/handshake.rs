@@ -71,7 +71,7 @@ pub(super) fn accept(
     if let Some(subprotocol) = subprotocol {
         response.extend(["Sec-WebSocket-Protocol: ", subprotocol, "\r\n"]);
     }
-    let is_binary_session = *route == Route::Session { kind: MessageKind::Binary };
+    let is_binary_session = matches!(route, Route::Session { kind: MessageKind::Binary, .. });
     let agreed = policy.compression.filter(|_| !is_binary_session).and_then(|terms| {
         let server_takeover = terms.server_takeover && *route == Route::Echo;
         let terms = Terms { server_takeover, ..terms };

@@ -36,6 +36,8 @@ pub struct Policy {
     pub allow_origin: Vec<OriginPattern>,
     /// Whether client sessions may begin.
     pub has_channels: bool,
+    /// Fields of a client session's request that backends are told.
+    pub session_fields: Vec<FieldName>,
     /// Whether applications may call the API by listeners that are not for it alone.
     pub has_api: bool,
     /// Subprotocols spoken (RFC 6455 section 1.9).
@@ -75,6 +77,7 @@ impl Policy {
             allow_host: config.allow_host.clone(),
             allow_origin: config.allow_origin.clone(),
             has_channels: config.realtime.is_on,
+            session_fields: config.hooks.fields.clone(),
             has_api: config.realtime.is_on
                 && config.realtime.api_key.is_some()
                 && config.api.is_empty(),

@@ -4,7 +4,7 @@ use super::query::{Query, percent_decode};
 use super::refusal::{Refusal, Refused};
 use crate::authorization::{Action, Decision, Namespace, Permissions};
 use crate::config::{Authority, Mount, Root, Service};
-use crate::identity::Grants;
+use crate::identity::{Grants, HeadFields};
 use crate::wire::message::MessageKind;
 
 /// What an upgraded connection is for.
@@ -25,6 +25,8 @@ pub enum Route {
     Session {
         /// What the messages of the server are: text for JSON, binary for Protobuf.
         kind: MessageKind,
+        /// Fields of its request that backends are told.
+        fields: HeadFields,
     },
 }
 
@@ -229,7 +231,7 @@ pub(super) fn session(query: &str, subprotocol: Option<&str>) -> Result<Route, R
         None => ["format", "cf_protocol"].iter().any(is_asked_for),
     };
     let kind = if is_binary { MessageKind::Binary } else { MessageKind::Text };
-    Ok(Route::Session { kind })
+    Ok(Route::Session { kind, fields: HeadFields::default() })
 }
 
 /// What the query says of the sender's own messages.

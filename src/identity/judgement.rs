@@ -1,6 +1,7 @@
 //! What is asked of somebody else who knows who may do what, and what that one says.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -10,6 +11,9 @@ use super::claims::{grants, some_seconds};
 use super::grants::Grants;
 use super::login::Login;
 use super::token::{Credentials, Identity, NAME_BYTES_MOST, NEVER_S, is_name};
+
+/// Fields of a request's head, with names in lower case, in their order.
+pub type HeadFields = Arc<[(Box<str>, Box<[u8]>)]>;
 
 /// A request of which somebody else is to say whether it is granted, and to whom.
 /// Where it shows a password, whose that is matters and nothing else, and the rest is empty.

@@ -21,7 +21,7 @@ pub use api_keys::{ApiKeyFault, ApiKeys};
 pub use claims::some_seconds;
 pub use grants::{Grants, Right};
 pub use judgement::{
-    AnswerFields, CHALLENGE_BYTES_MOST, Denial, Inquiry, JUDGEMENT_BYTES, Judgement,
+    AnswerFields, CHALLENGE_BYTES_MOST, Denial, HeadFields, Inquiry, JUDGEMENT_BYTES, Judgement,
 };
 pub use keys::{KeyFault, Keys};
 pub use login::Login;

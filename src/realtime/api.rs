@@ -27,6 +27,8 @@ pub use key::{is_key, presented_key};
 pub use outcome::{Node, Outcome, status, write, write_lines};
 pub use parse::parse_lines;
 
+pub(super) use fields::Fields;
+
 /// Why a request is no call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Fault {

@@ -147,6 +147,14 @@ impl Asker<'_> {
     }
 }
 
+/// Whether a backend decides who may subscribe to a channel with these options, of those who have
+/// no token of it. A channel that lists users is for those alone, whatever a backend would say.
+pub fn asks_who_may_subscribe(options: &ChannelOptions, channel: &str) -> bool {
+    options.subscribe_proxy_enabled
+        && !is_token_required(channel)
+        && user_limited(channel).is_none()
+}
+
 /// Whether somebody may subscribe to a channel with these options; `has_token` says that a valid
 /// token of this channel was shown.
 ///
@@ -187,16 +195,25 @@ pub enum Data {
     Other,
 }
 
+/// Whether this may be published to a channel with these options, whoever does it.
+///
+/// # Errors
+/// [`Denied::BadRequest`] for data that is empty or has another format than the options demand.
+pub fn fits(options: &ChannelOptions, data: Data) -> Result<(), Denied> {
+    let is_json_missing = options.publication_data_format == DataFormat::Json && data != Data::Json;
+    match data == Data::Empty || is_json_missing {
+        true => Err(Denied::BadRequest),
+        false => Ok(()),
+    }
+}
+
 /// Whether somebody may publish this to a channel with these options.
 ///
 /// # Errors
 /// [`Denied::BadRequest`] for data that is empty or has another format than the options demand,
 /// [`Denied::PermissionDenied`].
 pub fn may_publish(options: &ChannelOptions, asker: &Asker<'_>, data: Data) -> Result<(), Denied> {
-    let is_json_missing = options.publication_data_format == DataFormat::Json && data != Data::Json;
-    if data == Data::Empty || is_json_missing {
-        return Err(Denied::BadRequest);
-    }
+    fits(options, data)?;
     permitted(asker.has(
         options.allow_publish_for_client,
         options.allow_publish_for_subscriber,

@@ -8,6 +8,7 @@ pub mod channels;
 pub mod delta;
 pub mod filter;
 pub mod home;
+pub mod hooks;
 pub mod log;
 pub mod presence;
 pub mod protocol;

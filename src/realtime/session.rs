@@ -10,7 +10,7 @@ use super::channels::Features;
 use super::filter::Filter;
 use super::protocol::{Command, Encoding};
 use super::publication::ClientInfo;
-use crate::identity::NEVER_S;
+use crate::identity::{HeadFields, NEVER_S};
 
 /// How far a session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +25,21 @@ pub enum Phase {
     Refused,
 }
 
+/// How a session goes on when its time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// Its client shows another token.
+    ByClient,
+    /// A backend is asked.
+    ByHook,
+    /// It has been asked, and has not answered.
+    Asked,
+}
+
 bitflags! {
     /// What a subscription has been granted, and what it is.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Traits: u8 {
+    pub struct Traits: u16 {
         /// The server has made it, so only the server ends it.
         const SERVER_SIDE = 1;
         /// Nothing of it may be lost without its client being told.
@@ -45,6 +56,10 @@ bitflags! {
         const PRESENT = 1 << 6;
         /// Others are told that it has come and goes.
         const ANNOUNCED = 1 << 7;
+        /// A backend is asked whether it goes on when its time is over, instead of its client.
+        const REFRESHED_BY_HOOK = 1 << 8;
+        /// That is being asked.
+        const REFRESHING = 1 << 9;
     }
 }
 
@@ -78,6 +93,15 @@ pub struct Subscription {
     pub expires_s: u64,
 }
 
+/// What a session has beside, for those who are asked about it.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Fields of the upgrade, and those that its client has said instead.
+    pub fields: HeadFields,
+    /// What the application has to say of it to itself, as JSON.
+    pub meta: Option<Box<[u8]>>,
+}
+
 /// The state of one session.
 #[derive(Debug)]
 pub struct Session {
@@ -99,6 +123,11 @@ pub struct Session {
     pub commands: VecDeque<Command>,
     /// Whether the command before those waits for an answer from elsewhere.
     pub is_waiting: bool,
+    /// Whether a backend is asked if it goes on when its time is over, and whether that is being
+    /// done.
+    pub refresh: Refresh,
+    /// What backends are told of it, if there is anything.
+    pub told: Option<Box<Told>>,
     /// When it has to have connected, or to have answered a ping.
     answer_by: Option<u32>,
     /// When the next ping is due.
@@ -118,15 +147,56 @@ impl Session {
             subscriptions: Vec::new(),
             commands: VecDeque::new(),
             is_waiting: false,
+            refresh: Refresh::ByClient,
+            told: None,
             answer_by: Some(connect_by),
             ping_at: None,
         }
+    }
+
+    /// Backends are told these fields of it.
+    pub fn tell(&mut self, fields: HeadFields) {
+        if !fields.is_empty() {
+            self.told.get_or_insert_default().fields = fields;
+        }
+    }
+
+    /// The same of others, unless it has fields of these names.
+    pub fn add_told(&mut self, fields: Vec<(Box<str>, Box<[u8]>)>) {
+        let known = self.told.as_ref().map(|told| told.fields.clone()).unwrap_or_default();
+        let is_new = |name: &str| !known.iter().any(|(other, _)| **other == *name);
+        let fresh: Vec<_> = fields.into_iter().filter(|(name, _)| is_new(name)).collect();
+        if !fresh.is_empty() {
+            self.tell(known.iter().cloned().chain(fresh).collect());
+        }
+    }
+
+    /// What the application has to say of it to itself, as JSON.
+    pub fn meta(&self) -> Option<&[u8]> {
+        self.told.as_ref()?.meta.as_deref()
+    }
+
+    /// The same from now on.
+    pub fn set_meta(&mut self, meta: Option<Box<[u8]>>) {
+        if meta.is_some() {
+            self.told.get_or_insert_default().meta = meta;
+        }
+    }
+
+    /// It has until this tick for what it owes, as it was not heard meanwhile.
+    pub fn answer_later(&mut self, by: u32) {
+        self.answer_by = Some(by);
     }
 
     /// It has connected; the first ping is due then, if there are any.
     pub fn connected(&mut self, ping_at: Option<u32>) {
         self.phase = Phase::Connected;
         (self.answer_by, self.ping_at) = (None, ping_at);
+    }
+
+    /// Whether it has connected.
+    pub fn has_connected(&self) -> bool {
+        self.phase == Phase::Connected
     }
 
     /// A ping is sent: the next is due at one tick, and an answer to this one until the other.
@@ -155,11 +225,20 @@ impl Session {
     }
 
     /// The next second since 1970 at which something expires that has not been refreshed by then:
-    /// the session after one delay, and subscriptions after another; [`NEVER_S`] for never.
+    /// the session after one delay, and subscriptions after another, but what a backend is asked
+    /// about at once; [`NEVER_S`] for never.
     pub fn next_expiry_s(&self, delay_s: u64, subscription_delay_s: u64) -> u64 {
-        let subscriptions = self.subscriptions.iter().map(|it| it.expires_s).min();
-        let next = subscriptions.unwrap_or(NEVER_S).saturating_add(subscription_delay_s);
-        self.expires_s.saturating_add(delay_s).min(next)
+        let own = match self.refresh {
+            Refresh::ByClient => self.expires_s.saturating_add(delay_s),
+            Refresh::ByHook => self.expires_s,
+            Refresh::Asked => NEVER_S,
+        };
+        let of_subscription = |it: &Subscription| match it.traits {
+            traits if traits.contains(Traits::REFRESHING) => NEVER_S,
+            traits if traits.contains(Traits::REFRESHED_BY_HOOK) => it.expires_s,
+            _ => it.expires_s.saturating_add(subscription_delay_s),
+        };
+        self.subscriptions.iter().map(of_subscription).fold(own, u64::min)
     }
 
     /// Its subscription to a channel.

@@ -364,11 +364,11 @@ fn backend_without_url(settings: &Settings, config: &Config) -> Option<String> {
     let is_fetching = config.identity.jwt_jwks.is_some();
     let is_idle = |key: &str| match key {
         "auth-forward-header" => !backend.fields.is_empty(),
-        _ => backend.authorities.is_some() && !is_fetching,
+        _ => backend.authorities.is_some() && !is_fetching && !config.hooks.has_some(),
     };
     let key = ["auth-forward-header", "auth-ca"].into_iter().find(|key| is_idle(key))?;
     backend.url.is_none().then(|| {
-        let jwks = if key == "auth-ca" { ", or --jwt-jwks," } else { "" };
+        let jwks = if key == "auth-ca" { ", --jwt-jwks or a hook" } else { "" };
         let key = settings.describe(key);
         format!("{key} and nobody to be asked: allowed is --auth-url{jwks} with it")
     })

@@ -148,8 +148,8 @@ impl<I: Io> Shard<I> {
         self.stats().upgrade(&route);
         if let Route::Broadcast { topic, exclude_self, .. } = route {
             self.join(key, &topic, exclude_self);
-        } else if let Route::Session { kind } = route {
-            self.begin_session(key, kind);
+        } else if let Route::Session { kind, fields } = route {
+            self.begin_session(key, kind, fields);
         }
         self.stats().websockets_open.add(1);
         self.schedule_open(key);

@@ -7,9 +7,10 @@ use super::inquiries::Consultation;
 use super::moves::{Question, Traveller};
 use super::orders::{Order, Outcome};
 use super::pending::PendingKey;
-use super::sessions::{Answered, Ask, Rule};
+use super::sessions::{Answered, Ask, HookCall, Rule};
 use crate::identity::Judgement;
 use crate::io::{Io, Key, Ticket};
+use crate::realtime::hooks::Answer;
 
 /// What one shard tells another, and what the control thread and a shard tell each other.
 pub enum Letter {
@@ -37,6 +38,10 @@ pub enum Letter {
     Ask(Box<Ask>),
     /// What that has answered.
     Answered(PendingKey, Box<Answered>),
+    /// The control thread is to ask a backend about a session.
+    HookCall(Box<HookCall>),
+    /// What backends have answered.
+    HookAnswers(Vec<(PendingKey, Answer)>),
     /// What an application wants done with sessions.
     Rule(Arc<Rule>),
 }
@@ -57,7 +62,8 @@ impl<I: Io> Shard<I> {
                 Some(Letter::Ask(ask)) => self.take_ask(*ask),
                 Some(Letter::Answered(asked, answered)) => self.take_answer(asked, *answered),
                 Some(Letter::Rule(rule)) => self.follow_rule(&rule),
-                Some(Letter::Outcome(..) | Letter::Consultation(_)) => {
+                Some(Letter::HookAnswers(answers)) => self.take_hook_answers(answers),
+                Some(Letter::Outcome(..) | Letter::Consultation(_) | Letter::HookCall(_)) => {
                     debug_assert!(false, "a shard orders nothing, and knows nobody to ask");
                 }
                 None => return,

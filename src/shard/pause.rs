@@ -10,7 +10,7 @@
 //! | [`WaitsFor::Request`] | the next tick, in the order in which requests came |
 //! | [`WaitsFor::Handshake`] | the same, for handshakes of TLS |
 //! | [`WaitsFor::Judgement`] | the answer of whoever is asked, or the lack of it |
-//! | [`WaitsFor::Home`] | the answer of the home of a channel, or the lack of it |
+//! | [`WaitsFor::Home`] | the answer of the home of a channel or of a hook, or the lack of it |
 //!
 //! Whoever goes on and finds that it has to wait again waits at the end of its list, perhaps for
 //! something else than before.

@@ -22,6 +22,8 @@ mod commands;
 mod connecting;
 mod ending;
 mod home;
+mod hooks;
+mod refreshing;
 mod replies;
 mod rules;
 mod subscribing;
@@ -38,6 +40,7 @@ use super::pending::Pending;
 use super::timers::Tick;
 use super::{Shard, Shared};
 use crate::config::Config;
+use crate::identity::HeadFields;
 use crate::io::{Io, Key};
 use crate::realtime::home::Home;
 use crate::realtime::protocol::codes::Disconnect;
@@ -49,6 +52,8 @@ use calls::Calls;
 use connecting::Connecting;
 pub use home::{Answered, Ask};
 use home::{Asked, Unsent};
+use hooks::Hooks;
+pub use hooks::{HOOKS_MOST, HookCall};
 use replies::AtWork;
 pub use rules::Rule;
 use subscribing::Joining;
@@ -73,6 +78,8 @@ pub(super) struct Sessions {
     /// When those go on.
     look_again_at: Option<Tick>,
     home: Home,
+    /// What backends are asked.
+    hooks: Hooks,
     /// What applications call.
     calls: Calls,
     /// What the names of sessions are drawn from, and how many have been.
@@ -97,6 +104,7 @@ impl Sessions {
             later: VecDeque::new(),
             look_again_at: None,
             home: Home::new(history_bytes as usize, drawn(seed, EPOCHS)),
+            hooks: Hooks::default(),
             calls: Calls::default(),
             seed,
             named: 0,
@@ -114,7 +122,8 @@ impl Sessions {
 
     /// When there is something to do next, whatever happens.
     pub(super) fn next_tick(&self) -> Option<Tick> {
-        self.asked.next_tick().into_iter().chain(self.look_again_at).min()
+        let own = self.asked.next_tick().into_iter().chain(self.look_again_at);
+        own.chain(self.hooks.next_tick()).min()
     }
 
     /// Whether there is something to go on with at once.
@@ -132,8 +141,9 @@ impl<I: Io> Shard<I> {
     /// What is under way for sessions and comes to an end whatever they do: questions, holds, and
     /// what waits for a place.
     pub fn sessions_under_way(&self) -> usize {
-        let Sessions { asked, joining, connecting, line, unsent, later, .. } = &self.sessions;
-        let asking = asked.len() + joining.len() + connecting.len();
+        let Sessions { asked, joining, connecting, line, unsent, later, hooks, .. } =
+            &self.sessions;
+        let asking = asked.len() + joining.len() + connecting.len() + hooks.len();
         asking + line.len() + unsent.len() + later.len() + self.topics.holds()
     }
 
@@ -143,14 +153,15 @@ impl<I: Io> Shard<I> {
     }
 
     /// A connection has become a session.
-    pub(super) fn begin_session(&mut self, key: Key, kind: MessageKind) {
+    pub(super) fn begin_session(&mut self, key: Key, kind: MessageKind, fields: HeadFields) {
         let encoding = match kind {
             MessageKind::Text => Encoding::Json,
             MessageKind::Binary => Encoding::Protobuf,
         };
         let connect_by = self.now + self.session_ticks(|it| it.stale_close_delay);
         let client = self.sessions.next_client();
-        let session = Session::new(client, encoding, connect_by);
+        let mut session = Session::new(client, encoding, connect_by);
+        session.tell(fields);
         *by_index::entry(&mut self.sessions.by_index, key.index) = Some(Box::new(session));
     }
 

@@ -242,6 +242,8 @@ shard_stats! {
     requests_deferred: Counter "requests_deferred",
     /// Requests about which somebody else was asked.
     inquiries: Counter "inquiries",
+    /// What hooks were to be asked about clients of channels and had no turn, or were too late for.
+    hooks_given_up: Counter "hooks_given_up",
     /// Times accepting was paused because there was too much to do.
     accepting_paused: Counter "accepting_paused",
     /// How long what arrived had to wait at the least, in the last 100 ms in which it did.

@@ -30,17 +30,17 @@ pub fn server_command() -> Command {
     command
 }
 
-fn token(claims: &Value) -> String {
+pub fn token(claims: &Value) -> String {
     let key = EncodingKey::from_secret(b"secret");
     encode(&Header::new(Algorithm::HS256), claims, &key.expect("a key")).expect("a token")
 }
 
-fn now_s() -> u64 {
+pub fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
 /// A client of channels that says what it is told to say.
-struct Session {
+pub struct Session {
     peer: Peer,
     /// Messages that have come and were not asked for yet.
     come: VecDeque<Value>,
@@ -48,36 +48,41 @@ struct Session {
 
 impl Session {
     /// One that has not connected.
-    fn open(server: &Server) -> Self {
+    pub fn open(server: &Server) -> Self {
         Self::with(Peer::connect(server.address()))
     }
 
-    fn with(peer: Peer) -> Self {
-        Self { peer: peer.upgraded("/connection/websocket"), come: VecDeque::new() }
+    pub fn with(peer: Peer) -> Self {
+        Self::of(peer.upgraded("/connection/websocket"))
     }
 
-    fn connected(server: &Server) -> Self {
+    /// One whose request has been answered.
+    pub fn of(peer: Peer) -> Self {
+        Self { peer, come: VecDeque::new() }
+    }
+
+    pub fn connected(server: &Server) -> Self {
         Self::open(server).connect(&json!({}))
     }
 
-    fn with_token(server: &Server, claims: &Value) -> Self {
+    pub fn with_token(server: &Server, claims: &Value) -> Self {
         Self::open(server).connect(&json!({ "token": token(claims) }))
     }
 
-    fn connect(mut self, request: &Value) -> Self {
+    pub fn connect(mut self, request: &Value) -> Self {
         let reply = self.ask(&json!({ "id": 1, "connect": request }));
         assert!(reply["connect"]["client"].is_string(), "{reply}");
         self
     }
 
     /// Sends several commands in one frame.
-    fn send(&mut self, commands: &[Value]) {
+    pub fn send(&mut self, commands: &[Value]) {
         let lines: Vec<_> = commands.iter().map(Value::to_string).collect();
         self.peer.send_frame(TEXT, lines.join("\n").as_bytes());
     }
 
     /// The next message, or the code of the close frame.
-    fn next(&mut self) -> Result<Value, u16> {
+    pub fn next(&mut self) -> Result<Value, u16> {
         while self.come.is_empty() {
             let frame = self.peer.read_frame();
             match frame.opcode {
@@ -94,7 +99,7 @@ impl Session {
     }
 
     /// The next message that is not about something that was published, nor a ping.
-    fn reply(&mut self) -> Value {
+    pub fn reply(&mut self) -> Value {
         loop {
             let message = self.next().expect("a reply, not the end");
             if message["id"].is_u64() {
@@ -104,7 +109,7 @@ impl Session {
     }
 
     /// The next push of this kind.
-    fn push(&mut self, kind: &str) -> Value {
+    pub fn push(&mut self, kind: &str) -> Value {
         loop {
             let message = self.next().expect("a push, not the end");
             if message["push"].get(kind).is_some() {
@@ -113,7 +118,7 @@ impl Session {
         }
     }
 
-    fn ask(&mut self, command: &Value) -> Value {
+    pub fn ask(&mut self, command: &Value) -> Value {
         self.send(slice::from_ref(command));
         let reply = self.reply();
         assert_eq!(reply["id"], command["id"], "{reply}");
@@ -121,22 +126,22 @@ impl Session {
     }
 
     /// The code of the error that a command is answered with; 0 for none.
-    fn code_of(&mut self, command: &Value) -> u64 {
+    pub fn code_of(&mut self, command: &Value) -> u64 {
         self.ask(command)["error"]["code"].as_u64().unwrap_or(0)
     }
 
-    fn subscribe(&mut self, channel: &str) -> Value {
+    pub fn subscribe(&mut self, channel: &str) -> Value {
         let reply = self.ask(&subscribe(2, channel));
         assert!(reply["subscribe"].is_object(), "{reply}");
         reply["subscribe"].clone()
     }
 
-    fn publish(&mut self, channel: &str, data: &Value) {
+    pub fn publish(&mut self, channel: &str, data: &Value) {
         let reply = self.ask(&publish(3, channel, data));
         assert!(reply["publish"].is_object(), "{reply}");
     }
 
-    fn expect_close(&mut self, code: u16, why: &str) {
+    pub fn expect_close(&mut self, code: u16, why: &str) {
         loop {
             if let Err(closed) = self.next() {
                 return assert_eq!(closed, code, "{why}");
@@ -145,11 +150,11 @@ impl Session {
     }
 }
 
-fn subscribe(id: u32, channel: &str) -> Value {
+pub fn subscribe(id: u32, channel: &str) -> Value {
     json!({ "id": id, "subscribe": { "channel": channel } })
 }
 
-fn publish(id: u32, channel: &str, data: &Value) -> Value {
+pub fn publish(id: u32, channel: &str, data: &Value) -> Value {
     json!({ "id": id, "publish": { "channel": channel, "data": data } })
 }
 

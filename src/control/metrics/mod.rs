@@ -160,6 +160,9 @@ fn of_server(standing: &Standing) -> Vec<Family> {
     if config.backend.url.is_some() {
         families.extend(standing.consulted.families());
     }
+    if config.hooks.has_some() {
+        families.extend(standing.hooks.families());
+    }
     if config.identity.basic_users.is_some() {
         families.extend(standing.logins.families());
     }

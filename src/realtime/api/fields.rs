@@ -15,11 +15,11 @@ use super::{Data, Fault, NAMES_MAX};
 use crate::realtime::protocol::is_json;
 
 /// The names of the fields that are known.
-pub(super) type Names = &'static [&'static str];
+pub(in crate::realtime) type Names = &'static [&'static str];
 
 /// The values of the fields that are known, each as it was written.
 #[derive(Debug)]
-pub(super) struct Fields<'a> {
+pub(in crate::realtime) struct Fields<'a> {
     names: Names,
     values: Vec<Option<&'a RawValue>>,
 }
@@ -29,7 +29,11 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// Text that is not JSON, or that is no object.
-    pub(super) fn read(text: &'a str, subject: &'static str, names: Names) -> Result<Self, Fault> {
+    pub(in crate::realtime) fn read(
+        text: &'a str,
+        subject: &'static str,
+        names: Names,
+    ) -> Result<Self, Fault> {
         let fault = |error: serde_json::Error| match error.classify() {
             Category::Data => Fault::BadRequest { subject, must: "be an object" },
             Category::Io | Category::Syntax | Category::Eof => Fault::NotJson,
@@ -41,14 +45,14 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of a field as it was written, unless it is absent.
-    pub(super) fn value(&self, name: &str) -> Option<&'a RawValue> {
+    pub(in crate::realtime) fn value(&self, name: &str) -> Option<&'a RawValue> {
         let place = self.names.iter().position(|known| *known == name);
         debug_assert!(place.is_some(), "who asks for a field has named it");
         self.values.get(place?).copied().flatten()
     }
 
     /// The value of a field; `must` is what it has to be.
-    pub(super) fn get<T: Deserialize<'a>>(
+    pub(in crate::realtime) fn get<T: Deserialize<'a>>(
         &self,
         name: &'static str,
         must: &'static str,
@@ -59,12 +63,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A text, empty where it is absent.
-    pub(super) fn text(&self, name: &'static str) -> Result<String, Fault> {
+    pub(in crate::realtime) fn text(&self, name: &'static str) -> Result<String, Fault> {
         self.get(name, "be a text").map(Option::unwrap_or_default)
     }
 
     /// A text that must be there and say something.
-    pub(super) fn name(&self, name: &'static str) -> Result<String, Fault> {
+    pub(in crate::realtime) fn name(&self, name: &'static str) -> Result<String, Fault> {
         let text = self.text(name)?;
         if text.is_empty() {
             return Err(Fault::BadRequest { subject: name, must: "be given" });
@@ -73,12 +77,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether something is so; not where it is absent.
-    pub(super) fn flag(&self, name: &'static str) -> Result<bool, Fault> {
+    pub(in crate::realtime) fn flag(&self, name: &'static str) -> Result<bool, Fault> {
         self.get(name, "be true or false").map(Option::unwrap_or_default)
     }
 
     /// A whole number, 0 where it is absent.
-    pub(super) fn number<T: Deserialize<'a> + Default>(
+    pub(in crate::realtime) fn number<T: Deserialize<'a> + Default>(
         &self,
         name: &'static str,
     ) -> Result<T, Fault> {
@@ -86,7 +90,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Texts, at most [`NAMES_MAX`]; none where they are absent.
-    pub(super) fn texts(&self, name: &'static str) -> Result<Vec<String>, Fault> {
+    pub(in crate::realtime) fn texts(&self, name: &'static str) -> Result<Vec<String>, Fault> {
         let texts: Vec<String> = self.get(name, "be a list of texts")?.unwrap_or_default();
         if texts.len() > NAMES_MAX {
             return Err(Fault::BadRequest { subject: name, must: "have at most 10000 items" });
@@ -95,7 +99,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Texts by name; none where they are absent.
-    pub(super) fn texts_by_name(
+    pub(in crate::realtime) fn texts_by_name(
         &self,
         name: &'static str,
     ) -> Result<BTreeMap<String, String>, Fault> {
@@ -104,7 +108,7 @@ impl<'a> Fields<'a> {
 
     /// Data that is JSON in one field or base64 (RFC 4648 section 4) in another one, which counts
     /// where both are there. Nothing where neither is, or where what is there says nothing.
-    pub(super) fn data(
+    pub(in crate::realtime) fn data(
         &self,
         json: &'static str,
         base64: &'static str,
@@ -120,7 +124,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The JSON of a field, as it was written.
-    pub(super) fn json(&self, name: &'static str) -> Option<Vec<u8>> {
+    pub(in crate::realtime) fn json(&self, name: &'static str) -> Option<Vec<u8>> {
         self.value(name).map(|value| value.get().as_bytes().to_vec())
     }
 }

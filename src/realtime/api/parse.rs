@@ -173,7 +173,8 @@ impl SubscribeCall {
 }
 
 impl Overrides {
-    fn read(fields: &Fields<'_>) -> Result<Self, Fault> {
+    /// What a field `override` says.
+    pub(in crate::realtime) fn read(fields: &Fields<'_>) -> Result<Self, Fault> {
         let Some(object) = fields.value("override") else { return Ok(Self::default()) };
         let options = Fields::read(object.get(), "override", OVERRIDE_FIELDS)?;
         let option = |name| {

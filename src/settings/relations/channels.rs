@@ -1,7 +1,7 @@
 //! Settings of channels that are each allowed but not together.
 
 use super::Settings;
-use crate::config::Config;
+use crate::config::{ChannelOptions, Config};
 
 /// The first relation that does not hold.
 pub(super) fn check(settings: &Settings, config: &Config) -> Option<String> {
@@ -12,6 +12,8 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Option<String> {
         .or_else(|| nothing_to_call(settings, config))
         .or_else(|| nobody_may_call(config))
         .or_else(|| calls_behind_proxy(config))
+        .or_else(|| nobody_to_ask(settings, config))
+        .or_else(|| hooks_without_url(settings, config))
 }
 
 /// Nobody could tell which of them holds.
@@ -82,15 +84,82 @@ fn calls_behind_proxy(config: &Config) -> Option<String> {
     Some(format!("api {} with proxy: allowed is proxy for listen alone", listener.address))
 }
 
+/// Channels that a hook decides about, which there is not: nobody could do anything.
+fn nobody_to_ask(settings: &Settings, config: &Config) -> Option<String> {
+    let hooks = &config.hooks;
+    let asked_of = |options: &ChannelOptions| {
+        [
+            (
+                "subscribe_proxy_enabled",
+                "hook-subscribe-url",
+                options.subscribe_proxy_enabled && hooks.subscribe.is_none(),
+            ),
+            (
+                "publish_proxy_enabled",
+                "hook-publish-url",
+                options.publish_proxy_enabled && hooks.publish.is_none(),
+            ),
+            (
+                "sub_refresh_proxy_enabled",
+                "hook-sub-refresh-url",
+                options.sub_refresh_proxy_enabled && hooks.sub_refresh.is_none(),
+            ),
+        ]
+        .into_iter()
+        .find_map(|(option, url, lacks)| lacks.then_some((option, url)))
+    };
+    let unnamed = asked_of(&config.realtime.channels).map(|it| ("channels", it, String::new()));
+    let named = || {
+        let mut namespaces = config.realtime.namespaces.iter();
+        namespaces.find_map(|namespace| {
+            let of = format!(" of namespace {}", namespace.name.text());
+            asked_of(&namespace.options).map(|it| ("namespace", it, of))
+        })
+    };
+    let (key, (option, url), of) = unnamed.or_else(named)?;
+    let place = settings.origin(key).place(key);
+    Some(format!("{option}{of} ({place}) and nobody to ask: allowed is --{url} with it"))
+}
+
+/// Who sets one of these expects that somebody is asked.
+fn hooks_without_url(settings: &Settings, config: &Config) -> Option<String> {
+    let hooks = &config.hooks;
+    let urls = [
+        ("hook-connect-url", &hooks.connect),
+        ("hook-refresh-url", &hooks.refresh),
+        ("hook-subscribe-url", &hooks.subscribe),
+        ("hook-publish-url", &hooks.publish),
+        ("hook-sub-refresh-url", &hooks.sub_refresh),
+        ("hook-rpc-url", &hooks.rpc),
+    ];
+    if let Some((key, _)) = urls.iter().find(|(_, url)| url.is_some()) {
+        return (!config.realtime.is_on).then(|| {
+            let described = settings.describe(key);
+            format!("{described} and there are no channels: allowed is --realtime true with it")
+        });
+    }
+    let details = [
+        ("hook-forward-header", !hooks.fields.is_empty()),
+        ("hook-emulated-header", !hooks.emulated_fields.is_empty()),
+        ("hook-include-meta", hooks.includes_meta),
+    ];
+    let (key, _) = details.into_iter().find(|&(_, is_set)| is_set)?;
+    let described = settings.describe(key);
+    Some(format!(
+        "{described} and nobody to be told: allowed is a URL with it, such as --hook-connect-url"
+    ))
+}
+
 /// Everybody would be refused.
 fn nobody_may_connect(settings: &Settings, config: &Config) -> Option<String> {
     let realtime = &config.realtime;
     let may_some = realtime.is_insecure || realtime.may_be_anonymous;
+    let may_some = may_some || config.hooks.connect.is_some();
     (realtime.is_on && !may_some && !config.asks_who_somebody_is()).then(|| {
         format!(
             "{} and nobody can show who they are: allowed is realtime with a key for tokens \
-             (--jwt-key), with --client-allow-anonymous true, or for development with \
-             --client-insecure true",
+             (--jwt-key), with a hook (--hook-connect-url), with --client-allow-anonymous true, or \
+             for development with --client-insecure true",
             settings.describe("realtime"),
         )
     })

@@ -4,26 +4,24 @@ use std::sync::Arc;
 
 use super::super::Shard;
 use super::home::{Purpose, QUESTION_BYTES, Reserved};
+use super::hooks::Heard;
 use super::subscribing::Subscribing;
 use crate::config::{ChannelOptions, DeltaType};
 use crate::io::{Io, Key};
 use crate::realtime::channels::{
-    Asker, Data, Denied, Wishes, features, may_publish, may_read_history, may_see_presence,
-    may_subscribe,
+    Asker, Data, Denied, Wishes, asks_who_may_subscribe, features, fits, may_publish,
+    may_read_history, may_see_presence, may_subscribe,
 };
 use crate::realtime::filter::Filter;
 use crate::realtime::home::{Announcement, Question};
+use crate::realtime::hooks::{Granted, Hook, Replacement, channel_request};
 use crate::realtime::protocol::codes::{Disconnect, ErrorCode};
 use crate::realtime::protocol::{
-    self, Command, Encoding, HistoryRequest, Publication, PublishRequest, RefreshRequest,
-    RefreshResult, ReplyBody, Request, StreamPosition, SubRefreshRequest, SubRefreshResult,
-    SubscribeRequest, UnsubscribeRequest,
+    self, Command, Encoding, HistoryRequest, Publication, PublishRequest, ReplyBody, Request,
+    StreamPosition, SubscribeRequest, UnsubscribeRequest,
 };
 use crate::realtime::session::{Phase, Session, Subscription, Traits};
-use crate::realtime::tokens::{
-    SubscriptionToken, SubscriptionTokenError, TokenError, remaining_s, verify_connection,
-    verify_subscription,
-};
+use crate::realtime::tokens::{SubscriptionToken, SubscriptionTokenError, verify_subscription};
 use crate::realtime::{publication, topic};
 
 /// How a command ends.
@@ -38,12 +36,14 @@ pub(super) enum Outcome {
     Again(Box<Command>),
     /// The same, while the topic that it is for has too much to deliver.
     Later(Box<Command>),
+    /// A backend is asked about it, with whose answer it is done again.
+    AfterHook(Box<Command>),
     /// The session ends.
     Disconnect(Disconnect),
 }
 
 impl Outcome {
-    fn reply(body: ReplyBody) -> Self {
+    pub(super) fn reply(body: ReplyBody) -> Self {
         Self::Reply(Box::new(body))
     }
 
@@ -65,6 +65,11 @@ impl<I: Io> Shard<I> {
             (Phase::Connected, None) if id == 0 && self.has_answered_ping(key) => Outcome::Nothing,
             _ => Outcome::Disconnect(Disconnect::BAD_REQUEST),
         };
+        let is_done =
+            !matches!(outcome, Outcome::Again(_) | Outcome::Later(_) | Outcome::AfterHook(_));
+        if is_done {
+            self.sessions.hooks.forget_answer(key.index);
+        }
         match outcome {
             Outcome::Reply(body) => {
                 self.reply(key, id, &body);
@@ -78,6 +83,7 @@ impl<I: Io> Shard<I> {
                 self.put_back_command(key, *command);
                 self.try_again(key);
             }
+            Outcome::AfterHook(command) => self.put_back_command(key, *command),
             Outcome::Later(command) => {
                 self.put_back_command(key, *command);
                 return false;
@@ -139,8 +145,9 @@ impl<I: Io> Shard<I> {
             Request::History(request) => self.history_by_command(key, id, request),
             Request::Refresh(request) => self.refresh(key, &request),
             Request::SubRefresh(request) => self.refresh_subscription(key, &request),
+            Request::Rpc(request) => self.call_by_command(key, id, request),
             // Whatever an application would do with these, there is none here.
-            Request::Ping(_) | Request::Rpc(_) => Outcome::error(ErrorCode::NotAvailable),
+            Request::Ping(_) => Outcome::error(ErrorCode::NotAvailable),
             Request::Send(_) => Outcome::Disconnect(Disconnect::NOT_AVAILABLE),
         }
     }
@@ -191,6 +198,19 @@ impl<I: Io> Shard<I> {
             Ok(token) => token,
             Err(outcome) => return outcome,
         };
+        let is_asked = token.is_none() && asks_who_may_subscribe(options, &request.channel);
+        let token = match is_asked {
+            false => token,
+            true => match self.subscription_granted(key, &request) {
+                Ok(token) => Some(token),
+                Err(Some(outcome)) => return outcome,
+                Err(None) => {
+                    let again = Command { id, subscribe: Some(request), ..Command::default() };
+                    return Outcome::AfterHook(Box::new(again));
+                }
+            },
+        };
+        let Some(session) = self.sessions.get(key.index) else { return Outcome::Nothing };
         let asker = self.asker(session, &request.channel);
         if let Err(denied) = may_subscribe(options, &request.channel, &asker, token.is_some()) {
             return Outcome::error(denied);
@@ -208,8 +228,13 @@ impl<I: Io> Shard<I> {
             // Their differences would be those of bytes, not of texts.
             && session.encoding == Encoding::Json;
         traits.set(Traits::DELTA, may_be_delta && request.delta == DELTA_FOSSIL);
+        let is_refreshed =
+            options.sub_refresh_proxy_enabled && effective.config.hooks.sub_refresh.is_some();
+        traits.set(Traits::REFRESHED_BY_HOOK, is_refreshed);
         let client = session.client.clone();
         let Some(reserved) = self.reserve(&request.channel, QUESTION_BYTES) else {
+            let granted = is_asked.then(|| Granted::Subscribe(Box::new(token)));
+            self.sessions.hooks.keep(key, granted);
             let again = Command { id, subscribe: Some(request), ..Command::default() };
             return Outcome::Again(Box::new(again));
         };
@@ -233,8 +258,29 @@ impl<I: Io> Shard<I> {
         Outcome::Waits
     }
 
+    /// What a backend grants to somebody who subscribes; how the command ends otherwise, unless it
+    /// waits for that.
+    fn subscription_granted(
+        &mut self,
+        key: Key,
+        request: &SubscribeRequest,
+    ) -> Result<SubscriptionToken, Option<Outcome>> {
+        let heard = self.hear(key, Hook::Subscribe, |session, includes_meta| {
+            channel_request(session, includes_meta, &request.channel, &request.data)
+        });
+        match heard {
+            Heard::Granted(Granted::Subscribe(token)) if token.expires_s == 0 => {
+                Err(Some(Outcome::error(ErrorCode::Expired)))
+            }
+            Heard::Granted(Granted::Subscribe(token)) => Ok(*token),
+            Heard::Granted(_) => Err(Some(Outcome::error(ErrorCode::Internal))),
+            Heard::Refused(outcome) => Err(Some(outcome)),
+            Heard::Asked => Err(None),
+        }
+    }
+
     /// What the token of a channel says, if there is one.
-    fn subscription_token(
+    pub(super) fn subscription_token(
         &self,
         session: &Session,
         channel: &str,
@@ -283,46 +329,70 @@ impl<I: Io> Shard<I> {
         let asker = self.asker(session, &request.channel);
         let is_json = protocol::is_json(&request.data);
         let data = if is_json { Data::Json } else { Data::Other };
-        if let Err(denied) = may_publish(options, &asker, data) {
+        let is_asked = options.publish_proxy_enabled;
+        let may = match is_asked {
+            true => fits(options, data),
+            false => may_publish(options, &asker, data),
+        };
+        if let Err(denied) = may {
             return Outcome::error(denied);
         }
         if !is_json {
             // Those could not be told who speak JSON.
             return Outcome::error(ErrorCode::BadRequest);
         }
+        let mut replacement = Box::<Replacement>::default();
+        if is_asked {
+            let heard = self.hear(key, Hook::Publish, |session, includes_meta| {
+                channel_request(session, includes_meta, &request.channel, &request.data)
+            });
+            replacement = match heard {
+                Heard::Granted(Granted::Publish(replacement)) => replacement,
+                Heard::Granted(_) => return Outcome::error(ErrorCode::Internal),
+                Heard::Refused(outcome) => return outcome,
+                Heard::Asked => {
+                    let again = Command { id, publish: Some(request), ..Command::default() };
+                    return Outcome::AfterHook(Box::new(again));
+                }
+            };
+        }
         if !self.has_room_in(key, &request.channel, options) {
+            self.sessions.hooks.keep(key, is_asked.then_some(Granted::Publish(replacement)));
             let later = Command { id, publish: Some(request), ..Command::default() };
             return Outcome::Later(Box::new(later));
         }
         let Some(session) = self.sessions.get(key.index) else { return Outcome::Nothing };
         let info = session.publisher_in(&request.channel);
-        if !options.has_history() {
+        if !options.has_history() && replacement.idempotency_key.is_empty() {
             let publication = Publication {
-                data: request.data,
+                data: replacement.data.unwrap_or(request.data),
                 info: Some(protocol::ClientInfo::from(&info)),
+                tags: replacement.tags,
                 ..Publication::default()
             };
             self.publish_to_channel(&request.channel, publication);
             return Outcome::reply(ReplyBody::Publish);
         }
-        let bytes = QUESTION_BYTES + request.data.len();
-        let Some(reserved) = self.reserve(&request.channel, bytes) else {
+        let data_bytes = replacement.data.as_ref().map_or(request.data.len(), Vec::len);
+        let Some(reserved) = self.reserve(&request.channel, QUESTION_BYTES + data_bytes) else {
+            self.sessions.hooks.keep(key, is_asked.then_some(Granted::Publish(replacement)));
             let again = Command { id, publish: Some(request), ..Command::default() };
             return Outcome::Again(Box::new(again));
         };
         let publication = publication::Publication {
-            data: request.data.into(),
+            data: replacement.data.unwrap_or(request.data).into(),
             is_json: true,
             info: Some(Arc::new(info)),
+            tags: replacement.tags,
             ..publication::Publication::default()
         };
         let question = Question::Publish {
             publication,
-            idempotency_key: Box::default(),
-            version: 0,
-            version_epoch: Box::default(),
-            skips_history: false,
-            wants_delta: false,
+            idempotency_key: replacement.idempotency_key,
+            version: replacement.version,
+            version_epoch: replacement.version_epoch,
+            skips_history: replacement.skips_history,
+            wants_delta: replacement.wants_delta,
         };
         self.wait_for_reply(key, id, request.channel.into(), question, reserved);
         Outcome::Waits
@@ -400,69 +470,6 @@ impl<I: Io> Shard<I> {
         }
         self.ask(key, &channel, question, Purpose::Reply { id }, reserved);
     }
-
-    fn refresh(&mut self, key: Key, request: &RefreshRequest) -> Outcome {
-        if request.token.is_empty() {
-            return Outcome::Disconnect(Disconnect::BAD_REQUEST);
-        }
-        let now_s = self.seconds_of_day();
-        let verdict = verify_connection(&self.effective.trust, &request.token, now_s);
-        self.turn.spend(verdict.cost);
-        let Some(session) = self.sessions.get_mut(key.index) else { return Outcome::Nothing };
-        let token = match verdict.result {
-            Ok(token) => token,
-            Err(TokenError::Expired) => {
-                return Outcome::Disconnect(Disconnect::CONNECTION_EXPIRED);
-            }
-            Err(TokenError::Invalid(_)) => return Outcome::Disconnect(Disconnect::INVALID_TOKEN),
-        };
-        if *token.user != *session.user {
-            return Outcome::Disconnect(Disconnect::INVALID_TOKEN);
-        }
-        session.expires_s = token.expires_s;
-        let ttl = remaining_s(token.expires_s, now_s);
-        let result = RefreshResult {
-            client: session.client.to_string(),
-            version: crate::VERSION.to_owned(),
-            expires: ttl.is_some(),
-            ttl: ttl.unwrap_or(0),
-        };
-        self.schedule_open(key);
-        Outcome::reply(ReplyBody::Refresh(result))
-    }
-
-    fn refresh_subscription(&mut self, key: Key, request: &SubRefreshRequest) -> Outcome {
-        if request.channel.is_empty() {
-            return Outcome::Disconnect(Disconnect::BAD_REQUEST);
-        }
-        let now_s = self.seconds_of_day();
-        let Some(session) = self.sessions.get(key.index) else { return Outcome::Nothing };
-        if session.subscription(&request.channel).is_none() {
-            return Outcome::error(ErrorCode::PermissionDenied);
-        }
-        let token = match self.subscription_token(session, &request.channel, &request.token) {
-            Ok(Some(token)) => token,
-            Ok(None) => return Outcome::error(ErrorCode::BadRequest),
-            // With one that has expired the subscription must not last for ever.
-            Err(Outcome::Reply(body)) if *body == denied() => {
-                return Outcome::Disconnect(Disconnect::INVALID_TOKEN);
-            }
-            Err(outcome) => return outcome,
-        };
-        if let Some(session) = self.sessions.get_mut(key.index)
-            && let Some(subscription) = session.subscription_mut(&request.channel)
-        {
-            subscription.expires_s = token.expires_s;
-        }
-        let ttl = remaining_s(token.expires_s, now_s);
-        let result = SubRefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or(0) };
-        self.schedule_open(key);
-        Outcome::reply(ReplyBody::SubRefresh(result))
-    }
-}
-
-fn denied() -> ReplyBody {
-    ReplyBody::Error(ErrorCode::PermissionDenied.into())
 }
 
 /// What a token has to say to clients, as far as all of them can be told.

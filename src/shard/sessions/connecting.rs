@@ -6,15 +6,20 @@ use std::sync::Arc;
 use super::super::{Shard, ticks_in};
 use super::commands::{Outcome, told};
 use super::home::QUESTION_BYTES;
+use super::hooks::Heard;
+use super::refreshing::session_ttl;
 use super::subscribing::{Joining, Subscribing};
 use super::{Sessions, drawn};
 use crate::identity::{Identity, NEVER_S};
 use crate::io::{Io, Key};
 use crate::realtime::channels::{Asker, Wishes, features};
+use crate::realtime::hooks::{Connected, Granted, Hook, connect_request};
 use crate::realtime::protocol::codes::{Disconnect, ErrorCode};
-use crate::realtime::protocol::{ConnectRequest, ConnectResult, ReplyBody, StreamPosition};
-use crate::realtime::session::{Phase, Subscription, Traits};
-use crate::realtime::tokens::{ConnectionToken, Grant, TokenError, remaining_s, verify_connection};
+use crate::realtime::protocol::{
+    Command, ConnectRequest, ConnectResult, Encoding, ReplyBody, StreamPosition,
+};
+use crate::realtime::session::{Phase, Refresh, Subscription, Traits};
+use crate::realtime::tokens::{ConnectionToken, Grant, TokenError, verify_connection};
 
 /// What is to be done before a session is connected.
 pub(super) struct Connecting {
@@ -55,17 +60,27 @@ impl<I: Io> Shard<I> {
         let effective = self.effective.clone();
         let settings = &effective.config.realtime;
         let now_s = self.seconds_of_day();
-        let token = match self.credentials(&request, now_s) {
-            Ok(token) => token,
-            Err(outcome) => return outcome,
+        let (token, data) = match self.credentials(key, &request, now_s) {
+            Ok(credentials) => credentials,
+            Err(Some(outcome)) => return outcome,
+            Err(None) => {
+                let connect = Some(Box::new(request));
+                let again = Command { id, connect, ..Command::default() };
+                return Outcome::AfterHook(Box::new(again));
+            }
         };
+        let is_refreshed = effective.config.hooks.refresh.is_some();
+        let emulated = self.emulated_fields(&request);
         let Some(session) = self.sessions.get_mut(key.index) else { return Outcome::Nothing };
         session.phase = Phase::Connecting;
         session.user = (*token.user).into();
         session.info = told(token.info);
         session.expires_s = token.expires_s;
+        session.refresh = if is_refreshed { Refresh::ByHook } else { Refresh::ByClient };
+        session.set_meta(token.meta);
+        session.add_told(emulated);
         let client = session.client.clone();
-        let ttl = remaining_s(token.expires_s, now_s);
+        let ttl = session_ttl(session, now_s);
         let result = ConnectResult {
             client: client.to_string(),
             version: crate::VERSION.to_owned(),
@@ -73,6 +88,7 @@ impl<I: Io> Shard<I> {
             ttl: ttl.unwrap_or(0),
             ping: settings.ping_interval.as_secs() as u32,
             pong: !settings.pong_timeout.is_zero(),
+            data,
             ..ConnectResult::default()
         };
         let mut wanted: VecDeque<Box<Subscribing>> = VecDeque::new();
@@ -123,25 +139,75 @@ impl<I: Io> Shard<I> {
         Outcome::Waits
     }
 
-    /// Whom the token of a request names, or nobody where that is allowed.
+    /// Whom the token of a request names, or a backend where there is none, or nobody where that
+    /// is allowed; with data for the client. Otherwise how the command ends, unless it waits.
     fn credentials(
-        &self,
+        &mut self,
+        key: Key,
         request: &ConnectRequest,
         now_s: u64,
-    ) -> Result<ConnectionToken, Outcome> {
-        let settings = &self.effective.config.realtime;
+    ) -> Result<(ConnectionToken, Vec<u8>), Option<Outcome>> {
+        let config = &self.effective.config;
+        if request.token.is_empty() && config.hooks.connect.is_some() {
+            return self.connection_granted(key, request);
+        }
+        let settings = &config.realtime;
         if request.token.is_empty() || settings.is_insecure {
             return match settings.may_be_anonymous || settings.is_insecure {
-                true => Ok(ConnectionToken::anonymous()),
-                false => Err(Outcome::Disconnect(Disconnect::BAD_REQUEST)),
+                true => Ok((ConnectionToken::anonymous(), Vec::new())),
+                false => Err(Some(Outcome::Disconnect(Disconnect::BAD_REQUEST))),
             };
         }
         let verdict = verify_connection(&self.effective.trust, &request.token, now_s);
         self.turn.spend(verdict.cost);
-        verdict.result.map_err(|error| match error {
+        let token = verdict.result.map_err(|error| match error {
             TokenError::Expired => Outcome::error(ErrorCode::TokenExpired),
             TokenError::Invalid(_) => Outcome::Disconnect(Disconnect::INVALID_TOKEN),
-        })
+        });
+        Ok((token?, Vec::new()))
+    }
+
+    /// The same as a backend says.
+    fn connection_granted(
+        &mut self,
+        key: Key,
+        request: &ConnectRequest,
+    ) -> Result<(ConnectionToken, Vec<u8>), Option<Outcome>> {
+        let emulated = self.emulated_fields(request);
+        if let Some(session) = self.sessions.get_mut(key.index) {
+            session.add_told(emulated);
+        }
+        let heard = self.hear(key, Hook::Connect, |session, _| connect_request(session, request));
+        let Connected { token, data } = match heard {
+            Heard::Granted(Granted::Connect(connected)) => *connected,
+            Heard::Granted(_) => return Err(Some(Outcome::error(ErrorCode::Internal))),
+            Heard::Refused(outcome) => return Err(Some(outcome)),
+            Heard::Asked => return Err(None),
+        };
+        let user = (!token.user.is_empty()).then(|| token.user.clone());
+        let identity = Identity { user, token_id: None, expires_s: NEVER_S };
+        if self.effective.trust.revocations.contain(&identity) {
+            return Err(Some(Outcome::Disconnect(Disconnect::INVALID_TOKEN)));
+        }
+        if token.expires_s == 0 {
+            return Err(Some(Outcome::error(ErrorCode::Expired)));
+        }
+        let speaks_json =
+            self.sessions.get(key.index).is_some_and(|it| it.encoding == Encoding::Json);
+        let data = if speaks_json { told(Some(data.into())).to_vec() } else { data };
+        Ok((token, data))
+    }
+
+    /// What a client says in the place of fields of the upgrade that backends are told.
+    fn emulated_fields(&self, request: &ConnectRequest) -> Vec<(Box<str>, Box<[u8]>)> {
+        let told = &self.effective.config.hooks.emulated_fields;
+        let is_value = |value: &str| value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let emulated = request.headers.iter().filter_map(|(name, value)| {
+            let name = name.to_ascii_lowercase();
+            let is_told = told.iter().any(|field| field.text() == name) && is_value(value);
+            is_told.then(|| (name.into(), value.as_bytes().into()))
+        });
+        emulated.collect()
     }
 
     /// Makes the next subscriptions of a session that connects, one after the other, and answers it

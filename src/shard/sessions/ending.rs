@@ -13,6 +13,7 @@ impl<I: Io> Shard<I> {
         let Some(session) = entry.and_then(Option::take) else { return };
         self.topics.leave_all(key.index);
         self.forget_connecting(key);
+        self.sessions.hooks.forget_answer(key.index);
         let of_it = |it: &mut super::Joining| it.key == key;
         let joining: Vec<_> = self.sessions.joining.extract_if(.., of_it).collect();
         for joining in joining {

@@ -307,6 +307,7 @@ impl<I: Io> Shard<I> {
             let Some(key) = self.sessions.line.pop_front() else { break };
             self.resume_session(key);
         }
+        self.go_on_with_hooks();
         self.join_those_who_may();
         self.go_on_with_calls();
         self.sessions.home.advance(self.clock().as_millis() as u64);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::Shard;
 use super::commands::told;
 use super::home::QUESTION_BYTES;
+use super::refreshing::session_ttl;
 use super::subscribing::Subscribing;
 use crate::config::ChannelOptions;
 use crate::identity::NEVER_S;
@@ -15,7 +16,6 @@ use crate::realtime::channels::{Asker, Wishes, features};
 use crate::realtime::protocol::codes::{Disconnect, Unsubscribe};
 use crate::realtime::protocol::{Push, RefreshPush};
 use crate::realtime::session::{Phase, Session, Subscription, Traits};
-use crate::realtime::tokens::remaining_s;
 
 /// What is to be done, and with whom.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl<I: Io> Shard<I> {
             session.info = told(Some(info.clone().into()));
         }
         session.expires_s = end_s(call.expire_at_seconds);
-        let ttl = remaining_s(session.expires_s, now_s);
+        let ttl = session_ttl(session, now_s);
         let push = RefreshPush { expires: ttl.is_some(), ttl: ttl.unwrap_or(0) };
         self.push(key, "", &Push::Refresh(push));
         self.schedule_open(key);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::Shard;
 use super::super::deliver::{count_delivered, queue_alone};
 use super::home::{Answered, Purpose, Reserved};
+use super::refreshing::subscription_ttl;
 use crate::hub::run::Run;
 use crate::hub::topics::{self, HoldId};
 use crate::io::{Io, Key};
@@ -14,7 +15,6 @@ use crate::realtime::protocol::codes::{ErrorCode, Unsubscribe};
 use crate::realtime::protocol::{Push, ReplyBody, StreamPosition, SubscribePush, SubscribeResult};
 use crate::realtime::publication::Publication;
 use crate::realtime::session::{Subscription, Traits};
-use crate::realtime::tokens::remaining_s;
 use crate::realtime::topic;
 use crate::wire::message::SharedMessage;
 
@@ -72,7 +72,7 @@ impl<I: Io> Shard<I> {
             return self.ask(key, &channel, question, purpose, reserved);
         }
         let (home, position) = (self.number, self.topics.published());
-        let ttl = remaining_s(subscribing.subscription.expires_s, self.seconds_of_day());
+        let ttl = subscription_ttl(&subscribing.subscription, self.seconds_of_day());
         let result = SubscribeResult {
             expires: ttl.is_some(),
             ttl: ttl.unwrap_or(0),
@@ -249,8 +249,8 @@ fn result_of(
     publications: &[Arc<Publication>],
     now_s: u64,
 ) -> SubscribeResult {
-    let Subscription { traits, expires_s, ref filter, .. } = subscribing.subscription;
-    let ttl = remaining_s(expires_s, now_s);
+    let Subscription { traits, ref filter, .. } = subscribing.subscription;
+    let ttl = subscription_ttl(&subscribing.subscription, now_s);
     let is_kept = traits.intersects(Traits::POSITIONED | Traits::RECOVERABLE);
     let passes = |it: &&Arc<Publication>| filter.as_ref().is_none_or(|by| by.matches(&it.tags));
     let wanted = publications.iter().filter(passes);

@@ -8,7 +8,7 @@ use crate::config::Realtime;
 use crate::identity::NEVER_S;
 use crate::io::{Io, Key};
 use crate::realtime::protocol::codes::{Disconnect, Unsubscribe};
-use crate::realtime::session::Traits;
+use crate::realtime::session::{Refresh, Traits};
 
 impl<I: Io> Shard<I> {
     pub(super) fn session_ticks(&self, time: impl Fn(&Realtime) -> Duration) -> Tick {
@@ -33,19 +33,31 @@ impl<I: Io> Shard<I> {
         let (now, now_s) = (self.now, self.seconds_of_day());
         let settings = self.effective.config.realtime.clone();
         let Some(session) = self.sessions.get_mut(key.index) else { return };
-        if session.is_overdue(now) {
+        if session.is_overdue(now) && session.is_waiting {
+            // Nothing is received of it while it waits for others, so it is not to blame.
+            let more = match session.has_connected() {
+                true => settings.pong_timeout,
+                false => settings.stale_close_delay,
+            };
+            session.answer_later(now + ticks_in(more));
+        } else if session.is_overdue(now) {
             let is_connected = session.has_answered();
             let disconnect = if is_connected { Disconnect::NO_PONG } else { Disconnect::STALE };
             return self.disconnect(key, disconnect);
         }
         let is_over = |at: u64, delay: Duration| at.saturating_add(delay.as_secs()) <= now_s;
-        if is_over(session.expires_s, settings.expired_close_delay) {
-            return self.disconnect(key, Disconnect::CONNECTION_EXPIRED);
-        }
-        let expired = session
-            .subscriptions
-            .iter()
-            .filter(|it| is_over(it.expires_s, settings.expired_sub_close_delay));
+        let is_asked_about = match session.refresh {
+            Refresh::ByClient if is_over(session.expires_s, settings.expired_close_delay) => {
+                return self.disconnect(key, Disconnect::CONNECTION_EXPIRED);
+            }
+            Refresh::ByHook => session.expires_s <= now_s,
+            Refresh::ByClient | Refresh::Asked => false,
+        };
+        let expired = session.subscriptions.iter().filter(|it| match it.traits {
+            traits if traits.contains(Traits::REFRESHING) => false,
+            traits if traits.contains(Traits::REFRESHED_BY_HOOK) => it.expires_s <= now_s,
+            _ => is_over(it.expires_s, settings.expired_sub_close_delay),
+        });
         let expired: Vec<_> = expired.map(|it| (it.channel.clone(), it.traits)).collect();
         if session.is_ping_due(now) {
             let next = now + ticks_in(settings.ping_interval);
@@ -53,7 +65,14 @@ impl<I: Io> Shard<I> {
             self.ping(key);
             self.stats().pings_out.add(1);
         }
+        if is_asked_about {
+            self.ask_about_session(key);
+        }
         for (channel, traits) in expired {
+            if traits.contains(Traits::REFRESHED_BY_HOOK) {
+                self.ask_about_subscription(key, &channel);
+                continue;
+            }
             if traits.contains(Traits::SERVER_SIDE) {
                 return self.disconnect(key, Disconnect::SUBSCRIPTION_EXPIRED);
             }
