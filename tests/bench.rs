@@ -3,6 +3,7 @@
 
 mod authority;
 mod bench_capacity;
+mod bench_channels;
 mod bench_peers;
 mod bench_results;
 mod bench_tls;
@@ -356,6 +357,7 @@ fn every_option_has_a_test() {
     let tests = [
         include_str!("bench.rs"),
         include_str!("bench_capacity/mod.rs"),
+        include_str!("bench_channels/mod.rs"),
         include_str!("bench_results/mod.rs"),
         include_str!("bench_tls/mod.rs"),
     ];

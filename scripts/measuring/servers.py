@@ -15,6 +15,8 @@ from measuring.machine import ROOT, require_package, require_tool
 PEERS = ROOT / "benches" / "peers"
 TARGET = ROOT / "target"
 PEERS_TARGET = TARGET / "peers"
+# What holds for the channels that are measured.
+CHANNELS = ROOT / "scripts" / "measuring" / "channels.toml"
 START_SECONDS = 20
 # By the environment, as earlier builds, which are compared with, refuse the flag.
 ADMIN = {"RINGWIRE_ADMIN": "127.0.0.1:0"}
@@ -34,6 +36,10 @@ class Server:
     # The certificate that it shows, if it speaks TLS.
     certificate: pathlib.Path | None = None
     environment: dict = field(default_factory=dict)
+    # Where a workload meets it, unless that says so itself.
+    path: str | None = None
+    # What the load generator is told about it besides.
+    bench_options: tuple = ()
 
     def fill(self, address, workload):
         """The command for a workload."""
@@ -164,6 +170,20 @@ def secured_servers(ringwire, certificate):
         command = (sys.executable, PEERS / "in_front.py", proxy, ringwire, "{address}")
         found[name] = Server(name, command, True, certificate=shown, environment=environment)
     return found
+
+
+def channel_servers(ringwire):
+    """Our server with what is published to a topic, to a channel of which nothing is kept, and to
+    one with history whose subscribers have positions."""
+    command = ringwire_command(ringwire, "--shards", "1", "--config", CHANNELS)
+
+    def channel(name, channel):
+        return Server(name, command, True, path="/connection/websocket",
+                      bench_options=("--protocol", "centrifugo", "--channel", channel))
+
+    raw = Server("raw", command, True, bench_options=("--text",))
+    found = (raw, channel("channel", "bench"), channel("channel-positions", "kept:bench"))
+    return {server.name: server for server in found}
 
 
 def peers(names):

@@ -8,7 +8,9 @@ from measuring.generator import MEMORY, METRICS
 class Comparison:
     """All results of a comparison, by workload and server, in the order of the rounds."""
 
-    def __init__(self):
+    def __init__(self, subject="ringwire"):
+        # Whom the tables compare with the others.
+        self.subject = subject
         self.results = {}
 
     def add(self, workload, server, result):
@@ -66,11 +68,11 @@ class Comparison:
         metrics = [metric for metric in METRICS if (metric in MEMORY) == is_idle and any(
             self.median(workload.name, server, metric) is not None for server in servers)]
         heads = " | ".join(METRICS[metric] for metric in metrics)
-        lines = [f"## {workload.title}\n", f"| server | {heads} | ringwire's CPU | rounds |",
+        lines = [f"## {workload.title}\n", f"| server | {heads} | {self.subject}'s CPU | rounds |",
                  "|---" * (len(metrics) + 3) + "|"]
         for server, results in servers.items():
             cells = [self.cell(workload.name, server, metric) for metric in metrics]
-            ratio = self.ratio(workload.name, "ringwire", server, "cpu_us")
+            ratio = self.ratio(workload.name, self.subject, server, "cpu_us")
             good = sum(bool(result.get("ok")) for result in results)
             lines.append(f"| {server} | {' | '.join(cells)} | {number(ratio)} x | "
                          f"{good} of {len(results)} |")

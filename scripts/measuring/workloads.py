@@ -126,6 +126,21 @@ ALL = (
 )
 
 
+def channels(burst, plain, positions):
+    """A broadcast to a channel, with and without positions, and what either may cost of a raw
+    broadcast of the same bytes."""
+    how = "one at a time" if burst == 1 else f"bursts of {burst}"
+    return Workload(
+        f"channel-100x{burst}", f"1 publisher, 1,000 subscribers, 100 B in JSON, {how}",
+        "broadcast", ("--publishers", "1", "--burst", str(burst)), size=100,
+        targets=(Target("channel", "raw", plain), Target("channel-positions", "raw", positions)))
+
+
+# What a client publishes to a channel arrives with the name of that and with whose it is: 93 bytes
+# beside 100 of data in quotes.
+CHANNELS = (channels(1, 1.05, 1.10), channels(16, 1.15, 1.25))
+
+
 # Whose processor time is counted without that of the server behind them.
 IN_FRONT = ("nginx-in-front", "haproxy-in-front")
 

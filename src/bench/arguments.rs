@@ -55,6 +55,15 @@ pub enum ContentName {
     Json,
 }
 
+/// What WebSockets carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProtocolName {
+    /// Messages, as they are
+    Websocket,
+    /// The Centrifugo client protocol v2, in JSON
+    Centrifugo,
+}
+
 /// How connections are ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Close {
@@ -77,6 +86,12 @@ pub struct Arguments {
     /// What the connections do
     #[arg(value_enum, default_value = "echo")]
     pub workload: WorkloadName,
+
+    /// What WebSockets carry. Clients of centrifugo publish to channels and wait for the
+    /// acknowledgement (echo, rate), or subscribe, and their offsets are checked (broadcast, storm,
+    /// connect, idle); a storm has them recover what was published while they were away
+    #[arg(long, value_enum, value_name = "NAME", help_heading = LOAD, default_value = "websocket")]
+    pub protocol: ProtocolName,
 
     /// Connections [default: 100; connect 32, storm and idle 1000]
     #[arg(long, value_name = "N", help_heading = LOAD,
@@ -129,10 +144,26 @@ pub struct Arguments {
     pub subscribers: Option<u32>,
 
     /// Topics that publishers and subscribers are spread over; more than one needs {topic} in the
-    /// URL (broadcast, slow) [default: 1]
+    /// URL (broadcast, slow), or with centrifugo in the name of the channel [default: 1]
     #[arg(long, value_name = "N", help_heading = LOAD,
-        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub topics: Option<u32>,
+
+    /// Name of the channel, {topic} being the number of a topic (centrifugo) [default:
+    /// bench{topic}]
+    #[arg(long, value_name = "NAME", help_heading = LOAD)]
+    pub channel: Option<String>,
+
+    /// Channels of each client that subscribes, of all --topics (centrifugo) [default: 1]
+    #[arg(long, value_name = "N", help_heading = LOAD,
+        value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub subscriptions: Option<u32>,
+
+    /// Publications to each channel while all are away, which clients recover when they come back
+    /// (storm with centrifugo) [default: 10]
+    #[arg(long, value_name = "N", help_heading = LOAD,
+        value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub missed: Option<u32>,
 
     /// Share of the subscribers that stop reading in the second half (slow) [default: 10%]
     #[arg(long, value_name = "PERCENT", help_heading = LOAD, value_parser = parse_percent)]
@@ -242,7 +273,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FIELD", help_heading = WAY, value_parser = parse_field)]
     pub header: Vec<String>,
 
-    /// Bearer token of each request (RFC 6750)
+    /// Bearer token of each request (RFC 6750); with centrifugo that of each client's connect
     #[arg(long, value_name = "TOKEN", help_heading = WAY, value_parser = parse_bearer)]
     pub token: Option<String>,
 

@@ -22,9 +22,9 @@ use crate::wire::mask::{self, MaskKey};
 /// Who sent a message, which of its sender's it is, and when it was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// The sending connection, 24 bits.
+    /// The sending connection or, where messages are published, their stream; 24 bits.
     pub id: u32,
-    /// Its place among that sender's messages, 40 bits.
+    /// Its place among the messages of that, 40 bits.
     pub sequence: u64,
     /// When it was due, in nanoseconds of the run, 54 bits (208 days).
     pub time_ns: u64,
@@ -110,13 +110,20 @@ impl Content {
         None
     }
 
-    fn compressed_frame(&mut self, out: &mut Vec<u8>, stamp: Stamp) {
+    /// Appends a message without its frame.
+    pub fn payload(&self, out: &mut Vec<u8>, stamp: Stamp) {
         let bytes = self.bytes(stamp.id, stamp.sequence);
-        let Some(deflater) = &mut self.deflater else { return };
         let (encoded, stamp_bytes) = encode(stamp, self.opcode);
         let stamp_bytes = stamp_bytes.min(bytes);
-        let message = [&encoded[..stamp_bytes], &self.pattern[stamp_bytes..bytes]].concat();
-        let mut packed = Vec::new();
+        out.extend_from_slice(&encoded[..stamp_bytes]);
+        out.extend_from_slice(&self.pattern[stamp_bytes..bytes]);
+    }
+
+    fn compressed_frame(&mut self, out: &mut Vec<u8>, stamp: Stamp) {
+        let bytes = self.bytes(stamp.id, stamp.sequence);
+        let (mut message, mut packed) = (Vec::with_capacity(bytes), Vec::new());
+        self.payload(&mut message, stamp);
+        let Some(deflater) = &mut self.deflater else { return };
         deflater.message(&message, &mut packed);
         deflater.reset();
         let mut header = [0; HEADER_BYTES_MAX];

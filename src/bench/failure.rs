@@ -19,6 +19,9 @@ pub enum Fault {
     /// TLS has failed.
     #[error("{0}")]
     Tls(String),
+    /// The protocol of channels has failed, or the server refuses something by it.
+    #[error("{0}")]
+    Session(String),
     /// The server ended the stream without a close frame.
     #[error("the server ended the connection without a close frame")]
     EndOfStream,
@@ -111,6 +114,8 @@ pub enum Phase {
     Tls,
     /// Request and response.
     Handshake,
+    /// Connecting and subscribing by the protocol of channels.
+    Session,
     /// Exchanging messages.
     Open,
     /// From our close frame to the end.
@@ -124,6 +129,7 @@ impl fmt::Display for Phase {
             Self::Proxy => "proxy",
             Self::Tls => "tls",
             Self::Handshake => "handshake",
+            Self::Session => "session",
             Self::Open => "open",
             Self::Close => "close",
         })

@@ -18,6 +18,7 @@ use super::reader::Partial;
 use super::record::Record;
 use super::schedule::{Moments, Stage};
 use super::secure::Secure;
+use super::session::Sessions;
 use crate::io::{Key, Outgoing, Segment};
 use crate::tls::Client;
 use crate::wire::deflate::Inflater;
@@ -38,6 +39,8 @@ pub enum State {
     Securing,
     /// The request is sent, the response has not come.
     Handshaking,
+    /// It is a WebSocket; the session of the protocol within has been asked for.
+    Joining,
     /// Messages go both ways.
     Open,
     /// A close frame is sent.
@@ -154,6 +157,8 @@ pub struct Links {
     pub client: Option<Client>,
     /// What each connection has for that; empty where there is none.
     pub secured: Vec<Option<Box<Secure>>>,
+    /// What each connection is as a client of channels, if that is the protocol.
+    pub sessions: Option<Sessions>,
     /// Scratch: what has been opened and not looked at yet.
     pub opened: Vec<u8>,
     /// Buffers for what is to be sent.
@@ -198,6 +203,7 @@ impl Links {
             inflated: Vec::new(),
             client,
             secured: (0..secured).map(|_| None).collect(),
+            sessions: plan.channels.as_ref().map(|_| Sessions::new(&plan, count)),
             opened: Vec::new(),
             spare: Vec::new(),
             plan,
@@ -346,6 +352,7 @@ impl Links {
             State::Tunneling => Phase::Proxy,
             State::Securing => Phase::Tls,
             State::Handshaking => Phase::Handshake,
+            State::Joining => Phase::Session,
             State::Open => Phase::Open,
             State::Closing | State::Ending => Phase::Close,
         };
@@ -417,7 +424,8 @@ impl Links {
 impl State {
     /// Whether it is on its way to be open.
     pub fn is_opening(self) -> bool {
-        matches!(self, Self::Connecting | Self::Tunneling | Self::Securing | Self::Handshaking)
+        use State::{Connecting, Handshaking, Joining, Securing, Tunneling};
+        matches!(self, Connecting | Tunneling | Securing | Handshaking | Joining)
     }
 
     /// Whether it must end within the plan's timeout.

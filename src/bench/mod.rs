@@ -7,6 +7,9 @@
 //! > workload that says what they do; a schedule tells all of them what time it is in the run; what
 //! > they recorded is summed up and reported.
 //!
+//! What connections say is a message of the workload or, where they are clients of channels, a
+//! command that publishes it (`session.rs`); a workload sees either as it is published and got.
+//!
 //! A search for a server's capacity is many such runs, at the rates that [`search`] names. A signal
 //! moves the end of a run to the present, and what follows is as always.
 //!
@@ -16,6 +19,7 @@
 
 pub mod arguments;
 mod capacity;
+mod channels;
 mod content;
 mod environment;
 mod failure;
@@ -36,8 +40,10 @@ mod run;
 mod schedule;
 mod search;
 mod secure;
+mod session;
 mod sources;
 mod target;
+mod topics;
 mod values;
 mod way;
 mod workload;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::arguments::{Arguments, Close, ContentName, LoadName, WorkloadName};
+use super::arguments::{Arguments, Close, ContentName, LoadName, ProtocolName, WorkloadName};
+use super::channels::Channels;
 use super::content;
 use super::sources::Sources;
 use super::target::Target;
@@ -71,6 +72,8 @@ pub struct Plan {
     pub way: Way,
     /// What connections do.
     pub workload: WorkloadName,
+    /// The channels that they are clients of, if that is their protocol.
+    pub channels: Option<Channels>,
     /// All connections.
     pub connections: u32,
     /// Of these, the first ones that publish; the others subscribe.
@@ -127,11 +130,17 @@ impl Plan {
         let (asked, workload) = (arguments.workload, effective_workload(arguments));
         refuse_foreign_options(arguments)?;
         let is_broadcast = matches!(workload, Broadcast | Slow);
-        let publishers = if is_broadcast { arguments.publishers.unwrap_or(1) } else { 0 };
+        let channels = Channels::new(arguments, workload)?;
+        let misses = channels.as_ref().is_some_and(|channels| channels.missed > 0);
+        let publishers = match is_broadcast {
+            true => arguments.publishers.unwrap_or(1),
+            // Somebody publishes what the others miss.
+            false => u32::from(misses),
+        };
         let connections = match workload {
             Broadcast | Slow => publishers + arguments.subscribers.unwrap_or(100),
             Connect => arguments.connections.unwrap_or(32),
-            Storm | Idle => arguments.connections.unwrap_or(1000),
+            Storm | Idle => publishers + arguments.connections.unwrap_or(1000),
             Echo | Rate | Capacity => arguments.connections.unwrap_or(100),
         };
         let burst = arguments.burst.unwrap_or(1);
@@ -145,7 +154,9 @@ impl Plan {
             topics: arguments.topics.unwrap_or(1),
             slow_percent: arguments.slow_share.unwrap_or(10),
             sizes: sizes(arguments),
-            text: arguments.text || arguments.content == ContentName::Json,
+            text: arguments.text
+                || arguments.content == ContentName::Json
+                || arguments.protocol == ProtocolName::Centrifugo,
             content: arguments.content,
             unchecked: arguments.unchecked,
             in_flight: arguments.in_flight.unwrap_or(burst),
@@ -174,6 +185,7 @@ impl Plan {
             cores: arguments.cores.clone(),
             sources: sources(arguments, &way, connections),
             target: arguments.url.clone(),
+            channels,
             way,
         };
         plan.check()?;
@@ -200,16 +212,6 @@ impl Plan {
         self.workload == WorkloadName::Connect
     }
 
-    /// The topic of a connection; publishers and subscribers are each spread evenly.
-    pub fn topic(&self, id: u32) -> u32 {
-        id.checked_sub(self.publishers).unwrap_or(id) % self.topics
-    }
-
-    /// The publishers of a topic, by their place among them.
-    pub fn publishers_of(&self, topic: u32) -> impl Iterator<Item = u32> + use<> {
-        (topic..self.publishers).step_by(self.topics as usize)
-    }
-
     /// Whether this connection is a subscriber that will stop reading.
     pub fn is_slow(&self, id: u32) -> bool {
         if self.workload != WorkloadName::Slow {
@@ -225,10 +227,11 @@ impl Plan {
         if self.in_flight < self.burst {
             return refused("in-flight", format!("at least the burst of {}", self.burst));
         }
-        if self.topics > 1 && !self.target.names_topic() {
+        let has_paths = self.channels.is_none();
+        if has_paths && self.topics > 1 && !self.target.names_topic() {
             return refused("topics", "more than one needs {topic} in the URL's path".to_owned());
         }
-        if self.publishers > 0 && (self.topics > self.publishers) {
+        if has_paths && self.publishers > 0 && self.topics > self.publishers {
             return refused("topics", format!("at most the {} publishers", self.publishers));
         }
         let opcode = if self.text { OpCode::Text } else { OpCode::Binary };
@@ -298,6 +301,11 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
     let all_but_broadcasts: &[_] = &[Echo, Rate, Connect, Storm, Idle];
     let messages: &[_] = &[Echo, Rate, Broadcast, Slow];
     let broadcasts: &[_] = &[Broadcast, Slow];
+    let all: &[_] = &[Echo, Rate, Broadcast, Slow, Connect, Storm, Idle, Capacity];
+    let topics = match arguments.protocol {
+        ProtocolName::Websocket => broadcasts,
+        ProtocolName::Centrifugo => all,
+    };
     let all_but_capacity: &[_] = &[Echo, Rate, Broadcast, Connect, Storm, Idle, Slow];
     let table: [(&'static str, bool, &[WorkloadName]); 23] = [
         ("connections", arguments.connections.is_some(), all_but_broadcasts),
@@ -310,7 +318,7 @@ fn refuse_foreign_options(arguments: &Arguments) -> Result<(), PlanError> {
         ("rate", !arguments.rate.is_empty(), &[Rate, Broadcast, Slow, Connect]),
         ("publishers", arguments.publishers.is_some(), broadcasts),
         ("subscribers", arguments.subscribers.is_some(), broadcasts),
-        ("topics", arguments.topics.is_some(), broadcasts),
+        ("topics", arguments.topics.is_some(), topics),
         ("slow-share", arguments.slow_share.is_some(), &[Slow]),
         ("rounds", arguments.rounds.is_some(), &[Storm]),
         ("backoff", arguments.backoff, &[Storm]),
@@ -383,16 +391,6 @@ pub(super) mod tests {
     fn steps_have_the_same_intervals() {
         let plan = plan("ws://127.0.0.1:1 rate --rate 10,20,30,40,50,60,70").expect("valid");
         assert_eq!((plan.steps(), plan.intervals() % plan.steps()), (7, 0));
-    }
-
-    #[test]
-    fn roles_are_spread_over_topics() {
-        let line = "ws://127.0.0.1:1/{topic} slow --publishers 4 --subscribers 100 --topics 2";
-        let plan = plan(&format!("{line} --slow-share 25%")).expect("valid");
-        assert_eq!(plan.publishers_of(1).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!([plan.topic(3), plan.topic(4), plan.topic(5)], [1, 0, 1]);
-        assert_eq!((0..plan.connections).filter(|&id| plan.is_slow(id)).count(), 25);
-        assert_eq!((0..4).filter(|&id| plan.is_slow(id)).count(), 0);
     }
 
     #[test]

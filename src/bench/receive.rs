@@ -40,7 +40,7 @@ impl Links {
             };
             input = &input[length..];
             self.record.counters.handshakes += 1;
-            self.set_opened(workload, index);
+            self.upgraded(workload, index);
         }
         let bits = if self.plan().way.offer.compression { RSV1 } else { 0 };
         reader::read(input, bits, &mut partial, |incoming| {
@@ -68,7 +68,9 @@ impl Links {
                 let text = format!("the stream ended after {begun} bytes of the response");
                 self.fail(index, &Fault::Handshake(text));
             }
-            State::Closing | State::Open => self.fault(workload, index, &Fault::EndOfStream),
+            State::Closing | State::Open | State::Joining => {
+                self.fault(workload, index, &Fault::EndOfStream)
+            }
             State::Free | State::Connecting | State::Ending => {}
         }
     }
@@ -89,9 +91,17 @@ impl Links {
         }
     }
 
-    /// The workload sees the connect's beginning as the state's.
-    fn set_opened<W: Workload>(&mut self, workload: &mut W, index: u32) {
+    /// It is a WebSocket. Where that carries a session, this begins.
+    fn upgraded<W: Workload>(&mut self, workload: &mut W, index: u32) {
         self.note_upgrade(index);
+        match self.sessions.is_some() {
+            true => self.begin_session(index),
+            false => self.set_opened(workload, index),
+        }
+    }
+
+    /// The workload sees the connect's beginning as the state's.
+    pub(super) fn set_opened<W: Workload>(&mut self, workload: &mut W, index: u32) {
         self.go_on(index, State::Open);
         workload.opened(self, index);
     }
@@ -104,7 +114,7 @@ impl Links {
     ) -> Result<(), Fault> {
         let state = self.connections[index as usize].state;
         match incoming {
-            _ if !matches!(state, State::Open | State::Closing) => Ok(()),
+            _ if !matches!(state, State::Open | State::Joining | State::Closing) => Ok(()),
             Incoming::Message(opcode, payload) => {
                 let counters = &mut self.record.counters;
                 counters.messages_received += 1;
@@ -113,7 +123,10 @@ impl Links {
                 if state == State::Closing {
                     return Ok(());
                 }
-                workload.message(self, index, opcode, payload)
+                match self.sessions.is_some() {
+                    true => self.session_frame(workload, index, payload),
+                    false => workload.message(self, index, opcode, payload),
+                }
             }
             Incoming::Compressed(opcode, payload) => {
                 let mut message = std::mem::take(&mut self.inflated);
@@ -129,7 +142,7 @@ impl Links {
                 taken
             }
             Incoming::Ping(payload) => {
-                if state == State::Open {
+                if state != State::Closing {
                     append_frame(self.out(index), OpCode::Pong, payload);
                     self.record.counters.pings_answered += 1;
                 }

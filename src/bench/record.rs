@@ -53,6 +53,12 @@ counters! {
     duplicated,
     /// Messages that came after a later one of the same publisher.
     reordered,
+    /// Publications whose offset was not the next one of their channel, but a later one.
+    offset_gaps,
+    /// Publications whose offset had come before.
+    offsets_repeated,
+    /// Publications that clients got by recovery.
+    recovered,
     /// Bursts that were not delivered to all subscribers in time.
     bursts_stalled,
     /// Messages without an answer at the end.

@@ -17,7 +17,7 @@ use super::plan::Plan;
 use super::process::{CoreShare, Sample};
 use super::record::{Interval, Record};
 use super::schedule::{Progress, Schedule, Stage, Totals};
-use super::workload::{Broadcast, Connect, Deliveries, Echo, Idle, Rate, Storm};
+use super::workload::{Broadcast, Common, Connect, Echo, Idle, Rate, Storm};
 use crate::io::probe::{Abilities, Ability, Refusal};
 use crate::io::{Ring, RingOptions};
 
@@ -155,7 +155,7 @@ pub fn execute(
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let lanes = lanes(&plan);
     let offer = plan.way.offer.clone();
-    let handshake = Handshake::new(&plan.target, plan.topics, offer, now.as_nanos());
+    let handshake = Handshake::new(&plan.target, plan.paths(), offer, now.as_nanos());
     let shared = Arc::new(Shared {
         schedule: Schedule::default(),
         progress: (0..lanes).map(|_| Progress::default()).collect(),
@@ -241,17 +241,16 @@ fn start(
     cores: &[core_affinity::CoreId],
     abilities: Abilities,
 ) -> Result<Vec<Thread>, RunError> {
-    let deliveries = Arc::new(Deliveries::new(&shared.plan));
+    let common = Arc::new(Common::new(&shared.plan));
     let (ready, is_ready) = channel();
     let mut threads = Vec::new();
     let mut neighbours = Vec::new();
     for lane in 0..lanes {
         let core = cores.get(lane as usize % cores.len().max(1)).copied();
         let (give, given) = channel();
-        let (shared, deliveries, ready) = (shared.clone(), deliveries.clone(), ready.clone());
+        let (shared, common, ready) = (shared.clone(), common.clone(), ready.clone());
         let body = move || {
-            let result =
-                run_lane(lane, lanes, core, abilities, &shared, deliveries, &ready, &given);
+            let result = run_lane(lane, lanes, core, abilities, &shared, &common, &ready, &given);
             shared.progress[lane as usize].has_ended.store(true, Ordering::Relaxed);
             result
         };
@@ -278,7 +277,7 @@ fn run_lane(
     core: Option<core_affinity::CoreId>,
     abilities: Abilities,
     shared: &Arc<Shared>,
-    deliveries: Arc<Deliveries>,
+    common: &Common,
     ready: &Sender<(u32, Result<RawFd, Refusal>)>,
     given: &Receiver<Vec<RawFd>>,
 ) -> io::Result<Outcome> {
@@ -307,7 +306,7 @@ fn run_lane(
             Lane::new(ring, links, Rate::new(&shared.plan, lane, lanes, count), shared).run()
         }
         WorkloadName::Broadcast | WorkloadName::Slow => {
-            let broadcast = Broadcast::new(&links, deliveries);
+            let broadcast = Broadcast::new(&links, common.deliveries.clone());
             Lane::new(ring, links, broadcast, shared).run()
         }
         WorkloadName::Connect => {
@@ -315,7 +314,8 @@ fn run_lane(
             Lane::new(ring, links, connect, shared).run()
         }
         WorkloadName::Storm => {
-            Lane::new(ring, links, Storm::new(&shared.plan, count), shared).run()
+            let storm = Storm::new(&links, common.interludes.clone());
+            Lane::new(ring, links, storm, shared).run()
         }
         WorkloadName::Idle => Lane::new(ring, links, Idle, shared).run(),
     }

@@ -148,7 +148,7 @@ impl Links {
     /// Asks the server for a WebSocket.
     fn ask(&mut self, handshake: &Handshake, index: u32) {
         self.go_on(index, State::Handshaking);
-        let topic = self.plan().topic(self.id(index));
+        let topic = self.plan().topic(self.id(index)) % self.plan().paths();
         self.out(index).extend_from_slice(handshake.request(topic));
     }
 }

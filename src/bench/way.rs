@@ -3,7 +3,7 @@
 
 use socket2::SockAddr;
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, ProtocolName};
 use super::handshake::Offer;
 use super::plan::PlanError;
 use super::proxy::Proxy;
@@ -45,7 +45,10 @@ impl Way {
                 return Err(PlanError::of("source", "only for servers with an IPv4 address"));
             }
         }
-        let token = arguments.token.iter().map(|token| format!("Authorization: Bearer {token}"));
+        // Clients of channels say it themselves.
+        let bearer =
+            arguments.token.iter().filter(|_| arguments.protocol == ProtocolName::Websocket);
+        let token = bearer.map(|token| format!("Authorization: Bearer {token}"));
         let offer = Offer {
             compression: arguments.compression,
             subprotocols: arguments.subprotocol.clone(),

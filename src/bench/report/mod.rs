@@ -159,8 +159,12 @@ fn verdict(arguments: &Arguments, run: &Run) -> Verdict {
         return Verdict::Interrupted { signal };
     }
     let counters = &run.record.counters;
-    let disorder =
-        counters.lost + counters.duplicated + counters.reordered + counters.bursts_stalled;
+    let disorder = counters.lost
+        + counters.duplicated
+        + counters.reordered
+        + counters.offset_gaps
+        + counters.offsets_repeated
+        + counters.bursts_stalled;
     let nothing_open = run.connected == 0 && !run.plan.connects_while_measured();
     let failed = run.record.failures.total() > 0 || nothing_open;
     if (failed && !arguments.allow_failures) || (disorder > 0 && !arguments.allow_loss) {

@@ -85,9 +85,12 @@ impl Table {
             }
             WorkloadName::Idle => "parked".to_owned(),
         };
+        let protocol = plan.channels.as_ref().map_or(String::new(), |channels| {
+            format!("centrifugo, {} subscriptions each, ", channels.subscriptions)
+        });
         let _ = writeln!(
             self.text,
-            "{name}: {} connections, {load}, {} thread(s), {}\n",
+            "{name}: {protocol}{} connections, {load}, {} thread(s), {}\n",
             plan.connections,
             run.threads.len(),
             plan.target.url
@@ -148,6 +151,13 @@ impl Table {
                 let line = format!("{} to publishers expected as well", counters.copies_expected);
                 self.row("", &line);
             }
+        }
+        if run.plan.channels.is_some() {
+            let line = format!(
+                "{} left out, {} repeated, {} recovered",
+                counters.offset_gaps, counters.offsets_repeated, counters.recovered
+            );
+            self.row("offsets", &line);
         }
         if run.plan.workload == WorkloadName::Slow {
             self.row("slow readers", &format!("{} cut by the server", counters.slow_cut));

@@ -3,6 +3,7 @@
 //! Without a rate a publisher sends its next burst when all subscribers of its topic have the last.
 //! That takes a count that all threads keep together, and a wake-up for the publisher's thread.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -19,7 +20,7 @@ use crate::wire::header::OpCode;
 
 /// What has been sent and delivered, kept by all threads together.
 pub struct Deliveries {
-    publishers: Vec<Deliverable>,
+    streams: Vec<Deliverable>,
     /// Subscribers of each topic that read.
     readers: Vec<AtomicU64>,
     /// Whether a publisher ever got a message of its own, and one of another publisher. Some
@@ -29,7 +30,7 @@ pub struct Deliveries {
     copies_others: AtomicBool,
 }
 
-/// One publisher's messages. The orderings have no partners: each number is used by itself, and a
+/// One stream's messages. The orderings have no partners: each number is used by itself, and a
 /// stale one delays a burst until the next wake-up or tick.
 #[derive(Default)]
 struct Deliverable {
@@ -48,7 +49,7 @@ impl Deliveries {
     /// Nothing sent yet.
     pub fn new(plan: &Plan) -> Self {
         Self {
-            publishers: (0..plan.publishers).map(|_| Deliverable::default()).collect(),
+            streams: (0..plan.streams()).map(|_| Deliverable::default()).collect(),
             readers: (0..plan.topics).map(|_| AtomicU64::new(0)).collect(),
             copies_own: AtomicBool::new(false),
             copies_others: AtomicBool::new(false),
@@ -61,7 +62,7 @@ impl Deliveries {
     }
 
     fn are_complete(&self) -> bool {
-        self.publishers.iter().all(Deliverable::is_complete)
+        self.streams.iter().all(Deliverable::is_complete)
     }
 }
 
@@ -70,6 +71,8 @@ struct Publisher {
     index: u32,
     /// Its number in the run, which is its place among the publishers too.
     number: u32,
+    /// The stream that it has published to last.
+    stream: u32,
     pacer: Pacer,
     sent_ns: u64,
 }
@@ -79,12 +82,14 @@ pub struct Broadcast {
     content: Content,
     deliveries: Arc<Deliveries>,
     publishers: Vec<Publisher>,
-    /// What each connection has seen of each publisher of its topic.
+    /// What each connection has seen of each stream of its topics.
     orders: Vec<Order>,
-    publishers_of_topic: usize,
+    streams_of_topic: usize,
+    /// Which stream of a publisher comes next, where it has several.
+    random: RandomState,
     /// Whether each connection is among its topic's readers.
     is_counted: Vec<bool>,
-    /// Deliveries of this tick, by publisher, and which publishers have some.
+    /// Deliveries of this tick, by stream, and which streams have some.
     fresh: Vec<u64>,
     touched: Vec<u32>,
     last_message_ns: u64,
@@ -99,19 +104,22 @@ impl Broadcast {
         let publisher = |index| {
             let number = links.id(index);
             let is_one = number < plan.publishers;
-            is_one.then(|| Publisher { index, number, pacer: Pacer::default(), sent_ns: 0 })
+            let pacer = Pacer::default();
+            is_one.then_some(Publisher { index, number, stream: number, pacer, sent_ns: 0 })
         };
         let publishers: Vec<_> = (0..links.count()).map_while(publisher).collect();
-        let publishers_of_topic = plan.publishers.div_ceil(plan.topics) as usize;
-        let orders = links.count() as usize * publishers_of_topic;
+        let streams_of_topic = plan.streams().div_ceil(plan.topics) as usize;
+        let subscriptions = links.count() as usize * plan.subscriptions() as usize;
+        let orders = subscriptions * streams_of_topic;
         Self {
             content: Content::new(plan),
             deliveries,
             publishers,
             orders: (0..orders).map(|_| Order::default()).collect(),
-            publishers_of_topic,
+            streams_of_topic,
+            random: RandomState::default(),
             is_counted: vec![false; links.count() as usize],
-            fresh: vec![0; plan.publishers as usize],
+            fresh: vec![0; plan.streams() as usize],
             touched: Vec::new(),
             last_message_ns: 0,
             has_slowed: false,
@@ -124,30 +132,45 @@ impl Broadcast {
         index as usize >= self.publishers.len() && !links.plan().is_slow(links.id(index))
     }
 
+    /// Counts a connection among the readers of its topics, or with a step of -1 not any more.
+    fn count_reader(&self, links: &Links, index: u32, step: u64) {
+        let plan = links.plan();
+        for place in 0..plan.subscriptions() {
+            let topic = plan.topic_at(links.id(index), place);
+            // It wraps around, so that the largest number takes one away.
+            self.deliveries.readers[topic as usize].fetch_add(step, Ordering::SeqCst);
+        }
+    }
+
     /// Whether a connection publishes.
     fn publishes(&self, index: u32) -> bool {
         (index as usize) < self.publishers.len()
     }
 
-    /// How many messages a publisher has sent, and how many of them a connection of its topic has
-    /// not got.
-    fn sent_and_lost(&self, links: &Links, index: u32, number: u32) -> (u64, u64) {
-        let sent = self.deliveries.publishers[number as usize].sent.load(Ordering::SeqCst);
-        let place = (number / links.plan().topics) as usize;
-        let order = &self.orders[index as usize * self.publishers_of_topic + place];
-        (sent, order.lost(sent))
+    /// The place among `orders` of a stream of a connection's topics.
+    fn order(&self, plan: &Plan, index: u32, id: u32, stream: u32) -> Option<usize> {
+        let subscription = plan.subscription(id, plan.topic_of(stream))?;
+        let first = (index * plan.subscriptions() + subscription) as usize * self.streams_of_topic;
+        Some(first + (stream / plan.topics) as usize)
+    }
+
+    /// How many messages a stream has, and how many of them a connection of its topic has not got.
+    fn sent_and_lost(&self, links: &Links, index: u32, stream: u32) -> (u64, u64) {
+        let sent = self.deliveries.streams[stream as usize].sent.load(Ordering::SeqCst);
+        let order = self.order(links.plan(), index, links.id(index), stream);
+        (sent, order.map_or(0, |place| self.orders[place].lost(sent)))
     }
 
     /// The same for what must come back to the open publishers of this thread.
     fn copies(&self, links: &Links) -> impl Iterator<Item = (u64, u64)> {
         let open = (0..self.publishers.len() as u32).filter(|&index| links.is_open(index));
         open.flat_map(move |index| {
-            let id = links.id(index);
-            let publishers = links.plan().publishers_of(links.plan().topic(id));
-            let copied = publishers.filter(move |&number| {
-                self.deliveries.copies(number == id).load(Ordering::Relaxed)
+            let (plan, id) = (links.plan(), links.id(index));
+            let copied = plan.streams_of(plan.topic(id)).filter(move |&stream| {
+                let is_own = plan.publisher_of(stream) == id;
+                self.deliveries.copies(is_own).load(Ordering::Relaxed)
             });
-            copied.map(move |number| self.sent_and_lost(links, index, number))
+            copied.map(move |stream| self.sent_and_lost(links, index, stream))
         })
     }
 
@@ -157,24 +180,27 @@ impl Broadcast {
 
     fn burst(&mut self, links: &mut Links, place: usize, due_ns: u64) {
         let publisher = &mut self.publishers[place];
-        let (index, number) = (publisher.index, publisher.number);
+        let index = publisher.index;
         publisher.sent_ns = links.now_ns;
-        let burst = u64::from(links.plan().burst);
-        let topic = links.plan().topic(number) as usize;
-        let shared = &self.deliveries.publishers[number as usize];
+        let plan = links.plan().clone();
+        let streams = plan.streams().saturating_sub(publisher.number).div_ceil(plan.publishers);
+        if streams > 1 {
+            let sent = links.record.counters.messages_sent;
+            let which = (self.random.hash_one(sent) % u64::from(streams)) as u32;
+            publisher.stream = publisher.number + which * plan.publishers;
+        }
+        let stream = publisher.stream;
+        let (burst, topic) = (u64::from(plan.burst), plan.topic_of(stream));
+        let shared = &self.deliveries.streams[stream as usize];
         let first = shared.sent.load(Ordering::SeqCst);
-        let readers = self.deliveries.readers[topic].load(Ordering::SeqCst);
+        let readers = self.deliveries.readers[topic as usize].load(Ordering::SeqCst);
         // Expected before sent: a subscriber's thread must not see a delivery too many.
         shared.expected.fetch_add(burst * readers, Ordering::SeqCst);
         shared.sent.store(first + burst, Ordering::SeqCst);
         for sequence in first..first + burst {
-            let stamp = Stamp { id: number, sequence, time_ns: due_ns };
-            let tail = self.content.frame(links.out(index), stamp);
-            if let Some(tail) = tail {
-                links.out_shared(index, tail);
-            }
+            let stamp = Stamp { id: stream, sequence, time_ns: due_ns };
+            links.send(index, topic, &mut self.content, stamp);
         }
-        links.record.counters.messages_sent += burst;
     }
 
     /// Sends what is due, or the next burst when the last one has arrived everywhere.
@@ -201,7 +227,7 @@ impl Broadcast {
     }
 
     fn publish_when_delivered(&mut self, links: &mut Links, place: usize) -> u64 {
-        let shared = &self.deliveries.publishers[self.publishers[place].number as usize];
+        let shared = &self.deliveries.streams[self.publishers[place].stream as usize];
         let timeout_ns = links.plan().timeout.as_nanos() as u64;
         let stall_ns = timeout_ns.min(STALL_LEAST_NS.max(timeout_ns / 10));
         let until_ns = self.publishers[place].sent_ns + stall_ns;
@@ -220,11 +246,11 @@ impl Broadcast {
 
     /// Adds this tick's deliveries to those of all threads.
     fn share_deliveries(&mut self, links: &mut Links) {
-        for number in self.touched.drain(..) {
-            let fresh = std::mem::take(&mut self.fresh[number as usize]);
-            let shared = &self.deliveries.publishers[number as usize];
+        for stream in self.touched.drain(..) {
+            let fresh = std::mem::take(&mut self.fresh[stream as usize]);
+            let shared = &self.deliveries.streams[stream as usize];
             shared.delivered.fetch_add(fresh, Ordering::SeqCst);
-            let lane = number % links.lanes();
+            let lane = links.plan().publisher_of(stream) % links.lanes();
             if lane != links.lane() && shared.is_complete() {
                 links.wakeups.push(lane as usize);
             }
@@ -272,8 +298,7 @@ impl Broadcast {
 impl Workload for Broadcast {
     fn opened(&mut self, links: &mut Links, index: u32) {
         if self.is_reader(links, index) {
-            let topic = links.plan().topic(links.id(index)) as usize;
-            self.deliveries.readers[topic].fetch_add(1, Ordering::SeqCst);
+            self.count_reader(links, index, 1);
             self.is_counted[index as usize] = true;
         }
         if links.plan().park {
@@ -304,17 +329,17 @@ impl Workload for Broadcast {
             false => self.content.read(opcode, payload)?,
         };
         let plan = links.plan();
-        let topic = plan.topic(links.id(index));
-        if stamp.id >= plan.publishers || plan.topic(stamp.id) != topic {
+        let id = links.id(index);
+        let place = (stamp.id < plan.streams()).then(|| self.order(plan, index, id, stamp.id));
+        let Some(place) = place.flatten() else {
             return Err(Fault::UnknownPublisher { id: stamp.id });
-        }
+        };
         self.last_message_ns = links.now_ns;
-        let place = (stamp.id / plan.topics) as usize;
-        let order = &mut self.orders[index as usize * self.publishers_of_topic + place];
-        let arrival = order.arrived(stamp.sequence);
+        let arrival = self.orders[place].arrived(stamp.sequence);
         if self.publishes(index) {
+            let is_own = plan.publisher_of(stamp.id) == id;
             links.record.counters.messages_to_publishers += 1;
-            let copies = self.deliveries.copies(stamp.id == links.id(index));
+            let copies = self.deliveries.copies(is_own);
             // Written once, so that threads do not take the line from each other all the time.
             if !copies.load(Ordering::Relaxed) {
                 copies.store(true, Ordering::Relaxed);
@@ -351,8 +376,7 @@ impl Workload for Broadcast {
 
     fn closed(&mut self, links: &mut Links, index: u32) {
         if std::mem::take(&mut self.is_counted[index as usize]) {
-            let topic = links.plan().topic(links.id(index)) as usize;
-            self.deliveries.readers[topic].fetch_sub(1, Ordering::SeqCst);
+            self.count_reader(links, index, u64::MAX);
         }
     }
 
@@ -391,10 +415,12 @@ impl Workload for Broadcast {
             if !self.is_reader(links, index) || !links.is_open(index) {
                 continue;
             }
-            for number in plan.publishers_of(plan.topic(links.id(index))) {
-                let (sent, lost) = self.sent_and_lost(links, index, number);
-                links.record.counters.deliveries_expected += sent;
-                links.record.counters.lost += lost;
+            for place in 0..plan.subscriptions() {
+                for stream in plan.streams_of(plan.topic_at(links.id(index), place)) {
+                    let (sent, lost) = self.sent_and_lost(links, index, stream);
+                    links.record.counters.deliveries_expected += sent;
+                    links.record.counters.lost += lost;
+                }
             }
         }
         links.record.counters.copies_expected = self.copies(links).map(|(sent, _)| sent).sum();

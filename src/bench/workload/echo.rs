@@ -41,13 +41,20 @@ impl Echo {
             let place = self.place(index, sequence);
             self.times_ns[place] = links.now_ns;
             let stamp = Stamp { id, sequence, time_ns: links.now_ns };
-            let tail = self.content.frame(links.out(index), stamp);
-            if let Some(tail) = tail {
-                links.out_shared(index, tail);
-            }
+            links.send(index, links.plan().topic(id), &mut self.content, stamp);
         }
         self.outstanding += u64::from(self.burst);
-        links.record.counters.messages_sent += u64::from(self.burst);
+    }
+
+    /// The oldest message on its way has its answer.
+    fn completed(&mut self, links: &mut Links, index: u32, time_ns: u64, bytes: usize) {
+        self.progress[index as usize].1 += 1;
+        self.outstanding -= 1;
+        links.messages += 1;
+        links.record.message(time_ns, links.now_ns, bytes);
+        if self.has_room(index) && links.stage() < Stage::Finished {
+            self.send(links, index);
+        }
     }
 
     fn has_room(&self, index: u32) -> bool {
@@ -84,13 +91,15 @@ impl Workload for Echo {
         let time_ns = self.times_ns[self.place(index, received)];
         let stamp = Stamp { id: links.id(index), sequence: received, time_ns };
         self.content.check(opcode, payload, stamp)?;
-        self.progress[index as usize].1 += 1;
-        self.outstanding -= 1;
-        links.messages += 1;
-        links.record.message(time_ns, links.now_ns, payload.len());
-        if self.has_room(index) && links.stage() < Stage::Finished {
-            self.send(links, index);
-        }
+        self.completed(links, index, time_ns, payload.len());
+        Ok(())
+    }
+
+    fn answered(&mut self, links: &mut Links, index: u32) -> Result<(), Fault> {
+        let (_, answered) = self.progress[index as usize];
+        let time_ns = self.times_ns[self.place(index, answered)];
+        let bytes = self.content.bytes(links.id(index), answered);
+        self.completed(links, index, time_ns, bytes);
         Ok(())
     }
 

@@ -5,21 +5,44 @@ mod broadcast;
 mod connect;
 mod echo;
 mod idle;
+mod interlude;
 mod order;
 mod pacer;
 mod rate;
 mod storm;
 
+use std::sync::Arc;
+
 use super::failure::Fault;
 use super::links::Links;
+use super::plan::Plan;
 use crate::wire::header::OpCode;
 
 pub use broadcast::{Broadcast, Deliveries};
 pub use connect::Connect;
 pub use echo::Echo;
 pub use idle::Idle;
+pub use interlude::Interludes;
 pub use rate::Rate;
 pub use storm::Storm;
+
+/// What the workloads of all threads keep together.
+pub struct Common {
+    /// Of broadcasts.
+    pub deliveries: Arc<Deliveries>,
+    /// Of storms.
+    pub interludes: Arc<Interludes>,
+}
+
+impl Common {
+    /// Nothing has happened yet.
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            deliveries: Arc::new(Deliveries::new(plan)),
+            interludes: Arc::new(Interludes::default()),
+        }
+    }
+}
 
 /// What the connections of one thread do.
 ///
@@ -43,6 +66,15 @@ pub trait Workload {
         opcode: OpCode,
         payload: &[u8],
     ) -> Result<(), Fault>;
+
+    /// A message that was [published](Links::send) to a channel has been acknowledged; they are in
+    /// the order in which they were sent.
+    ///
+    /// # Errors
+    /// What is wrong with that; the connection fails.
+    fn answered(&mut self, _links: &mut Links, _index: u32) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// A connection has ended and its place is free.
     fn closed(&mut self, _links: &mut Links, _index: u32) {}

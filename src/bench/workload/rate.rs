@@ -55,13 +55,21 @@ impl Rate {
         let sequence = progress.received + progress.due_ns.len() as u64;
         progress.due_ns.push_back(due_ns);
         let stamp = Stamp { id: links.id(index), sequence, time_ns: due_ns };
-        let tail = self.content.frame(links.out(index), stamp);
-        if let Some(tail) = tail {
-            links.out_shared(index, tail);
-        }
+        let topic = links.plan().topic(stamp.id);
+        links.send(index, topic, &mut self.content, stamp);
         self.outstanding += 1;
-        links.record.counters.messages_sent += 1;
         links.record.lateness(due_ns, links.now_ns - due_ns);
+    }
+
+    /// The oldest message on its way has its answer.
+    fn completed(&mut self, links: &mut Links, index: u32, due_ns: u64, bytes: usize) {
+        let progress = &mut self.connections[index as usize];
+        progress.due_ns.pop_front();
+        progress.received += 1;
+        self.outstanding -= 1;
+        links.messages += 1;
+        links.record.count(links.now_ns, bytes);
+        links.record.latency(due_ns, links.now_ns - due_ns);
     }
 }
 
@@ -85,12 +93,16 @@ impl Workload for Rate {
         };
         let stamp = Stamp { id: links.id(index), sequence: progress.received, time_ns: due_ns };
         self.content.check(opcode, payload, stamp)?;
-        progress.due_ns.pop_front();
-        progress.received += 1;
-        self.outstanding -= 1;
-        links.messages += 1;
-        links.record.count(links.now_ns, payload.len());
-        links.record.latency(due_ns, links.now_ns - due_ns);
+        self.completed(links, index, due_ns, payload.len());
+        Ok(())
+    }
+
+    fn answered(&mut self, links: &mut Links, index: u32) -> Result<(), Fault> {
+        let progress = &self.connections[index as usize];
+        if let Some(&due_ns) = progress.due_ns.front() {
+            let bytes = self.content.bytes(links.id(index), progress.received);
+            self.completed(links, index, due_ns, bytes);
+        }
         Ok(())
     }
 
