@@ -629,6 +629,8 @@ const ROWS: &[Row] = &[
         [r#""http://a.org/k""#, r#""off""#, r#""https://[::1]:81/""#]),
     row("hook-rpc-url", "http://a.org/k", "off", r#""https://[::1]:81/""#,
         [r#""http://a.org/k""#, r#""off""#, r#""https://[::1]:81/""#]),
+    row("hook-state-url", "http://a.org/k", "off", r#""https://[::1]:81/""#,
+        [r#""http://a.org/k""#, r#""off""#, r#""https://[::1]:81/""#]),
     row("hook-timeout", "2s", "500ms", r#""1m""#, [r#""2s""#, r#""500ms""#, r#""1m""#]),
     row("hook-connections", "8", "16", "32", ["8", "16", "32"]),
     row("hook-forward-header", "x-a,X-B", "c", r#"["d"]"#, [r#"["x-a", "x-b"]"#, r#"["c"]"#,

@@ -173,6 +173,9 @@ channel_options! {
     /// Whether a backend is asked if subscriptions go on whose time is over.
     sub_refresh_proxy_enabled: bool = false, as boolean();
 
+    /// Whether a backend is told of the first subscriber and of the end of the last.
+    state_proxy_enabled: bool = false, as boolean();
+
     /// Whether subscribers may choose among publications by tags.
     allow_tags_filter: bool = false, as boolean();
 
@@ -203,6 +206,11 @@ impl ChannelOptions {
     }
 
     fn contradiction(&self) -> Option<String> {
+        if self.state_proxy_enabled && !self.presence {
+            let text = "state_proxy_enabled and it is not kept who has subscribed: allowed is \
+                        state_proxy_enabled with presence = true";
+            return Some(text.to_owned());
+        }
         let size = self.history_size;
         if (size > 0) == self.history_ttl.is_zero() {
             let (is, lacks) = match size {
@@ -296,6 +304,7 @@ mod tests {
             ("history_ttl=1s", &["history_ttl without history_size"]),
             ("force_recovery", &["force_recovery", "with a history"]),
             ("allow_positioning", &["allow_positioning", "with a history"]),
+            ("state_proxy_enabled", &["state_proxy_enabled", "presence = true"]),
             ("history_size=1,history_ttl=2h,history_meta_ttl=1h", &["history_meta_ttl", "shorter"]),
         ] {
             let said = read(text).expect_err(text).fault.to_string();

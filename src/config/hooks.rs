@@ -62,6 +62,14 @@ settings! {
                 help "Have this URL answer the rpc of clients of channels",
                 live;
 
+            /// What is told of the first subscriber of a channel, and of the end of its last.
+            pub state: Option<HttpUrl> = None,
+                as one(parsed(HttpUrl::GRAMMAR).or_off()),
+                named "hook-state-url" "URL",
+                help "Tell this URL, by POST of JSON, when a channel with state_proxy_enabled gets \
+                      its first subscriber (occupied) and when it loses its last (vacated)",
+                live;
+
             /// How long an answer is waited for, and a turn.
             pub timeout: Duration = limits::HOOK_TIMEOUT.default,
                 as one(duration(&limits::HOOK_TIMEOUT)),
@@ -106,7 +114,9 @@ settings! {
 impl Hooks {
     /// Whether there is any.
     pub fn has_some(&self) -> bool {
-        let Self { connect, refresh, subscribe, publish, sub_refresh, rpc, .. } = self;
-        [connect, refresh, subscribe, publish, sub_refresh, rpc].iter().any(|url| url.is_some())
+        let Self { connect, refresh, subscribe, publish, sub_refresh, rpc, state, .. } = self;
+        [connect, refresh, subscribe, publish, sub_refresh, rpc, state]
+            .iter()
+            .any(|url| url.is_some())
     }
 }

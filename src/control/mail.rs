@@ -20,17 +20,18 @@ use tokio::time::{self, sleep};
 
 use super::consultations::{Asked, Judged};
 use super::hooks::{HookAnswered, HookAsked};
+use super::states::STATES_MOST;
 use crate::hub::inbox::NoPlace;
 use crate::hub::mesh::Endpoint;
 use crate::hub::{Departure, Message};
 use crate::io::waker::{Bell, Waker};
 use crate::realtime::hooks::Answer as HookAnswer;
-use crate::shard::HOOKS_MOST;
 use crate::shard::inquiries::INQUIRIES_MOST;
 use crate::shard::mail::Letter;
 use crate::shard::orders::{Errand, OUTCOME_BYTES, Order, Outcome};
 use crate::shard::pending::{Pending, PendingKey};
 use crate::shard::timers::{TICK_MS, Tick};
+use crate::shard::{ChannelStates, HOOKS_MOST};
 
 /// What the control thread and the shards say to each other.
 pub(super) struct Mail {
@@ -52,6 +53,9 @@ pub(super) struct Mail {
     hooks: mpsc::Sender<HookAsked>,
     /// What is answered to them.
     answered: mpsc::Receiver<HookAnswered>,
+    /// What has happened to channels, and how much of that had no room.
+    states: mpsc::Sender<ChannelStates>,
+    states_lost: u64,
     /// The same by shards, until there is a place for it: no more than shards have asked.
     untold: Vec<Vec<(PendingKey, HookAnswer)>>,
     /// The order that each shard has not answered, be anybody waiting for that or not.
@@ -73,6 +77,8 @@ pub(super) struct Consultations {
     pub(super) hooks: mpsc::Receiver<HookAsked>,
     /// Where their answers go.
     pub(super) answered: mpsc::Sender<HookAnswered>,
+    /// What has happened to channels.
+    pub(super) states: mpsc::Receiver<ChannelStates>,
 }
 
 /// What a shard will have to say.
@@ -124,6 +130,7 @@ impl Mail {
         let (has_judged, judged) = mpsc::channel(inquiries);
         let hooks = shards * HOOKS_MOST;
         let (has_hooks, hooks_to_ask) = mpsc::channel(hooks);
+        let (has_states, states) = mpsc::channel(STATES_MOST);
         let (has_answered, answered) = mpsc::channel(hooks);
         let mail = Self {
             endpoint,
@@ -137,6 +144,8 @@ impl Mail {
             judged,
             hooks: has_hooks,
             answered,
+            states: has_states,
+            states_lost: 0,
             untold: (0..shards).map(|_| Vec::new()).collect(),
             orders: vec![None; shards],
             start: Instant::now(),
@@ -147,6 +156,7 @@ impl Mail {
             judged: has_judged,
             hooks: hooks_to_ask,
             answered: has_answered,
+            states,
         };
         (mail, Dispatch(asking), consultations)
     }
@@ -257,6 +267,7 @@ impl Mail {
                     let since = time::Instant::now();
                     let _ = self.hooks.try_send(HookAsked { call: *call, since });
                 }
+                Letter::ChannelStates(states) => self.pass_on(*states),
                 _ => debug_assert!(false, "nothing else is sent to the control thread"),
             }
         }
@@ -294,6 +305,14 @@ impl Mail {
     fn tell(&mut self, judged: Judged) {
         let Judged { place, key, judgement } = judged;
         self.endpoint.post(place, Letter::Judgement(key, Box::new(judgement)));
+    }
+
+    fn pass_on(&mut self, mut states: ChannelStates) {
+        states.lost += std::mem::take(&mut self.states_lost);
+        if let Err(unsent) = self.states.try_send(states) {
+            let ChannelStates { events, lost } = unsent.into_inner();
+            self.states_lost = lost + events.len() as u64;
+        }
     }
 
     fn note_answer(&mut self, HookAnswered { shard, key, answer }: HookAnswered) {

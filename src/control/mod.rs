@@ -16,6 +16,7 @@ mod metrics;
 mod requester;
 mod signals;
 mod standing;
+mod states;
 mod takeover;
 
 use std::fs::File;
@@ -175,11 +176,13 @@ impl Control {
             let (mut renewal, mut renewals) = (every(RENEWAL_PERIOD), Renewals::default());
             spawn_local(key_set::keep(self.standing.clone()));
             if let Some(consultations) = self.consultations.take() {
-                let Consultations { asked, logins, judged, hooks, answered } = consultations;
+                let Consultations { asked, logins, judged, hooks, answered, states } =
+                    consultations;
                 let checks = Logins::new(self.standing.clone(), judged.clone());
                 spawn_local(checks.map_err(io::Error::other)?.run(logins));
                 spawn_local(Consultant::new(self.standing.clone()).run(asked, judged));
                 spawn_local(HookAsker::new(self.standing.clone()).run(hooks, answered));
+                spawn_local(states::tell(self.standing.clone(), states));
             }
             let standing = self.standing.clone();
             let shared = self.shared.clone();

@@ -14,6 +14,7 @@ use super::consultations::Ends;
 use super::health::{Ailment, End, Health, STUCK_SECONDS};
 use super::hooks::HookEnds;
 use super::logins::LoginEnds;
+use super::states::StateEnds;
 use crate::config::AccessLog;
 use crate::identity::Trust;
 use crate::logging;
@@ -39,6 +40,8 @@ pub(super) struct Standing {
     pub(super) consulted: Ends,
     /// How hooks have.
     pub(super) hooks: HookEnds,
+    /// What has become of what a backend was to be told of channels.
+    pub(super) states: StateEnds,
     /// How passwords have fared.
     pub(super) logins: LoginEnds,
     drain: Notify,
@@ -57,7 +60,7 @@ impl Standing {
         let (drain, settings) = (Notify::new(), Notify::new());
         let (capacity, learned) = (Mutex::default(), Learned::default());
         let (consulted, hooks) = (Ends::default(), HookEnds::default());
-        let logins = LoginEnds::default();
+        let (logins, states) = (LoginEnds::default(), StateEnds::default());
         Self {
             manager,
             shared,
@@ -67,6 +70,7 @@ impl Standing {
             learned,
             consulted,
             hooks,
+            states,
             logins,
             drain,
             settings,

@@ -154,17 +154,34 @@ pub struct Announcement {
     pub tags: Option<Tags>,
 }
 
+/// That a channel has got its first subscriber, or lost its last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateEvent {
+    /// The channel.
+    pub channel: Arc<str>,
+    /// Whether somebody is there now.
+    pub is_occupied: bool,
+}
+
 /// The channels whose home is one shard.
 #[derive(Debug)]
 pub struct Home {
     log: Log,
     presence: Presence,
+    /// What has happened to channels that a backend hears of.
+    events: Vec<StateEvent>,
 }
 
 impl Home {
     /// Nothing is kept yet, and no more than so many bytes of history will be.
     pub fn new(history_bytes: usize, seed: u64) -> Self {
-        Self { log: Log::new(history_bytes, seed), presence: Presence::new(history_bytes, 0) }
+        let (log, presence) = (Log::new(history_bytes, seed), Presence::new(history_bytes, 0));
+        Self { log, presence, events: Vec::new() }
+    }
+
+    /// What has happened since this was asked last.
+    pub fn take_events(&mut self) -> Vec<StateEvent> {
+        std::mem::take(&mut self.events)
     }
 
     /// Forgets what has had its time, some of it in each call.
@@ -199,6 +216,10 @@ impl Home {
                     let Ok(joined) = self.presence.join(channel, Arc::new(info.clone())) else {
                         return Answer::Refused(ErrorCode::LimitExceeded);
                     };
+                    if joined.is_first && options.state_proxy_enabled {
+                        let channel = channel.clone();
+                        self.events.push(StateEvent { channel, is_occupied: true });
+                    }
                     if joined.is_new && is_announced {
                         let push = Push::join((&info).into());
                         announce(Announcement::new(topic::joins(channel), channel, &push));
@@ -207,9 +228,14 @@ impl Home {
                 answer
             }
             Question::Leave { client, is_announced } => {
-                if let Some(left) = self.presence.leave(channel, &client, now_ms)
-                    && is_announced
-                {
+                let Some(left) = self.presence.leave(channel, &client, now_ms) else {
+                    return Answer::Done;
+                };
+                if left.is_last && options.state_proxy_enabled {
+                    let channel = channel.clone();
+                    self.events.push(StateEvent { channel, is_occupied: false });
+                }
+                if is_announced {
                     let push = Push::leave((&*left.info).into());
                     announce(Announcement::new(topic::joins(channel), channel, &push));
                 }

@@ -7,7 +7,7 @@ use super::inquiries::Consultation;
 use super::moves::{Question, Traveller};
 use super::orders::{Order, Outcome};
 use super::pending::PendingKey;
-use super::sessions::{Answered, Ask, HookCall, Rule};
+use super::sessions::{Answered, Ask, ChannelStates, HookCall, Rule};
 use crate::identity::Judgement;
 use crate::io::{Io, Key, Ticket};
 use crate::realtime::hooks::Answer;
@@ -42,6 +42,8 @@ pub enum Letter {
     HookCall(Box<HookCall>),
     /// What backends have answered.
     HookAnswers(Vec<(PendingKey, Answer)>),
+    /// The control thread is to tell a backend what has happened to channels.
+    ChannelStates(Box<ChannelStates>),
     /// What an application wants done with sessions.
     Rule(Arc<Rule>),
 }
@@ -63,7 +65,12 @@ impl<I: Io> Shard<I> {
                 Some(Letter::Answered(asked, answered)) => self.take_answer(asked, *answered),
                 Some(Letter::Rule(rule)) => self.follow_rule(&rule),
                 Some(Letter::HookAnswers(answers)) => self.take_hook_answers(answers),
-                Some(Letter::Outcome(..) | Letter::Consultation(_) | Letter::HookCall(_)) => {
+                Some(
+                    Letter::Outcome(..)
+                    | Letter::Consultation(_)
+                    | Letter::HookCall(_)
+                    | Letter::ChannelStates(_),
+                ) => {
                     debug_assert!(false, "a shard orders nothing, and knows nobody to ask");
                 }
                 None => return,

@@ -68,7 +68,7 @@ use rates::Rates;
 use requests::Requests;
 use secure::Secured;
 use sessions::Sessions;
-pub use sessions::{HOOKS_MOST, HookCall};
+pub use sessions::{ChannelStates, HOOKS_MOST, HookCall};
 use timers::{TICK_MS, Tick, Wheel};
 use times::{Lifetimes, Times, Wanted};
 use trim::Trim;

@@ -26,6 +26,7 @@ mod hooks;
 mod refreshing;
 mod replies;
 mod rules;
+mod states;
 mod subscribing;
 mod timing;
 
@@ -56,6 +57,8 @@ use hooks::Hooks;
 pub use hooks::{HOOKS_MOST, HookCall};
 use replies::AtWork;
 pub use rules::Rule;
+pub use states::ChannelStates;
+use states::States;
 use subscribing::Joining;
 
 /// The sessions of a shard, by the index of their connections, and the home of its channels.
@@ -80,6 +83,8 @@ pub(super) struct Sessions {
     home: Home,
     /// What backends are asked.
     hooks: Hooks,
+    /// What one is to be told.
+    states: States,
     /// What applications call.
     calls: Calls,
     /// What the names of sessions are drawn from, and how many have been.
@@ -105,6 +110,7 @@ impl Sessions {
             look_again_at: None,
             home: Home::new(history_bytes as usize, drawn(seed, EPOCHS)),
             hooks: Hooks::default(),
+            states: States::default(),
             calls: Calls::default(),
             seed,
             named: 0,

@@ -116,6 +116,7 @@ impl Backend {
             ("--hook-publish-url", url("publish")),
             ("--hook-sub-refresh-url", url("sub_refresh")),
             ("--hook-rpc-url", url("rpc")),
+            ("--hook-state-url", url("state")),
         ];
         let mut all = vec![
             "--realtime",
@@ -133,6 +134,8 @@ impl Backend {
             "--namespace",
             "asked,subscribe_proxy_enabled,publish_proxy_enabled,sub_refresh_proxy_enabled,\
              allow_user_limited_channels",
+            "--namespace",
+            "told,state_proxy_enabled,presence,allow_subscribe_for_client",
             "--namespace",
             "kept,publish_proxy_enabled,history_size=9,history_ttl=60s,\
              allow_subscribe_for_client,allow_history_for_client",
@@ -465,6 +468,48 @@ fn a_backend_says_what_goes_on() {
     assert_eq!(session.code_of(&subscribe_with("asked:b", &result(1))), 0);
     assert_eq!(session.push("unsubscribe")["code"], 2501);
     server.stop();
+}
+
+/// It hears of each channel in order, also when it has to be told again.
+#[test]
+fn a_backend_hears_of_first_and_last_subscribers() {
+    for shards in SHARD_COUNTS {
+        let backend = Backend::start();
+        backend.tell("/state", json!("error"));
+        let server = backend.server(shards, &[]);
+        let mut sessions: Vec<_> =
+            (0..3).map(|_| Session::open(&server).connect(&user("u"))).collect();
+        for session in &mut sessions {
+            session.subscribe("told:a");
+        }
+        wait_until("it was told in vain", || !backend.asked_at("/state").is_empty());
+        backend.tell("/state", json!({ "result": {} }));
+        // The first was not the last.
+        let unsubscribe = json!({ "id": 7, "unsubscribe": { "channel": "told:a" } });
+        sessions[0].ask(&unsubscribe);
+        sessions.truncate(1);
+        let known = |channel: &str| -> Vec<Value> {
+            let bodies = backend.asked_at("/state").into_iter().map(|it| it.2);
+            let events = bodies.flat_map(|body| body["events"].as_array().cloned());
+            let mut events: Vec<Value> =
+                events.flatten().filter(|it| it["channel"] == channel).collect();
+            events.dedup_by_key(|it| it["type"].clone());
+            assert!(events.iter().all(|it| it["time_ms"].as_u64() > Some(1_600_000_000_000)));
+            events.into_iter().map(|it| it["type"].clone()).collect()
+        };
+        wait_until("it is told", || known("told:a").len() == 2);
+        assert_eq!(known("told:a"), ["occupied", "vacated"]);
+        sessions[0].subscribe("told:b");
+        sessions[0].subscribe("news");
+        sessions.clear();
+        wait_until("it is told", || known("told:b").len() == 2);
+        assert_eq!(known("told:b"), ["occupied", "vacated"]);
+        assert!(known("news").is_empty());
+        wait_until("it is counted", || {
+            metric(&server, "ringwire_channel_events_total{reason=\"told\"} 4")
+        });
+        server.stop();
+    }
 }
 
 #[test]

@@ -162,6 +162,7 @@ fn of_server(standing: &Standing) -> Vec<Family> {
     }
     if config.hooks.has_some() {
         families.extend(standing.hooks.families());
+        families.push(standing.states.family());
     }
     if config.identity.basic_users.is_some() {
         families.extend(standing.logins.families());

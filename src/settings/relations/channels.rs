@@ -1,7 +1,7 @@
 //! Settings of channels that are each allowed but not together.
 
 use super::Settings;
-use crate::config::{ChannelOptions, Config};
+use crate::config::{ChannelOptions, Config, HttpUrl};
 
 /// The first relation that does not hold.
 pub(super) fn check(settings: &Settings, config: &Config) -> Option<String> {
@@ -88,25 +88,18 @@ fn calls_behind_proxy(config: &Config) -> Option<String> {
 fn nobody_to_ask(settings: &Settings, config: &Config) -> Option<String> {
     let hooks = &config.hooks;
     let asked_of = |options: &ChannelOptions| {
-        [
-            (
-                "subscribe_proxy_enabled",
-                "hook-subscribe-url",
-                options.subscribe_proxy_enabled && hooks.subscribe.is_none(),
-            ),
-            (
-                "publish_proxy_enabled",
-                "hook-publish-url",
-                options.publish_proxy_enabled && hooks.publish.is_none(),
-            ),
-            (
-                "sub_refresh_proxy_enabled",
-                "hook-sub-refresh-url",
-                options.sub_refresh_proxy_enabled && hooks.sub_refresh.is_none(),
-            ),
-        ]
-        .into_iter()
-        .find_map(|(option, url, lacks)| lacks.then_some((option, url)))
+        let of = |option, url, is_set: bool, known: &Option<HttpUrl>| {
+            (is_set && known.is_none()).then_some((option, url))
+        };
+        let (is_set, known) = (options.subscribe_proxy_enabled, &hooks.subscribe);
+        let subscribe = of("subscribe_proxy_enabled", "hook-subscribe-url", is_set, known);
+        let (is_set, known) = (options.publish_proxy_enabled, &hooks.publish);
+        let publish = of("publish_proxy_enabled", "hook-publish-url", is_set, known);
+        let (is_set, known) = (options.sub_refresh_proxy_enabled, &hooks.sub_refresh);
+        let refresh = of("sub_refresh_proxy_enabled", "hook-sub-refresh-url", is_set, known);
+        let (is_set, known) = (options.state_proxy_enabled, &hooks.state);
+        let state = of("state_proxy_enabled", "hook-state-url", is_set, known);
+        subscribe.or(publish).or(refresh).or(state)
     };
     let unnamed = asked_of(&config.realtime.channels).map(|it| ("channels", it, String::new()));
     let named = || {
@@ -131,6 +124,7 @@ fn hooks_without_url(settings: &Settings, config: &Config) -> Option<String> {
         ("hook-publish-url", &hooks.publish),
         ("hook-sub-refresh-url", &hooks.sub_refresh),
         ("hook-rpc-url", &hooks.rpc),
+        ("hook-state-url", &hooks.state),
     ];
     if let Some((key, _)) = urls.iter().find(|(_, url)| url.is_some()) {
         return (!config.realtime.is_on).then(|| {

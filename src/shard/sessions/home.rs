@@ -251,6 +251,7 @@ impl<I: Io> Shard<I> {
             Err(denied) => Answer::Refused(denied.into()),
         };
         announced.into_iter().for_each(|it| self.announce(it));
+        self.note_states();
         Answered { answer, position }
     }
 
@@ -307,6 +308,7 @@ impl<I: Io> Shard<I> {
             let Some(key) = self.sessions.line.pop_front() else { break };
             self.resume_session(key);
         }
+        self.send_states();
         self.go_on_with_hooks();
         self.join_those_who_may();
         self.go_on_with_calls();
