@@ -203,6 +203,25 @@ fn is_binary(data: &[u8]) -> bool {
     !data.is_empty() && !is_json(data)
 }
 
+/// What a client says in the place of fields of the upgrade, with names in lower case: each that
+/// `is_told` once, as others would, and no more of it than a server takes in a head.
+pub fn emulated_fields(
+    request: &ConnectRequest,
+    is_told: impl Fn(&str) -> bool,
+) -> Vec<(Box<str>, Box<[u8]>)> {
+    let mut fields: Vec<(Box<str>, Box<[u8]>)> = Vec::new();
+    for (name, value) in &request.headers {
+        let name = name.to_ascii_lowercase();
+        let is_value = value.len() <= EMULATED_BYTES_MOST
+            && value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let is_known = fields.iter().any(|(other, _)| **other == *name);
+        if is_value && !is_known && is_told(&name) {
+            fields.push((name.into(), value.as_bytes().into()));
+        }
+    }
+    fields
+}
+
 /// Asks who somebody is that connects.
 pub fn connect_request(session: &Session, request: &ConnectRequest) -> Vec<u8> {
     let mut writer = Writer::about(session, is_binary(&request.data));
@@ -257,3 +276,28 @@ fn end_s(expire_at_seconds: i64, now_s: u64) -> u64 {
 
 /// How sessions are connected.
 const TRANSPORT: &str = "websocket";
+/// Bytes of what a client says in the place of one field: sessions keep it.
+const EMULATED_BYTES_MOST: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clients_say_as_fields_is_bounded() {
+        let long = "x".repeat(EMULATED_BYTES_MOST + 1);
+        let headers = [
+            ("COOKIE", "a"),
+            ("Cookie", "b"),
+            ("cookie", "c"),
+            ("other", "d"),
+            ("x-line", "e\r\nf: g"),
+            ("x-long", &long),
+        ];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let request = ConnectRequest { headers: headers.into(), ..ConnectRequest::default() };
+        let fields = emulated_fields(&request, |name| name != "other");
+        let expected: Vec<(Box<str>, Box<[u8]>)> = vec![("cookie".into(), (*b"a").into())];
+        assert_eq!(fields, expected);
+    }
+}

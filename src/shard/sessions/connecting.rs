@@ -13,7 +13,7 @@ use super::{Sessions, drawn};
 use crate::identity::{Identity, NEVER_S};
 use crate::io::{Io, Key};
 use crate::realtime::channels::{Asker, Wishes, features};
-use crate::realtime::hooks::{Connected, Granted, Hook, connect_request};
+use crate::realtime::hooks::{Connected, Granted, Hook, connect_request, emulated_fields};
 use crate::realtime::protocol::codes::{Disconnect, ErrorCode};
 use crate::realtime::protocol::{
     Command, ConnectRequest, ConnectResult, Encoding, ReplyBody, StreamPosition,
@@ -201,13 +201,7 @@ impl<I: Io> Shard<I> {
     /// What a client says in the place of fields of the upgrade that backends are told.
     fn emulated_fields(&self, request: &ConnectRequest) -> Vec<(Box<str>, Box<[u8]>)> {
         let told = &self.effective.config.hooks.emulated_fields;
-        let is_value = |value: &str| value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        let emulated = request.headers.iter().filter_map(|(name, value)| {
-            let name = name.to_ascii_lowercase();
-            let is_told = told.iter().any(|field| field.text() == name) && is_value(value);
-            is_told.then(|| (name.into(), value.as_bytes().into()))
-        });
-        emulated.collect()
+        emulated_fields(request, |name| told.iter().any(|field| field.text() == name))
     }
 
     /// Makes the next subscriptions of a session that connects, one after the other, and answers it
