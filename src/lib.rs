@@ -260,8 +260,8 @@
 //! waits for an answer, no more is received. A channel is up to three topics of the hub
 //! ([`realtime::topic`]): what is published, the same as deltas, and who comes and goes. Messages
 //! are pushes in JSON; in Protobuf they are made once for all who want it (`hub/run/pushes.rs`).
-//! Those who choose by tags are members of *derived* topics (`hub/topics/derived.rs`), each of
-//! which gets what passes, once for all who choose alike.
+//! Those who choose by tags, or have a pattern of channels, are members of *derived* topics
+//! (`hub/topics/derived.rs`), each of which gets what it is to get once for all who are alike.
 //!
 //! What is kept of a channel lies on one shard, its *home*, which a hash of its name says
 //! ([`realtime::home`]). Others ask it by mail (`shard/sessions/home.rs`). It gives publications

@@ -134,6 +134,9 @@ channel_options! {
     /// Whether the same holds for those who are nobody.
     allow_subscribe_for_anonymous: bool = false, as boolean();
 
+    /// Whether every user may subscribe to all channels that match a pattern.
+    allow_wildcard_subscribe: bool = false, as boolean();
+
     /// Whether every user may publish.
     allow_publish_for_client: bool = false, as boolean();
 

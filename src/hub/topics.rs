@@ -22,6 +22,7 @@ use super::interest::{Fullness, Interest, InterestSlot};
 use super::run::Run;
 use crate::limits::SUBSCRIPTIONS_MOST;
 use crate::realtime::filter::Tags;
+use crate::realtime::topic;
 use crate::wire::message::{DataMessage, SharedMessage};
 use derived::{Derivation, Derived};
 use holds::Hold;
@@ -188,12 +189,16 @@ impl Topics {
 
     /// A topic that gets its first member.
     fn begin(&mut self, name: &str) -> u32 {
-        let (source, derivation) = Derivation::of(name).unzip();
+        let derivation = Derivation::of(name).map(Box::new);
+        let interest = match &derivation {
+            Some(_) => self.interest.add(topic::interest_name(name)),
+            None => self.interest.add(name),
+        };
         let name: Arc<str> = name.into();
         self.next_serial += 1;
         let topic = self.topics.insert(Topic {
-            interest: self.interest.add(source.unwrap_or(&name)),
-            derivation: derivation.map(Box::new),
+            interest,
+            derivation,
             name: name.clone(),
             serial: self.next_serial,
             members: Vec::new(),
@@ -207,9 +212,7 @@ impl Topics {
             fullness: Fullness::HasRoom,
         }) as u32;
         self.by_name.insert(name, topic);
-        if let Some(source) = source {
-            self.begin_derived(source, topic);
-        }
+        self.begin_derived(topic);
         topic
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::patterns::{self, is_pattern};
 use super::protocol::codes::ErrorCode;
 use super::tokens::Overrides;
 use crate::config::{ChannelOptions, DataFormat, NAMESPACE_END, Realtime};
@@ -65,9 +66,25 @@ impl Channels {
     ///
     /// # Errors
     /// [`Denied::UnknownChannel`] where its namespace is not in the settings, and
-    /// [`Denied::BadRequest`] where the name is empty, too long, or not of visible ASCII and
-    /// spaces.
+    /// [`Denied::BadRequest`] where the name is empty, too long, that of a pattern, or not of
+    /// visible ASCII and spaces.
     pub fn options(&self, channel: &str) -> Result<&ChannelOptions, Denied> {
+        if is_pattern(channel) { Err(Denied::BadRequest) } else { self.options_of_any(channel) }
+    }
+
+    /// What holds for a pattern, which is within one namespace.
+    ///
+    /// # Errors
+    /// As those of channels, and [`Denied::BadRequest`] for what is no pattern.
+    pub fn options_of_pattern(&self, pattern: &str) -> Result<&ChannelOptions, Denied> {
+        if patterns::is_valid(pattern) && is_pattern(pattern) {
+            self.options_of_any(pattern)
+        } else {
+            Err(Denied::BadRequest)
+        }
+    }
+
+    fn options_of_any(&self, channel: &str) -> Result<&ChannelOptions, Denied> {
         if !(1..=self.bytes_most).contains(&channel.len()) {
             return Err(Denied::BadRequest);
         }
@@ -98,6 +115,12 @@ impl Channels {
 pub fn namespace(channel: &str) -> Option<&str> {
     let name = channel.strip_prefix(TOKEN_BEGINS).unwrap_or(channel);
     name.split_once(NAMESPACE_END).map(|(namespace, _)| namespace)
+}
+
+/// What a channel, or a pattern, shares with all of its namespace: how their names begin. Those
+/// that need a token are apart from those that do not.
+pub fn domain(channel: &str) -> &str {
+    channel.find(NAMESPACE_END).map_or("", |end| &channel[..=end])
 }
 
 /// Whether nobody subscribes to this channel without a token of it.
@@ -182,6 +205,25 @@ pub fn may_subscribe(
         }
     };
     permitted(is_allowed)
+}
+
+/// Whether somebody may subscribe to a pattern of channels with these options, and so to all of
+/// them that it matches; `has_token` says that a valid token of the pattern as it is written was
+/// shown. Channels that list users, or need a token, are matched by those patterns alone that say
+/// so, and these need a token themselves.
+///
+/// # Errors
+/// [`Denied::PermissionDenied`].
+pub fn may_subscribe_to_pattern(
+    options: &ChannelOptions,
+    pattern: &str,
+    asker: &Asker<'_>,
+    has_token: bool,
+) -> Result<(), Denied> {
+    let is_for_few = is_token_required(pattern) || user_limited(pattern).is_some();
+    let is_named = !asker.user.is_empty() || options.allow_subscribe_for_anonymous;
+    let may_all = asker.is_insecure || options.allow_wildcard_subscribe && is_named;
+    permitted(has_token || !is_for_few && may_all)
 }
 
 /// What the data of a publication is.

@@ -10,6 +10,7 @@ pub mod filter;
 pub mod home;
 pub mod hooks;
 pub mod log;
+pub mod patterns;
 pub mod presence;
 pub mod protocol;
 pub mod publication;

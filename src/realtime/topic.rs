@@ -1,7 +1,9 @@
 //! The topics of the hub that a channel is delivered by. No topic of `/broadcast` has such a name,
 //! as theirs have no control characters.
 
+use super::channels::domain;
 use super::filter::Filter;
+use super::patterns::is_pattern;
 
 /// By which subscribers get what is published to a channel.
 pub fn publications(channel: &str) -> String {
@@ -33,6 +35,31 @@ pub fn filter_of(name: &str) -> Option<(&str, &str)> {
     name.rsplit_once(FILTER_BEGINS).filter(|(source, _)| source.starts_with(FILTER_BEGINS))
 }
 
+/// By which those get what is published to a channel who have a pattern that it matches. Nobody
+/// joins it, but the same of a pattern.
+pub fn matched(channel: &str) -> String {
+    format!("{PATTERN_BEGINS}{channel}")
+}
+
+/// The pattern of a topic.
+pub fn pattern_of(name: &str) -> Option<&str> {
+    name.strip_prefix(PATTERN_BEGINS).filter(|it| is_pattern(it))
+}
+
+/// By what name the interest in a topic is counted: of those of a domain whose patterns there are
+/// together, as nobody knows beforehand which of them match.
+pub fn interest_name(name: &str) -> &str {
+    match name.strip_prefix(PATTERN_BEGINS) {
+        Some(channel) => &name[..PATTERN_BEGINS.len_utf8() + domain(channel).len()],
+        None => filter_of(name).map_or(name, |(source, _)| source),
+    }
+}
+
+/// The channel whose publications are matched against patterns, if these are such.
+pub fn matched_channel(name: &str) -> Option<&str> {
+    name.strip_prefix(PATTERN_BEGINS).filter(|it| !is_pattern(it))
+}
+
 /// Whether a topic belongs to a channel.
 pub fn is_of_channel(name: &str) -> bool {
     name.starts_with(PREFIXES)
@@ -50,6 +77,7 @@ pub fn shown(name: &str) -> &str {
 }
 
 /// What the names of such topics begin with.
-const PREFIXES: [char; 4] = ['\u{1}', '\u{2}', '\u{3}', '\u{4}'];
+const PREFIXES: [char; 5] = ['\u{1}', '\u{2}', '\u{3}', '\u{4}', PATTERN_BEGINS];
+const PATTERN_BEGINS: char = '\u{5}';
 /// What stands between the name of a channel and a filter, in neither of which it can be.
 const FILTER_BEGINS: char = '\u{4}';

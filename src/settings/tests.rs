@@ -280,7 +280,8 @@ fn faults_of_entries_name_place_field_and_remedy() {
              options are history_size, history_ttl, history_meta_ttl, force_recovery, \
              force_recovery_mode, allow_recovery, force_positioning, allow_positioning, presence, \
              join_leave, force_push_join_leave, delta_publish, allowed_delta_types, \
-             allow_subscribe_for_client, allow_subscribe_for_anonymous, allow_publish_for_client, \
+             allow_subscribe_for_client, allow_subscribe_for_anonymous, \
+             allow_wildcard_subscribe, allow_publish_for_client, \
              allow_publish_for_subscriber, allow_publish_for_anonymous, \
              allow_presence_for_client, allow_presence_for_subscriber, \
              allow_presence_for_anonymous, allow_history_for_client, \

@@ -23,6 +23,7 @@ mod connecting;
 mod ending;
 mod home;
 mod hooks;
+mod patterns;
 mod refreshing;
 mod replies;
 mod rules;

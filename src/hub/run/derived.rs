@@ -4,28 +4,27 @@ use std::sync::Arc;
 
 use super::Run;
 use crate::realtime::filter::{Filter, Tags};
+use crate::realtime::protocol::push_by_pattern;
 use crate::realtime::topic;
-use crate::wire::message::SharedMessage;
+use crate::wire::message::{DataMessage, MessageKind, SharedMessage};
 
 /// What a topic gets of what is published to the one that it is derived from.
 #[derive(Clone, Debug)]
 pub enum Derivation {
     /// What passes a filter.
     Filter(Arc<Filter>),
+    /// All of it, under the name of a pattern that its channel matches.
+    Pattern(Arc<str>),
 }
 
 impl Derivation {
-    /// What the topic `name` gets, and of which other one; nothing where it is not derived.
-    pub fn of(name: &str) -> Option<(&str, Self)> {
-        let (source, filter) = topic::filter_of(name)?;
-        Some((source, Self::Filter(Arc::new(Filter::read(filter)?))))
-    }
-
-    /// What the topic `name` is derived from by this.
-    pub fn source<'a>(&self, name: &'a str) -> &'a str {
-        match self {
-            Self::Filter(_) => topic::filter_of(name).map_or(name, |(source, _)| source),
+    /// What the topic `name` gets of others; nothing where it is not derived.
+    pub fn of(name: &str) -> Option<Self> {
+        if let Some(pattern) = topic::pattern_of(name) {
+            return Some(Self::Pattern(pattern.into()));
         }
+        let (_, filter) = topic::filter_of(name)?;
+        Some(Self::Filter(Arc::new(Filter::read(filter)?)))
     }
 
     /// What becomes of a message, if anything does.
@@ -35,13 +34,20 @@ impl Derivation {
                 let passes = filter.matches(tags.unwrap_or(&NO_TAGS));
                 passes.then(|| message.clone())
             }
+            Self::Pattern(pattern) => {
+                let push = push_by_pattern(message.payload(), pattern);
+                debug_assert!(push.is_some(), "what is published to a channel is a push");
+                Some(DataMessage::new(MessageKind::Text, &push?).into_shared())
+            }
         }
     }
 
-    /// What that takes, in bytes that could be copied meanwhile.
-    fn cost_bytes(&self) -> usize {
+    /// What that takes for so many messages of so many bytes together, in bytes that could be
+    /// copied meanwhile.
+    fn cost_bytes(&self, messages: usize, bytes: usize) -> usize {
         match self {
-            Self::Filter(filter) => filter.text().len(),
+            Self::Filter(filter) => messages * filter.text().len(),
+            Self::Pattern(_) => 2 * bytes,
         }
     }
 }
@@ -81,7 +87,8 @@ impl Run {
         }
         let Some(underived) = self.underived.take() else { return true };
         let Underived { derivation, tags } = *underived;
-        *bytes_left = bytes_left.saturating_sub(tags.len() * derivation.cost_bytes());
+        let cost_bytes = derivation.cost_bytes(tags.len(), self.bytes);
+        *bytes_left = bytes_left.saturating_sub(cost_bytes);
         let mut places = Vec::with_capacity(tags.len());
         let mut derived = Vec::new();
         for (message, tags) in self.messages().zip(&tags) {

@@ -49,7 +49,8 @@ fn the_namespace_is_before_the_first_colon() {
         ("chat:caf\u{e9}", Err(Denied::BadRequest)),
         ("a\nb", Err(Denied::BadRequest)),
         ("a\u{7f}", Err(Denied::BadRequest)),
-        ("a b/*&~", Ok(0)),
+        ("a b/&~", Ok(0)),
+        ("chat:*", Err(Denied::BadRequest)),
         ("", Err(Denied::BadRequest)),
         (&"a".repeat(255), Ok(0)),
         (&"a".repeat(256), Err(Denied::BadRequest)),
@@ -233,7 +234,7 @@ proptest! {
         let name = if let Some(rest) = channel.strip_prefix('$') { rest } else { &channel };
         let is_ascii = channel.chars().all(|c| c.is_ascii() && !c.is_ascii_control());
         let expected = match name.find(':') {
-            _ if channel.is_empty() => Err(Denied::BadRequest),
+            _ if channel.is_empty() || channel.contains('*') => Err(Denied::BadRequest),
             Some(end) if !["chat", "b.2-c_d"].contains(&&name[..end]) => {
                 Err(Denied::UnknownChannel)
             }
@@ -242,5 +243,52 @@ proptest! {
             None => Ok(0),
         };
         prop_assert_eq!(channels.options(&channel).map(|options| options.history_size), expected);
+    }
+}
+
+#[test]
+fn a_pattern_is_within_one_namespace() {
+    let channels = channels(|_| ());
+    let size = |pattern: &str| channels.options_of_pattern(pattern).map(|it| it.history_size);
+    for (pattern, expected) in [
+        ("*", Ok(0)),
+        ("a/**", Ok(0)),
+        ("chat:*", Ok(1)),
+        ("$chat:*#*", Ok(1)),
+        ("chat:a", Err(Denied::BadRequest)),
+        ("chat:a***", Err(Denied::BadRequest)),
+        ("*:a", Err(Denied::UnknownChannel)),
+        ("ch*:a", Err(Denied::UnknownChannel)),
+        ("chat:*\u{e9}", Err(Denied::BadRequest)),
+    ] {
+        assert_eq!(size(pattern), expected, "{pattern}");
+    }
+    for (channel, expected) in [("a", ""), ("chat:a:b", "chat:"), ("$chat:*", "$chat:")] {
+        assert_eq!(domain(channel), expected);
+    }
+}
+
+#[test]
+fn patterns_need_a_permission_of_their_own() {
+    let none = ChannelOptions { allow_subscribe_for_client: true, ..ChannelOptions::default() };
+    let users = ChannelOptions { allow_wildcard_subscribe: true, ..ChannelOptions::default() };
+    let all = ChannelOptions { allow_subscribe_for_anonymous: true, ..users.clone() };
+    let may = |options: &ChannelOptions, pattern: &str, asker: &Asker<'_>, has_token| {
+        may_subscribe_to_pattern(options, pattern, asker, has_token)
+    };
+    for (options, asker, expected) in [
+        (&none, USER, DENIED),
+        (&none, INSECURE, Ok(())),
+        (&users, USER, Ok(())),
+        (&users, NOBODY, DENIED),
+        (&all, NOBODY, Ok(())),
+    ] {
+        assert_eq!(may(options, "chat:*", &asker, false), expected);
+        assert_eq!(may(options, "chat:*", &asker, true), Ok(()));
+        // These would be the channels of others.
+        for pattern in ["$chat:*", "chat:*#*", "#**"] {
+            assert_eq!(may(options, pattern, &asker, false), DENIED, "{pattern}");
+            assert_eq!(may(options, pattern, &asker, true), Ok(()), "{pattern}");
+        }
     }
 }

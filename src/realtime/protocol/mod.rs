@@ -202,6 +202,20 @@ pub fn filter_text(filter: &FilterNode) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
+/// What those get of a push that [`encode_push`] has made in JSON of a publication who have
+/// subscribed to a pattern: the push names the pattern, and the publication its channel, also in a
+/// tag, as most libraries show nothing else. Offsets are left out: they are those of one channel.
+pub fn push_by_pattern(json_push: &[u8], pattern: &str) -> Option<Vec<u8>> {
+    let reply: Reply = serde_json::from_slice(json_push).ok()?;
+    let PushMessage { channel, r#pub: Some(publication), .. } = reply.push? else { return None };
+    let mut tags = publication.tags;
+    tags.insert(CHANNEL_TAG_NAME.to_owned(), channel.clone());
+    let publication = Publication { channel, tags, offset: 0, epoch: String::new(), ..publication };
+    let mut out = Vec::new();
+    encode_push(Encoding::Json, pattern, &Push::Publication(publication), &mut out);
+    Some(out)
+}
+
 fn encode(encoding: Encoding, content: &impl Content, out: &mut Vec<u8>) {
     match encoding {
         Encoding::Json => Object::write(content, out),
@@ -216,6 +230,8 @@ fn encode(encoding: Encoding, content: &impl Content, out: &mut Vec<u8>) {
 /// are channels to subscribe to.
 pub const COMMANDS_MAX: usize = 1_000;
 
+/// The tag that names the channel of a publication to those who have a pattern of it.
+const CHANNEL_TAG_NAME: &str = "channel";
 /// The field of a reply that has a push.
 const PUSH_TAG: u32 = 4;
 /// The field of a push that names the channel.

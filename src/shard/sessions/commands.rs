@@ -15,6 +15,7 @@ use crate::realtime::channels::{
 use crate::realtime::filter::Filter;
 use crate::realtime::home::{Announcement, Question};
 use crate::realtime::hooks::{Granted, Hook, Replacement, channel_request};
+use crate::realtime::patterns::is_pattern;
 use crate::realtime::protocol::codes::{Disconnect, ErrorCode};
 use crate::realtime::protocol::{
     self, Command, Encoding, HistoryRequest, Publication, PublishRequest, ReplyBody, Request,
@@ -153,7 +154,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Who a session is to those who decide what it may do with a channel.
-    fn asker<'s>(&self, session: &'s Session, channel: &str) -> Asker<'s> {
+    pub(super) fn asker<'s>(&self, session: &'s Session, channel: &str) -> Asker<'s> {
         Asker {
             user: &session.user,
             is_insecure: self.effective.config.realtime.is_insecure,
@@ -178,6 +179,9 @@ impl<I: Io> Shard<I> {
         }
         if session.subscriptions.len() >= usize::from(settings.client_channels_most) {
             return Outcome::error(ErrorCode::LimitExceeded);
+        }
+        if is_pattern(&request.channel) {
+            return self.subscribe_to_pattern(key, id, *request);
         }
         let options = match effective.channels.options(&request.channel) {
             Ok(options) => options,
@@ -403,8 +407,9 @@ impl<I: Io> Shard<I> {
         let Some(connection) = self.connections.get(key) else { return false };
         let has_room = |topic: &str| self.topics.fullness_by_name(topic) < connection.too_full();
         let have_derived_room = || {
-            let source = topic::filterable(channel);
-            self.topics.fullness_of_derived(&source) < connection.too_full()
+            let sources = [topic::filterable(channel), topic::matched(channel)];
+            let fullness = sources.map(|it| self.topics.fullness_of_derived(&it));
+            fullness.into_iter().all(|it| it < connection.too_full())
         };
         self.overflow.is_empty()
             && has_room(&topic::publications(channel))
@@ -429,6 +434,9 @@ impl<I: Io> Shard<I> {
     ) -> Outcome {
         if channel.is_empty() {
             return Outcome::Disconnect(Disconnect::BAD_REQUEST);
+        }
+        if is_pattern(&channel) {
+            return Outcome::error(ErrorCode::NotAvailable);
         }
         let effective = self.effective.clone();
         let options = match effective.channels.options(&channel) {

@@ -262,9 +262,10 @@ impl<I: Io> Shard<I> {
             && let Some(tags) = tags
             && let Some(channel) = topic::channel_of(&topic)
         {
-            let source = topic::filterable(channel);
             let tags = (!tags.is_empty()).then(|| Arc::new(tags));
-            self.publish_to_derived(&source, &message.clone().into_shared(), tags.as_ref());
+            let message = message.clone().into_shared();
+            self.publish_to_derived(&topic::filterable(channel), &message, tags.as_ref());
+            self.publish_to_derived(&topic::matched(channel), &message, None);
         }
         self.publish_by_name(&topic, message);
     }

@@ -11,6 +11,7 @@ use crate::hub::topics::{self, HoldId};
 use crate::io::{Io, Key};
 use crate::realtime::home::{Answer, Question};
 use crate::realtime::log::Head;
+use crate::realtime::patterns::is_pattern;
 use crate::realtime::protocol::codes::{ErrorCode, Unsubscribe};
 use crate::realtime::protocol::{Push, ReplyBody, StreamPosition, SubscribePush, SubscribeResult};
 use crate::realtime::publication::Publication;
@@ -289,6 +290,7 @@ fn topics_of(subscription: &Subscription) -> Vec<topics::Subscription> {
     let Subscription { channel, traits, filter, .. } = subscription;
     let mut names = vec![match filter {
         Some(filter) => topic::filtered(channel, filter),
+        None if is_pattern(channel) => topic::matched(channel),
         None if traits.contains(Traits::DELTA) => topic::deltas(channel),
         None => topic::publications(channel),
     }];

@@ -8,6 +8,7 @@ use crate::hub::topics::Subscription;
 use crate::hub::topics::tests::{message, payloads};
 use crate::realtime::filter::Filter;
 use crate::realtime::topic;
+use crate::wire::message::{DataMessage, MessageKind};
 
 const FILTERS: [&str; 3] = [
     r#"{"key":"a","cmp":"eq","val":"x"}"#,
@@ -237,4 +238,75 @@ fn choosing_waits_for_its_turn() {
         });
     }
     assert!(!world.here.has_pending());
+}
+
+fn matched(pattern: &str) -> [Subscription; 1] {
+    [Subscription { topic: topic::matched(pattern).into(), exclude_self: false }]
+}
+
+/// Publishes to a channel on the first shard as a shard does.
+fn publish_to(world: &mut World, channel: &str) {
+    let push = format!(r#"{{"push":{{"channel":"{channel}","pub":{{"data":1}}}}}}"#);
+    let message = DataMessage::new(MessageKind::Text, push.as_bytes()).into_shared();
+    let source = topic::matched(channel);
+    if let Some(publication) = world.here.publish_to_derived(&source, &message, None) {
+        let position = world.here.published() - 1;
+        world.there.receive(&publication, 0, position);
+    }
+}
+
+/// For each who matches on either shard, whatever is matched elsewhere.
+#[test]
+fn patterns_get_what_matches_them_within_their_domain() {
+    let patterns = ["news:*", "news:**", "**", "$news:*", "news:*", "chat:a*"];
+    let mut world = World::new();
+    for pattern in patterns {
+        let member = world.add(None);
+        let joined = matched(pattern);
+        let hold = world.shard(member).hold(&joined);
+        let held = world.shard(member).settle_in(member as u32, &joined, hold, |_| 0);
+        assert!(held.is_empty());
+    }
+    for (channel, expected) in [
+        ("news:a", &[0, 1, 4][..]),
+        ("news:a/b", &[1]),
+        ("plain", &[2]),
+        ("$plain", &[]),
+        ("$news:a", &[3]),
+        ("chat:b", &[]),
+        ("chat:ab", &[5]),
+        ("chat:ab#42", &[]),
+    ] {
+        publish_to(&mut world, channel);
+        world.deliver(usize::MAX);
+        for (member, pattern) in patterns.iter().enumerate() {
+            let got = std::mem::take(&mut world.members[member].got);
+            assert_eq!(got.len(), usize::from(expected.contains(&member)), "{channel} {pattern}");
+            for push in got {
+                let push = String::from_utf8(push).expect("a text");
+                let named = format!(r#""channel":"{pattern}","pub""#);
+                let tag = format!(r#""tags":{{"channel":"{channel}"}}"#);
+                assert!(push.contains(&named) && push.contains(&tag), "{push}");
+            }
+        }
+    }
+    let published = world.here.published();
+    publish_to(&mut world, "other:a");
+    assert_eq!(world.here.published(), published, "nobody there has a pattern in its domain");
+    for member in 0..patterns.len() {
+        world.shard(member).leave_all(member as u32);
+    }
+    assert!(world.here.is_empty() && !world.here.has_derived() && !world.there.has_derived());
+}
+
+#[test]
+fn what_is_held_for_a_pattern_names_it() {
+    let mut world = World::new();
+    let joined = matched("news:*");
+    let hold = world.there.hold(&joined);
+    publish_to(&mut world, "news:a");
+    let held = world.there.settle_in(1, &joined, hold, |_| 0);
+    assert_eq!(held.len(), 1);
+    assert!(str::from_utf8(held[0].payload()).is_ok_and(|it| it.contains("news:*")));
+    assert!(world.there.has_room_for_pattern("news:*"));
 }

@@ -211,6 +211,26 @@ fn depth_is_bounded() {
 }
 
 #[test]
+fn a_publication_names_its_channel_where_the_push_names_a_pattern() {
+    let publication = Publication {
+        data: b"{\"a\":1}".to_vec(),
+        offset: 7,
+        epoch: "xyz".to_owned(),
+        tags: [("channel", "app"), ("b", "c")].map(|(a, b)| (a.to_owned(), b.to_owned())).into(),
+        ..Publication::default()
+    };
+    let mut push = Vec::new();
+    encode_push(Encoding::Json, "news:a", &Push::Publication(publication), &mut push);
+    let push = push_by_pattern(&push, "news:*").expect("a publication");
+    let expected = concat!(
+        r#"{"push":{"channel":"news:*","pub":{"data":{"a":1},"#,
+        r#""tags":{"b":"c","channel":"news:a"},"channel":"news:a"}}}"#
+    );
+    assert_eq!(str::from_utf8(&push), Ok(expected));
+    assert_eq!(push_by_pattern(b"{}", "news:*"), None);
+}
+
+#[test]
 fn only_pushes_are_transcoded() {
     for other in ["", "{}", "null", "x", r#"{"id":1,"publish":{}}"#, r#"{"push":null}"#] {
         assert_eq!(transcode_push(other.as_bytes()), None, "{other}");
