@@ -232,7 +232,7 @@ fn a_hidden_mistake_is_still_a_mistake() {
 #[test]
 fn values_that_contradict_each_other_are_refused() {
     let many = (0..17).map(|number| format!("l{number}=x")).collect::<Vec<_>>().join(",");
-    let cases: [(&[&str], &[&str]); 26] = [
+    let cases: [(&[&str], &[&str]); 27] = [
         (&["--label", "a=1,b=2,a=3"], &["label a", "--label", "twice"]),
         (&["--label", &many], &["label", "17", "16"]),
         (
@@ -260,6 +260,7 @@ fn values_that_contradict_each_other_are_refused() {
             &["--mount", "/a=broadcast,topic=t", "--broadcast-access", "none"],
             &["mount /a", "broadcast-access", "none"],
         ),
+        (&["--mount", "/a=realtime"], &["mount /a", "--realtime true"]),
         (
             &["--listen", "[::1]:80,proxy", "--trusted-proxy", "unix"],
             &["listen [::1]:80", "proxy", "--trusted-proxy", "network"],

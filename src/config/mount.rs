@@ -32,6 +32,8 @@ pub enum Service {
         /// Whether senders do not get their own messages when the query does not say.
         exclude_self: bool,
     },
+    /// Every message has commands for channels, as on `/connection/websocket`.
+    Realtime,
 }
 
 impl Service {
@@ -40,6 +42,7 @@ impl Service {
         match self {
             Self::Echo => "echo",
             Self::Broadcast { .. } => "broadcast",
+            Self::Realtime => "realtime",
         }
     }
 }
@@ -135,6 +138,7 @@ pub(super) struct MountDraft {
 enum ServiceName {
     Echo,
     Broadcast,
+    Realtime,
 }
 
 impl Entry for Mount {
@@ -161,16 +165,17 @@ impl Entry for Mount {
         };
         let contradiction = |text: String| Err(Fault::Contradiction(text));
         let service = match service {
-            ServiceName::Echo
+            ServiceName::Echo | ServiceName::Realtime
                 if topic.is_some() || exclude_self.is_some() || path.takes_topic() =>
             {
-                return contradiction(
-                    "echo knows no topics: allowed are topic, exclude_self and {topic} with \
-                     broadcast alone"
-                        .to_owned(),
-                );
+                let name = if service == ServiceName::Echo { "echo" } else { "realtime" };
+                return contradiction(format!(
+                    "{name} knows no topics: allowed are topic, exclude_self and {TOPIC_SEGMENT} \
+                     with broadcast alone"
+                ));
             }
             ServiceName::Echo => Service::Echo,
+            ServiceName::Realtime => Service::Realtime,
             ServiceName::Broadcast => match (path.takes_topic(), &topic) {
                 (true, Some(topic)) => {
                     return contradiction(format!(
@@ -195,6 +200,9 @@ impl Entry for Mount {
         match &self.service {
             Service::Echo => {
                 MountDraft { path, service: Some(ServiceName::Echo), ..MountDraft::default() }
+            }
+            Service::Realtime => {
+                MountDraft { path, service: Some(ServiceName::Realtime), ..MountDraft::default() }
             }
             Service::Broadcast { topic, exclude_self } => MountDraft {
                 path,

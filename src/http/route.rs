@@ -90,6 +90,7 @@ impl Endpoint {
         let Some((mount, segment)) = exact.or_else(|| matching().next()) else { return Ok(None) };
         match &mount.service {
             Service::Echo => Ok(Some(Self::Echo)),
+            Service::Realtime => Ok(Some(Self::Session)),
             Service::Broadcast { topic: fixed, exclude_self } => {
                 let topic = match (fixed, segment) {
                     (Some(fixed), _) => fixed.name().into(),

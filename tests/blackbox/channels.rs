@@ -674,3 +674,17 @@ fn recover(channel: &str, since: Value) -> Value {
     json!({ "id": 7, "subscribe": { "channel": channel, "recover": true, "recoverable": true,
         "offset": since["offset"], "epoch": since["epoch"] } })
 }
+
+#[test]
+fn channels_are_at_mounts_too() {
+    let server = serve(2, &["--mount", "/ws=realtime", "--client-allow-anonymous", "true"]);
+    let connected = |path: &str| {
+        let peer = Peer::connect(server.address()).upgraded(path);
+        Session { peer, come: VecDeque::new() }.connect(&json!({}))
+    };
+    let (mut one, mut other) = (connected("/ws"), connected("/connection/websocket"));
+    one.subscribe("plain:a");
+    other.publish("plain:a", &json!({ "a": 1 }));
+    assert_eq!(one.push("pub")["data"], json!({ "a": 1 }));
+    server.stop();
+}

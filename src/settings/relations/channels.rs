@@ -1,7 +1,7 @@
 //! Settings of channels that are each allowed but not together.
 
 use super::Settings;
-use crate::config::{ChannelOptions, Config, HttpUrl};
+use crate::config::{ChannelOptions, Config, HttpUrl, Service};
 
 /// The first relation that does not hold.
 pub(super) fn check(settings: &Settings, config: &Config) -> Option<String> {
@@ -14,6 +14,7 @@ pub(super) fn check(settings: &Settings, config: &Config) -> Option<String> {
         .or_else(|| calls_behind_proxy(config))
         .or_else(|| nobody_to_ask(settings, config))
         .or_else(|| hooks_without_url(settings, config))
+        .or_else(|| mounted_without_channels(settings, config))
 }
 
 /// Nobody could tell which of them holds.
@@ -56,6 +57,18 @@ fn pings_without_end(settings: &Settings, config: &Config) -> Option<String> {
             "{} with {}: allowed is less than the time between pings",
             settings.describe("client-pong-timeout"),
             settings.describe("client-ping-interval"),
+        )
+    })
+}
+
+/// A mount for channels that there are none of.
+fn mounted_without_channels(settings: &Settings, config: &Config) -> Option<String> {
+    let mount = config.mounts.iter().find(|mount| mount.service == Service::Realtime)?;
+    (!config.realtime.is_on).then(|| {
+        format!(
+            "mount {} ({}) is for channels and there are none: allowed is --realtime true with it",
+            mount.path,
+            settings.origin("mount").place("mount"),
         )
     })
 }
