@@ -46,6 +46,8 @@ pub struct Run {
     compressing: Vec<Compressing>,
     lines: Vec<Lines>,
     binary_pushes: Option<Rc<Frames>>,
+    /// Whether they are pushes of differences.
+    are_deltas: bool,
     /// How the messages are to be derived, as long as they are not.
     underived: Option<Box<Underived>>,
     /// Whether there has been such a thing, after which nothing is joined.
@@ -135,12 +137,18 @@ impl Run {
             compressing: Vec::new(),
             lines: Vec::new(),
             binary_pushes: None,
+            are_deltas: false,
             underived: None,
             is_derived: false,
             is_empty: false,
         };
         run.skip(skip);
         run
+    }
+
+    /// Says that all of its messages are pushes of differences, or of what came in full among them.
+    pub fn set_are_deltas(&mut self) {
+        self.are_deltas = true;
     }
 
     /// Whether a message can be [joined](Self::join): the run would not become too long, and no
@@ -227,7 +235,7 @@ impl Run {
             Encoding::BinaryPushes if budget.joined_bytes == 0 => false,
             Encoding::BinaryPushes => {
                 budget.joined_bytes = budget.joined_bytes.saturating_sub(self.bytes);
-                self.binary_pushes = Some(pushes::binary(self.messages()));
+                self.binary_pushes = Some(pushes::binary(self.messages(), self.are_deltas));
                 true
             }
             Encoding::Compressed(class) => {

@@ -397,7 +397,11 @@ impl Topics {
                 if topic.pending.is_empty() {
                     topic.pending_since_us = at_us;
                 }
-                topic.pending.push(Run::new(message, skip));
+                let mut run = Run::new(message, skip);
+                if topic::is_of_deltas(&topic.name) {
+                    run.set_are_deltas();
+                }
+                topic.pending.push(run);
             }
         }
         if let (Some(derivation), Some(run)) = (&topic.derivation, topic.pending.last_mut()) {

@@ -20,6 +20,11 @@ pub fn deltas(channel: &str) -> String {
     format!("\u{3}{channel}")
 }
 
+/// Whether it is such a topic, so that the data of its pushes is a text in JSON that has the bytes.
+pub fn is_of_deltas(name: &str) -> bool {
+    name.starts_with('\u{3}')
+}
+
 /// By which all get what is published to a channel who have derived topics of it. Nobody joins it.
 pub fn filterable(channel: &str) -> String {
     format!("\u{4}{channel}")

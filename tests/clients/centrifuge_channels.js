@@ -492,13 +492,17 @@ const scenarios = {
     const [channel, publisher, reader] = [channelIn(""), await connected(), await connected()];
     const options = { delta: "fossil", positioned: true, recoverable: true };
     const subscription = await subscribed(reader, channel, options);
-    const plain = await subscribed(await connected(), channel);
+    const other = await connected();
+    const plain = await subscribed(other, channel);
     const words = ["\u0416\u0443\u043a", "\u4e16\u754c", "\u{1f389}", "\u00e9t\u00e9", '\n"b"\\'];
     const word = (n, place) => words[(place * (place === n % 40 ? n : 1)) % words.length];
     const text = (n) => range(1, 40).map((place) => word(n, place)).join(" ");
     const texts = range(1, 60).map((n) => ({ n, text: text(n) }));
     for (const it of texts.slice(0, 30)) await publisher.publish(channel, pack(it));
     await until(subscription, 30);
+    await until(plain, 30);
+    const [some, all] = [reader, other].map((it) => it.socket()._socket.bytesRead);
+    assert.ok(some < all / 2, `${some} bytes of ${all}`);
     const event = next(subscription, "subscribed");
     reader.cut();
     for (const it of texts.slice(30, 45)) await publisher.publish(channel, pack(it));

@@ -5,15 +5,19 @@
 
 use std::rc::Rc;
 
-use crate::realtime::protocol::transcode_push;
+use crate::realtime::protocol::{transcode_delta_push, transcode_push};
 use crate::wire::frames::Frames;
 use crate::wire::message::{DataMessage, MessageKind, SharedMessage};
 
 /// The frames of these messages; one that is no push is left out.
-pub(super) fn binary<'m>(messages: impl Iterator<Item = &'m SharedMessage>) -> Rc<Frames> {
+pub(super) fn binary<'m>(
+    messages: impl Iterator<Item = &'m SharedMessage>,
+    are_deltas: bool,
+) -> Rc<Frames> {
     let (mut bytes, mut ends) = (Vec::new(), Vec::new());
     for message in messages {
         let push = match message.kind() {
+            MessageKind::Text if are_deltas => transcode_delta_push(message.payload()),
             MessageKind::Text => transcode_push(message.payload()),
             MessageKind::Binary => Some(message.payload().to_vec()),
         };

@@ -195,6 +195,17 @@ pub fn transcode_push(json_push: &[u8]) -> Option<Vec<u8>> {
     Some(reply.encode_length_delimited_to_vec())
 }
 
+/// The same of a push of differences, or of what came in full among those: in JSON its data is a
+/// text that has the bytes, in Protobuf it is these.
+pub fn transcode_delta_push(json_push: &[u8]) -> Option<Vec<u8>> {
+    let mut reply: Reply = serde_json::from_slice(json_push).ok()?;
+    if let Some(publication) = &mut reply.push.as_mut()?.r#pub {
+        let text: String = serde_json::from_slice(&publication.data).ok()?;
+        publication.data = text.into_bytes();
+    }
+    Some(reply.encode_length_delimited_to_vec())
+}
+
 /// A filter as JSON, with what says nothing left out.
 pub fn filter_text(filter: &FilterNode) -> String {
     let mut out = Vec::new();

@@ -18,8 +18,8 @@ use crate::realtime::hooks::{Granted, Hook, Replacement, channel_request};
 use crate::realtime::patterns::is_pattern;
 use crate::realtime::protocol::codes::{Disconnect, ErrorCode};
 use crate::realtime::protocol::{
-    self, Command, Encoding, HistoryRequest, Publication, PublishRequest, ReplyBody, Request,
-    StreamPosition, SubscribeRequest, UnsubscribeRequest,
+    self, Command, HistoryRequest, Publication, PublishRequest, ReplyBody, Request, StreamPosition,
+    SubscribeRequest, UnsubscribeRequest,
 };
 use crate::realtime::session::{Phase, Session, Subscription, Traits};
 use crate::realtime::tokens::{SubscriptionToken, SubscriptionTokenError, verify_subscription};
@@ -228,9 +228,7 @@ impl<I: Io> Shard<I> {
         let features = features(options, token.grant.overrides, &asker, wishes);
         let mut traits = Traits::of(&features, options.has_history());
         let may_be_delta = options.allowed_delta_types == Some(DeltaType::Fossil)
-            && traits.contains(Traits::POSITIONED)
-            // Their differences would be those of bytes, not of texts.
-            && session.encoding == Encoding::Json;
+            && traits.contains(Traits::POSITIONED);
         traits.set(Traits::DELTA, may_be_delta && request.delta == DELTA_FOSSIL);
         let is_refreshed =
             options.sub_refresh_proxy_enabled && effective.config.hooks.sub_refresh.is_some();

@@ -13,11 +13,12 @@ use crate::realtime::home::{Answer, Question};
 use crate::realtime::log::Head;
 use crate::realtime::patterns::is_pattern;
 use crate::realtime::protocol::codes::{ErrorCode, Unsubscribe};
-use crate::realtime::protocol::{Push, ReplyBody, StreamPosition, SubscribePush, SubscribeResult};
+use crate::realtime::protocol::{
+    Encoding, Push, ReplyBody, StreamPosition, SubscribePush, SubscribeResult,
+};
 use crate::realtime::publication::Publication;
 use crate::realtime::session::{Subscription, Traits};
 use crate::realtime::topic;
-use crate::wire::message::SharedMessage;
 
 /// A subscription that is to begin.
 #[derive(Debug)]
@@ -102,7 +103,10 @@ impl<I: Io> Shard<I> {
             Answer::Subscribed { position: at, is_recovered, publications }
                 if self.is_session(key, &subscribing.client) =>
             {
-                let result = result_of(&subscribing, at, is_recovered, &publications, now_s);
+                let encoding = self.sessions.get(key.index).map(|it| it.encoding);
+                let is_json = encoding == Some(Encoding::Json);
+                let recovered = is_recovered.then_some(&publications[..]);
+                let result = result_of(&subscribing, at, recovered, is_json, now_s);
                 let joining = Joining { key, subscribing, hold, home, position, result };
                 self.sessions.joining.push(joining);
                 return self.join_those_who_may();
@@ -160,10 +164,11 @@ impl<I: Io> Shard<I> {
     }
 
     /// Makes a session a member of a channel; returns what was published since its home answered.
-    pub(super) fn become_member(&mut self, joining: Joining) -> Vec<SharedMessage> {
+    pub(super) fn become_member(&mut self, joining: Joining) -> Vec<Run> {
         let Joining { key, subscribing, hold, home, position, .. } = joining;
         let (own, subscription) = (self.number, subscribing.subscription);
         let topics = topics_of(&subscription);
+        let are_deltas = subscription.traits.contains(Traits::DELTA);
         let held = self.topics.settle_in(key.index, &topics, hold, |shard| match shard {
             Some(shard) if shard == home => position,
             None if home == own => position,
@@ -173,7 +178,14 @@ impl<I: Io> Shard<I> {
         if let Some(session) = self.sessions.get_mut(key.index) {
             session.subscriptions.push(subscription);
         }
-        held
+        let alone = |message| {
+            let mut run = Run::new(message, None);
+            if are_deltas {
+                run.set_are_deltas();
+            }
+            run
+        };
+        held.into_iter().map(alone).collect()
     }
 
     fn subscription_failed(&mut self, key: Key, subscribing: &Subscribing, code: ErrorCode) {
@@ -194,7 +206,7 @@ impl<I: Io> Shard<I> {
             && self.sessions.get(key.index).is_some_and(|it| it.client == *client)
     }
 
-    pub(super) fn queue_held(&mut self, key: Key, held: Vec<SharedMessage>) {
+    pub(super) fn queue_held(&mut self, key: Key, held: Vec<Run>) {
         let has_held = !held.is_empty();
         if has_held {
             self.send_replies(key);
@@ -202,8 +214,7 @@ impl<I: Io> Shard<I> {
         let Self { connections, generation, codec, shared, number, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
         let stats = shared.stats.shard(*number);
-        for message in held {
-            let mut run = Run::new(message, None);
+        for mut run in held {
             let codec = codec.get_mut();
             let messages = queue_alone(&mut run, key.index, connection, codec, generation.number());
             count_delivered(messages, stats);
@@ -246,16 +257,18 @@ impl<I: Io> Shard<I> {
 fn result_of(
     subscribing: &Subscribing,
     at: Head,
-    is_recovered: bool,
-    publications: &[Arc<Publication>],
+    recovered: Option<&[Arc<Publication>]>,
+    is_json: bool,
     now_s: u64,
 ) -> SubscribeResult {
     let Subscription { traits, ref filter, .. } = subscribing.subscription;
     let ttl = subscription_ttl(&subscribing.subscription, now_s);
+    let publications = recovered.unwrap_or_default();
     let is_kept = traits.intersects(Traits::POSITIONED | Traits::RECOVERABLE);
     let passes = |it: &&Arc<Publication>| filter.as_ref().is_none_or(|by| by.matches(&it.tags));
     let wanted = publications.iter().filter(passes);
-    let wanted = wanted.map(|it| match traits.contains(Traits::DELTA) {
+    // Of differences the data is a text in JSON, which has the bytes.
+    let wanted = wanted.map(|it| match is_json && traits.contains(Traits::DELTA) {
         true => it.in_full(),
         false => it.as_ref().into(),
     });
@@ -273,7 +286,7 @@ fn result_of(
         epoch: if is_kept { at.epoch.as_str().to_owned() } else { String::new() },
         offset: if is_kept { offset } else { 0 },
         publications: wanted,
-        recovered: is_recovered,
+        recovered: recovered.is_some(),
         was_recovering: subscribing.since.is_some(),
         delta: traits.contains(Traits::DELTA),
     }

@@ -4,7 +4,7 @@
 use ringwire::realtime::filter::Filter;
 use ringwire::realtime::protocol::{
     COMMANDS_MAX, Command, Encoding, Frame, Malformed, Reply, Request, decode, decode_replies,
-    is_json, transcode_push,
+    is_json, push_by_pattern, transcode_delta_push, transcode_push,
 };
 
 /// All of `data` is a frame, in one encoding and then in the other.
@@ -24,6 +24,13 @@ pub fn check(data: &[u8]) {
         let of_protobuf = decode_replies(Encoding::Protobuf, &transcoded);
         assert_eq!(of_protobuf.as_ref(), Ok(&of_json));
         assert!(matches!(&of_json[..], [Reply { push: Some(_), .. }]));
+    }
+    if let Some(transcoded) = transcode_delta_push(data) {
+        assert!(decode_replies(Encoding::Protobuf, &transcoded).is_ok());
+    }
+    if let Some(named) = push_by_pattern(data, "a:*") {
+        let replies = decode_replies(Encoding::Json, &named).expect("a push");
+        assert!(matches!(&replies[..], [Reply { push: Some(it), .. }] if it.channel == "a:*"));
     }
 }
 

@@ -231,6 +231,24 @@ fn a_publication_names_its_channel_where_the_push_names_a_pattern() {
 }
 
 #[test]
+fn differences_are_texts_in_json_and_bytes_in_protobuf() {
+    let push = |encoding, data: &[u8]| {
+        let publication =
+            Publication { data: data.to_vec(), offset: 2, delta: true, ..Publication::default() };
+        let mut out = Vec::new();
+        encode_push(encoding, "a", &Push::Publication(publication), &mut out);
+        out
+    };
+    let json = push(Encoding::Json, br#""{\"a\":1}\n\u00e9""#);
+    let protobuf = push(Encoding::Protobuf, "{\"a\":1}\n\u{e9}".as_bytes());
+    assert_eq!(transcode_delta_push(&json), Some(protobuf));
+    assert_eq!(transcode_delta_push(&push(Encoding::Json, b"1")), None, "no text");
+    let mut join = Vec::new();
+    encode_push(Encoding::Json, "a", &Push::join(ClientInfo::default()), &mut join);
+    assert_eq!(transcode_delta_push(&join), transcode_push(&join));
+}
+
+#[test]
 fn only_pushes_are_transcoded() {
     for other in ["", "{}", "null", "x", r#"{"id":1,"publish":{}}"#, r#"{"push":null}"#] {
         assert_eq!(transcode_push(other.as_bytes()), None, "{other}");
