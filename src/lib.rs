@@ -311,15 +311,16 @@
 //!
 //! A server with `--takeover` may be succeeded by another process ([`takeover`]). That gets the
 //! listening sockets themselves ([`io::inheritance`]), since to close one of `SO_REUSEPORT` resets
-//! who waits in its queue. Nothing happens to the old server until the new one says that its shards
+//! who waits in its queue. Nothing ends in the old server until the new one says that its shards
 //! accept; then each of its shards cancels its accepts, and closes its copies when the last has
 //! ended (`shard/drain.rs`): whom it has accepted by then it serves, and sends to the successor
 //! with 1012. All of it is one task of the control thread (`control/takeover.rs`).
 //!
-//! While both live, what is published goes both ways ([`hub::relay`]): a shard hands a copy of what
-//! it publishes to a channel that is bounded in bytes and never makes it wait; the control thread
-//! of the other process publishes it in its own broadcast ring, so it is not sent back. While the
-//! relay is on, every topic counts as wanted elsewhere ([`hub::interest`]).
+//! What is kept of channels goes over first (`control/histories.rs`, `shard/sessions/hand_over.rs`).
+//! While both live, what is published goes both ways ([`hub::relay`]): a shard hands a copy of it to
+//! a channel that is bounded in bytes and lets nobody wait; the control thread of the other process
+//! publishes it in its own ring, so it is not sent back. While the relay is on, every topic counts
+//! as wanted elsewhere ([`hub::interest`]).
 //!
 //! # Settings that change
 //!

@@ -35,7 +35,7 @@ use crate::service_manager::ServiceManager;
 use crate::settings::{Layers, TrustFileError, read_trust};
 use crate::shard::in_force::InForce;
 use crate::shard::mail::Letter;
-use crate::shard::{Shard, Shared};
+use crate::shard::{Heirs, Shard, Shared};
 use crate::stats::Stats;
 use crate::takeover::{Predecessor, TakeoverError};
 use crate::tls::{Certificates, CertificatesError, client};
@@ -171,7 +171,9 @@ pub fn run(config: Config, layers: Layers) -> Result<(), ServeError> {
     let admission = Admission::new(slots as usize * shards);
     let in_force = InForce::new(config, trust, certificates.map(Arc::new));
     let seed = RandomState::new().hash_one(slots);
-    let shared = Shared { admission, stats, memory, seed, interest, slots, in_force, secure_port };
+    let heirs = Heirs::default();
+    let shared =
+        Shared { admission, stats, memory, seed, interest, slots, in_force, secure_port, heirs };
     let shared = Arc::new(shared);
     let effective = shared.in_force.current();
     let config = &effective.config;

@@ -310,7 +310,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "io",
         ],
     ),
-    ("takeover", &["config", "io", "limits", "wire"]),
+    ("takeover", &["config", "io", "limits", "realtime", "wire"]),
     (
         "control",
         &[

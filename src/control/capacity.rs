@@ -149,6 +149,7 @@ mod tests {
     use crate::hub::interest::InterestTable;
     use crate::identity::Trust;
     use crate::memory::Memory;
+    use crate::shard::Heirs;
     use crate::shard::in_force::InForce;
     use crate::stats::Stats;
 
@@ -193,6 +194,7 @@ mod tests {
             interest: InterestTable::new(2),
             slots: 1000,
             secure_port: 443,
+            heirs: Heirs::default(),
         };
         let mut capacity = Capacity::default();
         for second in 0..3 {

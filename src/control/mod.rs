@@ -8,6 +8,7 @@ mod certificates;
 mod connector;
 mod consultations;
 mod health;
+mod histories;
 mod hooks;
 mod key_set;
 mod logins;
@@ -39,6 +40,7 @@ use capacity::SAMPLE_PERIOD;
 use certificates::{RENEWAL_PERIOD, Renewals};
 use consultations::Consultant;
 use health::LOOK_PERIOD;
+use histories::Histories;
 use hooks::HookAsker;
 use logins::Logins;
 use mail::{Consultations, Dispatch, Mail};
@@ -158,7 +160,9 @@ impl Control {
             let mut requests = None;
             let mut succession = None;
             if let Some(takeover) = takeover {
-                let (mut task, requested) = Succession::new(takeover, self.standing.clone())?;
+                let standing = self.standing.clone();
+                let histories = Histories::new(self.dispatch.clone(), standing.clone());
+                let (mut task, requested) = Succession::new(takeover, standing, histories)?;
                 task.prepare().await.map_err(|error| {
                     io::Error::other(format!("the server to take over from: {error}"))
                 })?;

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::histories::Histories;
 use super::standing::Standing;
 use crate::hub::relay::Relay;
 use crate::hub::topics::Publication;
@@ -62,6 +63,7 @@ pub(super) struct Succession {
     standing: Arc<Standing>,
     publications: UnboundedReceiver<Publication>,
     requests: mpsc::Sender<Request>,
+    histories: Histories,
 }
 
 impl Succession {
@@ -72,6 +74,7 @@ impl Succession {
     pub(super) fn new(
         mut takeover: Takeover,
         standing: Arc<Standing>,
+        histories: Histories,
     ) -> io::Result<(Self, mpsc::Receiver<Request>)> {
         let publications = standing.shared.interest.relay().take_receiver();
         let publications =
@@ -81,7 +84,8 @@ impl Succession {
             predecessor.map(|(it, taken)| it.link().map(|link| (link, taken))).transpose()?;
         let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
         let open = None;
-        Ok((Self { takeover, link, open, standing, publications, requests }, requested))
+        let succession = Self { takeover, link, open, standing, publications, requests, histories };
+        Ok((succession, requested))
     }
 
     /// Whether there is a predecessor.
@@ -89,14 +93,15 @@ impl Succession {
         self.link.is_some()
     }
 
-    /// Has the predecessor pass on what is published there, before anybody is accepted here.
+    /// Has the predecessor pass on what it keeps, and then what is published there, before anybody
+    /// is accepted here.
     ///
     /// # Errors
     /// When it does not in time.
     pub(super) async fn prepare(&mut self) -> Result<(), LinkError> {
         let Some((link, taken)) = &mut self.link else { return Ok(()) };
         let said = match link.send(&Frame::Taken(std::mem::take(taken)), &[]).await {
-            Ok(()) => link.receive().await,
+            Ok(()) => self.histories.take_over(link).await,
             Err(error) => Err(error),
         };
         match said {
@@ -108,6 +113,7 @@ impl Succession {
                 self.link = None;
                 self.takeover.heritage.iter().for_each(Heritage::own_file);
                 let _ = self.requests.send(Request::TakeOver).await;
+                self.histories.begin();
             }
             Err(error) => return Err(error),
         }
@@ -131,6 +137,7 @@ impl Succession {
             };
             self.end_relay(Relay::lose);
             if let Err(error) = result {
+                self.histories.go_on().await;
                 tracing::warn!("a newcomer has not taken over, and nothing has changed: {error}");
             }
         }
@@ -152,7 +159,7 @@ impl Succession {
         let (hear, mut heard) = mpsc::channel(1);
         let standing = self.standing.clone();
         let (relay, requests) = (standing.shared.interest.relay(), self.requests.clone());
-        let Self { publications, takeover, open, .. } = self;
+        let Self { publications, takeover, open, histories, .. } = self;
         let relay = (relay, Relay::sent as GiveUp);
         let relaying = relaying(relay, publications, &requests, link, said, hear);
         tokio::pin!(relaying);
@@ -176,6 +183,7 @@ impl Succession {
             return standing.ask_for_drain();
         }
         takeover.heritage.iter().for_each(Heritage::own_file);
+        histories.begin();
         tracing::info!("taken over");
         let _ = requests.send(Request::TakeOver).await;
         *open = takeover.open();
@@ -198,9 +206,10 @@ impl Succession {
     ///
     /// # Errors
     /// What kept the newcomer from it. Nothing has happened then, but that some messages were
-    /// passed on.
+    /// passed on, and histories are sealed.
     async fn be_succeeded(&mut self, mut link: Link) -> Result<(), LinkError> {
         let taken = hand_over(&mut link, &self.takeover.heritage).await?;
+        self.histories.pass_on(&link).await?;
         self.begin_relay();
         // Before any message, which may come as soon as the relay is on.
         link.send(&Frame::Relaying, &[]).await?;

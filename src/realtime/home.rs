@@ -189,6 +189,11 @@ impl Home {
         self.log.advance(now_ms, FORGOTTEN_AT_ONCE);
     }
 
+    /// Its histories, to be handed over, or gone on with.
+    pub fn log(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
     /// Subscriptions whose clients are known to be there, of all channels.
     pub fn clients_present(&self) -> usize {
         self.presence.len()

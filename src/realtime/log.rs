@@ -7,6 +7,7 @@
 //! for complete what is not.
 
 mod epoch;
+mod hand_over;
 mod keys;
 mod recency;
 mod stream;
@@ -21,6 +22,8 @@ use slab::Slab;
 use super::publication::Publication;
 pub use epoch::Epoch;
 use epoch::Epochs;
+pub use hand_over::Part;
+use hand_over::Telling;
 use keys::IdempotencyKeys;
 pub use keys::KeyRecord;
 use recency::Recency;
@@ -193,7 +196,8 @@ pub struct Log {
     epochs: Epochs,
     streams_bytes: usize,
     memory_bytes_max: usize,
-    is_sealed: bool,
+    /// How far it has been told to another process, while it is sealed.
+    sealed: Option<Telling>,
 }
 
 impl Log {
@@ -209,7 +213,7 @@ impl Log {
             epochs: Epochs::new(seed),
             streams_bytes: 0,
             memory_bytes_max,
-            is_sealed: false,
+            sealed: None,
         }
     }
 
@@ -227,7 +231,7 @@ impl Log {
         now_ms: u64,
         options: AppendOptions<'_>,
     ) -> Result<Appended, Sealed> {
-        if self.is_sealed {
+        if self.sealed.is_some() {
             return Err(Sealed);
         }
         let key = options.idempotency_key;
@@ -347,8 +351,12 @@ impl Log {
 
     /// Drops what has come to its end, as far as that takes no more than `budget` steps: one for a
     /// stream, a publication or a key. Returns what is left of the budget: nothing, if there may be
-    /// more to do. What has ended is told to nobody, even while it is still here.
+    /// more to do. What has ended is told to nobody, even while it is still here. A sealed log stays
+    /// as it is.
     pub fn advance(&mut self, now_ms: u64, budget: usize) -> usize {
+        if self.sealed.is_some() {
+            return budget;
+        }
         let mut left = self.keys.expire(now_ms, budget);
         while left > 0
             && let Some((look_ms, place)) = self.looks.first().copied()
@@ -382,43 +390,6 @@ impl Log {
         self.streams.len()
     }
 
-    /// Nothing is published any more, as another process takes over; what is there can be read.
-    pub fn seal(&mut self) {
-        self.is_sealed = true;
-    }
-
-    /// The other process does not take over.
-    pub fn unseal(&mut self) {
-        self.is_sealed = false;
-    }
-
-    /// All streams, the least recently used first, for another process.
-    pub fn records(&self, now_ms: u64) -> impl Iterator<Item = StreamRecord> {
-        let places = self.recency.iter().map(|place| &self.streams[place as usize]);
-        places.filter(move |stream| !stream.is_over(now_ms)).map(move |it| it.record(now_ms))
-    }
-
-    /// All idempotency keys, the oldest first, for another process.
-    pub fn key_records(&self, now_ms: u64) -> impl Iterator<Item = KeyRecord> {
-        self.keys.records(now_ms)
-    }
-
-    /// Goes on with a stream of another process, as the one used last. False if the channel has a
-    /// stream already, which stays.
-    pub fn import(&mut self, record: StreamRecord, now_ms: u64) -> bool {
-        if self.places.contains_key(&record.channel) {
-            return false;
-        }
-        let place = self.enter(Stream::from_record(record, now_ms));
-        self.make_room(place);
-        true
-    }
-
-    /// Goes on with an idempotency key of another process.
-    pub fn import_key(&mut self, record: &KeyRecord, now_ms: u64) {
-        self.keys.import(record, now_ms);
-    }
-
     /// The stream of a channel, which is used: it begins if it is not there or over.
     fn used(&mut self, channel: &Arc<str>, rules: &HistoryRules, now_ms: u64) -> u32 {
         let mut found = self.places.get(channel).copied();
@@ -430,7 +401,9 @@ impl Log {
             let stream = Stream::new(channel.clone(), self.epochs.draw());
             self.enter(stream)
         });
-        self.recency.touch(place);
+        if self.sealed.is_none() {
+            self.recency.touch(place);
+        }
         self.change(place, |stream| {
             stream.settle(now_ms);
             stream.renew(rules, now_ms);
@@ -450,6 +423,9 @@ impl Log {
     }
 
     fn forget(&mut self, place: u32) {
+        if let Some(telling) = &mut self.sealed {
+            telling.forget(place, &self.recency);
+        }
         let stream = self.streams.remove(place as usize);
         self.streams_bytes -= stream.held_bytes();
         self.places.remove(stream.channel());

@@ -13,6 +13,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn depart(&mut self, departure: Departure) {
         if departure == Departure::Succeeded {
             self.has_successor = true;
+            self.leave_histories();
             self.listeners_waiting.clear();
             self.cancel_accepts();
         }

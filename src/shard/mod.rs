@@ -68,7 +68,7 @@ use rates::Rates;
 use requests::Requests;
 use secure::Secured;
 use sessions::Sessions;
-pub use sessions::{ChannelStates, HOOKS_MOST, HookCall};
+pub use sessions::{ChannelStates, HOOKS_MOST, Handing, Heirs, HookCall};
 use timers::{TICK_MS, Tick, Wheel};
 use times::{Lifetimes, Times, Wanted};
 use trim::Trim;
@@ -105,6 +105,8 @@ pub struct Shared {
     pub slots: u32,
     /// The port at which those find TLS who are sent there.
     pub secure_port: u16,
+    /// What shards begin with that a predecessor has kept.
+    pub heirs: Heirs,
 }
 
 impl Shared {

@@ -18,6 +18,7 @@ use super::mail::Letter;
 use super::pause::WaitsFor;
 use super::pending::PendingKey;
 use super::release::{Idlest, Release};
+use super::sessions::Handing;
 use super::timers::{TICK_MS, Tick};
 use super::{RunState, Shard};
 use crate::config::PeerAddress;
@@ -25,6 +26,7 @@ use crate::hub::inbox::Place;
 use crate::identity::NAME_BYTES_MOST;
 use crate::io::{Io, Key};
 use crate::limits::TOPIC_BYTES_MOST;
+use crate::realtime::log::Part;
 use crate::wire::close::CloseCode;
 use top::{Measure, Ranking, Search, Subject};
 
@@ -85,6 +87,8 @@ pub enum Errand {
         /// What the moments are drawn from.
         seed: u64,
     },
+    /// Has to do with handing over what is kept of channels.
+    Histories(Handing),
 }
 
 impl Errand {
@@ -94,7 +98,7 @@ impl Errand {
             Self::CloseTopic { topic, farewell } => topic.len() + farewell.reason.len(),
             Self::Close { farewell, .. } => farewell.reason.len(),
             Self::List { user, .. } => user.as_ref().map_or(0, |user| user.len()),
-            Self::Top { .. } | Self::Release { .. } => 0,
+            Self::Top { .. } | Self::Release { .. } | Self::Histories(_) => 0,
         };
         bytes as u32
     }
@@ -137,6 +141,9 @@ pub enum Outcome {
     Draining,
     /// The order was withdrawn before it was done.
     Withdrawn,
+    /// What is kept of channels, or some of it; what was published is shared, and counts where it
+    /// is kept.
+    Histories(Box<Part>),
 }
 
 /// What is told of a connection.
@@ -221,6 +228,13 @@ impl<I: Io> Shard<I> {
     pub(super) fn take_order(&mut self, order: Order) {
         debug_assert!(self.orders.walk.is_none(), "an answer is waited for before the next order");
         let found = match &order.errand {
+            &Errand::Histories(handing) => {
+                let part = match order.is_withdrawn() {
+                    false => self.hand_over_histories(handing),
+                    true => return self.answer(order, Outcome::Withdrawn),
+                };
+                return self.answer(order, Outcome::Histories(Box::new(part)));
+            }
             Errand::Close { key, farewell } => {
                 let outcome = match self.run_state == RunState::Serving && !order.is_withdrawn() {
                     true => self.close_one(*key, farewell),

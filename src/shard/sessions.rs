@@ -21,6 +21,7 @@ mod calls;
 mod commands;
 mod connecting;
 mod ending;
+mod hand_over;
 mod home;
 mod hooks;
 mod patterns;
@@ -52,6 +53,8 @@ use crate::wire::close::CloseCode;
 use crate::wire::message::{DataMessage, MessageKind};
 use calls::Calls;
 use connecting::Connecting;
+use hand_over::Histories;
+pub use hand_over::{Handing, Heirs};
 pub use home::{Answered, Ask};
 use home::{Asked, Unsent};
 use hooks::Hooks;
@@ -86,6 +89,8 @@ pub(super) struct Sessions {
     hooks: Hooks,
     /// What one is to be told.
     states: States,
+    /// Whether that may change.
+    histories: Histories,
     /// What applications call.
     calls: Calls,
     /// What the names of sessions are drawn from, and how many have been.
@@ -97,8 +102,11 @@ impl Sessions {
     /// None yet, on the shard of this number.
     pub(super) fn new(number: usize, shared: &Shared, config: &Config) -> Self {
         let seed = drawn(shared.seed, number);
-        let history_bytes =
-            config.realtime.history_memory_bytes / config.engine.shards.max(1) as u64;
+        let inherited = shared.heirs.take(number);
+        let histories = match inherited {
+            Some(_) => Histories::Moving { until: None },
+            None => Histories::Here,
+        };
         Self {
             by_index: Vec::new(),
             asked: Pending::new(ASKED_MOST),
@@ -109,9 +117,10 @@ impl Sessions {
             unsent: VecDeque::new(),
             later: VecDeque::new(),
             look_again_at: None,
-            home: Home::new(history_bytes as usize, drawn(seed, EPOCHS)),
             hooks: Hooks::default(),
             states: States::default(),
+            home: inherited.unwrap_or_else(|| home(number, shared.seed, config)),
+            histories,
             calls: Calls::default(),
             seed,
             named: 0,
@@ -276,6 +285,19 @@ impl<I: Io> Shard<I> {
         self.refuse(key);
         self.close(key, CloseCode(disconnect.code), &disconnect.reason);
     }
+}
+
+/// The home of channels on the shard of this number, of which nothing is kept yet.
+fn home(number: usize, seed: u64, config: &Config) -> Home {
+    let shards = config.engine.shards.max(1) as u64;
+    let history_bytes = config.realtime.history_memory_bytes / shards;
+    Home::new(history_bytes as usize, drawn(drawn(seed, number), EPOCHS))
+}
+
+/// The shard, of so many, that is the home of a channel.
+fn home_of(channel: &str, seed: u64, shards: usize) -> usize {
+    // The same for all shards, and known to nobody who would have all channels in one.
+    (drawn(seed, channel) % shards.max(1) as u64) as usize
 }
 
 /// A number that follows from the seed and something else, and tells nobody what the others are who

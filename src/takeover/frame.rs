@@ -5,7 +5,8 @@
 //! +----------------+---------+---------------------------------------------------+
 //! | length: 4, big | kind: 1 | of a message: its opcode 1, topic's length 1,     |
 //! | endian, of all |         | topic, payload; of an offer and what has many     |
-//! | that follows   |         | values: JSON; of others what little there is      |
+//! | that follows   |         | values: JSON; of histories a message of Protobuf  |
+//! |                |         | (`histories`); of others what little there is     |
 //! +----------------+---------+---------------------------------------------------+
 //! ```
 
@@ -39,6 +40,9 @@ pub enum Frame {
     Yielded,
     /// Both: what was published to a topic.
     Message(Relayed),
+    /// The server that is there, before it relays: a [piece](super::histories::pieces) of what it
+    /// keeps of channels.
+    History(Vec<u8>),
 }
 
 /// A listener that is offered.
@@ -117,6 +121,10 @@ impl Frame {
                 bytes.extend_from_slice(topic.as_bytes());
                 bytes.extend_from_slice(payload);
             }
+            Self::History(piece) => {
+                bytes.push(HISTORY);
+                bytes.extend_from_slice(piece);
+            }
         }
         let length = (bytes.len() - LENGTH_BYTES) as u32;
         bytes[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
@@ -135,6 +143,7 @@ impl Frame {
         let Some(&kind) = rest.first() else { return Ok(None) };
         let most = match kind {
             MESSAGE => MESSAGE_BYTES_MAX,
+            HISTORY => 1 + HISTORY_BYTES_MAX,
             HELLO..MESSAGE => OTHER_BYTES_MAX,
             _ => return Err(FrameError::Kind(kind)),
         };
@@ -163,6 +172,7 @@ impl Frame {
             REFUSAL => from_json(content).map(Self::Refusal),
             TAKEN => from_json(content).map(Self::Taken),
             MESSAGE => Relayed::of(content).map(Self::Message),
+            HISTORY => Some(Self::History(content.to_vec())),
             _ if !content.is_empty() => None,
             RELAYING => Some(Self::Relaying),
             READY => Some(Self::Ready),
@@ -193,7 +203,7 @@ fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 }
 
 /// The version of all this. Whoever changes a frame or their order counts it up.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// What tells a server of this kind from whatever else may listen there.
 const MAGIC: &[u8] = b"ringwire takeover ";
 
@@ -207,9 +217,12 @@ const RELAYING: u8 = 6;
 const READY: u8 = 7;
 const YIELDED: u8 = 8;
 const MESSAGE: u8 = 9;
+const HISTORY: u8 = 10;
 
 /// The longest message with its topic and what tells about it.
 const MESSAGE_BYTES_MAX: usize = 3 + limits::TOPIC_BYTES_MOST + limits::MESSAGE_BYTES.most as usize;
+/// The longest piece of histories: one publication, with what is known of it.
+pub const HISTORY_BYTES_MAX: usize = limits::MESSAGE_BYTES.most as usize + OTHER_BYTES_MAX;
 /// The longest of all others: an offer of thousands of listeners.
 const OTHER_BYTES_MAX: usize = 1 << 20;
 
@@ -243,6 +256,8 @@ mod tests {
             relayed("a", MessageKind::Text, "\u{e4}".as_bytes()),
             relayed(&"t".repeat(255), MessageKind::Binary, &[0xff; 70_000]),
             relayed("a", MessageKind::Binary, b""),
+            Frame::History(Vec::new()),
+            Frame::History(vec![7; 70_000]),
         ]
     }
 
@@ -263,7 +278,7 @@ mod tests {
         let header = |length: u32, kind: u8| [&length.to_be_bytes()[..], &[kind]].concat();
         let refusal = |bytes: &[u8]| Frame::decode(bytes).unwrap_err();
         assert_eq!(refusal(&header(1, 0)), FrameError::Kind(0));
-        assert_eq!(refusal(&header(1, 10)), FrameError::Kind(10));
+        assert_eq!(refusal(&header(1, 11)), FrameError::Kind(11));
         assert_eq!(refusal(&header(0, READY)), FrameError::Content(READY));
         let too_long = FrameError::TooLong { kind: OFFER, bytes: u32::MAX as usize };
         assert_eq!(refusal(&header(u32::MAX, OFFER)), too_long);
@@ -289,7 +304,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(mut bytes: Vec<u8>, kind in 0..=10_u8, has_length: bool) {
+        fn no_bytes_make_it_panic(mut bytes: Vec<u8>, kind in 0..=11_u8, has_length: bool) {
             let _ = Frame::decode(&bytes);
             if has_length && bytes.len() > LENGTH_BYTES {
                 let length = (bytes.len() - LENGTH_BYTES) as u32;

@@ -6,19 +6,22 @@
 //!  Hello  --------------------------------------->  is it the same user, the same version?
 //!         <--------------------------------------  Hello, Offer, Sockets ...
 //!  binds what is not offered, sets up its shards
-//!  Taken  --------------------------------------->  passes on what is published from now on
-//!         <--------------------------------------  Relaying
+//!  Taken  --------------------------------------->  seals the histories of channels
+//!  goes on with them  <---------------------------  History ...
+//!         <--------------------------------------  Relaying: what is published from now on
 //!  passes on as well, lets its shards accept
 //!  Ready  --------------------------------------->  accepts nothing any more
 //!         <--------------------------------------  Yielded
 //!         <------------- Message, both ways ------>  until it has drained and ends
 //! ```
 //!
-//! Until `Ready` has arrived nothing has happened to the server that is there: whatever goes wrong
-//! with the newcomer, it forgets it. What follows the sockets is said by the control threads
+//! Until `Ready` has arrived nothing has happened to the server that is there, but that histories
+//! stay as they are: whatever goes wrong with the newcomer, it forgets it, and goes on with them. The
+//! newcomer publishes nothing to them before `Yielded`, so that never both do. What follows the sockets is said by the control threads
 //! (`control/takeover.rs`).
 
 pub mod frame;
+pub mod histories;
 pub mod link;
 
 use std::io;
@@ -137,7 +140,7 @@ async fn greet(link: &mut Link) -> Result<(), LinkError> {
 }
 
 /// Greets a newcomer and hands over the sockets of all `listeners`. Returns the places of those
-/// that it has taken; from then on it wants to hear what is published.
+/// that it has taken; then it waits for histories, and for what is published.
 ///
 /// # Errors
 /// When it does not say in time what it has taken, or goes away.

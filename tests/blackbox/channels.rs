@@ -15,7 +15,7 @@ use crate::server::{Server, wait_until};
 
 /// What the tests of channels expect of a server.
 pub const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config/channels.toml");
-const ANYBODY: &[&str] = &["--client-allow-anonymous", "true"];
+pub const ANYBODY: &[&str] = &["--client-allow-anonymous", "true"];
 
 /// A server with that.
 pub fn serve(shards: usize, flags: &[&str]) -> Server {

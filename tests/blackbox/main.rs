@@ -23,6 +23,7 @@ mod foreign_clients;
 mod fragments;
 mod framing;
 mod handshake;
+mod histories;
 mod hooks;
 mod hostile;
 mod judgements;

@@ -15,16 +15,16 @@ use crate::peer::{self, CLOSE, Peer, TEXT, close_payload};
 use crate::server::{Server, socket_path, wait_until};
 
 /// A path by which servers find each other.
-struct Path(PathBuf);
+pub struct Path(PathBuf);
 
 impl Path {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = socket_path(&format!("takeover-{name}"));
         let _ = fs::remove_file(&path);
         Self(path)
     }
 
-    fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         self.0.to_str().expect("UTF-8")
     }
 
@@ -43,7 +43,7 @@ impl Path {
     }
 
     /// Whoever connects there as a newcomer would.
-    fn knock(&self) -> UnixStream {
+    pub fn knock(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.0).expect("somebody listens");
         stream.set_read_timeout(Some(HANG)).expect("SO_RCVTIMEO");
         stream
@@ -56,14 +56,14 @@ impl Drop for Path {
     }
 }
 
-fn frame(kind: u8, content: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, content: &[u8]) -> Vec<u8> {
     [&(content.len() as u32 + 1).to_be_bytes()[..], &[kind], content].concat()
 }
 
-const HELLO: u8 = 1;
-const TAKEN: u8 = 5;
-const RELAYING: u8 = 6;
-const GREETING: &[u8] = b"ringwire takeover \0\0\0\x01";
+pub const HELLO: u8 = 1;
+pub const TAKEN: u8 = 5;
+pub const RELAYING: u8 = 6;
+pub const GREETING: &[u8] = b"ringwire takeover \0\0\0\x02";
 
 #[test]
 fn a_successor_serves_by_the_same_sockets_whatever_its_number_of_shards() {
@@ -293,10 +293,10 @@ fn who_speaks_differently_is_refused() {
     let path = Path::new("format");
     let old = path.start(&["127.0.0.1:0"], 1, "1s");
     let mut other = path.knock();
-    other.write_all(&frame(HELLO, b"ringwire takeover \0\0\0\x02")).expect("it reads");
+    other.write_all(&frame(HELLO, b"ringwire takeover \0\0\0\x01")).expect("it reads");
     let mut answer = Vec::new();
     other.read_to_end(&mut answer).expect("an answer");
-    assert!(String::from_utf8_lossy(&answer).contains("version 2"), "{answer:?}");
+    assert!(String::from_utf8_lossy(&answer).contains("version 1"), "{answer:?}");
     let mut foreign = path.knock();
     foreign.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it reads");
     let _ = foreign.read_to_end(&mut answer);

@@ -205,8 +205,8 @@ mod tests {
     use crate::identity::Trust;
     use crate::memory::Memory;
     use crate::settings::Layers;
-    use crate::shard::Shared;
     use crate::shard::in_force::InForce;
+    use crate::shard::{Heirs, Shared};
     use crate::stats::Stats;
 
     fn standing() -> Arc<Standing> {
@@ -224,6 +224,7 @@ mod tests {
             interest: InterestTable::new(2),
             slots: 1000,
             secure_port: 443,
+            heirs: Heirs::default(),
         };
         Arc::new(Standing::new(Arc::default(), Arc::new(shared), Layers::default()))
     }

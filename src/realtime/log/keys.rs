@@ -101,9 +101,14 @@ impl IdempotencyKeys {
         self.bytes
     }
 
-    /// All that are remembered, the oldest first.
-    pub(super) fn records(&self, now_ms: u64) -> impl Iterator<Item = KeyRecord> {
-        self.ends.iter().filter_map(move |(end_ms, name)| {
+    /// Those that are remembered of so many places from one on, the oldest first.
+    pub(super) fn records(
+        &self,
+        from: usize,
+        places: usize,
+        now_ms: u64,
+    ) -> impl Iterator<Item = KeyRecord> {
+        self.ends.iter().skip(from).take(places).filter_map(move |(end_ms, name)| {
             let kept = self.by_name.get(name)?;
             if kept.end_ms != *end_ms || kept.end_ms <= now_ms {
                 return None;
@@ -113,6 +118,11 @@ impl IdempotencyKeys {
             let left_ms = kept.end_ms - now_ms;
             Some(KeyRecord { channel: channel.into(), key: key.into(), head: kept.head, left_ms })
         })
+    }
+
+    /// Places of keys, some of which stand there no more.
+    pub(super) fn places(&self) -> usize {
+        self.ends.len()
     }
 
     /// Goes on with a key of another process, unless it is known here.
@@ -178,10 +188,11 @@ mod tests {
         keys.remember("a:b", "1:2", head(3), 50);
         keys.remember("", "", head(4), 60);
         let mut other = IdempotencyKeys::new(1 << 20);
-        keys.records(100).for_each(|record| other.import(&record, 7));
+        keys.records(0, 9, 100).for_each(|record| other.import(&record, 7));
         assert_eq!(other.find("a:b", "1:2", 7 + LIFETIME_MS - 51), Some(head(3)));
         assert_eq!(other.find("a:b", "1:2", 7 + LIFETIME_MS - 50), None);
         assert_eq!(other.find("", "", 7), Some(head(4)));
-        assert_eq!(other.records(7).count(), 2);
+        assert_eq!(other.records(0, 9, 7).count(), 2);
+        assert_eq!((other.records(1, 1, 7).count(), other.records(2, 9, 7).count()), (1, 0));
     }
 }

@@ -61,12 +61,10 @@ impl Recency {
         (self.oldest != NONE).then_some(self.oldest)
     }
 
-    /// All places, the least recently used first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
-        std::iter::successors(self.oldest(), |place| {
-            let newer = self.links[*place as usize].newer;
-            (newer != NONE).then_some(newer)
-        })
+    /// The place that was used next after another one that is in the list.
+    pub(super) fn newer(&self, place: u32) -> Option<u32> {
+        let newer = self.links[place as usize].newer;
+        (newer != NONE).then_some(newer)
     }
 }
 
@@ -74,6 +72,8 @@ const NONE: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
+    use std::iter::successors;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -95,7 +95,8 @@ mod tests {
                     naive.push(place);
                 }
                 prop_assert_eq!(recency.oldest(), naive.first().copied());
-                prop_assert_eq!(recency.iter().collect::<Vec<_>>(), naive.clone());
+                let order = successors(recency.oldest(), |place| recency.newer(*place));
+                prop_assert_eq!(order.collect::<Vec<_>>(), naive.clone());
             }
         }
     }

@@ -16,7 +16,7 @@ enum Step {
     TellInFull { channel: usize },
     Wait { time_ms: u64 },
     Advance { budget: usize },
-    HandOver,
+    HandOver { bytes: usize },
 }
 
 /// Something that was published and kept.
@@ -111,7 +111,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         ]
             .prop_map(|time_ms| Step::Wait { time_ms }),
         1 => (0..6usize).prop_map(|budget| Step::Advance { budget }),
-        1 => Just(Step::HandOver),
+        1 => (0..3000usize).prop_map(|bytes| Step::HandOver { bytes }),
     ];
     prop::collection::vec(step, 0..120)
 }
@@ -174,23 +174,31 @@ impl Bench {
                     assert!(self.log.next_deadline_ms().is_none_or(|due_ms| due_ms > now_ms));
                 }
             }
-            Step::HandOver => {
-                self.log.seal();
-                let entry = Publication::default();
-                let options = AppendOptions::default();
-                assert!(self.log.append(&names[0], entry, &RULES, now_ms, options).is_err());
-                self.processes += 1;
-                let mut successor = Log::new(1 << 30, self.processes << 32);
-                for record in self.log.records(now_ms) {
-                    assert!(successor.import(record, now_ms));
-                }
-                self.log.key_records(now_ms).for_each(|it| successor.import_key(&it, now_ms));
-                // What has ended is not passed on; all else takes there what it takes here.
-                self.log.advance(now_ms, usize::MAX);
-                assert_eq!(successor.held_bytes(), self.log.held_bytes());
-                self.log = successor;
+            Step::HandOver { bytes } => self.hand_over(bytes),
+        }
+    }
+
+    /// Another process goes on, which gets it by parts.
+    fn hand_over(&mut self, bytes: usize) {
+        let now_ms = self.now_ms;
+        self.log.seal();
+        let (entry, options) = (Publication::default(), AppendOptions::default());
+        assert!(self.log.append(&self.names[0], entry, &RULES, now_ms, options).is_err());
+        self.processes += 1;
+        let mut successor = Log::new(1 << 30, self.processes << 32);
+        loop {
+            let Part { streams, keys, is_last } = self.log.next_part(bytes, now_ms);
+            streams.into_iter().for_each(|it| assert!(successor.import(it, now_ms)));
+            keys.iter().for_each(|it| successor.import_key(it, now_ms));
+            if is_last {
+                break;
             }
         }
+        // What has ended is not passed on; all else takes there what it takes here.
+        self.log.unseal();
+        self.log.advance(now_ms, usize::MAX);
+        assert_eq!(successor.held_bytes(), self.log.held_bytes());
+        self.log = successor;
     }
 
     fn append(&mut self, channel: usize, data: u16, key: Option<u8>, version: u64, is_kept: bool) {
@@ -418,6 +426,42 @@ fn versions_are_compared_within_their_epoch() {
     };
     assert!(publish(5, "x") && !publish(5, "x") && !publish(4, "x") && publish(6, "x"));
     assert!(publish(0, "") && publish(1, "y") && !publish(1, "y") && publish(2, "x"));
+}
+
+/// What is used or forgotten meanwhile changes neither what comes next nor that there is an end.
+#[test]
+fn a_log_is_told_whatever_is_read_of_it_meanwhile() {
+    let mut log = Log::new(40_000, 5);
+    let names: Vec<Arc<str>> = (0..9).map(|number| number.to_string().into()).collect();
+    let publish = |log: &mut Log, channel: usize, bytes: usize| {
+        let entry = Publication { data: vec![0; bytes].into(), ..Publication::default() };
+        log.append(&names[channel], entry, &RULES, 0, AppendOptions::default())
+    };
+    for (channel, bytes) in [(0, 12_000), (1, 12_000), (2, 12_000), (3, 10)] {
+        publish(&mut log, channel, bytes).expect("not sealed");
+    }
+    log.seal();
+    assert!(publish(&mut log, 0, 1).is_err());
+    let mut told = Vec::new();
+    for number in 0.. {
+        // The first is used, the one that comes next is forgotten, and others begin.
+        log.position(&names[0], &RULES, 0);
+        (4..=8).filter(|_| number == 1).for_each(|new| {
+            log.position(&names[new], &RULES, 0);
+        });
+        if number == 1 {
+            log.forget(log.places[&names[1]]);
+        }
+        let part = log.next_part(0, 0);
+        told.extend(part.streams.into_iter().map(|it| it.channel.to_string()));
+        if part.is_last {
+            break;
+        }
+    }
+    assert_eq!(told, ["0", "2", "3", "4", "5", "6", "7", "8"]);
+    log.unseal();
+    publish(&mut log, 0, 1).expect("not sealed any more");
+    assert!(log.next_part(9999, 0) == Part { is_last: true, ..Part::default() });
 }
 
 #[test]

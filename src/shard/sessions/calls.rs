@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::super::Shard;
 use super::super::pause::WaitsFor;
 use super::super::receive::SHARE_MOST;
+use super::hand_over::Change;
 use super::home::{Purpose, QUESTION_BYTES};
 use super::rules::{Act, Rule};
 use crate::http::Called;
@@ -28,7 +29,7 @@ pub(super) struct Calling {
 }
 
 /// Steps that are done one after the other.
-struct Level {
+pub(super) struct Level {
     kind: Kind,
     todo: VecDeque<Step>,
     /// What each has come to, by its method.
@@ -51,7 +52,7 @@ enum Kind {
     Gather { is_info: bool, found: Census },
 }
 
-enum Step {
+pub(super) enum Step {
     Call(Call),
     Fault(Fault),
     /// A part of a broadcast.
@@ -61,7 +62,7 @@ enum Step {
 }
 
 /// What has come of a step.
-enum Progress {
+pub(super) enum Progress {
     Done(Outcome),
     Waits,
     /// It could not be done for want of a place, and has to be done again.
@@ -244,6 +245,10 @@ impl<I: Io> Shard<I> {
                 self.ask_by_call(key, channel, question, |_| Call::History(call))
             }
             Call::HistoryRemove(channel) => {
+                let change = self.may_change_history();
+                if change != Change::Now {
+                    return change.progress(Step::Call(Call::HistoryRemove(channel)));
+                }
                 self.ask_by_call(key, channel, Question::RemoveHistory, Call::HistoryRemove)
             }
             Call::Channels(glob) => self.gather(false, Some(glob)),
@@ -331,6 +336,10 @@ impl<I: Io> Shard<I> {
             let publication = Publication { data: data.bytes, tags, ..Publication::default() };
             self.publish_to_channel(&publish.channel, publication);
             return Progress::Done(Outcome::Published(StreamPosition::default()));
+        }
+        let change = self.may_change_history();
+        if change != Change::Now {
+            return change.progress(Step::Call(Call::Publish(publish)));
         }
         let bytes = QUESTION_BYTES + publish.content.data.bytes.len();
         let Some(reserved) = self.reserve(&publish.channel, bytes) else {

@@ -234,7 +234,14 @@ impl<I: Io> Shard<I> {
             options.sub_refresh_proxy_enabled && effective.config.hooks.sub_refresh.is_some();
         traits.set(Traits::REFRESHED_BY_HOOK, is_refreshed);
         let client = session.client.clone();
-        let Some(reserved) = self.reserve(&request.channel, QUESTION_BYTES) else {
+        let reserved = match options.has_history() {
+            true => self.reserve_to_change(&request.channel, QUESTION_BYTES),
+            false => Ok(self.reserve(&request.channel, QUESTION_BYTES)),
+        };
+        let Some(reserved) = (match reserved {
+            Ok(reserved) => reserved,
+            Err(outcome) => return outcome,
+        }) else {
             let granted = is_asked.then(|| Granted::Subscribe(Box::new(token)));
             self.sessions.hooks.keep(key, granted);
             let again = Command { id, subscribe: Some(request), ..Command::default() };
@@ -376,7 +383,11 @@ impl<I: Io> Shard<I> {
             return Outcome::reply(ReplyBody::Publish);
         }
         let data_bytes = replacement.data.as_ref().map_or(request.data.len(), Vec::len);
-        let Some(reserved) = self.reserve(&request.channel, QUESTION_BYTES + data_bytes) else {
+        let reserved = self.reserve_to_change(&request.channel, QUESTION_BYTES + data_bytes);
+        let Some(reserved) = (match reserved {
+            Ok(reserved) => reserved,
+            Err(outcome) => return outcome,
+        }) else {
             self.sessions.hooks.keep(key, is_asked.then_some(Granted::Publish(replacement)));
             let again = Command { id, publish: Some(request), ..Command::default() };
             return Outcome::Again(Box::new(again));

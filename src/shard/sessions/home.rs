@@ -12,7 +12,7 @@ use super::super::pending::PendingKey;
 use super::super::{Shard, ticks_in};
 use super::rules::Rule;
 use super::subscribing::Subscribing;
-use super::{ASKED_MOST, drawn};
+use super::{ASKED_MOST, home_of};
 use crate::hub::inbox::{NoPlace, Place};
 use crate::hub::mesh::LETTER_BYTES_MAX;
 use crate::hub::topics::HoldId;
@@ -86,9 +86,7 @@ pub(super) enum Reserved {
 impl<I: Io> Shard<I> {
     /// The shard that is the home of a channel.
     pub(super) fn home_of(&self, channel: &str) -> usize {
-        // The same for all shards, and known to nobody who would have all channels in one.
-        let hash = drawn(self.shared.seed, channel);
-        (hash % self.shared.stats.shards() as u64) as usize
+        home_of(channel, self.shared.seed, self.shared.stats.shards())
     }
 
     /// Takes the places for a question of so many bytes about a channel, and for its answer; none
