@@ -11,6 +11,7 @@ pub mod home;
 pub mod hooks;
 pub mod log;
 pub mod patterns;
+pub mod pointed;
 pub mod presence;
 pub mod protocol;
 pub mod publication;

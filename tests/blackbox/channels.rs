@@ -688,3 +688,35 @@ fn channels_are_at_mounts_too() {
     assert_eq!(one.push("pub")["data"], json!({ "a": 1 }));
     server.stop();
 }
+
+/// With and without a history, and whichever connection of the user it is.
+#[test]
+fn what_has_the_id_of_something_before_is_acknowledged_and_not_published() {
+    for shards in SHARD_COUNTS {
+        let options = "id_from=/id,allow_publish_for_client,allow_subscribe_for_client";
+        let kept = format!("kept:,history_size=9,history_ttl=1m,{options}");
+        let passed = format!("passed:,{options}");
+        let server = serve(shards, &["--namespace", &kept, "--namespace", &passed]);
+        let claims = |user: &str| json!({ "sub": user });
+        let mut reader = Session::with_token(&server, &claims("reader"));
+        for channel in ["kept:a", "passed:a"] {
+            reader.subscribe(channel);
+            for user in ["ann", "ann", "bob"] {
+                let mut session = Session::with_token(&server, &claims(user));
+                session.publish(channel, &json!({ "id": 1, "by": user }));
+                session.publish(channel, &json!({ "id": 1, "by": "again" }));
+                session.publish(channel, &json!({ "id": "1", "by": user }));
+                let long = json!({ "id": "x".repeat(256) });
+                assert_eq!(session.code_of(&publish(3, channel, &long)), 107);
+            }
+            let mut session = Session::with_token(&server, &claims("ann"));
+            session.publish(channel, &json!("without"));
+            session.publish(channel, &json!("without"));
+            let come: Vec<_> = (0..6).map(|_| reader.push("pub")["data"].clone()).collect();
+            let expected = ["ann", "ann", "bob", "bob"].map(|it| json!(it));
+            assert_eq!(come.iter().map(|it| it["by"].clone()).collect::<Vec<_>>()[..4], expected);
+            assert_eq!(come[4..], [json!("without"), json!("without")]);
+        }
+        server.stop();
+    }
+}

@@ -16,6 +16,7 @@ use crate::realtime::filter::Filter;
 use crate::realtime::home::{Announcement, Question};
 use crate::realtime::hooks::{Granted, Hook, Replacement, channel_request};
 use crate::realtime::patterns::is_pattern;
+use crate::realtime::pointed::idempotency_key;
 use crate::realtime::protocol::codes::{Disconnect, ErrorCode};
 use crate::realtime::protocol::{
     self, Command, HistoryRequest, Publication, PublishRequest, ReplyBody, Request, StreamPosition,
@@ -372,6 +373,13 @@ impl<I: Io> Shard<I> {
         }
         let Some(session) = self.sessions.get(key.index) else { return Outcome::Nothing };
         let info = session.publisher_in(&request.channel);
+        if replacement.idempotency_key.is_empty() {
+            let id_from = options.id_from.as_ref();
+            let Ok(of_id) = idempotency_key(&request.data, id_from, &info.user) else {
+                return Outcome::error(ErrorCode::BadRequest);
+            };
+            replacement.idempotency_key = of_id;
+        }
         if !options.has_history() && replacement.idempotency_key.is_empty() {
             let publication = Publication {
                 data: replacement.data.unwrap_or(request.data),
