@@ -57,7 +57,7 @@ pub use admin::Admin;
 pub use authority::Authority;
 pub use backend::Backend;
 pub use broadcast::BroadcastAccess;
-pub use channels::{ChannelOptions, DataFormat, DeltaType, RecoveryMode};
+pub use channels::{ChannelOptions, DataFormat, DeltaType, RecoveryMode, SlowReader};
 pub use compression::{Compression, CompressionMode};
 pub use engine::Engine;
 pub use field_name::{FieldName, FieldNameError};

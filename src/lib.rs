@@ -317,10 +317,9 @@
 //! with 1012. All of it is one task of the control thread (`control/takeover.rs`).
 //!
 //! What is kept of channels goes over first (`control/histories.rs`, `shard/sessions/hand_over.rs`).
-//! While both live, what is published goes both ways ([`hub::relay`]): a shard hands a copy of it to
-//! a channel that is bounded in bytes and lets nobody wait; the control thread of the other process
-//! publishes it in its own ring, so it is not sent back. While the relay is on, every topic counts
-//! as wanted elsewhere ([`hub::interest`]).
+//! While both live, what is published goes both ways ([`hub::relay`]), by a queue that is bounded in
+//! bytes and lets nobody wait, into the broadcast ring of the other's control thread, so that it is
+//! not sent back. Meanwhile every topic counts as wanted elsewhere ([`hub::interest`]).
 //!
 //! # Settings that change
 //!

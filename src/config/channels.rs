@@ -28,6 +28,17 @@ pub enum DeltaType {
     Fossil,
 }
 
+/// What becomes of a subscriber for whom too much waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SlowReader {
+    /// It is disconnected.
+    Disconnect,
+    /// It loses its subscription, if that has a position, to come back for the rest.
+    Resume,
+    /// It gets the latest publication of each key when it has read what it was sent.
+    Latest,
+}
+
 /// What the data of a publication must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DataFormat {
@@ -186,6 +197,14 @@ channel_options! {
     id_from: Option<JsonPointer> = None,
         as parsed::<JsonPointer>(JsonPointer::GRAMMAR).or_off();
 
+    /// What becomes of subscribers that do not read as fast as is published.
+    slow: SlowReader = SlowReader::Resume, as choice();
+
+    /// Where the data of a publication has the key of which it is the latest value; `None` is the
+    /// tag `key`.
+    key_from: Option<JsonPointer> = None,
+        as parsed::<JsonPointer>(JsonPointer::GRAMMAR).or_off();
+
     /// What the data of a publication must be.
     publication_data_format: DataFormat = DataFormat::Any, as choice();
 }
@@ -221,6 +240,13 @@ impl ChannelOptions {
                 size => (format!("history_size = {size}"), "history_ttl"),
             };
             return Some(format!("{is} without {lacks}: allowed is both or neither, {EXAMPLE}"));
+        }
+        if self.slow == SlowReader::Latest && self.allowed_delta_types.is_some() {
+            return Some(
+                "slow = latest with allowed_delta_types: allowed is either, as what is left out \
+                 cannot be told as a difference"
+                    .to_owned(),
+            );
         }
         if self.has_history() {
             return (self.history_meta_ttl < self.history_ttl).then(|| {
@@ -309,6 +335,7 @@ mod tests {
             ("allow_positioning", &["allow_positioning", "with a history"]),
             ("state_proxy_enabled", &["state_proxy_enabled", "presence = true"]),
             ("history_size=1,history_ttl=2h,history_meta_ttl=1h", &["history_meta_ttl", "shorter"]),
+            ("slow=latest,allowed_delta_types=fossil", &["slow = latest", "allowed_delta_types"]),
         ] {
             let said = read(text).expect_err(text).fault.to_string();
             assert!(parts.iter().all(|part| said.contains(part)), "{said}");

@@ -201,6 +201,11 @@ impl Run {
         u32::from(!self.is_empty) + self.more.len() as u32
     }
 
+    /// Each of them, in order.
+    pub fn each(&self) -> impl Iterator<Item = &SharedMessage> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
     /// Memory that its plain frames take, as far as they have been made.
     pub fn held_bytes(&self) -> usize {
         self.plain.as_ref().map_or(self.bytes, |frames| frames.held_bytes())

@@ -9,6 +9,7 @@
 mod derived;
 mod fullness;
 mod holds;
+mod latest;
 mod publication;
 mod subscriptions;
 
@@ -27,6 +28,8 @@ use crate::wire::message::{DataMessage, SharedMessage};
 use derived::{Derivation, Derived};
 use holds::Hold;
 pub use holds::{HoldId, Subscription};
+use latest::Latest;
+pub use latest::{Aside, TooManyKeys};
 use publication::Origin;
 pub use publication::Publication;
 use subscriptions::{Number, Subscriptions};
@@ -59,6 +62,8 @@ struct Topic {
     /// Those for whom messages are kept that are on their way to join, and bytes of these messages.
     holds: Vec<HoldId>,
     held_bytes: usize,
+    /// What is kept for those who are set aside, while somebody is.
+    latest: Option<Box<Latest>>,
     /// Where the interest of all shards in it is counted, or in what it is derived from.
     interest: InterestSlot,
     /// How it becomes of something else, if it does.
@@ -209,6 +214,7 @@ impl Topics {
             pending_bytes: 0,
             holds: Vec::new(),
             held_bytes: 0,
+            latest: None,
             fullness: Fullness::HasRoom,
         }) as u32;
         self.by_name.insert(name, topic);
@@ -248,7 +254,7 @@ impl Topics {
     /// Forgets a topic that nobody here wants any more.
     fn end_if_unwanted(&mut self, topic: u32) {
         let left = &self.topics[topic as usize];
-        if left.members.is_empty() && left.holds.is_empty() {
+        if left.members.is_empty() && left.holds.is_empty() && left.latest.is_none() {
             let number = topic;
             let topic = self.topics.remove(number as usize);
             self.by_name.remove(&topic.name);
@@ -384,6 +390,9 @@ impl Topics {
             self.hold_message(index, &message, tags, origin);
         }
         let topic = &mut self.topics[index as usize];
+        if let Some(latest) = &mut topic.latest {
+            latest.note(&message);
+        }
         if topic.round.is_none() && topic.pending.is_empty() {
             self.dirty.push_back((index, topic.serial));
         }

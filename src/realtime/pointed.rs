@@ -7,10 +7,14 @@ use serde_json::value::RawValue;
 
 use crate::config::JsonPointer;
 
-/// The text or the number that `pointer` names in `json`; nothing where it names something else, or
-/// nothing. A text is told without its quotes, and a number as it is written.
-pub fn pointed_at<'j>(json: &'j [u8], pointer: &JsonPointer) -> Option<Pointed<'j>> {
-    let steps: Vec<_> = pointer.steps().collect();
+/// The text or the number to which the steps of a [pointer](JsonPointer) lead in `json`; nothing
+/// where that is something else, or nothing. A text is told without its quotes, and a number as it
+/// is written.
+pub fn pointed_at<'j, 's>(
+    json: &'j [u8],
+    steps: impl Iterator<Item = Cow<'s, str>>,
+) -> Option<Pointed<'j>> {
+    let steps: Vec<_> = steps.collect();
     let mut reader = serde_json::Deserializer::from_slice(json);
     let value = Steps(&steps).deserialize(&mut reader).ok()??.get();
     match value.as_bytes().first()? {
@@ -30,7 +34,7 @@ pub fn idempotency_key(
     id_from: Option<&JsonPointer>,
     user: &str,
 ) -> Result<Box<str>, IdTooLong> {
-    let Some(id) = id_from.and_then(|pointer| pointed_at(json, pointer)) else {
+    let Some(id) = id_from.and_then(|it| pointed_at(json, it.steps())) else {
         return Ok(Box::default());
     };
     // A number and a text that looks like it are different.
@@ -129,8 +133,8 @@ mod tests {
     use super::*;
 
     fn told(json: &str, pointer: &str) -> Option<String> {
-        let pointer = pointer.parse().expect("a pointer");
-        pointed_at(json.as_bytes(), &pointer).map(|it| match it {
+        let pointer: JsonPointer = pointer.parse().expect("a pointer");
+        pointed_at(json.as_bytes(), pointer.steps()).map(|it| match it {
             Pointed::Text(Text(text)) => format!("text {text}"),
             Pointed::Number(number) => format!("number {number}"),
         })
@@ -209,7 +213,8 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            pointed_at(&bytes, &"/a/0".parse().expect("a pointer"));
+            let pointer: JsonPointer = "/a/0".parse().expect("a pointer");
+            pointed_at(&bytes, pointer.steps());
         }
     }
 }

@@ -289,7 +289,8 @@ fn faults_of_entries_name_place_field_and_remedy() {
              allow_presence_for_anonymous, allow_history_for_client, \
              allow_history_for_subscriber, allow_history_for_anonymous, \
              allow_user_limited_channels, subscribe_proxy_enabled, publish_proxy_enabled, \
-             sub_refresh_proxy_enabled, state_proxy_enabled, allow_tags_filter, id_from, publication_data_format",
+             sub_refresh_proxy_enabled, state_proxy_enabled, allow_tags_filter, id_from, slow, \
+             key_from, publication_data_format",
         ),
         (
             from_flag("channels", &["history_size=1"]),

@@ -184,7 +184,7 @@ impl<I: Io> Shard<I> {
             joined_bytes: JOINED_BYTES_PER_TICK,
         };
         let mut delivered = 0;
-        let (mut too_slow, mut charges) = (Vec::new(), Vec::new());
+        let (mut too_slow, mut behind, mut charges) = (Vec::new(), Vec::new(), Vec::new());
         let delivered_after_us = topics.drain(|members, runs| {
             if delivered >= 2 * DELIVERED_PER_TICK {
                 return 0;
@@ -229,6 +229,9 @@ impl<I: Io> Shard<I> {
                         break;
                     }
                 }
+                if bounds.is_behind(connection) {
+                    behind.push(key);
+                }
                 if is_charged {
                     charges.push((key, stats.deliveries.value() - before));
                 }
@@ -250,6 +253,7 @@ impl<I: Io> Shard<I> {
         for key in too_slow {
             self.disconnect_slow_consumer(key);
         }
+        behind.into_iter().for_each(|key| self.set_aside(key));
     }
 
     /// Drops all that waits for a peer that is too slow and may be dropped.
@@ -317,6 +321,12 @@ struct Admitted {
 }
 
 impl Bounds {
+    /// Whether so much waits for a session that it may be set aside, before it is too slow.
+    fn is_behind(&self, connection: &Connection) -> bool {
+        connection.outbox.bytes() > self.backlog_bytes / 2
+            && connection.stage.websocket().is_some_and(|it| it.session_kind().is_some())
+    }
+
     /// Queues a share for a subscriber; when that is slow, as far as its policy allows.
     fn admit(&self, connection: &mut Connection, share: Share<'_>, stats: &ShardStats) -> Admitted {
         let outbox = &mut connection.outbox;

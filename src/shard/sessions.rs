@@ -17,6 +17,7 @@
 //! its ring by then; and when this shard has read so far, the session becomes a member, and gets of
 //! what was held all that came later (`sessions/subscribing.rs`).
 
+mod aside;
 mod calls;
 mod commands;
 mod connecting;
@@ -51,6 +52,7 @@ use crate::realtime::protocol::{self, Encoding};
 use crate::realtime::session::{Phase, Session};
 use crate::wire::close::CloseCode;
 use crate::wire::message::{DataMessage, MessageKind};
+use aside::SetAside;
 use calls::Calls;
 use connecting::Connecting;
 use hand_over::Histories;
@@ -91,6 +93,8 @@ pub(super) struct Sessions {
     states: States,
     /// Whether that may change.
     histories: Histories,
+    /// Those who are set aside in channels.
+    aside: Vec<SetAside>,
     /// What applications call.
     calls: Calls,
     /// What the names of sessions are drawn from, and how many have been.
@@ -121,6 +125,7 @@ impl Sessions {
             states: States::default(),
             home: inherited.unwrap_or_else(|| home(number, shared.seed, config)),
             histories,
+            aside: Vec::new(),
             calls: Calls::default(),
             seed,
             named: 0,

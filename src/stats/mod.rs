@@ -159,6 +159,8 @@ shard_stats! {
     session_upgrades: Counter "upgrades" {"service" = "channels"},
     /// Calls of the API.
     api_calls: Counter "api_calls",
+    /// Subscriptions set aside until the latest values are read.
+    sessions_set_aside: Counter "sessions_set_aside",
     /// Accepts that wait for connections.
     accepts_waiting: Gauge "accepts_waiting" by shard,
     /// Accepts that failed because the table of registered files was full or memory short.
@@ -167,8 +169,7 @@ shard_stats! {
     echo_messages_in: Counter "messages_received" {"service" = "echo"},
     /// The same for topics, from WebSockets and from requests.
     broadcast_messages_in: Counter "messages_received" {"service" = "broadcast"},
-    /// Data messages queued for their peers, by service. What a policy drops later is counted as
-    /// dropped as well.
+    /// Data messages queued for their peers, by service; what is dropped later counts as well.
     echo_messages_out: Counter "messages_sent" {"service" = "echo"},
     /// The same for subscribers of topics, each of whom counts.
     deliveries: Counter "messages_sent" {"service" = "broadcast"},

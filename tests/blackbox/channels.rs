@@ -720,3 +720,50 @@ fn what_has_the_id_of_something_before_is_acknowledged_and_not_published() {
         server.stop();
     }
 }
+
+/// It loses nothing else, and nobody waits for it.
+#[test]
+fn a_slow_reader_has_the_latest_value_of_each_key() {
+    for shards in SHARD_COUNTS {
+        let options = "slow=latest,key_from=/key,history_size=9,history_ttl=1m,\
+                       allow_positioning,allow_publish_for_client,allow_subscribe_for_client";
+        let options = format!("ticker:,{options}");
+        let flags = ["--namespace", &options, "--max-backlog", "64KiB"];
+        let server = serve(shards, &flags);
+        let claims = json!({ "sub": "ann" });
+        let mut reader = Session::with_token(&server, &claims);
+        let mut bystander = Session::with_token(&server, &claims);
+        let mut publisher = Session::with_token(&server, &claims);
+        for session in [&mut reader, &mut bystander] {
+            let request = json!({ "channel": "ticker:a", "positioned": true });
+            session.ask(&json!({ "id": 2, "subscribe": request }));
+        }
+        let (mut published, text) = (0, "x".repeat(20_000));
+        let mut publish_one = |bystander: &mut Session| {
+            published += 1;
+            let data = json!({ "key": published % 3, "number": published, "text": text });
+            publisher.publish("ticker:a", &data);
+            assert_eq!(bystander.push("pub")["data"]["number"], published);
+            published
+        };
+        // More than the kernel holds for somebody who does not read.
+        wait_until("the reader is set aside", || {
+            (0..10).for_each(|_| drop(publish_one(&mut bystander)));
+            server.stats().of("sessions_set_aside") > 0
+        });
+        let last = (0..30).map(|_| publish_one(&mut bystander)).last().expect("some");
+        let mut numbers = Vec::new();
+        while numbers.last() != Some(&last) {
+            let push = reader.push("pub");
+            assert_eq!(push["offset"], push["data"]["number"]);
+            numbers.push(push["data"]["number"].as_u64().expect("a number"));
+        }
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+        assert_eq!(numbers[numbers.len() - 3..], [last - 2, last - 1, last]);
+        assert!(numbers.len() < last as usize - 10, "{} of {last}", numbers.len());
+        // And then all again.
+        let next = publish_one(&mut bystander);
+        assert_eq!(reader.push("pub")["data"]["number"], next);
+        server.stop();
+    }
+}

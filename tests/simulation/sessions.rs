@@ -24,7 +24,7 @@ use ringwire::hub::mesh::Mesh;
 use ringwire::identity::Trust;
 use ringwire::memory::Memory;
 use ringwire::shard::in_force::InForce;
-use ringwire::shard::{Shard, Shared};
+use ringwire::shard::{Heirs, Shard, Shared};
 use ringwire::stats::Stats;
 
 use crate::control::Control;
@@ -78,6 +78,7 @@ impl SessionWorld {
             slots: chaos.slots,
             in_force: InForce::new(config.clone(), Trust::default(), None),
             secure_port: 443,
+            heirs: Heirs::default(),
         });
         let mut endpoints = Mesh::new(shards + 1, config.engine.broadcast_ring_slots);
         let control = Control::new(endpoints.pop().expect("one more than shards"), shards);

@@ -13,7 +13,7 @@ use ringwire::hub::mesh::Mesh;
 use ringwire::identity::Trust;
 use ringwire::memory::Memory;
 use ringwire::shard::in_force::InForce;
-use ringwire::shard::{Shard, Shared};
+use ringwire::shard::{Heirs, Shard, Shared};
 use ringwire::stats::Stats;
 
 use crate::control::Control;
@@ -81,6 +81,7 @@ impl Story {
             interest,
             slots,
             secure_port: 443,
+            heirs: Heirs::default(),
         });
         let mut endpoints = Mesh::new(shards + 1, 2);
         let control = Control::new(endpoints.pop().expect("one more"), shards);

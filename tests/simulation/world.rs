@@ -13,7 +13,7 @@ use ringwire::hub::mesh::Mesh;
 use ringwire::memory::{Memory, Pressure, Usage};
 use ringwire::shard::in_force::InForce;
 use ringwire::shard::orders::Errand;
-use ringwire::shard::{Shard, Shared};
+use ringwire::shard::{Heirs, Shard, Shared};
 use ringwire::stats::Stats;
 
 use crate::client::{Client, Context};
@@ -125,6 +125,7 @@ impl World {
                 certificates,
             ),
             secure_port: 443,
+            heirs: Heirs::default(),
         });
         let ring_slots = settings.config.engine.broadcast_ring_slots;
         let mut endpoints = Mesh::new(shards + 1, ring_slots);

@@ -1,9 +1,10 @@
 //! The end of a session: what it was subscribed to hears of it, and what waits for it is given up.
 
 use super::super::Shard;
+use crate::config::SlowReader;
 use crate::io::{Io, Key};
 use crate::realtime::protocol::codes::{Disconnect, Unsubscribe};
-use crate::realtime::session::Traits;
+use crate::realtime::session::{Subscription, Traits};
 use crate::wire::close::CloseCode;
 
 impl<I: Io> Shard<I> {
@@ -12,6 +13,7 @@ impl<I: Io> Shard<I> {
         let entry = self.sessions.by_index.get_mut(key.index as usize);
         let Some(session) = entry.and_then(Option::take) else { return };
         self.topics.leave_all(key.index);
+        self.give_up_aside(key, None);
         self.forget_connecting(key);
         self.sessions.hooks.forget_answer(key.index);
         let of_it = |it: &mut super::Joining| it.key == key;
@@ -30,13 +32,20 @@ impl<I: Io> Shard<I> {
         self.drop_backlog(key);
         self.measures.dropped_bytes = 0;
         let Some(session) = self.sessions.get(key.index) else { return };
-        let positioned =
-            session.subscriptions.iter().filter(|it| it.traits.contains(Traits::POSITIONED));
-        let positioned: Vec<_> = positioned.map(|it| (it.channel.clone(), it.traits)).collect();
-        if positioned.is_empty() {
+        let slow = |it: &Subscription| {
+            let options = self.effective.channels.options(&it.channel);
+            options.map_or(SlowReader::Resume, |options| options.slow)
+        };
+        let is_to_end = session.subscriptions.iter().any(|it| slow(it) == SlowReader::Disconnect);
+        let lost = session
+            .subscriptions
+            .iter()
+            .filter(|it| it.traits.contains(Traits::POSITIONED) || slow(it) == SlowReader::Latest);
+        let lost: Vec<_> = lost.map(|it| (it.channel.clone(), it.traits)).collect();
+        if is_to_end || lost.is_empty() {
             return self.disconnect(key, Disconnect::SLOW);
         }
-        for (channel, traits) in positioned {
+        for (channel, traits) in lost {
             if traits.contains(Traits::SERVER_SIDE) {
                 return self.disconnect(key, Disconnect::INSUFFICIENT_STATE);
             }

@@ -300,6 +300,7 @@ impl<I: Io> Shard<I> {
             for (key, rule) in std::mem::take(&mut self.sessions.later) {
                 self.follow_rule_alone(key, &rule);
             }
+            self.bring_back();
             next = self.sessions.line.len();
         }
         self.send_unsent();

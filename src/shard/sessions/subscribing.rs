@@ -236,6 +236,7 @@ impl<I: Io> Shard<I> {
         let Some(session) = self.sessions.get_mut(key.index) else { return false };
         let client = session.client.clone();
         let Some(subscription) = session.unsubscribe(channel) else { return false };
+        self.give_up_aside(key, Some(channel));
         for topics::Subscription { topic, .. } in topics_of(&subscription) {
             self.topics.leave_by_name(key.index, &topic);
         }
