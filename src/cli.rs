@@ -274,8 +274,9 @@ unix:/run/a.sock,mode=660,backlog=64 or --mount /chat=broadcast,topic=lobby,excl
 follows a comma and is no NAME or NAME=VALUE is the next listener or mount. A comma within a path \
 or a topic is doubled (unix:/run/a,,b.sock). The environment and the arrays of the file are \
 written in the same way; in the file each may be a table as well, with nothing doubled: \
-[[listen]] with address, backlog and mode, [[mounts]] with path, service, topic and exclude_self. \
-A mount of broadcast with topic=lobby is the topic of /broadcast/lobby; one at /rooms/{topic} \
+[[listen]] with address, backlog and mode, [[mounts]] with path, service, topic and exclude_self, \
+code and reason of close, and with sockjs also websocket, cookie, response_limit, heartbeat, \
+disconnect_delay and client_url. A mount of broadcast with topic=lobby is the topic of /broadcast/lobby; one at /rooms/{topic} \
 takes the topic from the path. exclude_self holds where the query says nothing else.
 
 Exit status: 0 after a stop by signal, 1 when the server fails or a second signal ends it at once, 2

@@ -45,6 +45,7 @@ mod peers;
 mod realtime;
 mod setting;
 mod similar;
+mod sockjs;
 mod subprotocol;
 mod takeover;
 mod tls;
@@ -86,6 +87,7 @@ pub use peers::{ForwardedHeader, Peers, RefuseWith};
 pub use realtime::Realtime;
 pub use setting::{Heading, Refusal, Setting, Shape, Value};
 pub use similar::closest;
+pub use sockjs::{CloseReason, CloseReasonError, ScriptUrl, ScriptUrlError, SockJs};
 pub use subprotocol::{Subprotocol, SubprotocolError};
 pub use takeover::{SocketPath, SocketPathError};
 pub use tls::{ClientAuthentication, Tls, TlsVersion};
@@ -164,8 +166,9 @@ settings! {
             pub mounts: Vec<Mount> = Vec::new(),
                 as entries::<Mount>().in_file("mounts").default_in_words("none"),
                 named "mount" "PATH=SERVICE[,OPTION...]",
-                help "Serve `echo` or `broadcast` on a further path; one that ends in {topic} \
-                      takes the topic from there; may be repeated",
+                help "Serve `echo`, `broadcast` or `close` on a further path; one that ends in \
+                      {topic} takes the topic from there; with sockjs=true below it as well; \
+                      may be repeated",
                 live;
 
             /// What `/` means to an upgrade.

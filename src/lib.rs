@@ -223,10 +223,9 @@
 //! for each other. What waits for an answer has a deadline and a key that makes a late one harmless
 //! ([`shard::pending`]). The inbox of a shard takes 4 KiB, and its letters hold 256 KiB at most.
 //!
-//! Letters go from shard to shard, and between the control thread and each: all that they say is
-//! `Letter` in `shard/mail.rs`. The control thread reads letters alone, no broadcast ring, and is
-//! woken for nothing else, by a ring of its own that waits for none: a shard that hangs must not
-//! hold it up ([`io::waker`]).
+//! Letters go from shard to shard, and between the control thread and each (`shard/mail.rs`). The
+//! control thread reads letters alone, no broadcast ring, and is woken for nothing else, by a ring
+//! of its own that waits for none: a shard that hangs must not hold it up ([`io::waker`]).
 //!
 //! What it wants of a shard is an order, of which each has one at a time (`control/mail.rs`), and
 //! which ends with one answer. An order that concerns many connections is a walk over the places of
@@ -389,6 +388,7 @@
 //! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `websocket/frames.rs` |
 //! | what a message does | [`websocket::Mode`] and where it is asked for: `websocket/frames.rs` |
 //! | how a topic becomes a response | `http/stream.rs`, `connection/stream.rs`, `wire/line.rs` |
+//! | a rule of SockJS | [`sockjs`], `http/sockjs.rs`; a session: `shard/sockjs.rs` |
 //! | how a subscriber gets a message | `hub/run.rs`; who gets it so: `shard/deliver.rs` |
 //! | what is known of a message on its way | `Publication` in `hub/topics.rs` |
 //! | a command of the protocol of channels | `shard/sessions/commands.rs`, `realtime/protocol` |
@@ -438,12 +438,11 @@
 //!   queues: an output that nobody reads, or that is broken, loses them and stops nothing.
 //! * [`io`]: the only place that names io_uring. Trait [`io::Io`] is the seam: production plugs in
 //!   the ring, tests plug in a simulated kernel.
-//! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes: headers, masks, UTF-8, close codes,
-//!   frames, compression; and messages as lines.
+//! * [`wire`]: RFC 6455 and RFC 7692 as functions over bytes; lines. [`sockjs`]: its protocol.
 //! * [`proxy_protocol`]: who has connected to a proxy. [`admission`]: how many may, and how fast.
 //! * [`identity`]: tokens, the keys that verify them, what they grant, and what backends say.
 //! * [`authorization`]: who may join a topic or publish to it: one function for every transport.
-//! * [`http`]: requests and their bodies to decisions: routes, refusals, upgrades, posted messages.
+//! * [`http`]: requests and their bodies to decisions: routes, refusals, upgrades, messages.
 //! * [`websocket`]: the state machine of one WebSocket, without socket and clock.
 //! * [`connection`]: what one connection speaks: header of a proxy, requests, WebSocket or stream.
 //! * [`hub`]: topics of a shard, rings and mail between shards.
@@ -489,6 +488,7 @@ pub mod serve;
 pub mod service_manager;
 pub mod settings;
 pub mod shard;
+pub mod sockjs;
 pub mod stats;
 pub mod takeover;
 pub mod tls;

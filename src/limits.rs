@@ -219,6 +219,22 @@ pub const CLIENT_STALE_CLOSE_DELAY: Bound<Duration> =
 pub const CLIENT_EXPIRED_CLOSE_DELAY: Bound<Duration> =
     Bound { default: seconds(25), least: Duration::ZERO, most: days(1) };
 
+/// Bytes of frames of SockJS behind which a response that goes on ends: scripts cut the text of a
+/// response anew for each of its parts.
+pub const SOCKJS_RESPONSE_BYTES: Bound<usize> =
+    Bound { default: 128 * KIB as usize, least: 1, most: GIB as usize };
+
+/// Time after which a response of SockJS is told that its session is there.
+pub const SOCKJS_HEARTBEAT: Bound<Duration> =
+    Bound { default: seconds(25), least: milliseconds(100), most: hours(1) };
+
+/// Time for which a session of SockJS waits for its client.
+pub const SOCKJS_DISCONNECT_DELAY: Bound<Duration> =
+    Bound { default: seconds(5), least: milliseconds(100), most: hours(1) };
+
+/// Codes with which an application closes a WebSocket (RFC 6455 section 7.4.2).
+pub const CLOSE_CODE: Bound<u16> = Bound { default: 3000, least: 3000, most: 4999 };
+
 /// Labels that all metrics of a server may carry.
 pub const LABELS_MOST: usize = 16;
 
@@ -295,6 +311,8 @@ assert_ordered!(
     ANSWERED_PUBLICATIONS,
     CLIENT_CHANNELS,
     CHANNEL_BYTES,
+    SOCKJS_RESPONSE_BYTES,
+    CLOSE_CODE,
 );
 
 macro_rules! assert_powers_of_two {

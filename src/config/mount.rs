@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use thiserror::Error;
 
 use super::entry::{Entry, EntryNotation, Fault, field};
-use super::form::{boolean, choice, parsed};
+use super::form::{boolean, choice, count, duration, parsed, size};
+use super::sockjs::{CloseReason, ScriptUrl, SockJs};
 use super::topic::Topic;
+use crate::limits;
 
 /// A path and what an upgrade of it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,22 @@ pub struct Mount {
     pub path: MountPath,
     /// What it does with messages.
     pub service: Service,
+    /// How SockJS is spoken below the path, where it is.
+    pub sockjs: Option<Box<SockJs>>,
+}
+
+impl Mount {
+    /// Services below which SockJS is spoken although nobody has mounted them. What has the same
+    /// path is found before.
+    pub fn built_in() -> Vec<Self> {
+        let broadcast = Service::Broadcast { topic: None, exclude_self: false };
+        let services = [("/sockjs/echo", Service::Echo), ("/sockjs/broadcast/{topic}", broadcast)];
+        let sockjs = || Some(Box::default());
+        let mounts = services.into_iter().filter_map(|(path, service)| {
+            path.parse().ok().map(|path| Self { path, service, sockjs: sockjs() })
+        });
+        mounts.collect()
+    }
 }
 
 /// What a mount does with messages.
@@ -34,6 +53,13 @@ pub enum Service {
     },
     /// Every message has commands for channels, as on `/connection/websocket`.
     Realtime,
+    /// Whoever connects is closed.
+    Close {
+        /// With this code,
+        code: u16,
+        /// and for this reason.
+        reason: CloseReason,
+    },
 }
 
 impl Service {
@@ -43,6 +69,7 @@ impl Service {
             Self::Echo => "echo",
             Self::Broadcast { .. } => "broadcast",
             Self::Realtime => "realtime",
+            Self::Close { .. } => "close",
         }
     }
 }
@@ -70,6 +97,17 @@ impl MountPath {
                 (!segment.contains('/')).then_some(Some(segment))
             }
         }
+    }
+
+    /// What `path` has behind this one, and the segment that is the topic, where this path takes
+    /// one: nothing, or more with a slash before.
+    pub fn parts<'p>(&self, path: &'p str) -> Option<(Option<&'p str>, &'p str)> {
+        let behind = path.strip_prefix(&*self.fixed)?;
+        if !self.takes_topic {
+            return (behind.is_empty() || behind.starts_with('/')).then_some((None, behind));
+        }
+        let (segment, rest) = behind.split_at(behind.find('/').unwrap_or(behind.len()));
+        (!segment.is_empty()).then_some((Some(segment), rest))
     }
 
     /// Whether the last segment is the topic.
@@ -131,6 +169,15 @@ pub(super) struct MountDraft {
     service: Option<ServiceName>,
     topic: Option<Topic>,
     exclude_self: Option<bool>,
+    code: Option<u16>,
+    reason: Option<CloseReason>,
+    sockjs: Option<bool>,
+    websocket: Option<bool>,
+    cookie: Option<bool>,
+    response_limit: Option<usize>,
+    heartbeat: Option<Duration>,
+    disconnect_delay: Option<Duration>,
+    client_url: Option<ScriptUrl>,
 }
 
 /// The services by their names.
@@ -139,6 +186,52 @@ enum ServiceName {
     Echo,
     Broadcast,
     Realtime,
+    Close,
+}
+
+impl MountDraft {
+    /// What it says of SockJS.
+    fn sockjs(&self) -> Result<Option<Box<SockJs>>, Fault> {
+        let is_said = self.websocket.is_some()
+            || self.cookie.is_some()
+            || self.response_limit.is_some()
+            || self.heartbeat.is_some()
+            || self.disconnect_delay.is_some()
+            || self.client_url.is_some();
+        if self.sockjs != Some(true) {
+            let text = "websocket, cookie, response_limit, heartbeat, disconnect_delay and \
+                        client_url are of SockJS: allowed are they with sockjs = true";
+            return if is_said { Err(Fault::Contradiction(text.to_owned())) } else { Ok(None) };
+        }
+        let default = SockJs::default();
+        Ok(Some(Box::new(SockJs {
+            has_websocket: self.websocket.unwrap_or(default.has_websocket),
+            has_cookie: self.cookie.unwrap_or(default.has_cookie),
+            response_bytes: self.response_limit.unwrap_or(default.response_bytes),
+            heartbeat: self.heartbeat.unwrap_or(default.heartbeat),
+            disconnect_delay: self.disconnect_delay.unwrap_or(default.disconnect_delay),
+            client_url: self.client_url.clone().unwrap_or(default.client_url),
+        })))
+    }
+
+    /// A draft that says this of SockJS.
+    fn of_sockjs(sockjs: Option<&SockJs>) -> Self {
+        let Some(sockjs) = sockjs else { return Self::default() };
+        let default = SockJs::default();
+        let SockJs { has_websocket, has_cookie, response_bytes, heartbeat, .. } = *sockjs;
+        let delay = sockjs.disconnect_delay;
+        let url = &sockjs.client_url;
+        Self {
+            sockjs: Some(true),
+            websocket: (has_websocket != default.has_websocket).then_some(has_websocket),
+            cookie: (has_cookie != default.has_cookie).then_some(has_cookie),
+            response_limit: (response_bytes != default.response_bytes).then_some(response_bytes),
+            heartbeat: (heartbeat != default.heartbeat).then_some(heartbeat),
+            disconnect_delay: (delay != default.disconnect_delay).then_some(delay),
+            client_url: (*url != default.client_url).then(|| url.clone()),
+            ..Self::default()
+        }
+    }
 }
 
 impl Entry for Mount {
@@ -153,29 +246,68 @@ impl Entry for Mount {
             options: vec![
                 field("topic", parsed(Topic::GRAMMAR), |draft| &mut draft.topic),
                 field("exclude_self", boolean(), |draft| &mut draft.exclude_self),
+                field("code", count(&limits::CLOSE_CODE), |draft| &mut draft.code),
+                field("reason", parsed(CloseReason::GRAMMAR), |draft| &mut draft.reason),
+                field("sockjs", boolean(), |draft| &mut draft.sockjs),
+                field("websocket", boolean(), |draft| &mut draft.websocket),
+                field("cookie", boolean(), |draft| &mut draft.cookie),
+                field("response_limit", size(&limits::SOCKJS_RESPONSE_BYTES), |draft| {
+                    &mut draft.response_limit
+                }),
+                field("heartbeat", duration(&limits::SOCKJS_HEARTBEAT), |draft| {
+                    &mut draft.heartbeat
+                }),
+                field("disconnect_delay", duration(&limits::SOCKJS_DISCONNECT_DELAY), |draft| {
+                    &mut draft.disconnect_delay
+                }),
+                field("client_url", parsed(ScriptUrl::GRAMMAR), |draft| &mut draft.client_url),
             ],
             allowed: "PATH=SERVICE such as /chat=broadcast,topic=lobby",
         }
     }
 
     fn from_draft(draft: MountDraft) -> Result<Self, Fault> {
-        let MountDraft { path: Some(path), service: Some(service), topic, exclude_self } = draft
+        let sockjs = draft.sockjs()?;
+        let MountDraft {
+            path: Some(path),
+            service: Some(service),
+            topic,
+            exclude_self,
+            code,
+            reason,
+            ..
+        } = draft
         else {
             return Err(Fault::Head(Self::notation().allowed.to_owned()));
         };
         let contradiction = |text: String| Err(Fault::Contradiction(text));
+        if service != ServiceName::Close && (code.is_some() || reason.is_some()) {
+            let text = "code and reason are of an end: allowed are they with close alone";
+            return contradiction(text.to_owned());
+        }
+        if service == ServiceName::Realtime && sockjs.is_some() {
+            let text = "realtime with sockjs: allowed is sockjs with echo, broadcast or close";
+            return contradiction(text.to_owned());
+        }
+        let knows_topics = topic.is_some() || exclude_self.is_some() || path.takes_topic();
         let service = match service {
-            ServiceName::Echo | ServiceName::Realtime
-                if topic.is_some() || exclude_self.is_some() || path.takes_topic() =>
-            {
-                let name = if service == ServiceName::Echo { "echo" } else { "realtime" };
+            ServiceName::Echo | ServiceName::Realtime | ServiceName::Close if knows_topics => {
                 return contradiction(format!(
-                    "{name} knows no topics: allowed are topic, exclude_self and {TOPIC_SEGMENT} \
-                     with broadcast alone"
+                    "{} knows no topics: allowed are topic, exclude_self and {TOPIC_SEGMENT} with \
+                     broadcast alone",
+                    match service {
+                        ServiceName::Realtime => "realtime",
+                        ServiceName::Close => "close",
+                        ServiceName::Echo | ServiceName::Broadcast => "echo",
+                    },
                 ));
             }
             ServiceName::Echo => Service::Echo,
             ServiceName::Realtime => Service::Realtime,
+            ServiceName::Close => {
+                let code = code.unwrap_or(limits::CLOSE_CODE.default);
+                Service::Close { code, reason: reason.unwrap_or_default() }
+            }
             ServiceName::Broadcast => match (path.takes_topic(), &topic) {
                 (true, Some(topic)) => {
                     return contradiction(format!(
@@ -192,23 +324,26 @@ impl Entry for Mount {
                 _ => Service::Broadcast { topic, exclude_self: exclude_self.unwrap_or(false) },
             },
         };
-        Ok(Self { path, service })
+        Ok(Self { path, service, sockjs })
     }
 
     fn to_draft(&self) -> MountDraft {
         let path = Some(self.path.clone());
+        let draft = MountDraft { path, ..MountDraft::of_sockjs(self.sockjs.as_deref()) };
         match &self.service {
-            Service::Echo => {
-                MountDraft { path, service: Some(ServiceName::Echo), ..MountDraft::default() }
-            }
-            Service::Realtime => {
-                MountDraft { path, service: Some(ServiceName::Realtime), ..MountDraft::default() }
-            }
+            Service::Echo => MountDraft { service: Some(ServiceName::Echo), ..draft },
+            Service::Realtime => MountDraft { service: Some(ServiceName::Realtime), ..draft },
             Service::Broadcast { topic, exclude_self } => MountDraft {
-                path,
                 service: Some(ServiceName::Broadcast),
                 topic: topic.clone(),
                 exclude_self: exclude_self.then_some(true),
+                ..draft
+            },
+            Service::Close { code, reason } => MountDraft {
+                service: Some(ServiceName::Close),
+                code: (*code != limits::CLOSE_CODE.default).then_some(*code),
+                reason: (*reason != CloseReason::default()).then(|| reason.clone()),
+                ..draft
             },
         }
     }
@@ -268,6 +403,23 @@ mod tests {
             assert_eq!(path(pattern).matches(other), None, "{pattern} {other}");
         }
         assert_eq!(path("/a/{topic}").matches("/a/b/c"), None);
+    }
+
+    #[test]
+    fn what_lies_below_a_path_is_told_from_its_topic() {
+        for (pattern, other, expected) in [
+            ("/a", "/a", Some((None, ""))),
+            ("/a", "/a/", Some((None, "/"))),
+            ("/a", "/a/b/c", Some((None, "/b/c"))),
+            ("/a", "/ab", None),
+            ("/a/{topic}", "/a/t", Some((Some("t"), ""))),
+            ("/a/{topic}", "/a/t/b", Some((Some("t"), "/b"))),
+            ("/a/{topic}", "/a//b", None),
+            ("/a/{topic}", "/a", None),
+        ] {
+            assert_eq!(path(pattern).parts(other), expected, "{pattern} {other}");
+        }
+        assert_eq!(Mount::built_in().len(), 2, "their paths are some");
     }
 
     #[test]

@@ -14,7 +14,10 @@
 mod requests;
 mod stream;
 
-use crate::http::{Asked, Called, Conditions, Exchange, Posted, Refusal, Route};
+use crate::http::{
+    Answered, Asked, Called, Conditions, Exchange, Posted, Refusal, Route, SessionAnswer,
+    SessionRequest,
+};
 use crate::identity::Inquiry;
 use crate::proxy_protocol::Preamble;
 use crate::websocket::{self, Initiator, Pause, Piece, WebSocket};
@@ -48,6 +51,10 @@ pub struct Output {
     pub inquiry: Option<Box<Inquiry>>,
     /// What a request calls, which waits for what comes of it.
     pub called: Option<Box<Called>>,
+    /// What a request wants of a session, which decides how it is answered.
+    pub requested: Option<Box<SessionRequest>>,
+    /// The shard that has the session that a request is for, which waits to go on there.
+    pub owner: Option<usize>,
     /// A request was refused.
     pub refused: Option<Refusal>,
     /// Messages that requests have brought.
@@ -238,6 +245,52 @@ impl Stage {
         if let Some((response, keep_alive)) = exchange.finish_call(status, body) {
             requests::respond(exchange, response, keep_alive, output);
         }
+    }
+
+    /// A session has decided about a request: sends the response, and returns what has come of the
+    /// next request.
+    pub fn answer_session(
+        &mut self,
+        answer: SessionAnswer<'_>,
+        retry_after_s: u8,
+        output: &mut Output,
+    ) -> Vec<u8> {
+        let Self::Http(exchange) = self else { return Vec::new() };
+        let Some(answered) = exchange.answer_session(answer, retry_after_s) else {
+            return Vec::new();
+        };
+        let Answered { response, refusal, keep_alive, early } = answered;
+        output.refused = refusal.or(output.refused);
+        requests::respond(exchange, response, keep_alive, output);
+        early
+    }
+
+    /// Sends frames of a session as parts of a response that goes on, and its end if they are the
+    /// last.
+    pub fn send_parts(
+        &mut self,
+        parts: impl IntoIterator<Item = Vec<u8>>,
+        last: Option<&'static [u8]>,
+        output: &mut Output,
+    ) {
+        let Self::Http(exchange) = self else { return };
+        if let Some(beginning) = exchange.begin_stream() {
+            output.websocket.pieces.push(Piece::Response(beginning));
+        }
+        let owned = |bytes| Piece::Owned { bytes, ends_frame: true };
+        output.websocket.pieces.extend(parts.into_iter().map(owned));
+        if let Some(last) = last {
+            if !last.is_empty() {
+                output.websocket.pieces.push(owned(last.to_vec()));
+            }
+            exchange.end();
+            output.websocket.finish = true;
+        }
+    }
+
+    /// Whether a session decides about a request, or the response to that goes on.
+    pub fn is_of_session(&self) -> bool {
+        matches!(self, Self::Http(exchange) if exchange.is_of_session())
     }
 
     /// The requests, for as long as the connection has not become something else.

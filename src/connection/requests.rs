@@ -1,8 +1,11 @@
 //! The requests of a connection, up to an upgrade.
 
 use super::{Output, Rules, Stage, Stream, Streamed, Upgraded};
-use crate::http::{Answer, Exchange, Route};
-use crate::websocket::{Mode, Pause, Piece, WebSocket};
+use crate::http::{Answer, Exchange, Route, Wish};
+use crate::sockjs::frame;
+use crate::sockjs::transport::message_of;
+use crate::websocket::{Mode, PUBLISHED_COST, Pause, Piece, WebSocket};
+use crate::wire::close::CloseCode;
 
 /// Answers the requests in `input`; returns how much of it was used, and what the connection has
 /// become if that is something else.
@@ -55,21 +58,39 @@ pub(super) fn receive(
                 output.posted.push(posted);
                 respond(exchange, response, keep_alive, output);
             }
+            Answer::Elsewhere { consumed, shard } => {
+                output.owner = Some(shard);
+                output.websocket.paused = Some(Pause::Owner);
+                return (at + consumed, None);
+            }
+            Answer::Session { consumed, request } => {
+                at += consumed;
+                if let Wish::Send(messages) = &request.wish {
+                    budget.spend(PUBLISHED_COST * messages.len());
+                }
+                output.requested = Some(request);
+                // What follows it is kept until it is answered.
+                let rest = exchange.receive(&input[at..], &rules.http);
+                debug_assert_eq!(rest, Answer::Incomplete, "it waits for its session");
+                return (input.len(), None);
+            }
             Answer::Call { consumed, called } => {
                 output.called = Some(called);
                 output.websocket.paused = Some(Pause::Call);
                 return (at + consumed, None);
             }
             Answer::Upgrade { consumed, route, response, compression } => {
-                let mode = match route {
-                    Route::Echo => Mode::Echo,
-                    Route::Broadcast { may_publish, .. } => Mode::Broadcast { may_publish },
-                    Route::Session { kind, .. } => Mode::Session { kind },
-                };
+                let mut websocket = WebSocket::new(mode(&route), compression);
+                output.websocket.pieces.push(Piece::Response(response));
+                if websocket.is_sockjs() {
+                    let bytes = message_of(frame::OPEN);
+                    output.websocket.pieces.push(Piece::Owned { bytes, ends_frame: true });
+                }
+                if let Some((code, reason)) = route.closes() {
+                    websocket.close(CloseCode(code), reason, &mut output.websocket);
+                }
                 let was_kept_alive = exchange.keep_no_longer();
                 output.upgraded = Some(Upgraded { route, was_kept_alive });
-                output.websocket.pieces.push(Piece::Response(response));
-                let websocket = WebSocket::new(mode, compression);
                 return (at + consumed, Some(Stage::WebSocket(websocket)));
             }
             Answer::Stream { consumed, topic, response, framing } => {
@@ -87,6 +108,19 @@ pub(super) fn receive(
     }
     // What follows the last request is of no interest.
     (input.len(), None)
+}
+
+/// What the messages of a route are for.
+fn mode(route: &Route) -> Mode {
+    match route {
+        Route::Echo | Route::Close { .. } => Mode::Echo,
+        Route::Broadcast { may_publish, .. } => Mode::Broadcast { may_publish: *may_publish },
+        Route::Session { kind, .. } => Mode::Session { kind: *kind },
+        Route::SockJs(route) => match **route {
+            Route::Broadcast { may_publish, .. } => Mode::SockJs { may_publish },
+            _ => Mode::SockJs { may_publish: true },
+        },
+    }
 }
 
 pub(super) fn respond(

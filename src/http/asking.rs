@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::basic;
 use super::bearer;
-use super::exchange::Conditions;
+use super::conditions::Conditions;
 use super::policy::Policy;
 use super::refusal::{Refusal, Refused};
 use super::request::Head;

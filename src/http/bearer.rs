@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::exchange::Conditions;
+use super::conditions::Conditions;
 use super::policy::Policy;
 use super::query::Query;
 use super::refusal::{Refusal, Refused};

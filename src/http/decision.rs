@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::asking::Asking;
 use super::call;
-use super::exchange::Conditions;
+use super::conditions::Conditions;
 use super::forwarded;
 use super::handshake;
 use super::origin;
@@ -15,6 +15,7 @@ use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
 use super::response::Response;
 use super::route::{self, Endpoint, Resolved, Route, Target};
+use super::sockjs::{self, Responding, SessionRequest};
 use super::stream::Stream;
 use super::{Policy, Serving};
 use crate::admission::Denial;
@@ -34,6 +35,10 @@ pub(super) enum Decision {
     Stream(Stream),
     /// The body of a message is to be received.
     Receive(Upload),
+    /// A session is to decide, and this is how that is answered.
+    Session(Box<SessionRequest>, Responding),
+    /// Another shard is to go on with it.
+    Elsewhere(usize),
     /// Somebody is to be asked whether it is granted, for the client that a proxy tells of.
     Ask(Option<IpAddr>),
     /// An upgrade is refused in a way that scripts in browsers can see.
@@ -109,6 +114,19 @@ fn decide_once(
         Ok(origin) if refused.refusal.depends_on_identity() => refused.readable_by(&origin),
         _ => refused,
     };
+    // An HTTP/1.0 client cannot switch protocols, so its Upgrade is ignored (RFC 9110 section 7.8).
+    let upgrades = head.upgrade_websocket && head.http_11 && head.method == Method::Get;
+    let target = match target {
+        Target::SockJs(below) => match below.upgraded(policy).filter(|_| upgrades) {
+            Some(endpoint) => Target::WebSocket(endpoint),
+            None => {
+                let (below, granted) = (&below, &granted);
+                let request = sockjs::Request { below, head, query, host, conditions, granted };
+                return request.decide().map_err(readable);
+            }
+        },
+        target => target,
+    };
     match (&target, head.method) {
         (Target::Api(method), Method::Post) => {
             return call::accept(head, method.clone(), query, conditions).map(Decision::Receive);
@@ -133,8 +151,6 @@ fn decide_once(
             return Err(Refused::method("Only GET and HEAD are allowed here.", "GET, HEAD"));
         }
     }
-    // An HTTP/1.0 client cannot switch protocols, so its Upgrade is ignored (RFC 9110 section 7.8).
-    let upgrades = head.upgrade_websocket && head.http_11 && head.method == Method::Get;
     // Whoever is let in counts from then on, so this is asked last.
     let not_admitted = |topic: Option<&str>| {
         if asking.must_ask() {
@@ -170,7 +186,11 @@ fn decide_once(
                 false => Decision::Stream(stream),
             });
         }
-        Target::WebSocket(Endpoint::Echo | Endpoint::Session) => {
+        Target::SockJs(_) => {
+            debug_assert!(false, "what upgrades to nothing has been decided about");
+            return Err(Refused::new(Refusal::NotFound, "There is nothing here."));
+        }
+        Target::WebSocket(_) => {
             let detail = "This is a WebSocket route; connect with ws:// over HTTP/1.1.";
             return Err(Refused::new(Refusal::UpgradeRequired, detail));
         }
@@ -193,8 +213,8 @@ fn decide_once(
     };
     let (mut response, compression) = handshake::accept(head, host, policy, &route)?;
     let topic = match &route {
-        Route::Broadcast { topic, .. } => Some(&**topic),
-        Route::Echo | Route::Session { .. } => None,
+        Route::SockJs(route) => route.topic(),
+        route => route.topic(),
     };
     let Some(refused) = refused.or_else(|| not_admitted(topic)) else {
         return Ok(Decision::Upgrade { route, response, compression });

@@ -1,86 +1,20 @@
 //! The requests of one connection, one after the other, however their bytes arrive.
 
-use std::net::IpAddr;
-
 use super::asked::Asked;
 use super::asking::{Asking, UNJUDGED, inquiry, session_fields};
 use super::body::Framing;
 use super::call;
+use super::conditions::Conditions;
 use super::decision::{self, Decision};
 use super::origin::AllowedOrigin;
 use super::publish::{Finished, Upload};
 use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
+use super::sockjs::{Answered, ELSEWHERE, Responding, SessionAnswer, SessionRequest};
 use super::stream::Stream;
 use super::{Answer, Policy, Route, Serving};
-use crate::admission::{Denial, JoinDenial, TooMany};
-use crate::identity::{Grants, Inquiry, Judgement};
-
-/// What a request may find besides the settings.
-pub struct Conditions<'a> {
-    /// The settings that decide.
-    pub policy: &'a Policy,
-    /// Whether upgrades are welcome.
-    pub serving: Serving,
-    /// Whether a message for this topic may be published now, or has to wait for others.
-    pub may_publish: &'a dyn Fn(&str) -> bool,
-    /// Takes a message of what may be published to this topic in a second; asked once for each,
-    /// when nothing else stands in its way.
-    pub take: &'a dyn Fn(&str) -> Result<(), TooMany>,
-    /// Whether whoever asks is a proxy that is trusted to say for whom.
-    pub is_trusted_proxy: bool,
-    /// Lets in the client of such a proxy, as far as its address is known, for an upgrade that is
-    /// otherwise right; asked at most once before that upgrade is answered.
-    pub admit: &'a dyn Fn(Option<IpAddr>) -> Result<(), Denial>,
-    /// Makes room for a member of this topic, for an upgrade or a stream that is otherwise right;
-    /// asked at most once, and the room is given back unless that begins.
-    pub join: &'a dyn Fn(&str) -> Result<(), JoinDenial>,
-    /// Makes room for one more connection of the user whose token was verified last, for an upgrade
-    /// or a stream that is otherwise right; given back unless that begins.
-    pub reserve: &'a dyn Fn() -> Result<(), Denial>,
-    /// Verifies the token that a request has, or without one the certificate of its client, and
-    /// tells what that grants; nothing for one that is not valid. Asked at most once for each
-    /// request.
-    pub verify: &'a dyn Fn(Option<&str>) -> Option<Grants>,
-    /// Takes what was said about the request that waits for that, if it has been.
-    pub judge: &'a dyn Fn() -> Option<Judgement>,
-    /// Whether one of these is a key of the API: what the fields `X-API-Key` and `Authorization`
-    /// have, and the query.
-    pub may_call: MayCall<'a>,
-    /// The port to which everybody is sent, for the same by https; `None` where requests are
-    /// answered.
-    pub redirects_to: Option<u16>,
-    /// When those who are refused for the moment may come back.
-    pub retry_after_s: u8,
-    /// Takes note of each request, if it is to be logged.
-    pub note: Option<&'a dyn Fn(Asked)>,
-}
-
-impl<'a> Conditions<'a> {
-    /// Conditions under which nothing stands in the way but the settings and how welcome upgrades
-    /// are.
-    pub fn unlimited(policy: &'a Policy, serving: Serving) -> Self {
-        Self {
-            policy,
-            serving,
-            may_publish: &|_| true,
-            take: &|_| Ok(()),
-            is_trusted_proxy: false,
-            admit: &|_| Ok(()),
-            join: &|_| Ok(()),
-            reserve: &|| Ok(()),
-            verify: &|_| None,
-            judge: &|| None,
-            may_call: &|_, _, _| false,
-            redirects_to: None,
-            retry_after_s: 5,
-            note: None,
-        }
-    }
-}
-
-/// Whether a call has a key: see [`Conditions::may_call`].
-pub type MayCall<'a> = &'a dyn Fn(Option<&[u8]>, Option<&[u8]>, Option<&str>) -> bool;
+use crate::admission::TooMany;
+use crate::identity::{Inquiry, Judgement};
 
 /// Where a connection is among its requests; owns nothing between two of them.
 #[derive(Debug, Default)]
@@ -105,6 +39,10 @@ enum Partial {
     Called {
         keep_alive: bool,
     },
+    /// A whole head, with which another shard is to go on.
+    Elsewhere(Vec<u8>),
+    /// A request about which a session decides.
+    Session(Box<Responding>),
 }
 
 impl Exchange {
@@ -121,13 +59,17 @@ impl Exchange {
         match self.partial.take().map(|partial| *partial) {
             None => self.receive_head(Vec::new(), input, conditions),
             Some(Partial::Head(head)) => self.receive_head(head, input, conditions),
-            Some(Partial::Asked(head)) => {
+            Some(Partial::Asked(head) | Partial::Elsewhere(head)) => {
                 let said = (conditions.judge)();
                 let heading = Heading::decide(&head, conditions, said, self.is_for_calls);
                 let carried = head.len();
                 self.heed(heading, head, carried, input, conditions)
             }
             Some(Partial::Body(upload)) => self.receive_body(upload, input, 0, conditions),
+            Some(Partial::Session(mut responding)) => {
+                responding.keep(input);
+                self.keep(Partial::Session(responding), Answer::Incomplete)
+            }
             Some(called @ Partial::Called { .. }) => {
                 debug_assert!(false, "nothing is received while a call is done");
                 self.keep(called, Answer::Incomplete)
@@ -141,6 +83,7 @@ impl Exchange {
     pub fn time_out(&mut self, is_put_off: bool, retry_after_s: u8) -> (Refusal, Vec<u8>) {
         let refused = match self.blocked_topic() {
             None if self.awaits_judgement() => Refused::new(Refusal::Unjudged, UNJUDGED),
+            None if self.is_elsewhere() => Refused::new(Refusal::Overloaded, ELSEWHERE),
             None if is_put_off => Refused::new(Refusal::Overloaded, "The server is overloaded."),
             None => Refused::new(Refusal::Timeout, "The request did not arrive in time."),
             Some(_) => Refused::new(Refusal::Congested, "The topic takes no more for now."),
@@ -160,6 +103,35 @@ impl Exchange {
                 Some((call::response(status, body, keep_alive), keep_alive))
             }
             _ => None,
+        }
+    }
+
+    /// Whether a session decides about a request, or the response to that goes on.
+    pub fn is_of_session(&self) -> bool {
+        matches!(self.partial.as_deref(), Some(Partial::Session(_)))
+    }
+
+    /// Begins the response to a request about which a session decides, and which goes on: what is
+    /// sent before the first frame.
+    pub fn begin_stream(&mut self) -> Option<Vec<u8>> {
+        match self.partial.as_deref_mut() {
+            Some(Partial::Session(responding)) if responding.is_streaming() => responding.begin(),
+            _ => None,
+        }
+    }
+
+    /// A session has decided about a request: what is sent.
+    pub fn answer_session(
+        &mut self,
+        answer: SessionAnswer<'_>,
+        retry_after_s: u8,
+    ) -> Option<Answered> {
+        match self.partial.take().map(|partial| *partial) {
+            Some(Partial::Session(responding)) => Some(responding.answer(answer, retry_after_s)),
+            other => {
+                self.partial = other.map(Box::new);
+                None
+            }
         }
     }
 
@@ -211,7 +183,12 @@ impl Exchange {
 
     /// Whether it may go on without any more input: when it has waited for something.
     pub fn can_go_on(&self) -> bool {
-        self.blocked_topic().is_some() || self.awaits_judgement()
+        self.blocked_topic().is_some() || self.awaits_judgement() || self.is_elsewhere()
+    }
+
+    /// Whether another shard is to go on with the request.
+    fn is_elsewhere(&self) -> bool {
+        matches!(self.partial.as_deref(), Some(Partial::Elsewhere(_)))
     }
 
     /// Whether what comes next are chunks of a body.
@@ -223,7 +200,10 @@ impl Exchange {
     pub fn held_bytes(&self) -> usize {
         match self.partial.as_deref() {
             None | Some(Partial::Called { .. }) => 0,
-            Some(Partial::Head(head) | Partial::Asked(head)) => head.capacity(),
+            Some(Partial::Head(head) | Partial::Asked(head) | Partial::Elsewhere(head)) => {
+                head.capacity()
+            }
+            Some(Partial::Session(responding)) => responding.held_bytes(),
             Some(Partial::Body(upload)) => upload.held_bytes(),
         }
     }
@@ -285,6 +265,18 @@ impl Exchange {
                 let answer = Answer::Ask { consumed: head_bytes - carried, inquiry };
                 self.keep(Partial::Asked(head), answer)
             }
+            Heading::Elsewhere(shard, head_bytes) => {
+                if carried == 0 {
+                    head = input[..head_bytes].to_vec();
+                }
+                head.truncate(head_bytes);
+                let answer = Answer::Elsewhere { consumed: head_bytes - carried, shard };
+                self.keep(Partial::Elsewhere(head), answer)
+            }
+            Heading::Session(request, responding, head_bytes) => {
+                let answer = Answer::Session { consumed: head_bytes - carried, request };
+                self.keep(Partial::Session(responding), answer)
+            }
         }
     }
 
@@ -332,12 +324,9 @@ impl Exchange {
         }
         let keep_alive = upload.keep_alive && conditions.serving == Serving::Open;
         if let Some(Err(TooMany)) = topic.map(|topic| (conditions.take)(topic)) {
-            let refused = upload.too_many();
-            let response = refused.response(conditions.retry_after_s).encode(keep_alive, false);
-            let refusal = Some(refused.refusal);
-            return Answer::Respond { consumed, response, keep_alive, refusal };
+            return refuse_one(&upload.too_many(), consumed, keep_alive, conditions);
         }
-        let response = upload.accepted();
+        let (response, too_many) = (upload.accepted(), upload.too_many());
         match upload.finish() {
             Finished::Message(posted) => {
                 let response = response.encode(keep_alive, false);
@@ -345,6 +334,17 @@ impl Exchange {
             }
             Finished::Call(called) => {
                 self.keep(Partial::Called { keep_alive }, Answer::Call { consumed, called })
+            }
+            Finished::Session(request, _) if !request.takes_more(conditions) => {
+                refuse_one(&too_many, consumed, keep_alive, conditions)
+            }
+            Finished::Session(request, responding) => {
+                self.keep(Partial::Session(responding), Answer::Session { consumed, request })
+            }
+            Finished::Refused(response) => {
+                let response = response.encode(keep_alive, false);
+                let refusal = Some(Refusal::BadRequest);
+                Answer::Respond { consumed, response, keep_alive, refusal }
             }
         }
     }
@@ -358,6 +358,10 @@ enum Heading {
     Upload(Box<Upload>, usize),
     /// What somebody is to be asked about it. The head has so many bytes.
     Asked(Box<Inquiry>, usize),
+    /// The shard that is to go on with it. The head has so many bytes.
+    Elsewhere(usize, usize),
+    /// What is wanted of a session, and how that is answered. The head has so many bytes.
+    Session(Box<SessionRequest>, Box<Responding>, usize),
 }
 
 impl Heading {
@@ -402,6 +406,10 @@ impl Heading {
                 let inquiry = asking.about_password().unwrap_or_else(of_request);
                 return Self::Asked(Box::new(inquiry), consumed);
             }
+            Ok(Decision::Elsewhere(shard)) => return Self::Elsewhere(shard, consumed),
+            Ok(Decision::Session(request, responding)) => {
+                return Self::Session(request, Box::new(responding), consumed);
+            }
             Ok(Decision::Serve(response)) => (response, None),
             Err(refused) => (refused.response(conditions.retry_after_s), Some(refused.refusal)),
         };
@@ -414,6 +422,17 @@ impl Heading {
         let response = response.encode(keep_alive, head.method == Method::Head);
         Self::Answered(Answer::Respond { consumed, response, keep_alive, refusal })
     }
+}
+
+/// Refuses a request that was understood to its end.
+fn refuse_one(
+    refused: &Refused,
+    consumed: usize,
+    keep_alive: bool,
+    conditions: &Conditions<'_>,
+) -> Answer {
+    let response = refused.response(conditions.retry_after_s).encode(keep_alive, false);
+    Answer::Respond { consumed, response, keep_alive, refusal: Some(refused.refusal) }
 }
 
 /// Refuses what cannot be understood to its end: nothing that follows is looked at.

@@ -45,10 +45,12 @@ pub(super) fn accept(
     }
     let key = key(&head.key)?;
     origin::check(&head.origin, host, policy)?;
-    let is_session = matches!(route, Route::Session { .. });
-    let subprotocol = match is_session {
-        true => session_subprotocol(head),
-        false => subprotocol(head, policy),
+    // Its own protocol is all that is spoken there.
+    let is_session = matches!(route, Route::Session { .. } | Route::SockJs(_));
+    let subprotocol = match route {
+        Route::Session { .. } => session_subprotocol(head),
+        Route::SockJs(_) => None,
+        _ => subprotocol(head, policy),
     };
     if !is_session
         && subprotocol.is_none()
@@ -71,8 +73,9 @@ pub(super) fn accept(
     if let Some(subprotocol) = subprotocol {
         response.extend(["Sec-WebSocket-Protocol: ", subprotocol, "\r\n"]);
     }
-    let is_binary_session = matches!(route, Route::Session { kind: MessageKind::Binary, .. });
-    let agreed = policy.compression.filter(|_| !is_binary_session).and_then(|terms| {
+    let is_plain =
+        matches!(route, Route::Session { kind: MessageKind::Binary, .. } | Route::SockJs(_));
+    let agreed = policy.compression.filter(|_| !is_plain).and_then(|terms| {
         let server_takeover = terms.server_takeover && *route == Route::Echo;
         let terms = Terms { server_takeover, ..terms };
         negotiation::accept(head.extensions.iter().copied(), &terms)

@@ -9,6 +9,7 @@ mod basic;
 mod bearer;
 mod body;
 pub mod call;
+mod conditions;
 mod decision;
 mod exchange;
 mod forwarded;
@@ -23,16 +24,19 @@ mod refusal;
 mod request;
 mod response;
 mod route;
+mod sockjs;
 mod stream;
 
 pub use asked::Asked;
 pub use call::Called;
-pub use exchange::{Conditions, Exchange};
+pub use conditions::Conditions;
+pub use exchange::Exchange;
 pub use policy::{Policy, Serving};
 pub use publish::Posted;
 pub use redirect::HTTPS_PORT;
 pub use refusal::{Refusal, RetryAfter};
 pub use route::Route;
+pub use sockjs::{Answered, Reception, SessionAnswer, SessionKey, SessionRequest, Wish};
 
 use crate::identity::Inquiry;
 use crate::wire::deflate::negotiation::Agreement;
@@ -79,6 +83,21 @@ pub enum Answer {
         consumed: usize,
         /// What is called.
         called: Box<Called>,
+    },
+    /// Go on with another shard, which has the session that the request is for.
+    Elsewhere {
+        /// Bytes of the request head.
+        consumed: usize,
+        /// The shard.
+        shard: usize,
+    },
+    /// Do what is wanted of a session, and then send what [`Exchange::answer_session`] makes; or
+    /// what [`Exchange::begin_stream`] does, and frames behind.
+    Session {
+        /// Bytes of the request.
+        consumed: usize,
+        /// What is wanted.
+        request: Box<SessionRequest>,
     },
     /// Send the response and speak WebSocket from then on.
     Upgrade {
@@ -388,6 +407,8 @@ mod tests {
                 | Answer::Continue { consumed, .. }
                 | Answer::Publish { consumed, .. }
                 | Answer::Call { consumed, .. }
+                | Answer::Elsewhere { consumed, .. }
+                | Answer::Session { consumed, .. }
                 | Answer::Upgrade { consumed, .. }
                 | Answer::Stream { consumed, .. }
                 | Answer::Respond { consumed, .. } => prop_assert!(consumed <= input.len()),

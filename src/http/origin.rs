@@ -32,6 +32,17 @@ impl AllowedOrigin {
         }
     }
 
+    /// Lets every page that has been let pass read the response to a request with cookies.
+    pub(super) fn shares(&self, response: Response) -> Response {
+        match &self.origin {
+            Some(origin) => response
+                .header("Access-Control-Allow-Origin", origin.to_string())
+                .header("Access-Control-Allow-Credentials", "true")
+                .header("Vary", "Origin"),
+            None => response.header("Access-Control-Allow-Origin", "*"),
+        }
+    }
+
     /// The answer to a browser that asks what a page may send to a resource with these methods.
     pub(super) fn preflight(&self, methods: &'static str) -> Response {
         let response = self.may_read(Response::empty(204).header("Allow", methods));

@@ -73,7 +73,7 @@ impl Policy {
             asks_with: config.backend.url.as_ref().map(|_| config.backend.fields.clone()),
             token_cookie: config.identity.jwt_cookie.clone(),
             token_in_query: config.identity.jwt_query,
-            mounts: config.mounts.clone(),
+            mounts: config.mounts.iter().cloned().chain(Mount::built_in()).collect(),
             allow_host: config.allow_host.clone(),
             allow_origin: config.allow_origin.clone(),
             has_channels: config.realtime.is_on,

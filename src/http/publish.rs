@@ -7,6 +7,7 @@ use super::refusal::{Refusal, Refused};
 use super::request::{Field, Head};
 use super::response::Response;
 use super::route::authorize;
+use super::sockjs::{Responding, SendHead, SessionRequest};
 use super::{Policy, Serving};
 use crate::authorization::Action;
 use crate::config::{Authority, MessageTypes};
@@ -30,6 +31,10 @@ pub struct Posted {
 pub(super) enum Finished {
     Message(Posted),
     Call(Box<Called>),
+    /// What is wanted of a session, and how that is answered.
+    Session(Box<SessionRequest>, Box<Responding>),
+    /// The body is none that this takes.
+    Refused(Response),
 }
 
 /// A message to be published, or a call, whose body is still to come.
@@ -55,6 +60,8 @@ enum Purpose {
     Topic(Box<str>),
     /// It says what is called.
     Call(CallHead),
+    /// It has messages for a session.
+    Session(Box<SendHead>),
 }
 
 impl Upload {
@@ -65,14 +72,37 @@ impl Upload {
         expects_continue: bool,
         keep_alive: bool,
     ) -> Self {
+        let origin = AllowedOrigin::NONE;
+        Self::of(Purpose::Call(head), body, expects_continue, keep_alive, origin)
+    }
+
+    /// Messages for a session, about whose head was decided.
+    pub(super) fn of_session(
+        head: SendHead,
+        body: Body,
+        expects_continue: bool,
+        keep_alive: bool,
+        origin: AllowedOrigin,
+    ) -> Self {
+        Self::of(Purpose::Session(Box::new(head)), body, expects_continue, keep_alive, origin)
+    }
+
+    /// A body that is read later.
+    fn of(
+        purpose: Purpose,
+        body: Body,
+        expects_continue: bool,
+        keep_alive: bool,
+        origin: AllowedOrigin,
+    ) -> Self {
         Self {
-            purpose: Purpose::Call(head),
+            purpose,
             kind: MessageKind::Binary,
             body,
             utf8: Utf8Stream::default(),
             expects_continue,
             keep_alive,
-            origin: AllowedOrigin::NONE,
+            origin,
         }
     }
 
@@ -110,6 +140,7 @@ impl Upload {
     pub(super) fn topic(&self) -> Option<&str> {
         match &self.purpose {
             Purpose::Topic(topic) => Some(topic),
+            Purpose::Session(head) => head.topic(),
             Purpose::Call(_) => None,
         }
     }
@@ -171,6 +202,12 @@ impl Upload {
             Purpose::Call(CallHead { method, is_transport_mode }) => {
                 Finished::Call(Box::new(Called { method, body: bytes, is_transport_mode }))
             }
+            Purpose::Session(head) => match head.finish(&bytes) {
+                Ok((request, responding)) => {
+                    Finished::Session(Box::new(request), Box::new(responding))
+                }
+                Err(response) => Finished::Refused(response),
+            },
         }
     }
 }

@@ -36,6 +36,9 @@ pub(super) struct Head<'a> {
     /// The content is compressed or otherwise encoded.
     pub(super) has_content_encoding: bool,
     pub(super) expect: Field<'a>,
+    /// `Access-Control-Request-Headers`.
+    pub(super) requested_headers: Field<'a>,
+    pub(super) if_none_match: Field<'a>,
     /// Values of `Sec-WebSocket-Protocol`, each a list.
     pub(super) protocols: Vec<&'a [u8]>,
     /// Values of `Sec-WebSocket-Extensions`, each a list.
@@ -98,6 +101,8 @@ impl<'a> Head<'a> {
             content_type: Field::Absent,
             has_content_encoding: false,
             expect: Field::Absent,
+            requested_headers: Field::Absent,
+            if_none_match: Field::Absent,
             protocols: Vec::new(),
             extensions: Vec::new(),
             x_forwarded_for: Vec::new(),
@@ -146,6 +151,10 @@ impl<'a> Head<'a> {
                 head.has_content_encoding |= !value.eq_ignore_ascii_case(b"identity");
             } else if is("Expect") && http_11 {
                 head.expect.add(value);
+            } else if is("Access-Control-Request-Headers") {
+                head.requested_headers.add(value);
+            } else if is("If-None-Match") {
+                head.if_none_match.add(value);
             } else if is("X-Forwarded-For") {
                 head.x_forwarded_for.push(value);
             } else if is("User-Agent") {

@@ -30,13 +30,23 @@ impl Response {
         content_type: &'static str,
         body: impl Into<Cow<'static, str>>,
     ) -> Self {
-        let headers = vec![("Content-Type", content_type.into()), NOT_STORED, NOT_SNIFFED];
+        let headers = vec![(CONTENT_TYPE, content_type.into()), NOT_STORED, NOT_SNIFFED];
         Self { status, headers, upgrade: false, content: Content::Whole(body.into()) }
     }
 
     /// A response of a status that has no content, such as 204.
     pub(super) fn empty(status: u16) -> Self {
         Self { status, headers: vec![NOT_STORED], upgrade: false, content: Content::None }
+    }
+
+    /// A response without content, and with nothing said of what that would be.
+    pub(super) fn bare(status: u16) -> Self {
+        Self {
+            status,
+            headers: vec![NOT_STORED],
+            upgrade: false,
+            content: Content::Whole("".into()),
+        }
     }
 
     /// A response whose content comes by and by, as lines.
@@ -52,6 +62,27 @@ impl Response {
     /// A response with a body of JSON.
     pub(super) fn json(status: u16, body: String) -> Self {
         Self::new(status, "application/json", body)
+    }
+
+    /// The same with another word about caches.
+    pub(super) fn cached(mut self, cache_control: &'static str) -> Self {
+        let header = self.headers.iter_mut().find(|(name, _)| *name == NOT_STORED.0);
+        if let Some((_, value)) = header {
+            *value = cache_control.into();
+        }
+        self
+    }
+
+    /// The same with another body.
+    pub(super) fn with_body(self, body: String) -> Self {
+        Self { content: Content::Whole(body.into()), ..self }
+    }
+
+    /// The same fields with another status and body.
+    pub(super) fn say(mut self, status: u16, content_type: &'static str, body: String) -> Self {
+        self.headers.retain(|(name, _)| *name != CONTENT_TYPE);
+        self.headers.push((CONTENT_TYPE, content_type.into()));
+        Self { status, ..self.with_body(body) }
     }
 
     /// Adds a header field. What comes from a peer must be visible ASCII: the end of a line would
@@ -113,6 +144,7 @@ fn reason_phrase(status: u16) -> &'static str {
         200 => "OK",
         202 => "Accepted",
         204 => "No Content",
+        304 => "Not Modified",
         308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
@@ -128,12 +160,14 @@ fn reason_phrase(status: u16) -> &'static str {
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         501 => "Not Implemented",
         503 => "Service Unavailable",
         _ => "",
     }
 }
 
+const CONTENT_TYPE: &str = "Content-Type";
 /// No response is the same a moment later.
 const NOT_STORED: (&str, Cow<'static, str>) = ("Cache-Control", Cow::Borrowed("no-store"));
 /// None may be taken for another type than it says.

@@ -2,6 +2,7 @@
 
 use super::query::{Query, percent_decode};
 use super::refusal::{Refusal, Refused};
+use super::sockjs::Below;
 use crate::authorization::{Action, Decision, Namespace, Permissions};
 use crate::config::{Authority, Mount, Root, Service};
 use crate::identity::{Grants, HeadFields};
@@ -28,6 +29,34 @@ pub enum Route {
         /// Fields of its request that backends are told.
         fields: HeadFields,
     },
+    /// Whoever connects is closed.
+    Close {
+        /// With this code,
+        code: u16,
+        /// and for this reason.
+        reason: Box<str>,
+    },
+    /// The same as another, in frames of SockJS.
+    SockJs(Box<Route>),
+}
+
+impl Route {
+    /// With which code and reason everybody is closed, if they are.
+    pub fn closes(&self) -> Option<(u16, &str)> {
+        match self {
+            Self::Close { code, reason } => Some((*code, reason)),
+            Self::SockJs(route) => route.closes(),
+            Self::Echo | Self::Broadcast { .. } | Self::Session { .. } => None,
+        }
+    }
+
+    /// The topic that is joined.
+    pub(super) fn topic(&self) -> Option<&str> {
+        match self {
+            Self::Broadcast { topic, .. } => Some(topic),
+            Self::Echo | Self::Session { .. } | Self::Close { .. } | Self::SockJs(_) => None,
+        }
+    }
 }
 
 /// A path that exists.
@@ -37,6 +66,8 @@ pub(super) enum Target {
     Health,
     /// The API, and the method that the path names.
     Api(Option<Box<str>>),
+    /// Something of SockJS.
+    SockJs(Below),
 }
 
 /// A path that a client may upgrade.
@@ -51,6 +82,13 @@ pub(super) enum Endpoint {
     },
     /// Where client sessions begin.
     Session,
+    /// Where everybody is closed.
+    Close {
+        code: u16,
+        reason: Box<str>,
+    },
+    /// The same as another, in frames of SockJS.
+    SockJs(Box<Endpoint>),
 }
 
 impl Endpoint {
@@ -67,6 +105,11 @@ impl Endpoint {
                 return judge(permissions.authorize_echo(granted)).map(|()| Route::Echo);
             }
             (Self::Session, _) => return session(query, None),
+            (Self::Close { code, reason }, _) => return Ok(Route::Close { code, reason }),
+            (Self::SockJs(endpoint), _) => {
+                let route = endpoint.route(query, root, permissions, granted)?;
+                return Ok(Route::SockJs(Box::new(route)));
+            }
             (Self::Root, Root::Broadcast) => (DEFAULT_TOPIC.into(), false),
             (Self::Broadcast { topic, exclude_self }, _) => (topic, exclude_self),
         };
@@ -88,15 +131,23 @@ impl Endpoint {
             || mounts.iter().filter_map(|mount| Some((mount, mount.path.matches(path)?)));
         let exact = matching().find(|(mount, _)| !mount.path.takes_topic());
         let Some((mount, segment)) = exact.or_else(|| matching().next()) else { return Ok(None) };
-        match &mount.service {
-            Service::Echo => Ok(Some(Self::Echo)),
-            Service::Realtime => Ok(Some(Self::Session)),
+        Self::of(&mount.service, segment).map(Some)
+    }
+
+    /// What a service is whose path names this topic.
+    pub(super) fn of(service: &Service, segment: Option<&str>) -> Result<Self, Refused> {
+        match service {
+            Service::Echo => Ok(Self::Echo),
+            Service::Realtime => Ok(Self::Session),
             Service::Broadcast { topic: fixed, exclude_self } => {
                 let topic = match (fixed, segment) {
                     (Some(fixed), _) => fixed.name().into(),
                     (None, segment) => topic(segment.unwrap_or_default())?,
                 };
-                Ok(Some(Self::Broadcast { topic, exclude_self: *exclude_self }))
+                Ok(Self::Broadcast { topic, exclude_self: *exclude_self })
+            }
+            Service::Close { code, reason } => {
+                Ok(Self::Close { code: *code, reason: reason.as_str().into() })
             }
         }
     }
@@ -175,9 +226,12 @@ pub(super) fn resolve<'t>(
         // What lies deeper is no topic, and may be mounted.
         _ => match path.strip_prefix("/broadcast/").filter(|rest| !rest.contains('/')) {
             Some(segment) => Target::WebSocket(Endpoint::broadcast(segment)?),
-            None => match Endpoint::mounted(path, mounts)? {
-                Some(endpoint) => Target::WebSocket(endpoint),
-                None => return Err(Refused::new(Refusal::NotFound, ROUTES)),
+            None => match Below::find(path, mounts)? {
+                Some(below) => Target::SockJs(below),
+                None => match Endpoint::mounted(path, mounts)? {
+                    Some(endpoint) => Target::WebSocket(endpoint),
+                    None => return Err(Refused::new(Refusal::NotFound, ROUTES)),
+                },
             },
         },
     };

@@ -5,9 +5,11 @@
 mod derived;
 mod lines;
 mod pushes;
+mod sockjs;
 
 use std::rc::Rc;
 
+use crate::sockjs::transport::Form;
 use crate::wire::deflate::Deflater;
 use crate::wire::deflate::codec::{Codec, compressed_frame};
 use crate::wire::frames::{Excerpt, Frames, SHARED_FRAME_BYTES, copied};
@@ -16,6 +18,7 @@ use crate::wire::message::SharedMessage;
 pub use derived::Derivation;
 use derived::Underived;
 use lines::Lines;
+use sockjs::SockJsFrames;
 
 /// How a kind of subscriber gets messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub enum Encoding {
     Lines(LineFraming),
     /// As binary frames of client sessions.
     BinaryPushes,
+    /// As frames of SockJS, or parts of those; binary messages are left out.
+    SockJs(Form),
 }
 
 /// Messages for all members of a topic, but for those who asked not to get their own.
@@ -54,6 +59,7 @@ pub struct Run {
     is_derived: bool,
     /// Whether nothing has come of it, and `first` is not meant.
     is_empty: bool,
+    sockjs: Vec<SockJsFrames>,
 }
 
 /// A message that its publisher does not get.
@@ -110,6 +116,22 @@ impl Share<'_> {
         }
     }
 
+    /// The same as neighbouring messages.
+    pub fn into_excerpts(self) -> Vec<Excerpt> {
+        match self {
+            Self::Whole(frames) => vec![Excerpt::of(frames, 0..frames.messages(), true)],
+            Self::Others(excerpts) => excerpts,
+        }
+    }
+
+    /// Bytes that are sent of it.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Whole(frames) => frames.bytes().len(),
+            Self::Others(excerpts) => excerpts.iter().map(|excerpt| excerpt.bytes().len()).sum(),
+        }
+    }
+
     /// Memory that it takes.
     pub fn held_bytes(&self) -> usize {
         match self {
@@ -141,6 +163,7 @@ impl Run {
             underived: None,
             is_derived: false,
             is_empty: false,
+            sockjs: Vec::new(),
         };
         run.skip(skip);
         run
@@ -161,6 +184,7 @@ impl Run {
             && self.lines.is_empty()
             && self.binary_pushes.is_none()
             && !self.is_derived
+            && self.sockjs.is_empty()
     }
 
     /// Appends a message, which `skip` does not get.
@@ -237,7 +261,13 @@ impl Run {
                 self.compress_large(class, codec, &mut budget.compressed_bytes)
             }
             Encoding::Lines(framing) => self.make_lines(framing, &mut budget.joined_bytes),
-            Encoding::BinaryPushes if budget.joined_bytes == 0 => false,
+            Encoding::BinaryPushes | Encoding::SockJs(_) if budget.joined_bytes == 0 => false,
+            Encoding::SockJs(form) => {
+                budget.joined_bytes = budget.joined_bytes.saturating_sub(self.bytes);
+                let frames = SockJsFrames::new(form, self.messages());
+                self.sockjs.push(frames);
+                true
+            }
             Encoding::BinaryPushes => {
                 budget.joined_bytes = budget.joined_bytes.saturating_sub(self.bytes);
                 self.binary_pushes = Some(pushes::binary(self.messages(), self.are_deltas));
@@ -352,6 +382,9 @@ impl Run {
                 self.lines.iter().find(|lines| lines.framing == framing).and_then(Lines::frames)
             }
             Encoding::BinaryPushes => self.binary_pushes.as_ref(),
+            Encoding::SockJs(form) => {
+                self.sockjs.iter().find(|it| it.form == form).map(|it| &it.frames)
+            }
         }
     }
 

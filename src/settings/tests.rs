@@ -220,7 +220,7 @@ fn faults_of_entries_name_place_field_and_remedy() {
         (
             from_flag("mount", &["/a=brodcast"]),
             "mount = \"/a=brodcast\" (flag --mount): service = \"brodcast\" (did you mean \
-             broadcast?): allowed is echo, broadcast or realtime",
+             broadcast?): allowed is echo, broadcast, realtime or close",
         ),
         (
             from_flag("mount", &["/a"]),
@@ -244,13 +244,13 @@ fn faults_of_entries_name_place_field_and_remedy() {
         ),
         (
             from_file(&format!("{mounts}path = \"/b\"\nservice = 1.5\n")),
-            "[[mounts]] entry 2 (a.toml, line 6): service = \"1.5\": allowed is echo, broadcast or \
-             realtime",
+            "[[mounts]] entry 2 (a.toml, line 6): service = \"1.5\": allowed is echo, broadcast, \
+             realtime or close",
         ),
         (
             from_file(&format!("{mounts}path = \"/b\"\n")),
-            "[[mounts]] entry 2 (a.toml, line 4): service is missing: allowed is echo, broadcast \
-             or realtime",
+            "[[mounts]] entry 2 (a.toml, line 4): service is missing: allowed is echo, broadcast, \
+             realtime or close",
         ),
         (
             from_file(&format!("{mounts}path = \"/b\"\nservice = \"echo\"\ntopic = \"t\"\n")),

@@ -132,6 +132,7 @@ impl Connection {
         self.ending == Ending::Open
             && !self.stage.is_ended()
             && self.stage.stream().is_none()
+            && !self.stage.is_of_session()
             && !matches!(self.waits_for, Some(WaitsFor::Judgement | WaitsFor::Home))
     }
 
@@ -147,8 +148,8 @@ impl Connection {
 
     /// Whether a request has arrived that waits for those before it, or for what others say of it.
     pub fn is_put_off(&self) -> bool {
-        use WaitsFor::{Handshake, Home, Judgement, Request};
-        matches!(self.waits_for, Some(Request | Handshake | Judgement | Home))
+        use WaitsFor::{Handshake, Home, Judgement, Owner, Request};
+        matches!(self.waits_for, Some(Request | Handshake | Judgement | Owner | Home))
     }
 
     /// Whether something is queued for the peer, or being sent.

@@ -70,6 +70,7 @@ impl<I: Io> Shard<I> {
             return Some(Duration::ZERO);
         }
         let awaits_room = self.peers.unseated.awaits_room();
+        let awaits_room = awaits_room || self.sockjs.awaits_place();
         if self.held_back > 0 || self.moves.awaits_readers() || awaits_room {
             // Nobody tells when another shard has delivered a topic, or read what was published:
             // it is looked for.
@@ -85,7 +86,7 @@ impl<I: Io> Shard<I> {
                 let moves = self.moves.next_tick(self.now);
                 let deadlines = [self.wheel.next_tick(), self.rates.next_tick()];
                 let answers = [moves, self.inquiries.next_tick(), self.sessions.next_tick()];
-                let others = [self.trim.due(), self.orders.next_tick()];
+                let others = [self.trim.due(), self.orders.next_tick(), self.sockjs.next_tick()];
                 deadlines.into_iter().chain(answers).chain(others).flatten().min()
             }
         };
@@ -256,6 +257,9 @@ impl<I: Io> Shard<I> {
     }
 
     fn request_timed_out(&mut self, key: Key) {
+        if self.beat_for_session(key) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_put_off = connection.is_put_off();
         let is_idle = connection.stage.is_kept_alive()

@@ -7,6 +7,7 @@ use super::connections::{Connection, Marks};
 use super::orders::top::{Direction, Traffic};
 use super::requests::Requests;
 use super::send::LARGE_BYTES;
+use super::sockjs::Way;
 use super::timers::Tick;
 use crate::config::SlowConsumer;
 use crate::connection::Stage;
@@ -16,6 +17,7 @@ use crate::hub::topics::{Publication, TopicId};
 use crate::io::{Io, Key, SEND_BYTES_MAX, Segment};
 use crate::realtime::filter::Tags;
 use crate::realtime::topic;
+use crate::sockjs::transport::Form;
 use crate::stats::ShardStats;
 use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::{Codec, window_class};
@@ -75,8 +77,13 @@ impl<I: Io> Shard<I> {
     /// Publishes a message of a connection to its topic: to this shard at the end of the tick, to
     /// the others by the ring.
     pub(super) fn publish(&mut self, key: Key, message: DataMessage) {
-        let Some(topic) = self.broadcast_topic(key) else { return };
-        let publication = self.topics.publish(topic, Some(key.index), message);
+        self.publish_as(key.index, message);
+    }
+
+    /// The same of any member of a topic, which has joined no other.
+    pub(super) fn publish_as(&mut self, member: u32, message: DataMessage) {
+        let Some(topic) = self.topics.of(member).next() else { return };
+        let publication = self.topics.publish(topic, Some(member), message);
         self.pass_on(publication);
     }
 
@@ -172,7 +179,17 @@ impl<I: Io> Shard<I> {
         let backlog_bytes = self.effective.config.limits.backlog_bytes;
         let generation = self.generation.advance(self.now, backlog_bytes);
         let Self {
-            topics, connections, dirty, shared, effective, number, codec, trim, now, ..
+            topics,
+            connections,
+            dirty,
+            shared,
+            effective,
+            number,
+            codec,
+            trim,
+            now,
+            sockjs,
+            ..
         } = self;
         let (published_bytes, ledger) = (&mut self.generation.published_bytes, &mut self.ledger);
         let (served, wanted) = (self.served, &mut self.wanted);
@@ -193,8 +210,24 @@ impl<I: Io> Shard<I> {
             let bytes: usize = runs.iter().map(Run::bytes).sum();
             let mut encoded = None;
             for (place, &member) in members.iter().enumerate() {
-                let Some((key, connection)) = connections.at(member) else { continue };
-                let encoding = encoding_for(connection);
+                let way = sockjs.way_to(member);
+                let index =
+                    if let Way::Stream(receiver, _) = way { receiver.index } else { member };
+                if let Way::Session = way {
+                    let literals = Encoding::SockJs(Form::Literal);
+                    let mut is_encoded = |run: &mut Run| run.encode(literals, codec, &mut budget);
+                    if delivered >= end || !runs.iter_mut().all(&mut is_encoded) {
+                        return place;
+                    }
+                    delivered += QUEUED_COST + bytes;
+                    sockjs.keep(member, runs, backlog_bytes, bounds.policy, stats);
+                    continue;
+                }
+                let Some((key, connection)) = connections.at(index) else { continue };
+                let encoding = match way {
+                    Way::Stream(_, encoding) => encoding,
+                    _ => encoding_for(connection),
+                };
                 let mut is_encoded = |run: &mut Run| run.encode(encoding, codec, &mut budget);
                 if delivered >= end
                     || awaits_its_turn(connection)
@@ -210,19 +243,21 @@ impl<I: Io> Shard<I> {
                     true => QUEUED_COST,
                     false => SENT_COST + bytes.min(SEND_BYTES_MAX),
                 };
-                let before = stats.deliveries.value();
+                let (before, mut shared_bytes) = (stats.deliveries.value(), 0);
                 for run in &*runs {
                     let Some(frames) = run.encoded(encoding) else {
                         debug_assert!(false, "all runs have been encoded");
                         continue;
                     };
-                    if let Encoding::Lines(_) = encoding {
+                    if let Encoding::Lines(_) | Encoding::SockJs(_) = encoding {
                         stats.lines_left_out.add((run.messages_len() - frames.messages()).into());
                     }
                     if frames.messages() == 0 {
                         continue;
                     }
-                    let admitted = bounds.admit(connection, run.share_of(member, frames), stats);
+                    let share = run.share_of(member, frames);
+                    shared_bytes += share.bytes();
+                    let admitted = bounds.admit(connection, share, stats);
                     ledger.dropped(key, admitted.dropped);
                     if admitted.is_too_slow {
                         too_slow.push(key);
@@ -235,10 +270,13 @@ impl<I: Io> Shard<I> {
                 if is_charged {
                     charges.push((key, stats.deliveries.value() - before));
                 }
-                wanted.note(member, served);
+                wanted.note(index, served);
                 if !connection.has(Marks::DIRTY) {
                     connection.mark(Marks::DIRTY);
-                    dirty.push(member);
+                    dirty.push(index);
+                }
+                if let Way::Stream(receiver, _) = way {
+                    sockjs.note_shared(member, receiver, shared_bytes);
                 }
             }
             *published_bytes += runs.iter().map(Run::held_bytes).sum::<usize>();
@@ -271,6 +309,9 @@ impl<I: Io> Shard<I> {
         if self.sessions.contains(key.index) {
             return self.hold_back_slow_session(key);
         }
+        if self.cut_off_session_of(key) {
+            return self.settle(key);
+        }
         self.drop_backlog(key);
         self.command(key, |connection, output| {
             let reason = "slow consumer: backlog limit reached";
@@ -297,6 +338,9 @@ fn encoding_for(connection: &Connection) -> Encoding {
         Stage::Stream(stream) => return Encoding::Lines(stream.framing()),
         Stage::WebSocket(websocket) if websocket.session_kind() == Some(MessageKind::Binary) => {
             return Encoding::BinaryPushes;
+        }
+        Stage::WebSocket(websocket) if websocket.is_sockjs() => {
+            return Encoding::SockJs(Form::WebSocket);
         }
         Stage::WebSocket(websocket) => websocket.server_window_bits(),
         Stage::Preamble(_) | Stage::Http(_) => None,

@@ -45,6 +45,7 @@ impl<I: Io> Shard<I> {
         // Those that are on their way here still come.
         self.endpoint.close_inbox();
         self.orders.stop_releasing();
+        self.drain_sockjs();
         let window = ticks_in(self.effective.config.drain).max(WINDOW_LEAST);
         self.run_state = RunState::Draining { deadline: self.now + window };
         let keys = self.connections.keys();

@@ -146,6 +146,10 @@ impl<I: Io> Shard<I> {
     pub(super) fn upgraded(&mut self, key: Key, Upgraded { route, was_kept_alive }: Upgraded) {
         self.admit(key, was_kept_alive);
         self.stats().upgrade(&route);
+        let route = match route {
+            Route::SockJs(route) => *route,
+            route => route,
+        };
         if let Route::Broadcast { topic, exclude_self, .. } = route {
             self.join(key, &topic, exclude_self);
         } else if let Route::Session { kind, fields } = route {
@@ -195,6 +199,7 @@ impl<I: Io> Shard<I> {
     /// Gives up on a connection: nothing more is sent, and its slot is closed as soon as nothing is
     /// under way. With `reset` the peer gets an RST instead of a FIN.
     pub(super) fn doom(&mut self, key: Key, reset: bool) {
+        self.abort_session_of(key);
         self.keep_no_longer(key);
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.ending.is_over() {

@@ -38,6 +38,7 @@ mod secure;
 mod send;
 mod sessions;
 mod shed;
+mod sockjs;
 mod streams;
 pub mod timers;
 mod times;
@@ -69,6 +70,7 @@ use requests::Requests;
 use secure::Secured;
 use sessions::Sessions;
 pub use sessions::{ChannelStates, HOOKS_MOST, Handing, Heirs, HookCall};
+use sockjs::SockJsSessions;
 use timers::{TICK_MS, Tick, Wheel};
 use times::{Lifetimes, Times, Wanted};
 use trim::Trim;
@@ -176,6 +178,7 @@ pub struct Shard<I: Io> {
     peers: Peers,
     secured: Secured,
     sessions: Sessions,
+    sockjs: SockJsSessions,
     topics: Topics,
     generation: Generation,
     /// Compresses and inflates for all connections that keep nothing between messages.
@@ -261,6 +264,7 @@ impl<I: Io> Shard<I> {
             peers: Peers::new(number),
             secured: Secured::default(),
             sessions: Sessions::new(number, &shared, config),
+            sockjs: SockJsSessions::new(shared.slots),
             topics: Topics::new(Interest::new(shared.interest.clone())),
             generation: Generation::default(),
             codec: RefCell::new(codec(config)),
@@ -358,6 +362,7 @@ impl<I: Io> Shard<I> {
         self.handle_mail();
         self.go_on_with_inquiries();
         self.go_on_with_sessions();
+        self.go_on_with_sockjs();
         self.continue_arriving();
         self.continue_leaving();
         self.follow_orders();
@@ -365,6 +370,7 @@ impl<I: Io> Shard<I> {
         self.keep_within_limit();
         self.advance_timers();
         self.deliver();
+        self.serve_ready_sessions();
         self.flush();
         for participant in self.endpoint.take_wakeups() {
             self.shared.stats.shard(self.number).wakes.add(1);

@@ -459,6 +459,7 @@ impl Connection {
             Some(WaitsFor::Request) => Some("turn to be let in"),
             Some(WaitsFor::Handshake) => Some("turn to shake hands"),
             Some(WaitsFor::Judgement) => Some("whether its request is granted"),
+            Some(WaitsFor::Owner) => Some("the shard of its session"),
             Some(WaitsFor::Home) => Some("the home of a channel"),
             None => self.has(Marks::STARVED).then_some("receive buffer"),
         }

@@ -10,6 +10,7 @@
 //! | [`WaitsFor::Request`] | the next tick, in the order in which requests came |
 //! | [`WaitsFor::Handshake`] | the same, for handshakes of TLS |
 //! | [`WaitsFor::Judgement`] | the answer of whoever is asked, or the lack of it |
+//! | [`WaitsFor::Owner`] | the shard that its connection moves to, or the lack of a way there |
 //! | [`WaitsFor::Home`] | the answer of the home of a channel or of a hook, or the lack of it |
 //!
 //! Whoever goes on and finds that it has to wait again waits at the end of its list, perhaps for
@@ -41,6 +42,8 @@ pub enum WaitsFor {
     Handshake,
     /// Somebody to say whether its request is granted.
     Judgement,
+    /// To go on with the shard that has the session its request is for.
+    Owner,
     /// The answer to a command of its session.
     Home,
 }
@@ -86,6 +89,7 @@ impl<I: Io> Shard<I> {
             (Pause::Room, None) if connection.has_output() => WaitsFor::Peer,
             (Pause::Room | Pause::Turn, _) => WaitsFor::Turn,
             (Pause::Judgement, _) => WaitsFor::Judgement,
+            (Pause::Owner, _) => WaitsFor::Owner,
             (Pause::Call, _) => WaitsFor::Home,
         }
     }
@@ -115,6 +119,7 @@ impl<I: Io> Shard<I> {
             WaitsFor::Request => self.await_request_turn(key),
             WaitsFor::Handshake => self.await_handshake_turn(key),
             WaitsFor::Judgement => self.await_judgement(key),
+            WaitsFor::Owner => self.await_owner(key),
             WaitsFor::Home => self.begin_call(key),
             WaitsFor::Peer => {
                 debug_assert!(connection.has_output(), "a send will end the wait");
@@ -219,7 +224,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// The lists of those who wait, each with what its members wait for.
-    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 8] {
+    pub fn waiting_lists(&self) -> [(WaitsFor, Vec<Key>); 9] {
         [
             (WaitsFor::Ring, self.waiting_for_ring.keys()),
             (WaitsFor::Memory, self.waiting_for_memory.clone()),
@@ -229,6 +234,7 @@ impl<I: Io> Shard<I> {
             (WaitsFor::Handshake, self.secured.waiting()),
             (WaitsFor::Judgement, self.waiting_for_judgement()),
             (WaitsFor::Home, self.waiting_for_home()),
+            (WaitsFor::Owner, self.waiting_for_owners()),
         ]
     }
 

@@ -164,6 +164,7 @@ impl<I: Io> Shard<I> {
         let certified = self.peers.certified(key.index, &self.effective.config);
         let (trust, stats) = (&self.effective.trust, &self.shared.stats);
         let shard_stats = stats.shard(self.number);
+        let owner = self.owner_of_sessions();
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = match input {
             Input::Buffer(slice) => self.io.bytes(slice),
@@ -220,6 +221,7 @@ impl<I: Io> Shard<I> {
                     let presented = presented_key(field, authorization, query);
                     presented.is_some_and(|key| is_key(key, trust.api_keys.keys()))
                 },
+                owner: &owner,
                 redirects_to,
                 retry_after_s,
                 note: if is_logged { Some(&note) } else { None },
@@ -227,7 +229,7 @@ impl<I: Io> Shard<I> {
             goes_on_after_upgrade: admission_rules.topic_rate().is_none(),
         };
         let mut output = std::mem::take(&mut self.output);
-        (output.inquiry, output.called) = (None, None);
+        (output.inquiry, output.called, output.owner) = (None, None, None);
         let consumed = connection.stage.receive(bytes, &rules, &mut output);
         self.turn.spend(before - budget.left());
         if was_request {
@@ -307,7 +309,9 @@ impl<I: Io> Shard<I> {
         if messages > 0 {
             self.wanted.note(key.index, self.served);
         }
-        let published = (websocket.published.len() + output.posted.len()) as u32;
+        let (is_sockjs, is_echo) = self.speaks_sockjs(key);
+        let published = websocket.published.len() + output.posted.len();
+        let published = if is_echo { 0 } else { published as u32 };
         debug_assert!(published <= messages, "what is published has been received");
         stats.echo_messages_in.add((messages - published).into());
         stats.unauthorized_messages.add(std::mem::take(&mut websocket.is_unauthorized).into());
@@ -344,8 +348,12 @@ impl<I: Io> Shard<I> {
         for message in websocket.published.drain(..) {
             match is_session {
                 true => self.converse(key, &message),
+                false if is_sockjs => self.take_sockjs_frame(key, &message),
                 false => self.publish(key, message),
             }
+        }
+        if let Some(request) = output.requested.take() {
+            self.ask_session(key, *request);
         }
         for Posted { topic, message } in output.posted.drain(..) {
             self.publish_by_name(&topic, message);
@@ -416,6 +424,7 @@ impl<I: Io> Shard<I> {
         if self.end_failed_session(key) {
             return;
         }
+        self.abort_session_of_finished(key);
         if let Some(connection) = self.connections.get_mut(key)
             && connection.has(Marks::PEER_FINISHED)
             && !connection.ending.is_over()

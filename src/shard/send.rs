@@ -144,6 +144,7 @@ impl<I: Io> Shard<I> {
         if connection.has_output() {
             self.mark_dirty(key);
         }
+        self.go_on_for_session(key);
         if !self.resume_for_peer(key) {
             self.settle(key);
         }

@@ -157,6 +157,12 @@ shard_stats! {
     broadcast_upgrades: Counter "upgrades" {"service" = "broadcast"},
     /// The same of client sessions.
     session_upgrades: Counter "upgrades" {"service" = "channels"},
+    /// The same of those who are closed at once.
+    close_upgrades: Counter "upgrades" {"service" = "close"},
+    /// Sessions of SockJS that have no WebSocket.
+    sockjs_sessions_open: Gauge "sockjs_sessions" by shard,
+    /// Such sessions that have begun.
+    sockjs_sessions_begun: Counter "sockjs_sessions_begun",
     /// Calls of the API.
     api_calls: Counter "api_calls",
     /// Subscriptions set aside until the latest values are read.
@@ -279,13 +285,17 @@ impl ShardStats {
 
     /// Handshakes completed, of all services.
     pub fn upgrades(&self) -> u64 {
-        self.echo_upgrades.value() + self.broadcast_upgrades.value() + self.session_upgrades.value()
+        self.echo_upgrades.value()
+            + self.broadcast_upgrades.value()
+            + self.session_upgrades.value()
+            + self.close_upgrades.value()
     }
 
     /// Takes back what the gauges of connections say: nothing is open or accepted any more.
     pub fn clear_gauges(&self) {
         let open = [&self.connections_open, &self.websockets_open, &self.streams_open];
-        for gauge in open.into_iter().chain([&self.plain_kept_alive, &self.accepts_waiting]) {
+        let others = [&self.plain_kept_alive, &self.accepts_waiting, &self.sockjs_sessions_open];
+        for gauge in open.into_iter().chain(others) {
             gauge.subtract(gauge.value());
         }
     }
@@ -296,6 +306,8 @@ impl ShardStats {
             Route::Echo => self.echo_upgrades.add(1),
             Route::Broadcast { .. } => self.broadcast_upgrades.add(1),
             Route::Session { .. } => self.session_upgrades.add(1),
+            Route::Close { .. } => self.close_upgrades.add(1),
+            Route::SockJs(route) => self.upgrade(route),
         }
     }
 
@@ -314,9 +326,9 @@ impl ShardStats {
         }
     }
 
-    /// WebSockets and streams that are open.
+    /// WebSockets and streams that are open, and sessions of SockJS, which count as such.
     pub fn websockets_and_streams_open(&self) -> u64 {
-        self.websockets_open.value() + self.streams_open.value()
+        self.websockets_open.value() + self.streams_open.value() + self.sockjs_sessions_open.value()
     }
 
     /// Counts the end of a WebSocket, or of a stream, by who ended it and how.
@@ -475,26 +487,4 @@ const POLICIES: [(SlowConsumer, &str); 4] = [
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn totals_are_the_sum_of_the_shards() {
-        let stats = Stats::new(2);
-        stats.shard(0).echo_messages_in.add(3);
-        stats.shard(1).broadcast_messages_in.add(4);
-        stats.shard(1).connections_open.add(2);
-        stats.shard(1).connections_open.subtract(1);
-        stats.shard(0).refuse(Refusal::NotFound);
-        stats.shard(1).drop_messages(SlowConsumer::Latest, 9);
-        stats.shard(0).close(Initiator::Remote, CloseCode(1001));
-        stats.shard(1).close(Initiator::Remote, CloseCode(4321));
-        let json = stats.to_json();
-        assert_eq!(json["messages_in"], 7);
-        assert_eq!(json["connections_open"], 1);
-        assert_eq!(json["connections_refused"]["not_found"], 1);
-        assert_eq!(json["dropped"]["latest"], 9);
-        assert_eq!(json["closes"]["remote"], json!({ "1001": 1, "other": 1 }));
-        assert_eq!(json["shards"][1]["messages_in"], 4);
-    }
-}
+mod tests;

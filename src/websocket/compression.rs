@@ -28,8 +28,11 @@ impl Upgrade {
             Mode::Broadcast { may_publish: false } => Self::BROADCAST | Self::READ_ONLY,
             Mode::Session { kind: MessageKind::Text } => Self::READ_ONLY,
             Mode::Session { kind: MessageKind::Binary } => Self::READ_ONLY | Self::BINARY,
+            Mode::SockJs { may_publish: true } => Self::BROADCAST | Self::SOCKJS,
+            Mode::SockJs { may_publish: false } => Self::BROADCAST | Self::READ_ONLY | Self::SOCKJS,
         };
-        debug_assert!(compression.is_none() || bits & Self::BINARY == 0, "one bit for both");
+        let is_plain = bits & (Self::BINARY | Self::SOCKJS) != 0;
+        debug_assert!(compression.is_none() || !is_plain, "one bit for both");
         if let Some(agreement) = compression {
             bits |= Self::COMPRESSED;
             bits |= if agreement.server_takeover { Self::SERVER_TAKEOVER } else { 0 };
@@ -54,6 +57,11 @@ impl Upgrade {
         let is_binary = self.0 & (Self::COMPRESSED | Self::BINARY) == Self::BINARY;
         let kind = if is_binary { MessageKind::Binary } else { MessageKind::Text };
         (self.0 & Self::SERVICE == Self::READ_ONLY).then_some(kind)
+    }
+
+    /// Whether messages hold others, in frames of SockJS.
+    pub(super) fn is_sockjs(self) -> bool {
+        self.0 & (Self::COMPRESSED | Self::SOCKJS) == Self::SOCKJS
     }
 
     /// The RSV bits that a data message may begin with.
@@ -84,6 +92,8 @@ impl Upgrade {
     const SERVICE: u8 = Self::BROADCAST | Self::READ_ONLY;
     /// Of a session without compression, which needs no bits for a window.
     const BINARY: u8 = 1 << 5;
+    /// The same of a broadcast or an echo.
+    const SOCKJS: u8 = 1 << 6;
     /// Three bits hold 8 to 15.
     const WINDOW_SHIFT: u32 = 5;
 }

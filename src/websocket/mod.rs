@@ -22,10 +22,13 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::config::{Limits, MessageTypes};
+use crate::sockjs::frame;
+use crate::sockjs::transport::message_of;
 use crate::wire::close::CloseCode;
 use crate::wire::deflate::codec::Codec;
 use crate::wire::deflate::negotiation::Agreement;
 use crate::wire::deflate::{Deflater, Inflater};
+use crate::wire::error::Violation;
 use crate::wire::header::{OpCode, close_frame, control_frame};
 use crate::wire::mask::MaskKey;
 use crate::wire::message::{DataMessage, MessageKind};
@@ -60,6 +63,8 @@ pub enum Pause {
     Turn,
     /// Somebody is asked whether a request is granted.
     Judgement,
+    /// A request is for a session that another shard has.
+    Owner,
     /// What a request calls is being done.
     Call,
 }
@@ -188,6 +193,11 @@ pub enum Mode {
         /// What the messages of the server are.
         kind: MessageKind,
     },
+    /// Every message holds others, in frames of SockJS.
+    SockJs {
+        /// As of a broadcast.
+        may_publish: bool,
+    },
 }
 
 /// What happens to the payload of the frame in progress.
@@ -287,6 +297,10 @@ impl WebSocket {
             Phase::Open => {
                 self.phase = Phase::Closing;
                 output.closed = Some(Closed::new(Initiator::Local, code, reason));
+                if self.is_sockjs() {
+                    let bytes = message_of(&frame::of_close(code.0, reason));
+                    output.pieces.push(Piece::Owned { bytes, ends_frame: true });
+                }
                 let bytes = close_frame(code, reason);
                 output.pieces.push(Piece::Owned { bytes, ends_frame: true });
             }
@@ -299,6 +313,11 @@ impl WebSocket {
     pub fn abandon(&mut self, code: CloseCode, reason: &str, output: &mut Output) {
         self.close(code, reason, output);
         self.end(output);
+    }
+
+    /// Ends it because a message holds no others, although it should.
+    pub fn fail_framing(&mut self, output: &mut Output) {
+        self.fail(&Violation::BrokenFraming, output);
     }
 
     /// Sends a ping, unless a frame is half sent or the connection is not open; tells whether.
@@ -314,6 +333,7 @@ impl WebSocket {
     pub fn service(&self) -> &'static str {
         match self.session_kind() {
             Some(_) => "channels",
+            None if self.is_sockjs() => "sockjs",
             None if self.upgrade.is_echo() => "echo",
             None => "broadcast",
         }
@@ -322,6 +342,11 @@ impl WebSocket {
     /// What messages the server sends to a client session, if this is one.
     pub fn session_kind(&self) -> Option<MessageKind> {
         self.upgrade.session_kind()
+    }
+
+    /// Whether its messages hold others, in frames of SockJS.
+    pub fn is_sockjs(&self) -> bool {
+        self.upgrade.is_sockjs()
     }
 
     /// Whether messages flow, and no close has been asked for.

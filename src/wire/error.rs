@@ -79,6 +79,9 @@ pub enum Violation {
     /// A text or binary message where the configuration takes only the other.
     #[error("message type is not accepted")]
     MessageTypeNotAccepted,
+    /// A message that should hold others, in a frame of SockJS, and does not.
+    #[error("message is no frame of SockJS")]
+    BrokenFraming,
     /// A message of a client that may only subscribe.
     #[error("publishing is not allowed here")]
     PublishingNotAllowed,
@@ -100,7 +103,9 @@ impl Violation {
             | Self::DataInsideFragmented
             | Self::ClosePayloadOneByte
             | Self::InvalidCloseCode { .. } => CloseCode::PROTOCOL_ERROR,
-            Self::InvalidUtf8 | Self::CorruptDeflate => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::CorruptDeflate | Self::BrokenFraming => {
+                CloseCode::INVALID_PAYLOAD
+            }
             Self::MessageTooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
             Self::TooManyFragments { .. }
             | Self::TooManyControlFrames { .. }
@@ -128,6 +133,7 @@ mod tests {
             (Violation::InvalidCloseCode { code: 1005 }, CloseCode::PROTOCOL_ERROR),
             (Violation::InvalidUtf8, CloseCode::INVALID_PAYLOAD),
             (Violation::CorruptDeflate, CloseCode::INVALID_PAYLOAD),
+            (Violation::BrokenFraming, CloseCode::INVALID_PAYLOAD),
             (Violation::MessageTooBig { limit: 1 }, CloseCode::MESSAGE_TOO_BIG),
             (Violation::TooManyFragments { limit: 1 }, CloseCode::POLICY_VIOLATION),
             (Violation::TooManyControlFrames { limit_per_second: 1 }, CloseCode::POLICY_VIOLATION),

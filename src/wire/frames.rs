@@ -53,6 +53,15 @@ impl Excerpt {
         &self.frames.bytes()[self.start as usize..self.end as usize]
     }
 
+    /// The frame of each of its messages.
+    pub fn each(&self) -> impl Iterator<Item = &[u8]> {
+        let first = if self.messages == 0 { 0 } else { self.frames.place_at(self.start) };
+        (first..first + self.messages).map(|place| {
+            let (start, end) = (self.frames.start_of(place), self.frames.start_of(place + 1));
+            &self.frames.bytes()[start as usize..end as usize]
+        })
+    }
+
     /// Bytes of memory that it takes, with those of its run if it is the first of that.
     pub fn held_bytes(&self) -> usize {
         size_of::<Self>() + if self.is_first { self.frames.held_bytes() } else { 0 }
@@ -168,6 +177,8 @@ mod tests {
         let frames = Rc::new(Frames::joined(b"onethreextwo".to_vec(), vec![3, 8, 9, 12]));
         let excerpt = |from, to| Excerpt::of(&frames, from..to, true);
         assert_eq!(excerpt(1, 3).bytes(), b"threex");
+        assert_eq!(excerpt(1, 3).each().collect::<Vec<_>>(), [&b"three"[..], b"x"]);
+        assert_eq!(excerpt(0, 0).each().count(), 0);
         assert_eq!(excerpt(0, 4).latest().bytes(), b"two");
         assert_eq!(excerpt(1, 3).latest().bytes(), b"x");
         assert_eq!(excerpt(1, 2).latest().bytes(), b"three");

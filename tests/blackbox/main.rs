@@ -43,6 +43,8 @@ mod reload;
 mod server;
 mod service_manager;
 mod slow_consumers;
+mod sockjs;
+mod sockjs_clients;
 mod streams;
 mod takeover;
 mod timers;

@@ -178,7 +178,9 @@ impl Harness {
                     break;
                 }
                 Some(Pause::Turn) => input = std::mem::take(&mut self.stash),
-                Some(Pause::Judgement | Pause::Call) => panic!("nobody is to be asked"),
+                Some(Pause::Judgement | Pause::Call | Pause::Owner) => {
+                    panic!("nobody is to be asked")
+                }
             }
         }
         if self.sending == Sending::Eager {

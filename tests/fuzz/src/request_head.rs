@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ringwire::authorization::Permissions;
 use ringwire::config::{BroadcastAccess, Config, Mount, Root, Service};
-use ringwire::http::{Answer, Conditions, Exchange, Policy, Route, Serving};
+use ringwire::http::{Answer, Conditions, Exchange, Policy, Route, Serving, Wish};
 use ringwire::wire::deflate::negotiation::Terms;
 use ringwire::wire::line::LineFraming;
 use sha1::{Digest, Sha1};
@@ -70,7 +70,9 @@ fn answers<'i>(pieces: impl Iterator<Item = &'i [u8]>, conditions: &Conditions<'
                     at += *consumed;
                     continue;
                 }
+                Answer::Elsewhere { .. } => panic!("there is one shard"),
                 Answer::Upgrade { consumed, .. }
+                | Answer::Session { consumed, .. }
                 | Answer::Stream { consumed, .. }
                 | Answer::Publish { consumed, .. }
                 | Answer::Respond { consumed, .. } => at += std::mem::take(consumed),
@@ -92,7 +94,10 @@ fn answers<'i>(pieces: impl Iterator<Item = &'i [u8]>, conditions: &Conditions<'
 fn mounts() -> Vec<Mount> {
     let rooms = Service::Broadcast { topic: None, exclude_self: true };
     [("/a", Service::Echo), ("/rooms/{topic}", rooms)]
-        .map(|(path, service)| Mount { path: path.parse().expect("a path"), service })
+        .map(|(path, service)| {
+            let sockjs = Some(Box::default());
+            Mount { path: path.parse().expect("a path"), service, sockjs }
+        })
         .to_vec()
 }
 
@@ -120,6 +125,19 @@ fn judge(input: &[u8], policy: &Policy, serving: Serving, answer: &Answer) {
         }
         Answer::Blocked { .. } | Answer::Ask { .. } => panic!("everything is allowed"),
         Answer::Call { .. } => panic!("there is no API"),
+        Answer::Elsewhere { .. } => panic!("there is one shard"),
+        Answer::Session { consumed, request } => {
+            assert!(*consumed <= input.len());
+            let head = String::from_utf8_lossy(&input[..*consumed]);
+            let line = head.trim_start_matches(['\r', '\n']).lines().next().expect("a line");
+            let path = line.split(' ').nth(1).expect("a path").split('?').next();
+            let last = path.and_then(|path| path.trim_end_matches('/').rsplit('/').next());
+            let is_send = last.is_some_and(|last| last.ends_with("_send"));
+            assert_eq!(matches!(request.wish, Wish::Send(_)), is_send, "{line}");
+            if let Route::Broadcast { topic, .. } = &request.route {
+                assert!(is_topic(topic, policy), "{topic}");
+            }
+        }
         Answer::Publish { consumed, posted, response, .. } => {
             assert!(*consumed <= input.len() && posted.message.payload().len() <= MESSAGE_BYTES);
             assert!(response.starts_with(b"HTTP/1.1 202 "));
@@ -174,7 +192,7 @@ fn judge(input: &[u8], policy: &Policy, serving: Serving, answer: &Answer) {
             let length = fields(head, "content-length");
             // What has no end, or no content, has no length.
             let is_head = input.trim_ascii_start().starts_with(b"HEAD ");
-            if status == "204" || is_head && length.is_empty() {
+            if ["204", "304"].contains(&status) || is_head && length.is_empty() {
                 return assert!(body.is_empty() && length.is_empty(), "{head}");
             }
             let length: usize = length.concat().parse().expect("a length");
