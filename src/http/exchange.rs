@@ -12,7 +12,7 @@ use super::refusal::{Refusal, Refused};
 use super::request::{Head, Method};
 use super::sockjs::{Answered, ELSEWHERE, Responding, SessionAnswer, SessionRequest};
 use super::stream::Stream;
-use super::{Answer, Policy, Route, Serving};
+use super::{Answer, Route, Serving};
 use crate::admission::TooMany;
 use crate::identity::{Inquiry, Judgement};
 

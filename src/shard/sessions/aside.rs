@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::Shard;
 use crate::config::SlowReader;
+use crate::hub::run::Run;
 use crate::hub::topics::Aside;
 use crate::io::{Io, Key};
 use crate::realtime::protocol::codes::Unsubscribe;
@@ -56,7 +57,8 @@ impl<I: Io> Shard<I> {
                 Ok((missed, still)) => {
                     let still = still.map(|aside| SetAside { key, channel, aside });
                     self.sessions.aside.extend(still);
-                    self.queue_held(key, missed);
+                    let missed = missed.into_iter().map(|message| Run::new(message, None));
+                    self.queue_held(key, missed.collect());
                     self.settle(key);
                 }
                 Err(_) => self.end_subscription(key, &channel, Unsubscribe::INSUFFICIENT_STATE),
