@@ -225,6 +225,12 @@ impl Run {
         u32::from(!self.is_empty) + self.more.len() as u32
     }
 
+    /// How many of them are not left out for a member.
+    pub fn messages_for(&self, member: u32) -> u32 {
+        let left_out = self.skips.iter().filter(|skip| skip.member == member).count();
+        self.messages_len() - left_out as u32
+    }
+
     /// Each of them, in order.
     pub fn each(&self) -> impl Iterator<Item = &SharedMessage> {
         std::iter::once(&self.first).chain(&self.more)

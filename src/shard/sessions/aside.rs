@@ -47,12 +47,16 @@ impl<I: Io> Shard<I> {
             return;
         }
         let most = self.backlog_bytes() / BACK_AT;
-        // With as much more it has no more than half of what may wait for it.
-        let connections = &self.connections;
-        let has_read =
-            |it: &mut SetAside| connections.get(it.key).is_none_or(|it| it.outbox.bytes() <= most);
-        let back: Vec<_> = self.sessions.aside.extract_if(.., has_read).collect();
-        for SetAside { key, channel, aside } in back {
+        for SetAside { key, channel, aside } in std::mem::take(&mut self.sessions.aside) {
+            let Some(connection) = self.connections.get(key) else {
+                self.topics.give_up(aside);
+                continue;
+            };
+            if connection.outbox.bytes() > most {
+                self.sessions.aside.push(SetAside { key, channel, aside });
+                continue;
+            }
+            // With as much more it has no more than half of what may wait for it.
             match self.topics.come_back(key.index, aside, most) {
                 Ok((missed, still)) => {
                     let still = still.map(|aside| SetAside { key, channel, aside });
