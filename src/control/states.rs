@@ -31,8 +31,8 @@ pub(super) struct StateEnds {
 impl StateEnds {
     /// The same for a monitoring system.
     pub(super) fn family(&self) -> Family {
-        let help = "First and last subscribers of channels that --hook-state-url was told of, those \
-                    that it did not take, and those lost for want of room.";
+        let help = "First and last subscribers of channels that --hook-state-url was told of, \
+                    those that it did not take, and those lost for want of room.";
         let counts = [
             ("told", self.told.value()),
             ("failed", self.failed.value()),

@@ -288,7 +288,9 @@ fn proxy_without_trust(config: &Config) -> Option<String> {
             ListenAddress::Activated(_) => true,
         })
     };
-    let listener = config.listeners().find(|it| it.proxy && !trusts(&it.address))?;
+    // Those of the API are refused with proxy anyway.
+    let mut listeners = config.listen.iter().chain(&config.redirect_http);
+    let listener = listeners.find(|it| it.proxy && !trusts(&it.address))?;
     let needed = match listener.address {
         ListenAddress::Tcp(_) => "the network of its proxies",
         ListenAddress::Unix(_) => "unix",
