@@ -154,6 +154,24 @@ impl Session {
         }
     }
 
+    /// Commands have come, which follow those before them.
+    pub fn add_commands(&mut self, commands: Vec<Command>) {
+        match self.commands.is_empty() {
+            true => self.commands = commands.into(),
+            false => self.commands.extend(commands),
+        }
+    }
+
+    /// The next command to be done. With the last one goes the room for them: a session that is
+    /// idle keeps none, however many it began with.
+    pub fn next_command(&mut self) -> Option<Command> {
+        let command = self.commands.pop_front();
+        if self.commands.is_empty() {
+            self.commands = VecDeque::new();
+        }
+        command
+    }
+
     /// Backends are told these fields of it.
     pub fn tell(&mut self, fields: HeadFields) {
         if !fields.is_empty() {

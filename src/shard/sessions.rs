@@ -210,7 +210,7 @@ impl<I: Io> Shard<I> {
             return self.disconnect(key, Disconnect::BAD_REQUEST);
         }
         match protocol::decode(session.encoding, message.payload()) {
-            Ok(commands) => session.commands.extend(commands),
+            Ok(commands) => session.add_commands(commands),
             Err(_) => return self.disconnect(key, Disconnect::BAD_REQUEST),
         }
         self.go_on_with_session(key);
@@ -226,7 +226,7 @@ impl<I: Io> Shard<I> {
         let mut is_first = true;
         while self.may_do_next(key, std::mem::take(&mut is_first))
             && let Some(session) = self.sessions.get_mut(key.index)
-            && let Some(command) = session.commands.pop_front()
+            && let Some(command) = session.next_command()
         {
             if !self.do_command(key, command) {
                 break;
@@ -276,7 +276,7 @@ impl<I: Io> Shard<I> {
     /// Nothing matters any more that a session sends.
     fn refuse(&mut self, key: Key) {
         if let Some(session) = self.sessions.get_mut(key.index) {
-            session.commands.clear();
+            session.commands = VecDeque::new();
             session.phase = Phase::Refused;
         }
     }
