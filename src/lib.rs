@@ -315,11 +315,10 @@
 //! ended (`shard/drain.rs`): whom it has accepted by then it serves, and sends to the successor
 //! with 1012. All of it is one task of the control thread (`control/takeover.rs`).
 //!
-//! What is kept of channels goes over first (`control/histories.rs`,
-//! `shard/sessions/hand_over.rs`).
-//! While both live, what is published goes both ways ([`hub::relay`]), by a queue that is bounded in
-//! bytes and lets nobody wait, into the broadcast ring of the other's control thread, so that it is
-//! not sent back. Meanwhile every topic counts as wanted elsewhere ([`hub::interest`]).
+//! What is kept of channels goes over first (`shard/sessions/hand_over.rs`). While both live, what
+//! is published goes both ways ([`hub::relay`]), by a queue that is bounded in bytes and lets nobody
+//! wait, into the broadcast ring of the other's control thread, so that it is not sent back.
+//! Meanwhile every topic counts as wanted elsewhere ([`hub::interest`]).
 //!
 //! # Settings that change
 //!

@@ -62,7 +62,8 @@ impl Log {
                 part.streams.push(stream.record(now_ms));
             }
         }
-        let places = bytes_most.saturating_sub(bytes).div_ceil(KEY_BYTES);
+        let least = usize::from(bytes == 0);
+        let places = bytes_most.saturating_sub(bytes).div_ceil(KEY_BYTES).max(least);
         part.keys = self.keys.records(telling.key, places, now_ms).collect();
         telling.key += places;
         part.is_last = telling.stream.is_none() && telling.key >= self.keys.places();
