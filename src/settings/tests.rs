@@ -240,7 +240,8 @@ fn faults_of_entries_name_place_field_and_remedy() {
         (
             from_file(&format!("{mounts}path = \"/b\"\nservce = \"echo\"\n")),
             "[[mounts]] entry 2 (a.toml, line 6): unknown option servce: did you mean service? \
-             The options are path, service, topic, exclude_self",
+             The options are path, service, topic, exclude_self, code, reason, sockjs, websocket, \
+             cookie, response_limit, heartbeat, disconnect_delay, client_url",
         ),
         (
             from_file(&format!("{mounts}path = \"/b\"\nservice = 1.5\n")),

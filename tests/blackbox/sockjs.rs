@@ -96,8 +96,10 @@ fn what_there_is_below_a_base() {
     }
     let greeting = ask(&server, "GET", base, "");
     assert_eq!(text(&greeting), "Welcome to SockJS!\n");
-    let page = ask(&server, "GET", &format!("{base}/iframe.html"), "");
+    let page = ask(&server, "GET", "/sockjs/close/iframe.html", "");
     assert!(text(&page).contains("<script src=\"https://cdn.jsdelivr.net/npm/sockjs-client@1/"));
+    let page = ask(&server, "GET", &format!("{base}/iframe.html"), "");
+    assert!(text(&page).contains("<script src=\"/sockjs.min.js\">"));
     let tag = page.header("etag").expect("a tag").to_owned();
     let fields = format!("If-None-Match: {tag}\r\n");
     let mut peer = Peer::connect(server.address());
@@ -460,7 +462,8 @@ fn members_of_a_topic_hear_each_other_whatever_they_speak() {
 
 #[test]
 fn sessions_are_counted_bounded_and_ended_by_a_drain() {
-    let limits = ["--max-connections", "2", "--max-backlog", "4KiB"];
+    let limits =
+        ["--max-connections", "2", "--max-backlog", "4KiB", "--receive-buffer-size", "4KiB"];
     let server = Server::start(1, &[&limits[..], &["--mount", PATIENT]].concat());
     let base = "/sockjs/broadcast/room";
     let (first, second) = (session(base), session(base));
