@@ -276,8 +276,9 @@ or a topic is doubled (unix:/run/a,,b.sock). The environment and the arrays of t
 written in the same way; in the file each may be a table as well, with nothing doubled: \
 [[listen]] with address, backlog and mode, [[mounts]] with path, service, topic and exclude_self, \
 code and reason of close, and with sockjs also websocket, cookie, response_limit, heartbeat, \
-disconnect_delay and client_url. A mount of broadcast with topic=lobby is the topic of /broadcast/lobby; one at /rooms/{topic} \
-takes the topic from the path. exclude_self holds where the query says nothing else.
+disconnect_delay and client_url. A mount of broadcast with topic=lobby is the topic of \
+/broadcast/lobby; one at /rooms/{topic} takes the topic from the path. exclude_self holds where \
+the query says nothing else.
 
 Exit status: 0 after a stop by signal, 1 when the server fails or a second signal ends it at once, 2
 when a setting is refused.";
