@@ -3,11 +3,10 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, Visitor};
-use thiserror::Error;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 
 /// Why something is no messages; the texts are those that clients of the protocol know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
     /// There is nothing, or no array of strings.
     #[error("Payload expected.")]
@@ -15,6 +14,9 @@ pub enum MessageError {
     /// It is no JSON.
     #[error("Broken JSON encoding.")]
     Broken,
+    /// There are more than are taken at once.
+    #[error("More than {MESSAGES_MOST} messages at once.")]
+    TooMany,
 }
 
 /// The messages of a body: an array of strings.
@@ -26,8 +28,13 @@ pub fn of_body(body: &[u8]) -> Result<Vec<String>, MessageError> {
         return Err(MessageError::Missing);
     }
     let text = str::from_utf8(body).map_err(|_| MessageError::Broken)?;
-    let strings = serde_json::from_str::<Vec<Text>>(text).map_err(|_| error(text))?;
-    Ok(strings.into_iter().map(|Text(text)| text).collect())
+    let (mut json, mut has_too_many) = (serde_json::Deserializer::from_str(text), false);
+    let messages = Messages { has_too_many: &mut has_too_many }.deserialize(&mut json);
+    match messages.and_then(|messages| json.end().map(|()| messages)) {
+        Ok(messages) => Ok(messages),
+        Err(_) if has_too_many => Err(MessageError::TooMany),
+        Err(_) => Err(error(text)),
+    }
 }
 
 /// The messages of a frame of a WebSocket: an array of strings, one string alone, or nothing.
@@ -50,6 +57,39 @@ fn error(text: &str) -> MessageError {
     match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => MessageError::Missing,
         Err(_) => MessageError::Broken,
+    }
+}
+
+/// An array of strings, as many as are taken at once: each costs time, however short it is.
+struct Messages<'m> {
+    has_too_many: &'m mut bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Messages<'_> {
+    type Value = Vec<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<String>, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Messages<'_> {
+    type Value = Vec<String>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut strings: A) -> Result<Vec<String>, A::Error> {
+        let mut messages = Vec::new();
+        while let Some(Text(text)) = strings.next_element()? {
+            if messages.len() == MESSAGES_MOST {
+                *self.has_too_many = true;
+                return Err(Error::custom("too many"));
+            }
+            messages.push(text);
+        }
+        Ok(messages)
     }
 }
 
@@ -89,6 +129,8 @@ impl Visitor<'_> for TextVisitor {
     }
 }
 
+/// Messages that are taken at once: what a client has queued while one request was under way.
+pub const MESSAGES_MOST: usize = 4096;
 /// How the three bytes of half a surrogate pair begin.
 const SURROGATE: u8 = 0xed;
 
@@ -137,6 +179,16 @@ mod tests {
         }
         let deep = "[".repeat(100_000);
         assert_eq!(of_body(deep.as_bytes()), Err(MessageError::Broken), "its depth is bounded");
+    }
+
+    #[test]
+    fn so_many_are_taken_at_once() {
+        let body = |count: usize| format!("[{}]", vec!["\"\""; count].join(","));
+        assert_eq!(of_body(body(MESSAGES_MOST).as_bytes()).map(|it| it.len()), Ok(MESSAGES_MOST));
+        for count in [MESSAGES_MOST + 1, 1_000_000] {
+            assert_eq!(of_body(body(count).as_bytes()), Err(MessageError::TooMany));
+            assert_eq!(of_frame(body(count).as_bytes()), Err(MessageError::TooMany));
+        }
     }
 
     proptest! {

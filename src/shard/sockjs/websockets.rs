@@ -6,6 +6,7 @@ use crate::shard::connections::Marks;
 use crate::sockjs::transport::message_of;
 use crate::sockjs::{frame, message};
 use crate::websocket::{Piece, WebSocket};
+use crate::wire::close::CloseCode;
 use crate::wire::message::{DataMessage, MessageKind};
 
 impl<I: Io> Shard<I> {
@@ -26,6 +27,13 @@ impl<I: Io> Shard<I> {
             });
         };
         let is_member = self.connections.get(key).is_some_and(|it| it.has(Marks::SUBSCRIBED));
+        // The frame has been counted as one.
+        let more = messages.len().saturating_sub(1);
+        if is_member && !(0..more).all(|_| self.may_publish_another(key)) {
+            let reason = "more is published to the topic than may be";
+            return self.close(key, CloseCode::TRY_AGAIN_LATER, reason);
+        }
+        self.charge_rates(key, more as u32, 0);
         for message in messages {
             if is_member {
                 self.publish(key, DataMessage::new(MessageKind::Text, message.as_bytes()));
@@ -35,6 +43,15 @@ impl<I: Io> Shard<I> {
             frame::push_of_message(&message, &mut frame);
             self.send_sockjs_frame(key, &frame);
         }
+    }
+
+    /// Takes one more message of what may be published to the topic of a connection.
+    fn may_publish_another(&self, key: Key) -> bool {
+        let topic = self.broadcast_topic(key).and_then(|topic| self.topics.name(topic));
+        let Some((rate, topic)) = self.effective.admission.topic_rate().zip(topic) else {
+            return true;
+        };
+        self.shared.admission.take_one(rate, &topic, self.attendance.returned).is_ok()
     }
 
     /// Sends a frame as a message of a WebSocket.
