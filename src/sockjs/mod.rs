@@ -1,5 +1,5 @@
 //! SockJS: WebSocket for browsers behind networks that break it, by requests and responses that
-//! anything lets pass. What its protocol says of paths, frames and bodies, without socket and clock.
+//! anything lets pass. What its protocol says of paths, frames and bodies; no socket, no clock.
 //!
 //! ```text
 //! GET  base/info                        what there is here

@@ -377,7 +377,8 @@ mod tests {
             }
             let frames: Vec<_> = said.iter().filter(|frame| *frame != "h").collect();
             prop_assert!(frames.first().is_none_or(|frame| *frame == "o"));
-            prop_assert_eq!(frames.iter().filter(|frame| **frame == "o").count(), frames.len().min(1));
+            let opens = frames.iter().filter(|frame| **frame == "o").count();
+            prop_assert_eq!(opens, frames.len().min(1));
             let closes = frames.iter().skip_while(|frame| !frame.starts_with('c'));
             prop_assert!(closes.clone().all(|frame| *frame == "c[3000,\"\"]"));
             let messages = frames.iter().filter_map(|frame| frame.strip_prefix('a'));

@@ -156,7 +156,7 @@ fn push_script_string(frame: &str, script: &mut String) {
     script.push('"');
 }
 
-/// The name of a function, or why it is not taken; the texts are those that clients of the protocol know.
+/// The name of a function, or why it is not taken, in texts that clients of the protocol know.
 pub fn check_callback(name: Option<&str>) -> Result<&str, &'static str> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     match name {
