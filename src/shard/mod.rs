@@ -30,6 +30,7 @@ mod peers;
 pub mod pending;
 mod pending_input;
 mod plain;
+mod publish;
 mod rates;
 mod receive;
 mod release;

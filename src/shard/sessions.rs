@@ -18,6 +18,7 @@
 //! what was held all that came later (`sessions/subscribing.rs`).
 
 mod aside;
+mod asking;
 mod calls;
 mod commands;
 mod connecting;

@@ -9,8 +9,8 @@ use super::subscribing::Subscribing;
 use crate::config::{ChannelOptions, DeltaType};
 use crate::io::{Io, Key};
 use crate::realtime::channels::{
-    Asker, Data, Denied, Wishes, asks_who_may_subscribe, features, fits, may_publish,
-    may_read_history, may_see_presence, may_subscribe,
+    Asker, Data, Wishes, asks_who_may_subscribe, features, fits, may_publish, may_see_presence,
+    may_subscribe,
 };
 use crate::realtime::filter::Filter;
 use crate::realtime::home::{Announcement, Question};
@@ -19,7 +19,7 @@ use crate::realtime::patterns::is_pattern;
 use crate::realtime::pointed::idempotency_key;
 use crate::realtime::protocol::codes::{Disconnect, ErrorCode};
 use crate::realtime::protocol::{
-    self, Command, HistoryRequest, Publication, PublishRequest, ReplyBody, Request, StreamPosition,
+    self, Command, Publication, PublishRequest, ReplyBody, Request, StreamPosition,
     SubscribeRequest, UnsubscribeRequest,
 };
 use crate::realtime::session::{Phase, Session, Subscription, Traits};
@@ -439,50 +439,7 @@ impl<I: Io> Shard<I> {
         self.announce(Announcement::publication(channel, publication));
     }
 
-    /// Asks the home of a channel something that a session may know.
-    fn ask_by_command(
-        &mut self,
-        key: Key,
-        id: u32,
-        channel: String,
-        may: impl Fn(&ChannelOptions, &Asker<'_>) -> Result<(), Denied>,
-        question: Question,
-        again: impl FnOnce(String) -> Command,
-    ) -> Outcome {
-        if channel.is_empty() {
-            return Outcome::Disconnect(Disconnect::BAD_REQUEST);
-        }
-        if is_pattern(&channel) {
-            return Outcome::error(ErrorCode::NotAvailable);
-        }
-        let effective = self.effective.clone();
-        let options = match effective.channels.options(&channel) {
-            Ok(options) => options,
-            Err(denied) => return Outcome::error(denied),
-        };
-        let Some(session) = self.sessions.get(key.index) else { return Outcome::Nothing };
-        if let Err(denied) = may(options, &self.asker(session, &channel)) {
-            return Outcome::error(denied);
-        }
-        let Some(reserved) = self.reserve(&channel, QUESTION_BYTES) else {
-            return Outcome::Again(Box::new(again(channel)));
-        };
-        self.wait_for_reply(key, id, channel.into(), question, reserved);
-        Outcome::Waits
-    }
-
-    fn history_by_command(&mut self, key: Key, id: u32, request: HistoryRequest) -> Outcome {
-        let question = Question::History {
-            since: request.since.clone(),
-            limit: request.limit,
-            is_reverse: request.reverse,
-        };
-        let channel = request.channel.clone();
-        let again = |_| Command { id, history: Some(request), ..Command::default() };
-        self.ask_by_command(key, id, channel, may_read_history, question, again)
-    }
-
-    fn wait_for_reply(
+    pub(super) fn wait_for_reply(
         &mut self,
         key: Key,
         id: u32,
