@@ -316,8 +316,8 @@
 //! with 1012. All of it is one task of the control thread (`control/takeover.rs`).
 //!
 //! What is kept of channels goes over first (`shard/sessions/hand_over.rs`). While both live, what
-//! is published goes both ways ([`hub::relay`]), by a queue that is bounded in bytes and lets nobody
-//! wait, into the broadcast ring of the other's control thread, so that it is not sent back.
+//! is published goes both ways ([`hub::relay`]), by a queue that is bounded in bytes and lets
+//! nobody wait, into the broadcast ring of the other's control thread, so that it is not sent back.
 //! Meanwhile every topic counts as wanted elsewhere ([`hub::interest`]).
 //!
 //! # Settings that change
@@ -382,7 +382,7 @@
 //! | how many may join a topic | `admission/topics.rs`, `admission/counts.rs` |
 //! | how often a user may be connected | `admission/users.rs`, `shard/peers/seats.rs` |
 //! | what a successor gets | [`takeover`]; what the server does then: `control/takeover.rs` |
-//! | what goes to another process | [`hub::relay`], `pass_on` in `shard/deliver.rs` |
+//! | what goes to another process | [`hub::relay`], `pass_on` in `shard/publish.rs` |
 //! | who may connect, how many, how fast | [`admission`], and who asks it: `shard/peers.rs` |
 //! | for whom a proxy speaks | `http/forwarded.rs`, [`proxy_protocol`] |
 //! | a rule of RFC 6455 | `wire` if a frame alone breaks it, else `websocket/frames.rs` |

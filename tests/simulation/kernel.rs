@@ -102,6 +102,8 @@ pub enum Finish {
 /// What holds a slot, and what has been started on it.
 pub struct Tenant {
     pub socket: SocketId,
+    /// How many slots had held the socket before.
+    pub holders_before: u32,
     pub key: Option<Key>,
     pub receive: Option<Armed>,
     pub poll: Option<Armed>,
@@ -119,6 +121,7 @@ impl Tenant {
     pub fn new(socket: SocketId) -> Self {
         Self {
             socket,
+            holders_before: 0,
             key: None,
             receive: None,
             poll: None,

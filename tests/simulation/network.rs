@@ -69,6 +69,10 @@ pub struct Socket {
     server_reads_no_more: bool,
     /// Slots of the server that hold it.
     holders: u32,
+    /// How many others had held it before the one that was the last to get it.
+    holders_before: u32,
+    /// Whether that one is closed.
+    is_left: bool,
     /// Whether the last of them is closed.
     server_closed: bool,
     /// Whether the reset was reported: errors of a socket are told once.
@@ -117,6 +121,8 @@ impl Network {
             server_end: None,
             server_reads_no_more: false,
             holders: 1,
+            holders_before: 0,
+            is_left: false,
             server_closed: false,
             reset_reported: false,
             lingers_not: false,
@@ -309,9 +315,23 @@ impl Socket {
         self.server_reads_no_more = true;
     }
 
-    /// Another slot holds it as well.
-    pub fn share(&mut self) {
+    /// Another slot holds it as well; tells how many have before.
+    pub fn share(&mut self) -> u32 {
         self.holders += 1;
+        self.holders_before += 1;
+        self.is_left = false;
+        self.holders_before
+    }
+
+    /// The slot is closed that so many have held it before.
+    pub fn leave(&mut self, holders_before: u32) {
+        self.is_left |= holders_before == self.holders_before;
+    }
+
+    /// Whether the shard has closed it that was the last to get it; one that it came from may hold
+    /// it a little longer.
+    pub fn is_left(&self) -> bool {
+        self.is_left
     }
 
     /// Closes a slot. With the last one the connection ends; with `overtakes`, an RST loses what is

@@ -91,8 +91,8 @@ impl Kernel {
             None => Err(libc::ENFILE),
             Some(_) if self.likely(self.chaos.no_memory) => Err(libc::ENOMEM),
             Some(slot) => {
-                network.sockets[socket].share();
-                self.slots[slot] = Some(Tenant::new(socket));
+                let holders_before = network.sockets[socket].share();
+                self.slots[slot] = Some(Tenant { holders_before, ..Tenant::new(socket) });
                 let event = Event::Adopted { ticket, slot: slot as u32 };
                 // The letter may be there before it.
                 match self.likely(self.chaos.late) {
@@ -202,7 +202,9 @@ impl Kernel {
             }
             Kind::Close => {
                 let overtakes = self.rng.bool();
-                self.network.borrow_mut().sockets[tenant.socket].server_close(overtakes);
+                let socket = &mut self.network.borrow_mut().sockets[tenant.socket];
+                socket.leave(tenant.holders_before);
+                socket.server_close(overtakes);
                 self.completions.push_back(Event::Closed { key });
                 return;
             }

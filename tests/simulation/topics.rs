@@ -35,7 +35,7 @@ pub fn check_limits(clients: &[Client], network: &Network, context: &Context) {
     let admission = &context.shared.admission;
     for topic in 0..2 {
         let is_member = |client: &&Client| {
-            let is_held = client.socket.is_some_and(|it| !network.sockets[it].is_closed());
+            let is_held = client.socket.is_some_and(|it| !network.sockets[it].is_left());
             let is_of_it = match client.plan.service {
                 Service::Topic { topic: own, .. } | Service::Stream { topic: own, .. } => {
                     own == topic
