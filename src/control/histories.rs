@@ -121,10 +121,13 @@ impl Histories {
         if !self.are_kept() {
             return;
         }
-        for shard in 0..self.standing.shards() {
-            while let Err(NoAnswer::Late) =
-                self.answer(shard, self.ask(shard, Handing::GoOn).await).await
-            {}
+        // A home that is still sealed refuses what a shard asks that goes on before it.
+        for handing in [Handing::Unseal, Handing::GoOn] {
+            for shard in 0..self.standing.shards() {
+                while let Err(NoAnswer::Late) =
+                    self.answer(shard, self.ask(shard, handing).await).await
+                {}
+            }
         }
     }
 

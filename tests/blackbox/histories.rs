@@ -43,10 +43,14 @@ fn a_successor_goes_on_with_all_that_is_kept_whatever_its_number_of_shards() {
         let mut epochs = BTreeMap::new();
         for number in 0..40 {
             let channel = format!("channel-{number}");
-            epochs.insert(channel.clone(), session.subscribe(&channel)["epoch"].clone());
+            session.subscribe(&channel);
             for value in 1..=number {
                 session.publish(&channel, &json!(value));
             }
+            let history = json!({ "id": 2, "history": { "channel": channel } });
+            let epoch = session.ask(&history)["history"]["epoch"].clone();
+            assert!(epoch.is_string(), "{epoch}");
+            epochs.insert(channel, epoch);
         }
         let new = start(&path, after);
         session.expect_close(3001, "a server that has a successor drains");
@@ -102,8 +106,10 @@ fn a_newcomer_that_fails_when_it_has_the_histories_leaves_them_as_they_were() {
     bystander.publish("plain:b", &json!(0));
     drop(newcomer);
     for other in &mut others {
-        assert_eq!(other.reply()["publish"], json!({}));
-        assert_eq!(other.reply()["publish"], json!({}));
+        for _ in 0..2 {
+            let reply = other.reply();
+            assert_eq!(reply["publish"], json!({}), "{reply}");
+        }
     }
     let come: Vec<_> = (0..5).map(|_| session.push("pub")["offset"].clone()).collect();
     assert_eq!(come, [1, 2, 3, 4, 5]);

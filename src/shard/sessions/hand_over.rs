@@ -34,7 +34,9 @@ pub enum Handing {
     Begin,
     /// The next of it.
     Next,
-    /// This process goes on with what is kept.
+    /// The home is sealed no more, as this process goes on with what it keeps.
+    Unseal,
+    /// All homes are: what is kept may be changed from here again.
     GoOn,
 }
 
@@ -84,10 +86,8 @@ impl<I: Io> Shard<I> {
             Handing::Hold => self.sessions.histories = Histories::Moving { until: None },
             Handing::Begin => log.seal(),
             Handing::Next => return log.next_part(TOLD_AT_ONCE, now_ms),
-            Handing::GoOn => {
-                log.unseal();
-                self.sessions.histories = Histories::Here;
-            }
+            Handing::Unseal => log.unseal(),
+            Handing::GoOn => self.sessions.histories = Histories::Here,
         }
         Part::default()
     }
