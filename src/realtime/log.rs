@@ -351,8 +351,8 @@ impl Log {
 
     /// Drops what has come to its end, as far as that takes no more than `budget` steps: one for a
     /// stream, a publication or a key. Returns what is left of the budget: nothing, if there may be
-    /// more to do. What has ended is told to nobody, even while it is still here. A sealed log stays
-    /// as it is.
+    /// more to do. What has ended is told to nobody, even while it is still here. A sealed log
+    /// stays as it is.
     pub fn advance(&mut self, now_ms: u64, budget: usize) -> usize {
         if self.sealed.is_some() {
             return budget;

@@ -24,8 +24,8 @@ pub fn pointed_at<'j, 's>(
     }
 }
 
-/// By what a repetition is known of something that a user publishes: the id that its data has, which
-/// is no other user's. Empty where it has none.
+/// By what a repetition is known of something that a user publishes: the id that its data has,
+/// which is no other user's. Empty where it has none.
 ///
 /// # Errors
 /// The id is longer than [`ID_BYTES_MOST`].

@@ -16,9 +16,9 @@
 //! ```
 //!
 //! Until `Ready` has arrived nothing has happened to the server that is there, but that histories
-//! stay as they are: whatever goes wrong with the newcomer, it forgets it, and goes on with them. The
-//! newcomer publishes nothing to them before `Yielded`, so that never both do. What follows the sockets is said by the control threads
-//! (`control/takeover.rs`).
+//! stay as they are: whatever goes wrong with the newcomer, it forgets it, and goes on with them.
+//! The newcomer publishes nothing to them before `Yielded`, so that never both do. What follows the
+//! sockets is said by the control threads (`control/takeover.rs`).
 
 pub mod frame;
 pub mod histories;

@@ -1,8 +1,8 @@
 //! Members that read more slowly than is published, and want of each key the latest message alone.
 //!
 //! One that is set aside leaves its topic, which from then on keeps the latest message of each key,
-//! once for all who are aside. When it has read what it was sent, it gets those that have come since
-//! in their order, and is a member again. Nobody else waits for it.
+//! once for all who are aside. When it has read what it was sent, it gets those that have come
+//! since in their order, and is a member again. Nobody else waits for it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};

@@ -1,5 +1,5 @@
-//! Sessions that read more slowly than is published, in channels that say that the latest values are
-//! enough: each is set aside when much waits for it, and comes back when it has read that.
+//! Sessions that read more slowly than is published, in channels that say that the latest values
+//! are enough: each is set aside when much waits for it, and comes back when it has read that.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! What is kept of channels, on its way from one process to the next.
 //!
-//! It is to change in one of them at a time, and nothing that was acknowledged may be lost. So first
-//! no shard asks a home any more to change something; when all have said so, each home is sealed,
-//! and told part by part. From then on until it is known which process goes on, whoever publishes or
-//! subscribes waits, for [`WAIT`] at the most. A successor begins like that as well.
+//! It is to change in one of them at a time, and nothing that was acknowledged may be lost. So
+//! first no shard asks a home any more to change something; when all have said so, each home is
+//! sealed, and told part by part. From then on until it is known which process goes on, whoever
+//! publishes or subscribes waits, for [`WAIT`] at the most. A successor begins like that as well.
 //!
 //! The wait ends by one word of the control thread: [`Handing::GoOn`], in whichever process goes on
 //! with the histories. A process that has a successor learns it with the order to drain, and sends
